@@ -1,0 +1,63 @@
+"""Does a Keras model and its ONNX export compute the same thing in every runtime? The public names; importing them loads no framework."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from bnexport.errors import BnexportError, ExportError, InputError, MachineError, UsageError
+    from bnexport.jobs.check import check
+    from bnexport.jobs.export import export
+    from bnexport.jobs.preparation import Overrides
+    from bnexport.jobs.train import train
+    from bnexport.numerics.spec import Preprocessing, Resize, Scaling
+    from bnexport.numerics.verdict import CheckReport
+
+_HOME = {
+    "BnexportError": "bnexport.errors",
+    "CheckReport": "bnexport.numerics.verdict",
+    "ExportError": "bnexport.errors",
+    "InputError": "bnexport.errors",
+    "MachineError": "bnexport.errors",
+    "Overrides": "bnexport.jobs.preparation",
+    "Preprocessing": "bnexport.numerics.spec",
+    "Resize": "bnexport.numerics.spec",
+    "Scaling": "bnexport.numerics.spec",
+    "UsageError": "bnexport.errors",
+    "check": "bnexport.jobs.check",
+    "export": "bnexport.jobs.export",
+    "train": "bnexport.jobs.train",
+}
+
+__all__ = [
+    "BnexportError",
+    "CheckReport",
+    "ExportError",
+    "InputError",
+    "MachineError",
+    "Overrides",
+    "Preprocessing",
+    "Resize",
+    "Scaling",
+    "UsageError",
+    "__version__",
+    "check",
+    "export",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'bnexport' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

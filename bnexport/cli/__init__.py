@@ -1,0 +1,47 @@
+"""The command line: arguments in, exit code out. Every command calls the function a Python user would call."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bnexport import __version__
+from bnexport.cli import check, demo, export, train
+
+app = typer.Typer(
+    name="bnexport",
+    help="Does a Keras model and its ONNX export compute the same thing in every runtime? Check it before you deploy.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help: it is four times as fast
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 passed, 1 a check failed, 2 usage or unreadable input, 3 this machine cannot do it, 70 internal error, 130 interrupted.",
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"bnexport {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """The options before the command."""
+
+
+app.command("demo")(demo.command)
+app.command("train")(train.command)
+app.command("export")(export.command)
+app.command("check")(check.command)
+
+
+def main() -> None:
+    """The entry point of the `bnexport` command."""
+    app()

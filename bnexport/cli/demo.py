@@ -1,0 +1,52 @@
+"""`bnexport demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bnexport.cli import options
+from bnexport.cli.check import save
+from bnexport.cli.guard import guarded
+from bnexport.cli.progress import shown
+
+if TYPE_CHECKING:
+    from bnexport.jobs.demo import Demo
+
+
+@guarded
+def command(
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Where the pictures, the model, the ONNX file and the JSON go.")
+    ] = Path("bnexport-demo"),
+    epochs: Annotated[int, typer.Option(min=1, help="How often to go through the images.")] = 5,
+    momentum: Annotated[
+        float | None, typer.Option(help="For every BatchNormalization layer; default: ResNet50's .99.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="For the initial weights and the shuffling.")] = 0,
+    quiet: options.Quiet = False,
+) -> int:
+    """Overfit ResNet50 on three pictures, export it, and see who answers what."""
+    from bnexport.jobs.demo import demo
+
+    with shown(quiet=quiet) as progress:
+        done = demo(folder, epochs=epochs, momentum=momentum, seed=seed, progress=progress)
+    save(done.report, folder / "check.json")
+    _tell(done, folder)
+    return 0
+
+
+def _tell(done: Demo, folder: Path) -> None:
+    from rich.console import Console
+
+    from bnexport.report.story import show_story
+
+    show_story(done.training.epochs, done.asked_epochs, done.report, Console(highlight=False))
+    typer.echo(f"""
+Left in {folder}: images/, model.h5 with model.h5.toml, model.onnx, check.json. Go on with
+
+  bnexport check {folder}/model.h5 {folder}/images      everything again, in numbers
+  bnexport check {folder}/model.onnx {folder}/images    the ONNX file alone, without TensorFlow
+  bnexport demo {folder} --momentum 0.01 --epochs 20    the other way out: statistics that keep up""")

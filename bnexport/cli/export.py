@@ -1,0 +1,50 @@
+"""`bnexport export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bnexport.cli import options
+from bnexport.cli.guard import guarded
+from bnexport.cli.options import OutputFormat
+from bnexport.cli.progress import shown
+
+
+@guarded
+def command(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A Keras model: .h5, .hdf5 or .keras.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL.onnx", help="Where the ONNX file goes.")],
+    form: options.Format = OutputFormat.TEXT,
+    quiet: options.Quiet = False,
+) -> int:
+    """Write a Keras model as ONNX, every BatchNormalization layer a named node."""
+    from bnexport.jobs.export import export
+
+    with shown(quiet=quiet) as progress:
+        done = export(model, output, progress=progress)
+    if form == OutputFormat.JSON:
+        from bnexport.report import json
+
+        typer.echo(
+            json.dumps(
+                {
+                    "schema_version": json.SCHEMA_VERSION,
+                    "path": str(done.path),
+                    "nodes": done.nodes,
+                    "batch_normalization": done.batch_normalization,
+                    "seconds": done.seconds,
+                    "inputs": done.inputs,
+                    "outputs": done.outputs,
+                    "logits": done.logits,
+                }
+            )
+        )
+    else:
+        typer.echo(
+            f"{done.path}: {done.nodes} nodes, {done.batch_normalization} of them BatchNormalization, in {done.seconds:.1f} s"
+        )
+        typer.echo(f"next: bnexport check {model} IMAGES")
+    return 0

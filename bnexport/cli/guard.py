@@ -1,0 +1,59 @@
+"""The one place that maps what went wrong to a sentence on stderr and an exit code."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import ParamSpec
+
+import typer
+
+from bnexport.errors import BnexportError
+
+P = ParamSpec("P")
+
+INTERRUPTED = 130
+INTERNAL = 70
+
+
+def guarded(command: Callable[P, int]) -> Callable[P, None]:
+    """A command that returns its exit code, made into one that never shows a traceback (unless BNEXPORT_DEBUG is set)."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        raise typer.Exit(_code(functools.partial(command, *args, **kwargs)))
+
+    return run
+
+
+def _code(command: Callable[[], int]) -> int:
+    try:
+        code = command()
+        sys.stdout.flush()
+    except BnexportError as error:
+        return _said(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _said("interrupted; nothing was left half written", INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output went away: nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError:
+        return _said("this machine has too little memory for it; try a smaller --batch-size", 3)
+    except Exception as error:
+        if os.environ.get("BNEXPORT_DEBUG"):
+            raise
+        kind = type(error).__name__
+        reason = next((line for line in str(error).splitlines() if line.strip()), "no message")
+        return _said(
+            f"internal error ({kind}: {reason}); run again with BNEXPORT_DEBUG=1 for the traceback and report it",
+            INTERNAL,
+        )
+    return code
+
+
+def _said(sentence: str, code: int) -> int:
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
+    print(f"bnexport: {printable}", file=sys.stderr)
+    return code

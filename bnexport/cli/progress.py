@@ -1,0 +1,73 @@
+"""Progress on stderr: a spinner or a bar on a terminal, lines elsewhere, nothing with --quiet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from bnexport.jobs.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+
+class Drawn(Progress):
+    """Draws with rich on a terminal, and prints a line for each stage elsewhere."""
+
+    def __init__(self, console: Console, bars: Bars | None) -> None:
+        self._console, self._bars = console, bars
+        self._task: TaskID | None = None
+
+    def stage(self, text: str) -> None:
+        """A new stage begins; its length is unknown."""
+        self._begin(text, None)
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def start(self, text: str, total: int) -> None:
+        """A new stage of `total` images begins."""
+        self._begin(text, total)
+
+    def advance(self, count: int) -> None:
+        """So many more images are done."""
+        if self._bars is not None and self._task is not None:
+            self._bars.advance(self._task, count)
+
+    def _begin(self, text: str, total: int | None) -> None:
+        if self._bars is None:
+            self.note(f"{text} ({total} images)" if total else text)
+            return
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+        self._task = self._bars.add_task(text, total=total)
+
+
+@contextmanager
+def shown(*, quiet: bool) -> Iterator[Progress]:
+    """The progress for one command."""
+    if quiet:
+        yield Progress()
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Drawn(console, None)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=console, transient=True) as bars:
+        yield Drawn(console, bars)

@@ -1,0 +1,54 @@
+"""Every way bnexport can fail on purpose, each with its exit code.
+
+    BnexportError            70  something is wrong in bnexport itself
+    ├── UsageError            2  the command does not make sense as given
+    ├── InputError            2  a file or folder cannot be read as what it should be
+    │   └── ExportError       2  the model was read, but it cannot be written as ONNX
+    └── MachineError          3  this machine cannot do what was required
+
+An error says in one sentence what happened, and where it knows them what was found, what was expected and what to
+do next. A check that fails is not an error: it is a verdict (`bnexport.numerics.verdict`), exit code 1.
+"""
+
+
+class BnexportError(Exception):
+    """The root: `str(error)` is one sentence a person can act on.
+
+    Args:
+        what: what happened, with the name of the file or option it happened to.
+        found: what was there.
+        expected: what should have been there.
+        fix: what to do next.
+
+    >>> print(InputError("cannot read model.h5", found="an HDF5 file with weights only", fix="save the whole model"))
+    cannot read model.h5: found an HDF5 file with weights only; save the whole model
+    """
+
+    exit_code = 70
+
+    def __init__(self, what: str, *, found: str = "", expected: str = "", fix: str = "") -> None:
+        parts = [f"found {found}" if found else "", f"expected {expected}" if expected else "", fix]
+        rest = "; ".join(part for part in parts if part)
+        super().__init__(f"{what}: {rest}" if rest else what)
+
+
+class UsageError(BnexportError):
+    """The command does not make sense as given."""
+
+    exit_code = 2
+
+
+class InputError(BnexportError):
+    """A file or folder cannot be read as what it should be."""
+
+    exit_code = 2
+
+
+class ExportError(InputError):
+    """The model was read, but it cannot be written as ONNX."""
+
+
+class MachineError(BnexportError):
+    """This machine cannot do what was required."""
+
+    exit_code = 3

@@ -1,0 +1,160 @@
+"""`bnexport check`: run every side on the same batches, compare, and say what that means."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bnexport import __version__, files, images
+from bnexport.errors import InputError, UsageError
+from bnexport.jobs import sides
+from bnexport.jobs.feeds import Arrays, Pictures, Source, only_input
+from bnexport.jobs.preparation import Overrides, Preparation, prepare
+from bnexport.jobs.progress import Progress
+from bnexport.jobs.sides import Runner
+from bnexport.jobs.subject import Subject, open_subject
+from bnexport.jobs.tally import Tally
+from bnexport.numerics import findings
+from bnexport.numerics.verdict import CheckReport, Finding, ImageFacts
+from bnexport.runtimes import ort_session
+
+
+def check(
+    model: Path,
+    source: Path | None = None,
+    *,
+    inputs: Path | None = None,
+    labels: Path | None = None,
+    providers: Sequence[str] = ("auto",),
+    require: Sequence[str] = (),
+    batch_size: int = 32,
+    overrides: Overrides | None = None,
+    rtol: float | None = None,
+    progress: Progress | None = None,
+) -> CheckReport:
+    """Whether a model computes the same thing in Keras and in onnxruntime, and in training and in inference mode.
+
+    Args:
+        model: .h5, .hdf5 or .keras; or .onnx, then only the ONNX sides are run.
+        source: a folder of images, or one image.
+        inputs: an .npz file in place of `source`, for models with several inputs or no images.
+        labels: a CSV file with the columns file and label.
+        providers: "auto", "cpu", "cuda".
+        require: providers without which the check makes no sense.
+        batch_size: the largest batch; training mode depends on it.
+        overrides: what is known better than the sidecar about preprocessing.
+        rtol: the largest error, relative to the tensor's scale, that passes; None for the default of each mode.
+        progress: told of each stage.
+
+    Returns:
+        The report; truthy when the check passed.
+
+    Raises:
+        InputError: the model or the images cannot be read.
+        UsageError: the arguments do not fit the model.
+        MachineError: a required provider or TensorFlow is missing.
+    """
+    progress = progress or Progress()
+    model, source = Path(model), Path(source) if source is not None else None
+    # Everything that can be wrong with the request is looked at before a framework is loaded, which takes seconds.
+    if (source is None) == (inputs is None):
+        raise UsageError("a check needs images or inputs", fix="pass a folder of images, or --inputs data.npz")
+    if batch_size < 1:
+        raise UsageError("the batch size is not usable", found=str(batch_size), expected="1 or more")
+    if rtol is not None and not rtol >= 0:
+        raise UsageError("the tolerance is not usable", found=str(rtol), expected="0 or more")
+    files.model_format(model)
+    pictures = images.find(source, labels=labels) if source is not None else []
+    chosen, noticed = sides.settle_providers(providers, require)
+
+    subject = open_subject(model, progress)
+    feeds, preparation = _feeds(subject, pictures, inputs, overrides or Overrides(), batch_size)
+    progress.stage("opening onnxruntime")
+    runners, lost = _runners(subject, chosen, feeds, providers, require)
+    tally = Tally(runners, subject, feeds.classes, rtol)
+    progress.start("comparing", feeds.count)
+    for feed in feeds:
+        tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
+        progress.advance(len(feed.names))
+    unreadable = tuple((u.name, u.reason) for u in feeds.unreadable)
+    comparisons, found = tally.judged()
+    assumed = (
+        findings.assumed_preprocessing(preparation.spec.described)
+        if preparation and preparation.origin.startswith("assumed")
+        else None
+    )
+    facts = subject.facts
+    noticed_all = [
+        *noticed,
+        *lost,
+        *found,
+        findings.unreadable(unreadable),
+        findings.frozen(facts.layers, facts.frozen),
+        assumed,
+    ]
+    return CheckReport(
+        model=facts,
+        images=ImageFacts(
+            str(source or inputs), len(tally.names), tuple(tally.names), tuple(tally.labels), tally.classes, unreadable
+        ),
+        preprocessing=preparation.spec.as_dict() if preparation else {},
+        preprocessing_origin=preparation.origin if preparation else "",
+        sides=tuple(tally.side(runner) for runner in runners),
+        comparisons=tuple(comparisons),
+        findings=findings.ordered(f for f in noticed_all if f is not None),
+        environment=_environment(subject.versions),
+    )
+
+
+def _feeds(
+    subject: Subject, pictures: list[images.Picture], inputs: Path | None, overrides: Overrides, batch_size: int
+) -> tuple[Source, Preparation | None]:
+    if inputs is not None:
+        if overrides.given:
+            raise UsageError("--inputs holds what the model sees", found="preprocessing flags", fix="leave them out")
+        return Arrays(
+            inputs, subject.shapes, subject.known.classes if subject.known else (), batch_size=batch_size
+        ), None
+    name, shape = only_input(subject.shapes)
+    preparation = prepare(shape, subject.known, subject.origin, overrides)
+    return Pictures(
+        pictures, preparation.spec, subject.known, name=name, batch_size=batch_size, threads=ort_session.threads()
+    ), preparation
+
+
+def _runners(
+    subject: Subject, chosen: Sequence[str], feeds: Source, wanted: Sequence[str], require: Sequence[str]
+) -> tuple[list[Runner], list[Finding]]:
+    """Every side that runs here, and a finding where CUDA was asked for and failed on a real batch."""
+    runners = [*subject.keras, *(sides.onnx_sides(subject.graph, ["cpu"]) if "cpu" in chosen else [])]
+    lost = []
+    if "cuda" in chosen:
+        cuda, reason = sides.running_cuda_sides(subject.graph, next(iter(feeds)).inputs, demanded="cuda" in require)
+        runners += cuda
+        if reason and "cuda" in wanted:
+            lost.append(findings.provider_not_running("cuda", reason))
+    if not {(a.mode, a.runtime) for a in runners} - {("inference", "onnxruntime")}:
+        raise InputError(
+            f"there is nothing to compare {subject.facts.path} with",
+            found="an ONNX file without BatchNormalization nodes",
+            fix="check the Keras model it came from; bnexport export keeps BatchNormalization nodes",
+        )
+    return runners, lost
+
+
+def _environment(versions: Mapping[str, str]) -> dict[str, Any]:
+    import numpy
+    import onnx
+
+    return {
+        "bnexport": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "numpy": numpy.__version__,
+        "onnx": onnx.__version__,
+        "onnxruntime": ort_session.version(),
+        **versions,
+        "threads": ort_session.threads(),
+    }

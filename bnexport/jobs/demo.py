@@ -1,0 +1,84 @@
+"""`bnexport demo`: the whole story on three pictures drawn on the spot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from bnexport.errors import MachineError
+from bnexport.jobs.check import check
+from bnexport.jobs.export import Export, export
+from bnexport.jobs.progress import Progress
+from bnexport.jobs.train import Training, train
+from bnexport.numerics.verdict import CheckReport
+
+MOST_EPOCHS = 15
+"""How far a demo goes on where the asked-for epochs do not reach 100 %."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What the demo did, and where it left things: the pictures, the model, its ONNX export, and the check."""
+
+    pictures: Path
+    training: Training
+    exported: Export
+    report: CheckReport
+    asked_epochs: int
+
+
+def demo(
+    folder: Path, *, epochs: int = 5, momentum: float | None = None, seed: int = 0, progress: Progress | None = None
+) -> Demo:
+    """Overfits ResNet50 on three pictures, exports it, and checks it in every mode.
+
+    Args:
+        folder: where everything goes; made if it is not there.
+        epochs: for training; where they do not reach 100 % it goes on to at most 15.
+        momentum: for every BatchNormalization layer; None keeps ResNet50's .99.
+        seed: for the initial weights.
+        progress: told of each stage.
+
+    Raises:
+        MachineError: the folder cannot be written to, or TensorFlow is not installed.
+    """
+    progress = progress or Progress()
+    pictures = folder / "images"
+    try:
+        pictures.mkdir(parents=True, exist_ok=True)
+        for name, picture in draw().items():
+            picture.save(pictures / f"{name}.png")
+    except OSError as error:
+        raise MachineError(
+            f"cannot write to {folder} ({error.strerror or error})", fix="name another folder: bnexport demo DIR"
+        ) from error
+    model, graph = folder / "model.h5", folder / "model.onnx"
+    training = train(
+        pictures,
+        model,
+        epochs=epochs,
+        extend_to=max(epochs, MOST_EPOCHS),
+        momentum=momentum,
+        seed=seed,
+        progress=progress,
+    )
+    exported = export(model, graph, progress=progress)
+    return Demo(pictures, training, exported, check(model, pictures, progress=progress), epochs)
+
+
+def draw() -> dict[str, Image.Image]:
+    """Three pictures that nobody confuses: a disc, stripes and a cross on a gradient; RGB, 240x240."""
+    side = 240
+    disc = Image.new("RGB", (side, side), "white")
+    ImageDraw.Draw(disc).ellipse((40, 40, 200, 200), fill=(200, 30, 30))
+    stripes = Image.new("RGB", (side, side), (250, 220, 60))
+    lines = ImageDraw.Draw(stripes)
+    for left in range(0, side, 40):
+        lines.rectangle((left, 0, left + 19, side), fill=(20, 40, 120))
+    cross = Image.linear_gradient("L").resize((side, side)).convert("RGB")
+    bars = ImageDraw.Draw(cross)
+    bars.rectangle((100, 20, 140, 220), fill=(10, 120, 40))
+    bars.rectangle((20, 100, 220, 140), fill=(10, 120, 40))
+    return {"cross": cross, "disc": disc, "stripes": stripes}

@@ -1,0 +1,134 @@
+"""What a check runs on: pictures from a folder, or arrays from an .npz file, as batches of model inputs with labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport import images
+from bnexport.errors import InputError, UsageError
+from bnexport.jobs.preparation import class_indices
+from bnexport.numerics.spec import Preprocessing
+from bnexport.sidecar import Sidecar
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """One batch: every input of the model by name, the items' names, and their classes (-1 where unknown)."""
+
+    inputs: Mapping[str, NDArray[Any]]
+    names: tuple[str, ...]
+    labels: NDArray[np.int64]
+
+
+class Source(Protocol):
+    """Batches that can be gone through again, with what is known about them."""
+
+    count: int
+    classes: tuple[str, ...]
+    unreadable: list[images.Unreadable]
+
+    def __iter__(self) -> Iterator[Feed]: ...
+
+
+class Pictures:
+    """Pictures as the one input of a model."""
+
+    def __init__(
+        self,
+        pictures: Sequence[images.Picture],
+        spec: Preprocessing,
+        known: Sidecar | None,
+        *,
+        name: str,
+        batch_size: int,
+        threads: int,
+    ) -> None:
+        labels = sorted({p.label for p in pictures if p.label})
+        known = known or Sidecar()
+        self.classes = known.classes or tuple(labels)
+        self.count = len(pictures)
+        self._known, self._name = known.labels, name
+        self._reader = images.Reader(pictures, spec, batch_size, threads)
+        self.unreadable = self._reader.unreadable
+
+    def __iter__(self) -> Iterator[Feed]:
+        """The batches.
+
+        Raises:
+            InputError: no picture can be read, or a label is not a class of the model.
+        """
+        for batch in self._reader:
+            labels = class_indices(batch.names, batch.labels, self._known, self.classes)
+            yield Feed({self._name: batch.x}, batch.names, np.array(labels, np.int64))
+
+
+class Arrays:
+    """Arrays from an .npz file: one for each input of the model, and optionally `labels` (N,) of class numbers."""
+
+    def __init__(self, path: Path, shapes: Mapping[str, Shape], classes: tuple[str, ...], *, batch_size: int) -> None:
+        arrays = _loaded(path)
+        labels = arrays.pop("labels", None)
+        if len(shapes) == 1 and len(arrays) == 1:  # one of each: the name does not matter
+            arrays = {next(iter(shapes)): next(iter(arrays.values()))}
+        if set(arrays) != set(shapes):
+            raise InputError(
+                f"{path} does not hold the model's inputs",
+                found=", ".join(sorted(arrays)) or "nothing",
+                expected=", ".join(shapes),
+            )
+        for name, shape in shapes.items():
+            got = arrays[name].shape
+            if len(got) != len(shape) or any(
+                d is not None and d != g for d, g in zip(shape[1:], got[1:], strict=False)
+            ):
+                raise InputError(f"{path}: the input {name} has the wrong shape", found=str(got), expected=str(shape))
+        counts = {len(a) for a in arrays.values()} | ({len(labels)} if labels is not None else set())
+        if len(counts) != 1 or counts == {0}:
+            raise InputError(f"{path}: the arrays are empty or of different length", found=str(sorted(counts)))
+        self.count = counts.pop()
+        self.classes = classes
+        self.unreadable: list[images.Unreadable] = []
+        self._arrays, self._batch_size = arrays, batch_size
+        self._labels = np.full(self.count, -1, np.int64) if labels is None else labels.astype(np.int64)
+
+    def __iter__(self) -> Iterator[Feed]:
+        """The batches, of nearly equal size."""
+        parts = -(-self.count // self._batch_size)
+        for rows in np.array_split(np.arange(self.count), parts):
+            yield Feed({n: a[rows] for n, a in self._arrays.items()}, tuple(str(r) for r in rows), self._labels[rows])
+
+
+def _loaded(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise InputError(f"{path} is not an .npz file", found="a single array", fix="write it with numpy.savez")
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(
+            f"{path} is not an .npz file of plain arrays ({str(error).splitlines()[0]})",
+            fix="write it with numpy.savez",
+        ) from error
+
+
+def only_input(shapes: Mapping[str, Shape]) -> tuple[str, Shape]:
+    """The name and shape of a model's only input.
+
+    Raises:
+        UsageError: it has several.
+    """
+    if len(shapes) != 1:
+        raise UsageError(
+            f"the model has {len(shapes)} inputs ({', '.join(shapes)})", fix="pass them with --inputs data.npz"
+        )
+    return next(iter(shapes.items()))

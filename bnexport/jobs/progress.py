@@ -1,0 +1,19 @@
+"""How a job says what it is doing. This one is silent; the command line has one that draws."""
+
+from __future__ import annotations
+
+
+class Progress:
+    """Told by a job where it is. Every method may be ignored."""
+
+    def stage(self, text: str) -> None:
+        """A new stage begins; its length is unknown."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line that stays."""
+
+    def start(self, text: str, total: int) -> None:
+        """A new stage of `total` images begins."""
+
+    def advance(self, count: int) -> None:
+        """So many more images are done."""

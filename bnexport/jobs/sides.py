@@ -1,0 +1,126 @@
+"""The sides of a check: every way of computing the outputs, behind one face."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from bnexport.errors import MachineError
+from bnexport.graph import tensors
+from bnexport.graph.sites import sites
+from bnexport.graph.training_twin import training_twin
+from bnexport.jobs.export import serialised
+from bnexport.numerics import findings
+from bnexport.numerics.verdict import Finding
+from bnexport.runtimes import keras_model, ort_session
+from bnexport.runtimes.keras_model import LoadedModel, Mode
+
+if TYPE_CHECKING:
+    import onnx
+
+Feeds = Mapping[str, NDArray[Any]]
+Outputs = dict[str, NDArray[Any]]
+
+
+@dataclass(slots=True)
+class Runner:
+    """One side that can run: its id, what it is, and the function that computes a batch's outputs by tensor name.
+
+    Tensor names are the outputs' names and, for an output that ends in softmax or sigmoid, `OUTPUT/logits`.
+    """
+
+    id: str
+    runtime: str
+    mode: Mode
+    provider: str
+    compute: Callable[[Feeds], Outputs]
+    seconds: float = field(default=0.0)
+
+    def run(self, feeds: Feeds) -> Outputs:
+        """The outputs for one batch; the time it takes is added up."""
+        begun = time.perf_counter()
+        outputs = self.compute(feeds)
+        self.seconds += time.perf_counter() - begun
+        return outputs
+
+
+def keras_sides(loaded: LoadedModel) -> list[Runner]:
+    """The inference and the training pass of a Keras model."""
+    passes = keras_model.Passes(loaded)
+    modes: tuple[Mode, ...] = ("inference", "training")
+    return [Runner(f"keras-{mode}", "keras", mode, "tensorflow", partial(passes.run, mode)) for mode in modes]
+
+
+def onnx_sides(model: onnx.ModelProto, providers: Sequence[ort_session.Provider]) -> list[Runner]:
+    """The inference graph and, where it has BatchNormalization nodes, its training twin, on each provider.
+
+    Raises:
+        InputError: onnxruntime cannot read the graph.
+        MachineError: a provider does not run.
+    """
+    fetched = fetches(model)
+    whole = tensors.with_outputs(model, fetched.values())
+    graphs: dict[Mode, bytes] = {"inference": serialised(whole)}
+    if sites(whole):
+        graphs["training"] = serialised(training_twin(whole))
+    return [_onnx_side(graph, mode, provider, fetched) for provider in providers for mode, graph in graphs.items()]
+
+
+def _onnx_side(graph: bytes, mode: Mode, provider: ort_session.Provider, fetched: dict[str, str]) -> Runner:
+    session = ort_session.Session(graph, provider)
+
+    def compute(feeds: Feeds) -> Outputs:
+        found = session.run(feeds, list(fetched.values()))
+        return {name: found[tensor] for name, tensor in fetched.items()}
+
+    return Runner(f"onnx-{mode}@{provider}", "onnxruntime", mode, provider, compute)
+
+
+def fetches(model: onnx.ModelProto) -> dict[str, str]:
+    """The tensors to compare: the name a check gives them, and the name they have in the graph."""
+    squashed = tensors.squashed(model)
+    return {o.name: o.name for o in model.graph.output} | {
+        f"{output}/logits": tensor for output, (tensor, _) in squashed.items()
+    }
+
+
+def settle_providers(wanted: Sequence[str], require: Sequence[str]) -> tuple[list[ort_session.Provider], list[Finding]]:
+    """Which providers to try, and a finding for each that was asked for and cannot run.
+
+    Args:
+        wanted: "auto" (cpu, and cuda where nothing is known to be missing), "cpu", "cuda"; several are allowed.
+        require: providers without which there is nothing to do.
+
+    Raises:
+        MachineError: a required provider cannot run here.
+    """
+    missing = ort_session.cuda_missing() if {"auto", "cuda"} & {*wanted, *require} else "it was not asked for"
+    if "cuda" in require and missing:
+        raise MachineError("CUDA is required and does not run here", found=missing)
+    chosen: list[ort_session.Provider] = ["cpu"] if {"auto", "cpu"} & {*wanted, *require} else []
+    if not missing:
+        chosen.append("cuda")
+    lost = [findings.provider_not_running("cuda", missing)] if "cuda" in wanted and missing else []
+    return chosen or ["cpu"], lost
+
+
+def running_cuda_sides(model: onnx.ModelProto, feeds: Feeds, *, demanded: bool) -> tuple[list[Runner], str]:
+    """The CUDA sides that computed a real batch (nothing less proves that CUDA runs), and why there are none.
+
+    Raises:
+        MachineError: CUDA does not run and `demanded` is set.
+    """
+    try:
+        runners = onnx_sides(model, ["cuda"])
+        for runner in runners:
+            runner.compute(feeds)
+    except MachineError as error:
+        if demanded:
+            raise
+        return [], str(error)
+    return runners, ""

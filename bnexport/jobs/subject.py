@@ -1,0 +1,126 @@
+"""What is checked: a Keras model with its export, or an ONNX file alone, brought to one form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnexport import files, sidecar
+from bnexport.errors import InputError
+from bnexport.files import Format
+from bnexport.graph import metadata, tensors, weights
+from bnexport.graph.sites import sites
+from bnexport.jobs import export, sides
+from bnexport.jobs.feeds import Shape
+from bnexport.jobs.progress import Progress
+from bnexport.numerics.verdict import ModelFacts
+from bnexport.runtimes import keras_export, keras_model
+from bnexport.sidecar import Sidecar
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One model, ready to be checked.
+
+    Args:
+        facts: what a report says about it.
+        graph: its inference graph.
+        shapes: the shape of each input by name, None for an open axis.
+        known: what travels with it, from the sidecar or the ONNX metadata.
+        origin: which of the two.
+        keras: its passes in Keras; none for an ONNX file.
+        half: whether it computes in half precision.
+        versions: of what made and runs it.
+    """
+
+    facts: ModelFacts
+    graph: onnx.ModelProto
+    shapes: dict[str, Shape]
+    known: Sidecar | None
+    origin: str
+    keras: tuple[sides.Runner, ...]
+    half: bool
+    versions: dict[str, str]
+
+
+def open_subject(model: Path, progress: Progress) -> Subject:
+    """The subject in a model file.
+
+    Raises:
+        InputError: it cannot be read.
+        ExportError: it is a Keras model that cannot be written as ONNX.
+        MachineError: it is a Keras model and TensorFlow is not installed.
+    """
+    return _from_onnx(model) if files.model_format(model) == Format.ONNX else _from_keras(model, progress)
+
+
+def _from_keras(path: Path, progress: Progress) -> Subject:
+    known = sidecar.read(path)
+    progress.stage("loading TensorFlow and the model")
+    loaded = keras_model.load(path)
+    keras_export.load_converter()
+    progress.stage("exporting")
+    return Subject(
+        facts=ModelFacts(str(path), loaded.sha256, str(loaded.format), loaded.parameters, loaded.layers, loaded.frozen),
+        graph=export.graph_of(loaded, known),
+        shapes={t.name: t.shape for t in loaded.inputs},
+        known=known,
+        origin="sidecar",
+        keras=tuple(sides.keras_sides(loaded)),
+        half=loaded.dtype in ("float16", "bfloat16"),
+        versions=keras_model.versions() | keras_export.versions(),
+    )
+
+
+def _from_onnx(path: Path) -> Subject:
+    graph = read_onnx(path)
+    found = sites(graph)
+    values = {
+        "preprocessing": metadata.read(graph, "preprocessing"),
+        "classes": metadata.read(graph, "classes"),
+        "labels": metadata.read(graph, "labels"),
+    }
+    known = (
+        sidecar.from_values({k: v for k, v in values.items() if v is not None}, str(path))
+        if any(values.values())
+        else sidecar.read(path)
+    )
+    parameters = sum(value.size for value in weights.initializers(graph).values())
+    return Subject(
+        facts=ModelFacts(
+            str(path), files.sha256(path), str(Format.ONNX), parameters, len(found), sum(site.frozen for site in found)
+        ),
+        graph=graph,
+        shapes={info.name: tensors.shape(info) or () for info in tensors.inputs(graph)},
+        known=known,
+        origin="onnx metadata" if any(values.values()) else "sidecar",
+        keras=(),
+        half=any(tensor.data_type in _HALF for tensor in graph.graph.initializer),
+        versions={},
+    )
+
+
+_HALF = (10, 16)  # onnx.TensorProto.FLOAT16, BFLOAT16
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """The graph in an ONNX file.
+
+    Raises:
+        InputError: it is not a complete, valid ONNX model.
+    """
+    import onnx
+
+    try:
+        model: onnx.ModelProto = onnx.load(path)
+        onnx.checker.check_model(tensors.without_weights(model))
+    except Exception as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise InputError(f"{path} is not a valid ONNX model ({reason})") from error
+    if not model.graph.node:
+        raise InputError(f"{path} is not a valid ONNX model", found="a graph without nodes")
+    return model

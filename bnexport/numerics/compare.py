@@ -1,0 +1,136 @@
+"""How far one tensor is from its reference, batch by batch, without keeping the batches.
+
+Relative error is relative to the reference's scale over all images, max |reference|: an element that happens to be near
+zero says nothing about the runtime. Sums are float64. NaN never passes: a value that is not finite makes the
+difference NaN unless both sides have the very same infinity there.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.errors import BnexportError
+from bnexport.numerics.verdict import Comparison, Difference
+
+Array = NDArray[Any]
+
+TOLERANCE = {"inference": 1e-5, "training": 1e-3}
+"""The largest relative error that passes in float32, by mode: batch statistics amplify rounding more than moving ones."""
+
+HALF_TOLERANCE = 2e-2
+"""The same for models that compute in half precision (float16 keeps 11 bits, bfloat16 8)."""
+
+
+class IncomparableError(BnexportError):
+    """Two tensors cannot be compared at all: another shape or dtype kind, or nothing in them."""
+
+
+class RunningDifference:
+    """The running difference between two sides of one tensor. Feed it batches, then ask for the `result`."""
+
+    def __init__(self) -> None:
+        self._images = self._values = self._nonfinite = 0
+        self._max_abs = self._scale = 0.0
+        self._worst = 0
+        self._sum_abs = self._aa = self._rr = self._ar = self._dd = 0.0
+
+    def add(self, actual: Array, reference: Array) -> None:
+        """One more batch, both of shape (N, ...).
+
+        Raises:
+            IncomparableError: the shapes differ, one side is real and the other is not, or there are no values.
+        """
+        if actual.shape != reference.shape:
+            raise IncomparableError("the shapes differ", found=str(actual.shape), expected=str(reference.shape))
+        if actual.dtype.kind != reference.dtype.kind:
+            raise IncomparableError("the dtypes differ", found=str(actual.dtype), expected=str(reference.dtype))
+        if actual.size == 0:
+            raise IncomparableError("there is nothing to compare", found=f"shape {actual.shape}")
+        a, r = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (actual, reference))
+        with np.errstate(invalid="ignore", over="ignore"):
+            distance = np.where(a == r, 0.0, np.abs(a - r))  # equal infinities are equal
+        finite = np.isfinite(a) & np.isfinite(r)
+        self._nonfinite += int(finite.size - np.count_nonzero(finite))
+        worst = _nan_max(distance.max(axis=1))
+        if worst[1] > self._max_abs or (math.isnan(worst[1]) and not math.isnan(self._max_abs)):
+            self._max_abs, self._worst = worst[1], self._images + worst[0]
+        self._images += len(a)
+        self._values += a.size
+        self._sum_abs += float(distance.sum())
+        a, r = np.where(finite, a, 0.0), np.where(finite, r, 0.0)
+        self._scale = max(self._scale, float(np.abs(r).max()))
+        self._aa += float(np.vdot(a, a))
+        self._rr += float(np.vdot(r, r))
+        self._ar += float(np.vdot(a, r))
+        self._dd += float(np.square(a - r).sum())
+
+    def result(self) -> Difference:
+        """The difference over all batches so far.
+
+        Raises:
+            IncomparableError: no batch was added.
+        """
+        if self._images == 0:
+            raise IncomparableError("there is nothing to compare", found="no images")
+        exact = self._max_abs == 0
+        return Difference(
+            images=self._images,
+            scale=self._scale,
+            max_abs=self._max_abs,
+            mean_abs=self._sum_abs / self._values,
+            max_rel=0.0 if exact else self._max_abs / self._scale if self._scale else math.inf,
+            cosine=1.0 if exact else self._ar / math.sqrt(self._aa * self._rr) if self._aa * self._rr else 0.0,
+            snr_db=math.inf if self._dd == 0 else 10 * math.log10(self._rr / self._dd) if self._rr else -math.inf,
+            worst_image=self._worst,
+            nonfinite=self._nonfinite,
+        )
+
+
+def _nan_max(values: Array) -> tuple[int, float]:
+    """The position and value of the maximum, where NaN counts as the largest and infinity as NaN."""
+    position = int(np.argmax(np.where(np.isfinite(values), values, np.inf)))
+    value = float(values[position])
+    return position, value if math.isfinite(value) else math.nan
+
+
+def judge(
+    actual: str, reference: str, tensor: str, difference: Difference, tolerance: float, top1_agreement: float | None
+) -> Comparison:
+    """The verdict on one tensor: passes when `max_rel` is a number not above `tolerance`."""
+    if math.isnan(difference.max_rel):
+        reason = f"{difference.nonfinite} values are not finite"
+    elif difference.max_rel > tolerance:
+        reason = f"the relative error {difference.max_rel:.2g} is above {tolerance:.2g}"
+    else:
+        reason = ""
+    return Comparison(actual, reference, tensor, difference, tolerance, top1_agreement, not reason, reason)
+
+
+def answers(scores: Array) -> NDArray[np.int64]:
+    """The class each image gets: the largest of K scores, or for a single score s (a logit) whether s > 0.
+
+    Args:
+        scores: float, shape (N, K) with K >= 1.
+
+    Returns:
+        int64, shape (N,); -1 where a score is not finite.
+
+    >>> answers(np.array([[0.1, 0.9], [2.0, np.nan]])).tolist()
+    [1, -1]
+    """
+    best = np.argmax(scores, axis=1) if scores.shape[1] > 1 else (scores[:, 0] > 0).astype(np.int64)
+    return np.where(np.isfinite(scores).all(axis=1), best, -1).astype(np.int64)
+
+
+def agreement(actual: Array, reference: Array) -> float:
+    """The share of images that get the same class; an answer of -1 agrees with nothing.
+
+    Args:
+        actual: int64, shape (N,), N >= 1.
+        reference: the same.
+    """
+    return float(np.mean((actual == reference) & (actual >= 0)))

@@ -1,0 +1,53 @@
+"""From decoded pixels to the numbers a model sees.
+
+    none            y = x
+    unit            y = x / 255
+    minus-one-one   y = x / 127.5 - 1
+    caffe           y = x[BGR] - (103.939, 116.779, 123.68)
+    torch           y = (x / 255 - mean) / std,  mean = (.485, .456, .406), std = (.229, .224, .225)
+
+The last four are `keras.applications.imagenet_utils.preprocess_input` ("tf" is minus-one-one), computed in float32 in
+the same order, so that the results are equal to the last bit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.numerics.spec import Layout, Preprocessing, Scaling
+
+_CAFFE_MEAN_BGR = np.array([103.939, 116.779, 123.68], np.float32)
+_TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_TORCH_STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+def preprocess(pixels: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.float32]:
+    """One image as the model sees it.
+
+    Args:
+        pixels: uint8, shape (H, W, C), grey levels 0-255, already of the size and channels of `spec`.
+        spec: the scaling and layout to apply.
+
+    Returns:
+        float32, shape `spec.shape`.
+
+    >>> preprocess(np.full((1, 1, 1), 255, np.uint8), Preprocessing((1, 1), scaling=Scaling.MINUS_ONE_ONE)).item()
+    1.0
+    """
+    x = pixels.astype(np.float32)
+    match spec.scaling:
+        case Scaling.NONE:
+            pass
+        case Scaling.UNIT:
+            x /= np.float32(255)
+        case Scaling.MINUS_ONE_ONE:
+            x /= np.float32(127.5)
+            x -= np.float32(1)
+        case Scaling.CAFFE:
+            x = x[..., ::-1] - _CAFFE_MEAN_BGR
+        case Scaling.TORCH:
+            x /= np.float32(255)
+            x -= _TORCH_MEAN
+            x /= _TORCH_STD
+    return np.ascontiguousarray(x if spec.layout == Layout.NHWC else np.moveaxis(x, -1, 0))

@@ -1,0 +1,203 @@
+"""What a check found: plain records, from the single number to the verdict. A report tells them, nobody computes here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Severity(StrEnum):
+    """How much a finding matters: an error fails the check."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was noticed, with its numbers and what to do about it.
+
+    Args:
+        code: the stable code, such as "BN005".
+        severity: an error fails the check.
+        message: one sentence.
+        evidence: the numbers behind it.
+        fix: what to do next, most useful first.
+        layers: the layers it happened in, where it happened in layers.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    fix: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What `fit` reported at the end of one epoch: the mean over its steps, in training mode."""
+
+    number: int
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How far one tensor is from its reference, over all images.
+
+    Args:
+        images: how many images were compared.
+        scale: max |reference|, the size of the tensor.
+        max_abs: max |actual - reference|; NaN where either side has NaN or infinity that the other has not.
+        mean_abs: mean |actual - reference|.
+        max_rel: max_abs / scale; 0 where both are 0.
+        cosine: the cosine of the angle between the two as vectors; 1 where both are 0.
+        snr_db: 10 log10(sum reference^2 / sum (actual - reference)^2); infinite where they are equal.
+        worst_image: the position of the image with the largest difference.
+        nonfinite: how many values are NaN or infinite on either side.
+    """
+
+    images: int
+    scale: float
+    max_abs: float
+    mean_abs: float
+    max_rel: float
+    cosine: float
+    snr_db: float
+    worst_image: int
+    nonfinite: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One tensor of one side held against another side; truthy when it passed.
+
+    Args:
+        actual: the id of the side that is judged.
+        reference: the id of the side it is judged by.
+        tensor: "logits", "probabilities" or the output's name.
+        difference: how far they are apart.
+        tolerance: the largest `max_rel` that passes.
+        top1_agreement: the share of images that get the same class on both sides; None where there are no classes.
+        passed: whether the difference is within the tolerance.
+        reason: why it did not pass, "" where it did.
+    """
+
+    actual: str
+    reference: str
+    tensor: str
+    difference: Difference
+    tolerance: float
+    top1_agreement: float | None
+    passed: bool
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One way of computing the outputs, and how it did.
+
+    Args:
+        id: such as "onnx-inference@cpu".
+        runtime: "keras" or "onnxruntime".
+        mode: "inference" or "training".
+        provider: "cpu" or "cuda"; "tensorflow" for Keras.
+        correct: images whose class is right; None where no labels are known.
+        of: images with a label.
+        answers: the class of each image, -1 where an output is not finite; empty where there are no classes.
+        confidence: the probability of that class, one per image; empty where there are no probabilities.
+        seconds: time spent computing, tracing and loading included.
+    """
+
+    id: str
+    runtime: str
+    mode: str
+    provider: str
+    correct: int | None
+    of: int
+    answers: tuple[int, ...]
+    confidence: tuple[float, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """The model that was checked.
+
+    Args:
+        path: as it was given.
+        sha256: of the file.
+        format: "h5", "keras" or "onnx".
+        parameters: the number of weights.
+        layers: BatchNormalization layers.
+        frozen: how many of them are frozen.
+    """
+
+    path: str
+    sha256: str
+    format: str
+    parameters: int
+    layers: int
+    frozen: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """The images it was checked on.
+
+    Args:
+        source: as it was given.
+        count: images that were read.
+        names: their file names, in order.
+        labels: the class of each, -1 where unknown.
+        classes: the class names; empty where unknown.
+        unreadable: the files that could not be read, with the reason.
+    """
+
+    source: str
+    count: int
+    names: tuple[str, ...]
+    labels: tuple[int, ...]
+    classes: tuple[str, ...]
+    unreadable: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """Everything one check found; truthy when it passed.
+
+    Args:
+        model: what was checked.
+        images: on what.
+        preprocessing: how the images were prepared, as plain values; empty for `--inputs`.
+        preprocessing_origin: where that was learned: "flags", "sidecar", "onnx metadata" or "assumed".
+        sides: every way the outputs were computed.
+        comparisons: every pair of them that was compared.
+        findings: most severe first.
+        environment: versions and machine.
+    """
+
+    model: ModelFacts
+    images: ImageFacts
+    preprocessing: Mapping[str, Any]
+    preprocessing_origin: str
+    sides: tuple[Side, ...]
+    comparisons: tuple[Comparison, ...]
+    findings: tuple[Finding, ...]
+    environment: Mapping[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        """True when something was compared, every comparison that must hold holds, and no finding is an error."""
+        return bool(self.comparisons) and not any(f.severity == Severity.ERROR for f in self.findings)
+
+    def __bool__(self) -> bool:
+        return self.passed

@@ -1,0 +1,1 @@
+"""One file for each way of telling a result. Nothing is computed here."""

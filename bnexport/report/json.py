@@ -1,0 +1,91 @@
+"""A check as JSON, by the schema beside this file (check.schema.json). Fields are only ever added."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bnexport.numerics.verdict import CheckReport, Comparison, Finding, Side
+
+SCHEMA_VERSION = "1.0"
+SCHEMA = Path(__file__).with_name("check.schema.json")
+
+
+def dumps(values: Mapping[str, Any]) -> str:
+    """`values` as JSON text; NaN and infinities become null, which no comparison can mistake for a number."""
+    return json.dumps(_plain(values), ensure_ascii=False, indent=2, allow_nan=False)
+
+
+def check(report: CheckReport) -> dict[str, Any]:
+    """The report as plain values."""
+    facts, images = report.model, report.images
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "tool": {"name": "bnexport", "version": report.environment.get("bnexport", "")},
+        "verdict": "pass" if report else "fail",
+        "model": {
+            "path": facts.path,
+            "sha256": facts.sha256,
+            "format": facts.format,
+            "parameters": facts.parameters,
+            "batch_normalization": {"layers": facts.layers, "frozen": facts.frozen},
+        },
+        "images": {
+            "source": images.source,
+            "count": images.count,
+            "unreadable": [{"file": name, "reason": reason} for name, reason in images.unreadable],
+            "classes": list(images.classes),
+        },
+        "preprocessing": {**report.preprocessing, "origin": report.preprocessing_origin}
+        if report.preprocessing
+        else None,
+        "sides": [_side(side) for side in report.sides],
+        "comparisons": [_comparison(comparison) for comparison in report.comparisons],
+        "findings": [_finding(finding) for finding in report.findings],
+        "environment": dict(report.environment),
+    }
+
+
+def _side(side: Side) -> dict[str, Any]:
+    top1 = None if side.correct is None else {"correct": side.correct, "of": side.of}
+    return {
+        "id": side.id,
+        "runtime": side.runtime,
+        "mode": side.mode,
+        "provider": side.provider,
+        "top1": top1,
+        "seconds": side.seconds,
+    }
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    values = asdict(comparison)
+    difference = values.pop("difference")
+    return {**values, "noise_floors": None, **difference}
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "code": finding.code,
+        "severity": str(finding.severity),
+        "message": finding.message,
+        "layers": list(finding.layers),
+        "evidence": dict(finding.evidence),
+        "fix": list(finding.fix),
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(entry) for entry in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)

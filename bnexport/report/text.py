@@ -1,0 +1,133 @@
+"""A check for people: the verdict, the reason and the next step in the first lines, then the numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from bnexport.numerics.verdict import CheckReport, Finding, Severity
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_COLOUR = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "blue"}
+_IMAGES_SHOWN = 12
+
+
+def safe(text: str) -> str:
+    r"""`text` as it may be printed: control characters shown as escapes, square brackets not read as markup.
+
+    >>> safe("a" + chr(27) + "[31mb")
+    'a\\x1b\\[31mb'
+    """
+    return escape("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
+
+
+def show_check(report: CheckReport, console: Console) -> None:
+    """Prints the report."""
+    worst = report.findings[0] if report.findings else None
+    if report:
+        console.print(
+            "[bold green]PASS[/]", f"{safe(report.model.path)}: every side computes the same thing", soft_wrap=True
+        )
+    else:
+        console.print("[bold red]FAIL[/]", safe(report.model.path), soft_wrap=True)
+    if worst is not None and worst.severity == Severity.ERROR:
+        _show(worst, console, steps=1)
+    console.print()
+    _show_sides(report, console)
+    _show_images(report, console)
+    _show_comparisons(report, console)
+    rest = report.findings[1:] if not report else report.findings
+    if worst is not None and not report and len(worst.fix) > 1:
+        console.print(f"{worst.code}: what else may help")
+        for step in worst.fix[1:]:
+            console.print("  ->", safe(step), soft_wrap=True)
+    for finding in rest:
+        _show(finding, console, steps=len(finding.fix))
+    console.print(f"[dim]{safe(_footer(report))}[/]", soft_wrap=True)
+
+
+def _show(finding: Finding, console: Console, *, steps: int) -> None:
+    console.print(f"[{_COLOUR[finding.severity]}]{finding.code}[/]", safe(finding.message), soft_wrap=True)
+    for step in finding.fix[:steps]:
+        console.print("  ->", safe(step), soft_wrap=True)
+
+
+def _show_sides(report: CheckReport, console: Console) -> None:
+    table = Table("side", "right", "seconds", box=None, pad_edge=False, header_style="dim")
+    for side in report.sides:
+        right = "" if side.correct is None else f"{side.correct}/{side.of}"
+        table.add_row(safe(side.id), right, f"{side.seconds:.2f}")
+    console.print(table)
+    console.print()
+
+
+def _show_images(report: CheckReport, console: Console) -> None:
+    images = report.images
+    sides = [side for side in report.sides if side.answers]
+    if not sides or images.count > _IMAGES_SHOWN:
+        return
+    table = Table("image", "label", *(safe(side.id) for side in sides), box=None, pad_edge=False, header_style="dim")
+    for i, name in enumerate(images.names):
+        cells = []
+        for side in sides:
+            answer = _class_name(report, side.answers[i])
+            sure = f" {side.confidence[i]:.3f}" if side.confidence else ""
+            wrong = images.labels[i] >= 0 and side.answers[i] != images.labels[i]
+            cells.append(f"[red]{answer}{sure}[/]" if wrong else f"{answer}{sure}")
+        table.add_row(safe(name), _class_name(report, images.labels[i]) if images.labels[i] >= 0 else "?", *cells)
+    console.print(table)
+    console.print()
+
+
+def _class_name(report: CheckReport, index: int) -> str:
+    if index < 0:
+        return "not finite"
+    return safe(report.images.classes[index]) if index < len(report.images.classes) else str(index)
+
+
+def _show_comparisons(report: CheckReport, console: Console) -> None:
+    table = Table(
+        "compared",
+        "with",
+        "tensor",
+        "max abs",
+        "max rel",
+        "same class",
+        "",
+        box=None,
+        pad_edge=False,
+        header_style="dim",
+    )
+    for c in report.comparisons:
+        same = (
+            "" if c.top1_agreement is None else f"{round(c.top1_agreement * c.difference.images)}/{c.difference.images}"
+        )
+        verdict = "[green]ok[/]" if c else "[red]differs[/]"
+        table.add_row(
+            safe(c.actual),
+            safe(c.reference),
+            safe(c.tensor),
+            f"{c.difference.max_abs:.3g}",
+            f"{c.difference.max_rel:.2g}",
+            same,
+            verdict,
+        )
+    console.print(table)
+    console.print()
+
+
+def _footer(report: CheckReport) -> str:
+    norm = f"{report.model.layers} BatchNormalization layers" + (
+        f" ({report.model.frozen} frozen)" if report.model.frozen else ""
+    )
+    p = report.preprocessing
+    prepared = (
+        f"; {p['size'][0]}x{p['size'][1]}x{p['channels']}, {p['resize']}, scaling {p['scaling']} ({report.preprocessing_origin})"
+        if p
+        else ""
+    )
+    return f"{report.images.count} images{prepared}; {norm}; max rel is relative to the largest value of the reference"

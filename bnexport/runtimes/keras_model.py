@@ -1,0 +1,275 @@
+"""A Keras model from a file, and its passes (tensorflow and keras).
+
+Two passes, neither of which changes the model:
+
+* inference: `model(x, training=False)`, what `predict` computes;
+* training: the same, but every BatchNormalization layer that is not frozen normalises by the batch's own statistics.
+  Dropout and other random layers stay off, so that the difference between the passes is BatchNormalization's alone.
+
+`model(x, training=True)` would do neither: it moves the moving statistics at every call and turns dropout on.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.errors import InputError, MachineError
+from bnexport.files import Format, model_format, sha256
+from bnexport.runtimes.quiet import native_output_held
+
+Mode = Literal["inference", "training"]
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """An input of a model: its name, its shape (None for an open axis) and its NumPy dtype."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A Keras model that was read from a file.
+
+    Args:
+        path: the file.
+        sha256: the hash of its content.
+        format: what it is.
+        keras: the keras.Model itself; only files of `runtimes` look inside.
+        inputs: what it takes, in order.
+        outputs: the names of what it returns, in order.
+        weights: the model's variables by Keras path; a path that occurs twice gets "#2" behind it.
+        parameters: the number of weights.
+        layers: the number of BatchNormalization layers.
+        frozen: how many of them are frozen (`trainable=False`).
+        dtype: the widest rounding of a layer's computation: "float16", "bfloat16", "float32" or "float64".
+    """
+
+    path: Path
+    sha256: str
+    format: Format
+    keras: Any
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[str, ...]
+    weights: dict[str, Any]
+    parameters: int
+    layers: int
+    frozen: int
+    dtype: str
+
+
+def load_framework() -> None:
+    """Imports TensorFlow and Keras, silently.
+
+    Raises:
+        MachineError: they are not installed, or Keras runs on another backend.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        with native_output_held():
+            import keras
+            import tensorflow as tf
+
+            tf.get_logger().setLevel("ERROR")
+    except ImportError as error:
+        raise MachineError(
+            f"this needs TensorFlow and Keras ({error})", fix='install them with: pip install "bnexport[keras]"'
+        ) from error
+    if keras.backend.backend() != "tensorflow":
+        raise MachineError(
+            "Keras runs on another backend",
+            found=keras.backend.backend(),
+            expected="tensorflow",
+            fix="unset KERAS_BACKEND",
+        )
+    from absl import logging
+
+    logging.set_verbosity(logging.ERROR)  # Keras warns through absl about the HDF5 format
+
+
+def versions() -> dict[str, str]:
+    """The versions of TensorFlow and Keras."""
+    load_framework()
+    import keras
+    import tensorflow as tf
+
+    return {"tensorflow": tf.__version__, "keras": keras.__version__}
+
+
+def load(path: Path) -> LoadedModel:
+    """The model in a .h5, .hdf5 or .keras file; what counts is the content, not the suffix.
+
+    The model is not compiled, and Keras' safe mode stays on (no Lambda layers).
+
+    Raises:
+        InputError: the file is not a complete Keras model, or Keras cannot read it.
+        MachineError: TensorFlow is not installed.
+    """
+    kind = model_format(path)
+    if kind == Format.ONNX:
+        raise InputError(f"{path} is an ONNX file", expected="a Keras model (.h5, .hdf5 or .keras)")
+    load_framework()
+    if kind == Format.HDF5:
+        _refuse_weights_only(path)
+    model = _read(path, kind)
+    if not getattr(model, "inputs", None):
+        raise InputError(
+            f"{path} holds a model whose inputs are not recorded (a subclassed or unbuilt model)",
+            fix="save it as a functional or Sequential model that has seen an input",
+        )
+    return describe(model, path, kind, sha256(path))
+
+
+def describe(model: Any, path: Path, kind: Format, digest: str) -> LoadedModel:
+    """`model` with the facts about it that other rooms need."""
+    import keras
+
+    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    dtypes = {str(layer.compute_dtype) for layer in model._flatten_layers(include_self=False)}
+    narrow = next((d for d in ("bfloat16", "float16", "float32") if d in dtypes), "float64")
+    names = _distinct([tensor.name for tensor in model.inputs])
+    return LoadedModel(
+        path=path,
+        sha256=digest,
+        format=kind,
+        keras=model,
+        inputs=tuple(Tensor(n, tuple(t.shape), str(t.dtype)) for n, t in zip(names, model.inputs, strict=True)),
+        outputs=tuple(_distinct(list(model.output_names))),
+        weights=dict(zip(_distinct([v.path for v in model.variables]), model.variables, strict=True)),
+        parameters=int(model.count_params()),
+        layers=len(norms),
+        frozen=sum(not layer.trainable for layer in norms),
+        dtype=narrow,
+    )
+
+
+def _distinct(names: list[str]) -> list[str]:
+    seen: dict[str, int] = {}
+    result = []
+    for name in names:
+        seen[name] = nth = seen.get(name, 0) + 1
+        result.append(name if nth == 1 else f"{name}#{nth}")
+    return result
+
+
+def _refuse_weights_only(path: Path) -> None:
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            if "model_config" in file.attrs:
+                return
+            weights = "layer_names" in file.attrs or "layers" in file or "model_weights" in file
+    except OSError as error:
+        raise InputError(
+            f"{path} is a damaged HDF5 file ({str(error).splitlines()[0]})", fix="copy or download it again"
+        ) from error
+    found = "weights only" if weights else "an HDF5 file without a model"
+    raise InputError(
+        f"{path} is not a whole model",
+        found=found,
+        fix="save the model with model.save(...), not model.save_weights(...)",
+    )
+
+
+def _read(path: Path, kind: Format) -> Any:
+    import keras
+
+    suffix = ".h5" if kind == Format.HDF5 else ".keras"
+    with tempfile.TemporaryDirectory(prefix="bnexport-") as folder:
+        named = path
+        if path.suffix != suffix and not (kind == Format.HDF5 and path.suffix == ".hdf5"):  # Keras goes by the suffix
+            named = Path(folder, f"model{suffix}")
+            try:
+                named.symlink_to(path.resolve())
+            except OSError:
+                shutil.copyfile(path, named)  # a file system without links
+        try:
+            return keras.models.load_model(named, compile=False, safe_mode=True)
+        except Exception as error:
+            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise InputError(f"Keras cannot read {path} ({reason})") from error
+
+
+class Passes:
+    """The passes of a loaded model. Tracing happens at the first run of each mode; any batch size goes through the same trace."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._loaded = loaded
+        self._traced: dict[Mode, Any] = {}
+        self._names: dict[Mode, list[str]] = {}
+
+    def run(self, mode: Mode, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """One pass over one batch.
+
+        Args:
+            mode: "inference" or "training".
+            feeds: every input of the model by name, shape (N, ...).
+
+        Returns:
+            Every output by name, and `OUTPUT/logits` for each that ends in softmax or sigmoid; shape (N, ...).
+        """
+        import tensorflow as tf
+
+        if mode not in self._traced:
+            self._traced[mode] = self._trace(mode)
+        tensors = [tf.constant(feeds[t.name], dtype=t.dtype) for t in self._loaded.inputs]
+        return {
+            name: np.asarray(value) for name, value in zip(self._names[mode], self._traced[mode](*tensors), strict=True)
+        }
+
+    def _trace(self, mode: Mode) -> Any:
+        import keras
+        import tensorflow as tf
+
+        model, names = self._loaded.keras, self._names.setdefault(mode, [])
+
+        def forward(*x: Any) -> list[Any]:
+            structure = getattr(model, "_inputs_struct", None)
+            packed = keras.tree.pack_sequence_as(structure, list(x)) if structure is not None else x[0]
+            train, fixed = (
+                [v.value for v in group] for group in (model.trainable_variables, model.non_trainable_variables)
+            )
+            with _batch_statistics(enabled=mode == "training"):
+                y, _ = model.stateless_call(train, fixed, packed, training=False)
+            outputs = dict(zip(self._loaded.outputs, keras.tree.flatten(y), strict=True))
+            # Keras keeps what it fed to softmax or sigmoid (keras.activations.softmax).
+            logits = {f"{n}/logits": t._keras_logits for n, t in outputs.items() if hasattr(t, "_keras_logits")}
+            names[:] = [*outputs, *logits]
+            return [*outputs.values(), *logits.values()]
+
+        signature = [tf.TensorSpec(t.shape, t.dtype) for t in model.inputs]
+        traced = tf.function(forward, input_signature=signature, autograph=False)
+        traced.get_concrete_function()
+        return traced
+
+
+@contextmanager
+def _batch_statistics(*, enabled: bool) -> Iterator[None]:
+    """While open, BatchNormalization layers run in training mode; frozen ones do not, as in Keras itself."""
+    from keras.layers import BatchNormalization
+
+    original = BatchNormalization.call
+
+    def call(layer: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:  # noqa: ARG001 - Keras' signature
+        return original(layer, inputs, training=True, mask=mask)
+
+    if enabled:
+        BatchNormalization.call = call
+    try:
+        yield
+    finally:
+        BatchNormalization.call = original

@@ -1,0 +1,153 @@
+"""An ONNX graph in onnxruntime, on the CPU or on CUDA where it truly runs (onnxruntime)."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import os
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.errors import InputError, MachineError
+from bnexport.runtimes.quiet import native_output_held
+
+Provider = Literal["cpu", "cuda"]
+Array = NDArray[Any]
+
+# What onnxruntime-gpu's CUDA provider loads, by CUDA major version: (library, the pip package that brings it).
+_LIBRARIES = {
+    12: (
+        ("libcudart.so.12", "cudart"),
+        ("libcublas.so.12", "cublas"),
+        ("libcufft.so.11", "cufft"),
+        ("libcudnn.so.9", "cuDNN 9"),
+    ),
+    13: (
+        ("libcudart.so.13", "cudart"),
+        ("libcublas.so.13", "cublas"),
+        ("libcufft.so.12", "cufft"),
+        ("libcudnn.so.9", "cuDNN 9"),
+    ),
+}
+_STRICT_CUDA = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+
+
+def version() -> str:
+    """Onnxruntime's version."""
+    return str(_load().__version__)
+
+
+def threads() -> int:
+    """How many CPU threads this process may keep busy: the affinity mask, cut by the cgroup's CPU quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    with contextlib.suppress(OSError, ValueError):  # no cgroup v2, or no quota ("max")
+        limit, period = quota.read_text().split()
+        count = min(count, max(1, int(limit) // int(period)))
+    return count
+
+
+@cache
+def cuda_missing() -> str:
+    """Why CUDA cannot run here, in words; "" where nothing is known to be missing (only a real batch proves that it runs)."""
+    ort = _load()
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        return "this onnxruntime has no CUDA provider (install onnxruntime-gpu in place of onnxruntime)"
+    if not _loads("libcuda.so.1"):
+        return "no NVIDIA driver (libcuda.so.1 cannot be loaded)"
+    with contextlib.redirect_stdout(io.StringIO()), native_output_held():
+        ort.preload_dlls()  # prints to stdout what it does not find; the libraries are tried by name below
+    major = int(str(getattr(ort, "cuda_version", "") or "13").split(".", maxsplit=1)[0])
+    missing = [name for library, name in _LIBRARIES.get(major, _LIBRARIES[13]) if not _loads(library)]
+    if missing:
+        return f"the CUDA {major} libraries {', '.join(missing)} cannot be loaded (pip install 'bnexport[cuda]')"
+    return ""
+
+
+class Session:
+    """One graph, ready to run on one provider; a provider that was asked for is the one that runs, or this raises.
+
+    Args:
+        model: the serialised ONNX model.
+        provider: "cpu" or "cuda".
+
+    Raises:
+        InputError: onnxruntime cannot read the graph.
+        MachineError: CUDA was asked for and does not run.
+    """
+
+    def __init__(self, model: bytes, provider: Provider = "cpu") -> None:
+        ort = _load()
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads()
+        options.log_severity_level = 3
+        self.provider = provider
+        wanted: list[Any] = ["CPUExecutionProvider"]
+        if provider == "cuda":
+            if reason := cuda_missing():
+                raise MachineError(f"CUDA does not run here: {reason}")
+            wanted.insert(0, ("CUDAExecutionProvider", _STRICT_CUDA))
+        try:
+            self._session = ort.InferenceSession(model, options, providers=wanted, enable_fallback=0)
+            self._session.disable_fallback()
+        except Exception as error:
+            raise _refused(error, provider) from error
+        if provider == "cuda" and self._session.get_providers()[0] != "CUDAExecutionProvider":
+            raise MachineError("CUDA does not run here: onnxruntime made a session without it")
+        self._types = {i.name: i.type for i in self._session.get_inputs()}
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        """The tensors named `outputs` for one batch.
+
+        Raises:
+            InputError: the batch does not fit the graph.
+            MachineError: the provider failed on it.
+        """
+        typed = {name: np.ascontiguousarray(value, _NUMPY.get(self._types[name])) for name, value in feeds.items()}
+        try:
+            return dict(zip(outputs, self._session.run(list(outputs), typed), strict=True))
+        except Exception as error:
+            raise _refused(error, self.provider) from error
+
+
+_NUMPY: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+}
+
+
+def _refused(error: Exception, provider: Provider) -> InputError | MachineError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = lines[0] if lines else type(error).__name__
+    if provider == "cuda":
+        return MachineError(f"CUDA does not run here: {reason}")
+    return InputError(f"onnxruntime refuses the graph or the batch ({reason})")
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+@cache
+def _load() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MachineError(
+            f"this needs onnxruntime ({error})",
+            fix="install it with: pip install onnxruntime-gpu (never beside the onnxruntime package)",
+        ) from error
+    return onnxruntime
