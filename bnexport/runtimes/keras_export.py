@@ -108,7 +108,7 @@ def weightless_graph(
         ExportError: the model has an operation that ONNX or tf2onnx does not know.
     """
     trace = _trace(model, weights, inputs, outputs)
-    converted = _convert(trace)
+    converted = _convert(trace, [layer.name for layer in model._flatten_layers()])  # noqa: SLF001 - Keras' only walk into nested layers
     return WeightlessGraph(converted, trace.values, {site.name: site for site in trace.sites}, trace.logits)
 
 
@@ -229,13 +229,16 @@ def _inlined(traced: Any) -> Any:
     return graph.as_graph_def(add_shapes=True)
 
 
-def _convert(trace: _Trace) -> onnx.ModelProto:
+def _convert(trace: _Trace, layers: Sequence[str]) -> onnx.ModelProto:
     import tensorflow as tf
     from tf2onnx import optimizer, tfonnx
+    from tf2onnx.optimizer.transpose_optimizer import TransposeOptimizer
 
-    passes = {
-        name: optimizer._optimizers[name] for name in ("optimize_transpose", "remove_back_to_back", "remove_identity")
-    }
+    class Transposes(TransposeOptimizer):  # type: ignore[misc] # tf2onnx is untyped
+        def post_optimize_action(self) -> None:
+            """Nothing: tf2onnx would turn Transposes into Reshapes by shapes that moving them has made wrong (1x1 images)."""
+
+    others = {name: optimizer._optimizers[name] for name in ("remove_back_to_back", "remove_identity")}  # noqa: SLF001 - tf2onnx has no other way to choose
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(trace.graph_def, name="")
         try:
@@ -249,10 +252,30 @@ def _convert(trace: _Trace) -> onnx.ModelProto:
                 tensors_to_rename={**trace.inputs, **trace.outputs},
             )
         except Exception as error:
-            raise _unsupported(error, trace) from error
-    optimized = optimizer.optimize_graph(converted, catch_errors=False, optimizers=passes)
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise ExportError(f"EX002: tf2onnx cannot convert the model ({reason})", fix=_REPLACE) from error
+    optimized = optimizer.optimize_graph(converted, catch_errors=False, optimizers={"optimize_transpose": Transposes, **others})
     model: onnx.ModelProto = optimized.make_model("bnexport")
+    _refuse_foreign_operators(model, layers)
     return model
+
+
+_REPLACE = "replace the layer by one that ONNX can express"
+
+
+def _refuse_foreign_operators(model: onnx.ModelProto, layers: Sequence[str]) -> None:
+    """tf2onnx logs an operator it does not know and leaves it in the graph: that is EX002 here."""
+    import onnx
+
+    found = {}
+    for node in model.graph.node:
+        if not onnx.defs.has(node.op_type, node.domain):
+            scope = node.name.split("/", maxsplit=1)[0]
+            plain = re.sub(r"_\d+$", "", scope)
+            found[node.op_type] = next((name for name in (scope, plain) if name in layers), scope)
+    if found:
+        where = ", ".join(f"{op} in the layer {layer}" for op, layer in sorted(found.items()))
+        raise ExportError("EX002: the model has operators that cannot be exported", found=where, fix=_REPLACE)
 
 
 def _identity_n(sites: Sequence[TracedSite]) -> Any:
@@ -320,16 +343,4 @@ def _erfc(ctx: Any, node: Any, name: str, args: Any) -> None:  # noqa: ARG001 - 
     erf = ctx.make_node("Erf", [x], dtypes=[dtype], shapes=[shape], skip_conversion=True)
     ctx.make_node(
         "Sub", [one.output[0], erf.output[0]], outputs=[output], dtypes=[dtype], shapes=[shape], skip_conversion=True
-    )
-
-
-def _unsupported(error: Exception, trace: _Trace) -> ExportError:
-    """EX002: which operators the converter does not know, and in which layers they stand."""
-    text = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-    ops = sorted(set(re.findall(r"'?(\w+)'?: \{?'?([\w/.]+)", text)))
-    del trace
-    return ExportError(
-        f"EX002: the model has an operation that cannot be exported ({text})",
-        found=", ".join(op for op, _ in ops),
-        fix="replace the layer that uses it",
     )

@@ -1,0 +1,165 @@
+"""Whatever Keras can build, the export computes, under onnxruntime's default optimisations, with every BatchNormalization kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from bnexport.files import Format
+from bnexport.graph import metadata
+from bnexport.graph.sites import sites
+from bnexport.jobs import sides
+from bnexport.jobs.export import graph_of
+from bnexport.runtimes import keras_model
+from tests.e2e import nets
+
+pytestmark = pytest.mark.keras
+
+# Measured: the worst of all nets below is 2.7e-6 (VGG16) in inference and 2.2e-4 (InceptionV3) in training mode.
+INFERENCE, TRAINING, HALF = 1e-5, 1e-3, 2e-2
+
+
+def exported(net: Any) -> tuple[keras_model.LoadedModel, onnx.ModelProto]:
+    loaded = keras_model.describe(nets.randomise(net), Path("net.keras"), Format.KERAS, "0" * 64)
+    model = graph_of(loaded, None)
+    onnx.checker.check_model(model, full_check=True)
+    return loaded, model
+
+
+def distances(loaded: keras_model.LoadedModel, model: onnx.ModelProto, count: int) -> dict[str, float]:
+    """The largest error of each mode relative to the tensor's scale, over all outputs and logits."""
+    feeds = dict(zip([t.name for t in loaded.inputs], nets.inputs_for(loaded.keras, count), strict=True))
+    keras = {runner.mode: runner.run(feeds) for runner in sides.keras_sides(loaded)}
+    found = {}
+    for runner in sides.onnx_sides(model, ["cpu"]):
+        ours = runner.run(feeds)
+        assert ours.keys() == keras[runner.mode].keys()
+        found[runner.mode] = max(float(np.abs(ours[n] - r).max() / np.abs(r).max()) for n, r in keras[runner.mode].items())
+    return found
+
+
+@pytest.mark.parametrize("name", nets.BUILDERS)
+def test_special_nets_match(name: str) -> None:
+    """Every way of using BatchNormalization exports to nodes of that name, and both modes compute what Keras computes."""
+    loaded, model = exported(nets.BUILDERS[name]())
+    found = distances(loaded, model, 5)
+    half = name == "mixed-float16"
+    assert found["inference"] < (HALF if half else INFERENCE)
+    assert found["training"] < (HALF if half else TRAINING)
+    keras_names = {layer.path for layer in loaded.keras._flatten_layers() if type(layer).__name__ == "BatchNormalization"}
+    assert {site.name.split("#")[0] for site in sites(model)} == keras_names
+    assert len(sites(model)) == {"shared": 2, "grouped": 3}.get(name, loaded.layers)
+
+
+@pytest.mark.parametrize("name", nets.FAMILIES)
+def test_families_match(name: str) -> None:
+    """Every family of keras.applications exports and matches in both modes; a small variant of each."""
+    loaded, model = exported(nets.FAMILIES[name]())
+    found = distances(loaded, model, 3)
+    assert found["inference"] < INFERENCE
+    assert found.get("training", 0.0) < TRAINING
+    assert len(sites(model)) == loaded.layers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", nets.FULL_SIZE)
+def test_full_size_nets_match(name: str) -> None:
+    """The same at the size people use."""
+    keras = nets._keras()
+    loaded, model = exported(getattr(keras.applications, name)(weights=None))
+    assert distances(loaded, model, 2)["inference"] < INFERENCE
+    keras.backend.clear_session()
+
+
+def test_any_batch_size_gives_the_same_logits() -> None:
+    """The exported graph does not depend on how many images share a batch."""
+    loaded, model = exported(nets.sequential())
+    [x] = nets.inputs_for(loaded.keras, 7)
+    [inference] = [r for r in sides.onnx_sides(model, ["cpu"]) if r.mode == "inference"]
+    name = loaded.inputs[0].name
+    whole = inference.run({name: x})[f"{loaded.outputs[0]}/logits"]
+    for size in (1, 3):
+        parts = [inference.run({name: x[i : i + size]})[f"{loaded.outputs[0]}/logits"] for i in range(0, 7, size)]
+        np.testing.assert_allclose(np.concatenate(parts), whole, rtol=0, atol=1e-6 * np.abs(whole).max())  # float32 rounding of another blocking
+
+
+def test_nodes_say_what_they_are() -> None:
+    """A BatchNormalization node carries its layer's momentum, axis and whether it is frozen; its weights their Keras paths."""
+    loaded, model = exported(nets.frozen())
+    [site] = sites(model)
+    assert site.frozen
+    assert site.momentum == 0.99
+    assert (site.gamma, site.mean) == (f"{site.name}/gamma", f"{site.name}/moving_mean")
+    [node] = [n for n in model.graph.node if n.op_type == "BatchNormalization"]
+    assert metadata.read(node, "axis") == 3
+    stored = {t.name for t in model.graph.initializer}
+    assert {f"{layer.path}/kernel" for layer in loaded.keras.layers if hasattr(layer, "kernel")} <= stored
+    assert metadata.read(model, "source")["sha256"] == "0" * 64
+    assert set(metadata.read(model, "versions")) == {"bnexport", "keras", "tensorflow", "tf2onnx"}
+
+
+def test_frozen_layers_run_on_moving_statistics_in_training_mode() -> None:
+    """Where every layer is frozen, the training pass equals the inference pass, in Keras and in the twin."""
+    loaded, model = exported(nets.frozen())
+    feeds = {loaded.inputs[0].name: nets.inputs_for(loaded.keras, 4)[0]}
+    for runners in (sides.keras_sides(loaded), sides.onnx_sides(model, ["cpu"])):
+        inference, training = (runner.run(feeds) for runner in runners)
+        for name, value in inference.items():
+            np.testing.assert_array_equal(training[name], value)
+
+
+def test_passes_change_nothing() -> None:
+    """Neither pass moves a statistic, counts a seed, or turns dropout on."""
+    loaded, _ = exported(nets.random_layers())
+    before = [v.numpy() for v in loaded.keras.variables]
+    feeds = {loaded.inputs[0].name: nets.inputs_for(loaded.keras, 4)[0]}
+    runners = sides.keras_sides(loaded)
+    first, second = ([runner.run(feeds) for runner in runners] for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        for name, value in one.items():
+            np.testing.assert_array_equal(value, other[name])
+    for was, variable in zip(before, loaded.keras.variables, strict=True):
+        np.testing.assert_array_equal(was, variable.numpy())
+
+
+def test_inference_pass_is_predict() -> None:
+    """The inference pass computes what `predict` computes, also where a layer was called with training=True."""
+    keras = nets._keras()
+    x = keras.Input((4,))
+    net = nets.randomise(keras.Model(x, keras.layers.BatchNormalization()(x, training=True)))
+    loaded = keras_model.describe(net, Path("net.keras"), Format.KERAS, "0" * 64)
+    data = nets.inputs_for(net, 6)[0]
+    ours = keras_model.Passes(loaded).run("inference", {loaded.inputs[0].name: data})
+    np.testing.assert_allclose(ours[loaded.outputs[0]], net.predict(data, verbose=0), rtol=1e-6)
+
+
+def test_training_pass_is_keras_training_mode() -> None:
+    """Without random layers, the training pass is what `fit` computes."""
+    net = nets.randomise(nets.sequential())
+    loaded = keras_model.describe(net, Path("net.keras"), Format.KERAS, "0" * 64)
+    data = nets.inputs_for(net, 6)[0]
+    ours = keras_model.Passes(loaded).run("training", {loaded.inputs[0].name: data})
+    theirs = net(data, training=True).numpy()
+    np.testing.assert_allclose(ours[loaded.outputs[0]], theirs, rtol=1e-5)
+
+
+def test_an_operator_that_cannot_be_exported_is_named() -> None:
+    """EX002 names the operator; no half-converted graph comes out."""
+    from bnexport.errors import ExportError
+
+    keras = nets._keras()
+    import tensorflow as tf
+
+    class Determinant(keras.layers.Layer):  # type: ignore[misc]
+        def call(self, x: Any) -> Any:
+            return tf.linalg.eigh(x)[0]
+
+    x = keras.Input((3, 3))
+    net = keras.Model(x, Determinant(name="eigen")(x))
+    loaded = keras_model.describe(net, Path("net.keras"), Format.KERAS, "0" * 64)
+    with pytest.raises(ExportError, match=r"EX002.*SelfAdjointEigV2 in the layer eigen"):
+        graph_of(loaded, None)
