@@ -25,14 +25,14 @@ def command(
     momentum: Annotated[
         float | None, typer.Option(help="For every BatchNormalization layer; default: ResNet50's .99.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="For the initial weights and the shuffling.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="For the initial weights and the shuffling; default: one whose training settles in 5 epochs.")] = None,
     quiet: options.Quiet = False,
 ) -> int:
     """Overfit ResNet50 on three pictures, export it, and see who answers what."""
-    from bnexport.jobs.demo import demo
+    from bnexport.jobs.demo import SEED, demo
 
     with shown(quiet=quiet) as progress:
-        done = demo(folder, epochs=epochs, momentum=momentum, seed=seed, progress=progress)
+        done = demo(folder, epochs=epochs, momentum=momentum, seed=SEED if seed is None else seed, progress=progress)
     save(done.report, folder / "check.json")
     _tell(done, folder)
     return 0
@@ -44,9 +44,13 @@ def _tell(done: Demo, folder: Path) -> None:
     from bnexport.report.story import show_story
 
     show_story(done.training.epochs, done.asked_epochs, done.report, Console(highlight=False))
-    typer.echo(f"""
-Left in {folder}: images/, model.h5 with model.h5.toml, model.onnx, check.json. Go on with
-
-  bnexport check {folder}/model.h5 {folder}/images      everything again, in numbers
-  bnexport check {folder}/model.onnx {folder}/images    the ONNX file alone, without TensorFlow
-  bnexport demo {folder} --momentum 0.01 --epochs 20    the other way out: statistics that keep up""")
+    steps = [
+        (f"bnexport check {folder}/model.h5 {folder}/images", "everything again, in numbers"),
+        (f"bnexport check {folder}/model.onnx {folder}/images", "the ONNX file alone, without TensorFlow"),
+    ]
+    if not done.report:
+        steps.append((f"bnexport demo {folder} --momentum 0.01 --epochs 20", "the other way out: statistics that keep up"))
+    typer.echo(f"\nLeft in {folder}: images/, model.h5 with model.h5.toml, model.onnx, check.json. Go on with\n")
+    width = max(len(step) for step, _ in steps)
+    for step, why in steps:
+        typer.echo(f"  {step:{width}}    {why}")

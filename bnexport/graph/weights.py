@@ -45,13 +45,18 @@ def attach(model: onnx.ModelProto, weights: Mapping[str, Array]) -> None:
 
 
 def set_initializers(model: onnx.ModelProto, values: Mapping[str, Array]) -> None:
-    """Replaces all initializers of the graph by `values`, in place."""
-    from onnx import numpy_helper
+    """Replaces all initializers of the graph by `values`, in place; each array is copied once."""
+    from onnx import helper
 
     del model.graph.initializer[:]
-    model.graph.initializer.extend(
-        numpy_helper.from_array(np.ascontiguousarray(v) if v.ndim else v, n) for n, v in values.items()
-    )
+    for name, value in values.items():
+        little_endian = value.astype(value.dtype.newbyteorder("<"), copy=False)
+        model.graph.initializer.add(
+            name=name,
+            data_type=helper.np_dtype_to_tensor_dtype(value.dtype),
+            dims=value.shape,
+            raw_data=little_endian.tobytes(),
+        )
 
 
 def initializers(model: onnx.ModelProto) -> dict[str, Array]:

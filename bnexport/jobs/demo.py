@@ -14,6 +14,9 @@ from bnexport.jobs.progress import Progress
 from bnexport.jobs.train import Training, train
 from bnexport.numerics.verdict import CheckReport
 
+SEED = 5
+"""Of the seeds 0 to 7, one of those whose training settles within 5 epochs (as 2, 4, 6 and 7 do)."""
+
 MOST_EPOCHS = 15
 """How far a demo goes on where the asked-for epochs do not reach 100 %."""
 
@@ -30,7 +33,7 @@ class Demo:
 
 
 def demo(
-    folder: Path, *, epochs: int = 5, momentum: float | None = None, seed: int = 0, progress: Progress | None = None
+    folder: Path, *, epochs: int = 5, momentum: float | None = None, seed: int = SEED, progress: Progress | None = None
 ) -> Demo:
     """Overfits ResNet50 on three pictures, exports it, and checks it in every mode.
 

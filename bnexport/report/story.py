@@ -37,7 +37,7 @@ def show_story(epochs: Sequence[Epoch], asked: int, report: CheckReport, console
         for s in report.sides:
             if s.id.startswith(f"{name}@"):
                 tell(f"{title} (onnxruntime, {s.provider})", _answers(report, s))
-                console.print("  " + _parity(report, s.id))
+                console.print("  " + _parity(report, s.id), soft_wrap=True)
     tell("Why", _why(report, epochs[-1].number, side["keras-inference"], side["keras-training"]))
 
 
