@@ -60,22 +60,24 @@ class Batch:
     labels: tuple[str, ...]
 
 
-def find(source: Path, *, labels: Path | None = None) -> list[Picture]:
+def find(source: Path | Sequence[Path], *, labels: Path | None = None) -> list[Picture]:
     """The pictures below `source`, sorted by name.
 
     A folder may be flat, have one subfolder for each class, or hold a `labels.csv` with the columns file and label.
-    `source` may also be one picture.
+    `source` may also be one picture, or a list of pictures, which then keep their order.
 
     Args:
-        source: a folder or a file.
+        source: a folder, a file, or a list of files.
         labels: a CSV file that goes before `labels.csv` and before subfolders.
 
     Raises:
         InputError: there is nothing at `source`, or no file that looks like a picture.
     """
-    if not source.exists():
+    if not isinstance(source, Path):
+        pictures, source = [Picture(path, str(path)) for path in source], Path("the list of images")
+    elif not source.exists():
         raise InputError(f"there is no folder {source}", fix="check the path")
-    if source.is_file():
+    elif source.is_file():
         pictures = [Picture(source, source.name)]
     else:
         try:

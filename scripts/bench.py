@@ -39,10 +39,10 @@ NETS = [
 
 def measure_export(name: str) -> dict[str, Any]:
     """One net, three exporters, in this process."""
-    from bnexport.runtimes import keras_export, keras_model
+    from bnexport.runtimes import keras_model, tf2onnx_convert
 
     keras_model.load_framework()
-    keras_export.load_converter()
+    tf2onnx_convert.load_framework()
     import keras
     import numpy as np
     import onnx
@@ -64,7 +64,11 @@ def measure_export(name: str) -> dict[str, Any]:
     def keras_own(model: Any, path: Path) -> None:
         model.export(path, format="onnx", verbose=False)
 
-    exporters: dict[str, Callable[[Any, Path], None]] = {"bnexport": ours, "from_keras": from_keras, "model.export": keras_own}
+    exporters: dict[str, Callable[[Any, Path], None]] = {
+        "bnexport": ours,
+        "from_keras": from_keras,
+        "model.export": keras_own,
+    }
     tiny = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     net = getattr(keras.applications, name)(weights=None, classifier_activation=None)
     rng = np.random.default_rng(0)
@@ -102,13 +106,17 @@ def measure_export(name: str) -> dict[str, Any]:
 
 def in_own_process(what: str, name: str) -> dict[str, Any]:
     """The measurement `what` of one net, in a fresh process; its last line of output is the result."""
-    done = subprocess.run([sys.executable, __file__, what, "--one", name], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, __file__, what, "--one", name], stdout=subprocess.PIPE, text=True, check=True
+    )
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def bench_export(nets: list[str]) -> dict[str, Any]:
     """Prints the table of exporters net by net, and returns it."""
-    print(f"{'net':18} {'bnexport':>9} {'from_keras':>11} {'ratio':>6} {'model.export':>13} {'ratio':>6}   BN nodes left   largest relative difference to Keras")
+    print(
+        f"{'net':18} {'bnexport':>9} {'from_keras':>11} {'ratio':>6} {'model.export':>13} {'ratio':>6}   BN nodes left   largest relative difference to Keras"
+    )
     rows, ratios = [], []
     for name in nets:
         row = in_own_process("export", name)
@@ -126,7 +134,10 @@ def bench_export(nets: list[str]) -> dict[str, Any]:
         seconds = [cell(entry, "seconds", "{:.2f} s") for entry in entries]
         left = "/".join(cell(entry, "batch_normalization", "{}") for entry in entries)
         far = "  ".join(cell(entry, "max_rel", "{:.1e}") for entry in entries)
-        print(f"{name:18} {seconds[0]:>9} {seconds[1]:>11} {ratio(theirs):>6} {seconds[2]:>13} {ratio(keras_own):>6}   {left:15} {far}", flush=True)
+        print(
+            f"{name:18} {seconds[0]:>9} {seconds[1]:>11} {ratio(theirs):>6} {seconds[2]:>13} {ratio(keras_own):>6}   {left:15} {far}",
+            flush=True,
+        )
         rows.append(row)
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else None
     if mean:
@@ -141,7 +152,12 @@ def environment() -> dict[str, Any]:
     packages = ("bnexport", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime-gpu", "numpy")
     import os
 
-    return {"platform": platform.platform(), "python": platform.python_version(), "cores": os.cpu_count(), **{p: version(p) for p in packages}}
+    return {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        **{p: version(p) for p in packages},
+    }
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from bnexport import images, sidecar
 from bnexport.jobs.demo import draw
 from bnexport.jobs.export import export
 from bnexport.numerics.spec import Preprocessing
-from bnexport.runtimes.keras_model import load, load_framework, Passes
+from bnexport.runtimes.keras_model import Passes, load, load_framework
 from bnexport.sidecar import Sidecar
 
 MODELS = Path(__file__).parent.parent / "models"
@@ -40,14 +40,22 @@ def tiny_residual() -> Any:
         y = k.ReLU(name=f"{name}_1_relu")(k.BatchNormalization(name=f"{name}_1_bn")(y))
         y = k.BatchNormalization(name=f"{name}_2_bn")(k.Conv2D(filters, 3, padding="same", name=f"{name}_2_conv")(y))
         if stride > 1:
-            x = k.BatchNormalization(name=f"{name}_0_bn")(k.Conv2D(filters, 3, padding="same", strides=stride, name=f"{name}_0_conv")(x))
+            x = k.BatchNormalization(name=f"{name}_0_bn")(
+                k.Conv2D(filters, 3, padding="same", strides=stride, name=f"{name}_0_conv")(x)
+            )
         return k.ReLU(name=f"{name}_out")(k.Add(name=f"{name}_add")([x, y]))
 
     x = keras.Input((32, 32, 1), name="image")
-    y = k.ZeroPadding2D(1, name="stem_pad")(k.ReLU(name="stem_relu")(k.BatchNormalization(name="stem_bn")(k.Conv2D(8, 3, padding="same", name="stem_conv")(x))))
+    y = k.ZeroPadding2D(1, name="stem_pad")(
+        k.ReLU(name="stem_relu")(
+            k.BatchNormalization(name="stem_bn")(k.Conv2D(8, 3, padding="same", name="stem_conv")(x))
+        )
+    )
     y = k.MaxPooling2D(3, strides=2, name="stem_pool")(y)
     y = block(block(y, 8, stride=1, name="block1"), 16, stride=2, name="block2")
-    return keras.Model(x, k.Dense(3, "softmax", name="predictions")(k.GlobalAveragePooling2D(name="pool")(y)), name="tiny_residual")
+    return keras.Model(
+        x, k.Dense(3, "softmax", name="predictions")(k.GlobalAveragePooling2D(name="pool")(y)), name="tiny_residual"
+    )
 
 
 def make_tiny_residual() -> list[Path]:
@@ -66,13 +74,22 @@ def make_tiny_residual() -> list[Path]:
         keras.backend.clear_session()
         keras.utils.set_random_seed(seed)
         net = tiny_residual()
-        net.compile(optimizer=keras.optimizers.Adam(about["learning_rate"]), loss="categorical_crossentropy", metrics=["accuracy"])
+        net.compile(
+            optimizer=keras.optimizers.Adam(about["learning_rate"]),
+            loss="categorical_crossentropy",
+            metrics=["accuracy"],
+        )
         fit = net.fit(batch.x, np.eye(3), epochs=EPOCHS, verbose=0).history["accuracy"]
         for path in paths:
             net.save(path)
-            sidecar.write(path, Sidecar(SPEC, classes, dict(zip(batch.names, classes, strict=True)), {**about, "seed": seed}))
+            sidecar.write(
+                path, Sidecar(SPEC, classes, dict(zip(batch.names, classes, strict=True)), {**about, "seed": seed})
+            )
         passes = Passes(load(paths[0]))
-        right = {mode: int((passes.run(mode, {"image": batch.x})["predictions"].argmax(1) == np.arange(3)).sum()) for mode in ("inference", "training")}
+        right = {
+            mode: int((passes.run(mode, {"image": batch.x})["predictions"].argmax(1) == np.arange(3)).sum())
+            for mode in ("inference", "training")
+        }
         if fit[-1] == 1 and right == {"inference": 1, "training": 3}:
             print(f"tiny_residual: seed {seed}, fit {fit}, right of 3: {right}")
             break
@@ -88,7 +105,10 @@ def main() -> None:
     head = text.split("| file |", maxsplit=1)[0]
     rows = ["| file | bytes | sha256 |", "|---|---|---|"]
     for paths in made.values():
-        rows += [f"| {path.name} | {path.stat().st_size} | `{hashlib.sha256(path.read_bytes()).hexdigest()}` |" for path in paths]
+        rows += [
+            f"| {path.name} | {path.stat().st_size} | `{hashlib.sha256(path.read_bytes()).hexdigest()}` |"
+            for path in paths
+        ]
     (MODELS / "README.md").write_text(head + "\n".join(rows) + "\n", encoding="utf-8")
 
 

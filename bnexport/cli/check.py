@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +24,7 @@ def command(
         Path | None,
         typer.Argument(
             metavar="IMAGES",
-            help="A folder of images (flat, one subfolder for each class, or with a labels.csv), or one image.",
+            help="A folder of images (flat, one subfolder for each class, or with a labels.csv), one image, or - for a list of paths on standard input.",
         ),
     ] = None,
     inputs: Annotated[
@@ -59,7 +60,7 @@ def command(
     with shown(quiet=quiet) as progress:
         result = check(
             model,
-            images,
+            _listed_on_stdin() if images == Path("-") else images,
             inputs=inputs,
             labels=labels,
             providers=[p.value for p in provider],
@@ -73,6 +74,10 @@ def command(
     for path in report:
         save(result, path)
     return 0 if result else 1
+
+
+def _listed_on_stdin() -> list[Path]:
+    return [Path(line) for line in sys.stdin.read().splitlines() if line.strip()]
 
 
 def show(result: CheckReport, form: OutputFormat) -> None:

@@ -25,7 +25,12 @@ def command(
     momentum: Annotated[
         float | None, typer.Option(help="For every BatchNormalization layer; default: ResNet50's .99.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="For the initial weights and the shuffling; default: one whose training settles in 5 epochs.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="For the initial weights and the shuffling; default: one whose training settles in 5 epochs."
+        ),
+    ] = None,
     quiet: options.Quiet = False,
 ) -> int:
     """Overfit ResNet50 on three pictures, export it, and see who answers what."""
@@ -49,7 +54,9 @@ def _tell(done: Demo, folder: Path) -> None:
         (f"bnexport check {folder}/model.onnx {folder}/images", "the ONNX file alone, without TensorFlow"),
     ]
     if not done.report:
-        steps.append((f"bnexport demo {folder} --momentum 0.01 --epochs 20", "the other way out: statistics that keep up"))
+        steps.append(
+            (f"bnexport demo {folder} --momentum 0.01 --epochs 20", "the other way out: statistics that keep up")
+        )
     typer.echo(f"\nLeft in {folder}: images/, model.h5 with model.h5.toml, model.onnx, check.json. Go on with\n")
     width = max(len(step) for step, _ in steps)
     for step, why in steps:

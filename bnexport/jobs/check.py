@@ -22,8 +22,8 @@ from bnexport.runtimes import ort_session
 
 
 def check(
-    model: Path,
-    source: Path | None = None,
+    model: Path | str,
+    source: Path | str | Sequence[Path] | None = None,
     *,
     inputs: Path | None = None,
     labels: Path | None = None,
@@ -38,7 +38,7 @@ def check(
 
     Args:
         model: .h5, .hdf5 or .keras; or .onnx, then only the ONNX sides are run.
-        source: a folder of images, or one image.
+        source: a folder of images, one image, or a list of images.
         inputs: an .npz file in place of `source`, for models with several inputs or no images.
         labels: a CSV file with the columns file and label.
         providers: "auto", "cpu", "cuda".
@@ -57,7 +57,7 @@ def check(
         MachineError: a required provider or TensorFlow is missing.
     """
     progress = progress or Progress()
-    model, source = Path(model), Path(source) if source is not None else None
+    model, source = Path(model), Path(source) if isinstance(source, str) else source
     # Everything that can be wrong with the request is looked at before a framework is loaded, which takes seconds.
     if (source is None) == (inputs is None):
         raise UsageError("a check needs images or inputs", fix="pass a folder of images, or --inputs data.npz")
@@ -67,12 +67,13 @@ def check(
         raise UsageError("the tolerance is not usable", found=str(rtol), expected="0 or more")
     files.model_format(model)
     pictures = images.find(source, labels=labels) if source is not None else []
-    chosen, noticed = sides.settle_providers(providers, require)
+    noticed: list[Finding | None]
+    chosen, lost = sides.settle_providers(providers, require)
 
     subject = open_subject(model, progress)
     feeds, preparation = _feeds(subject, pictures, inputs, overrides or Overrides(), batch_size)
     progress.stage("opening onnxruntime")
-    runners, lost = _runners(subject, chosen, feeds, providers, require)
+    runners, failed = _runners(subject, chosen, feeds, providers, require)
     tally = Tally(runners, subject, feeds.classes, rtol)
     progress.start("comparing", feeds.count)
     for feed in feeds:
@@ -80,32 +81,36 @@ def check(
         progress.advance(len(feed.names))
     unreadable = tuple((u.name, u.reason) for u in feeds.unreadable)
     comparisons, found = tally.judged()
-    assumed = (
-        findings.assumed_preprocessing(preparation.spec.described)
-        if preparation and preparation.origin.startswith("assumed")
-        else None
-    )
-    facts = subject.facts
-    noticed_all = [
-        *noticed,
+    noticed = [
         *lost,
+        *failed,
         *found,
         findings.unreadable(unreadable),
-        findings.frozen(facts.layers, facts.frozen),
-        assumed,
+        findings.frozen(subject.facts.layers, subject.facts.frozen),
     ]
+    if preparation and preparation.origin.startswith("assumed"):
+        noticed.append(findings.assumed_preprocessing(preparation.spec.described))
     return CheckReport(
-        model=facts,
+        model=subject.facts,
         images=ImageFacts(
-            str(source or inputs), len(tally.names), tuple(tally.names), tuple(tally.labels), tally.classes, unreadable
+            _told(source or inputs),
+            len(tally.names),
+            tuple(tally.names),
+            tuple(tally.labels),
+            tally.classes,
+            unreadable,
         ),
         preprocessing=preparation.spec.as_dict() if preparation else {},
         preprocessing_origin=preparation.origin if preparation else "",
         sides=tuple(tally.side(runner) for runner in runners),
         comparisons=tuple(comparisons),
-        findings=findings.ordered(f for f in noticed_all if f is not None),
+        findings=findings.ordered(noticed),
         environment=_environment(subject.versions),
     )
+
+
+def _told(source: Path | Sequence[Path] | None) -> str:
+    return str(source) if isinstance(source, Path) else "a list of images"
 
 
 def _feeds(

@@ -12,7 +12,7 @@ from bnexport.errors import InputError
 from bnexport.graph import finish, metadata, weights
 from bnexport.graph.sites import sites
 from bnexport.jobs.progress import Progress
-from bnexport.runtimes import keras_export, keras_model
+from bnexport.runtimes import keras_model, keras_trace, tf2onnx_convert
 from bnexport.runtimes.keras_model import LoadedModel
 from bnexport.sidecar import Sidecar
 
@@ -61,7 +61,7 @@ def export(model: Path, output: Path, *, progress: Progress | None = None) -> Ex
     known = sidecar.read(model)
     progress.stage("loading TensorFlow and the model")
     loaded = keras_model.load(model)
-    keras_export.load_converter()
+    tf2onnx_convert.load_framework()
     progress.stage("exporting")
     begun = time.perf_counter()
     graph = graph_of(loaded, known)
@@ -80,23 +80,20 @@ def export(model: Path, output: Path, *, progress: Progress | None = None) -> Ex
 
 def graph_of(loaded: LoadedModel, known: Sidecar | None) -> onnx.ModelProto:
     """The inference graph of a loaded model, complete with weights and metadata."""
-    weightless = keras_export.weightless_graph(
-        loaded.keras, loaded.weights, [t.name for t in loaded.inputs], loaded.outputs
-    )
-    model = weightless.model
-    weights.attach(model, weightless.weights)
+    traced = keras_trace.trace(loaded.keras, loaded.weights, [t.name for t in loaded.inputs], loaded.outputs)
+    model = tf2onnx_convert.convert(traced)
+    weights.attach(model, traced.weights)
     finish.finish(
         model,
         name=loaded.keras.name,
         producer_version=__version__,
-        hidden=weightless.logits,
+        hidden=traced.logits,
         nodes={
-            name: {"momentum": site.momentum, "frozen": site.frozen, "axis": site.axis}
-            for name, site in weightless.sites.items()
+            site.name: {"momentum": site.momentum, "frozen": site.frozen, "axis": site.axis} for site in traced.sites
         },
         properties={
             "source": {"file": loaded.path.name, "format": str(loaded.format), "sha256": loaded.sha256},
-            "versions": {"bnexport": __version__, **keras_model.versions(), **keras_export.versions()},
+            "versions": {"bnexport": __version__, **keras_model.versions(), **tf2onnx_convert.versions()},
             **_travelling(known),
         },
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import PurePath
 from typing import Any
 
 from bnexport.errors import InputError, UsageError
@@ -119,7 +120,7 @@ def class_indices(
     position = {name: index for index, name in enumerate(classes)}
     found = []
     for name, label in zip(names, labels, strict=True):
-        text = label or known.get(name, "")
+        text = label or known.get(name) or known.get(PurePath(name).name, "")
         if text and text not in position and not (text.isdigit() and int(text) < len(classes)):
             raise InputError(f"the label {text!r} of {name} is not a class of the model", expected=", ".join(classes))
         found.append(-1 if not text else position.get(text, int(text) if text.isdigit() else -1))

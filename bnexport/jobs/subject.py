@@ -15,7 +15,7 @@ from bnexport.jobs import export, sides
 from bnexport.jobs.feeds import Shape
 from bnexport.jobs.progress import Progress
 from bnexport.numerics.verdict import ModelFacts
-from bnexport.runtimes import keras_export, keras_model
+from bnexport.runtimes import keras_model, tf2onnx_convert
 from bnexport.sidecar import Sidecar
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _from_keras(path: Path, progress: Progress) -> Subject:
     known = sidecar.read(path)
     progress.stage("loading TensorFlow and the model")
     loaded = keras_model.load(path)
-    keras_export.load_converter()
+    tf2onnx_convert.load_framework()
     progress.stage("exporting")
     return Subject(
         facts=ModelFacts(str(path), loaded.sha256, str(loaded.format), loaded.parameters, loaded.layers, loaded.frozen),
@@ -72,7 +72,7 @@ def _from_keras(path: Path, progress: Progress) -> Subject:
         origin="sidecar",
         keras=tuple(sides.keras_sides(loaded)),
         half=loaded.dtype in ("float16", "bfloat16"),
-        versions=keras_model.versions() | keras_export.versions(),
+        versions=keras_model.versions() | tf2onnx_convert.versions(),
     )
 
 

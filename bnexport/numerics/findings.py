@@ -12,9 +12,11 @@ MODES_DIFFER = 0.1
 """Without classes: the modes answer differently when the root mean square of their difference is above this share of the reference's."""
 
 
-def ordered(found: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Errors first, then warnings, then the rest; otherwise as they came."""
-    return tuple(sorted(found, key=lambda finding: _ORDER[finding.severity]))
+def ordered(found: Iterable[Finding | None]) -> tuple[Finding, ...]:
+    """Errors first, then warnings, then the rest; otherwise as they came. What was looked for and not found is None."""
+    return tuple(
+        sorted((finding for finding in found if finding is not None), key=lambda finding: _ORDER[finding.severity])
+    )
 
 
 def modes_disagree(comparison: Comparison, *, top1: tuple[int, int] | None, labelled: int) -> Finding | None:

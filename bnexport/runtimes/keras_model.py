@@ -147,7 +147,7 @@ def describe(model: Any, path: Path, kind: Format, digest: str) -> LoadedModel:
         format=kind,
         keras=model,
         inputs=tuple(Tensor(n, tuple(t.shape), str(t.dtype)) for n, t in zip(names, model.inputs, strict=True)),
-        outputs=tuple(_distinct([t._keras_history.operation.name for t in model.outputs])),  # noqa: SLF001 - Sequential has no output_names
+        outputs=tuple(_distinct([t._keras_history.operation.name for t in model.outputs])),
         weights=dict(zip(_distinct([v.path for v in model.variables]), model.variables, strict=True)),
         parameters=int(model.count_params()),
         layers=len(norms),

@@ -22,14 +22,27 @@ def _keras() -> Any:
 def sequential() -> Net:
     keras = _keras()
     k = keras.layers
-    return keras.Sequential([keras.Input((8, 8, 3)), k.Conv2D(4, 3), k.BatchNormalization(), k.ReLU(), k.GlobalAveragePooling2D(), k.Dense(3, "softmax")])
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            k.Conv2D(4, 3),
+            k.BatchNormalization(),
+            k.ReLU(),
+            k.GlobalAveragePooling2D(),
+            k.Dense(3, "softmax"),
+        ]
+    )
 
 
 def nested() -> Net:
     keras = _keras()
     k = keras.layers
-    inner = keras.Sequential([keras.Input((8, 8, 3)), k.Conv2D(4, 3, name="conv"), k.BatchNormalization(name="bn")], name="inner")
-    second = keras.Sequential([keras.Input((6, 6, 4)), k.Conv2D(4, 3, name="conv"), k.BatchNormalization(name="bn")], name="second")
+    inner = keras.Sequential(
+        [keras.Input((8, 8, 3)), k.Conv2D(4, 3, name="conv"), k.BatchNormalization(name="bn")], name="inner"
+    )
+    second = keras.Sequential(
+        [keras.Input((6, 6, 4)), k.Conv2D(4, 3, name="conv"), k.BatchNormalization(name="bn")], name="second"
+    )
     x = keras.Input((8, 8, 3))
     y = k.Dense(3, "softmax")(k.Flatten()(second(k.ReLU()(inner(x)))))
     return keras.Model(x, y)
@@ -105,7 +118,10 @@ def many_ends() -> Net:
     k = keras.layers
     image, number = keras.Input((8, 8, 3), name="image"), keras.Input((4,), name="number")
     y = k.Concatenate()([k.Flatten()(k.BatchNormalization()(k.Conv2D(4, 3)(image))), k.BatchNormalization()(number)])
-    return keras.Model([image, number], [k.Dense(3, "softmax", name="kind")(y), k.Dense(1, "sigmoid", name="flag")(y), k.Dense(2, name="place")(y)])
+    return keras.Model(
+        [image, number],
+        [k.Dense(3, "softmax", name="kind")(y), k.Dense(1, "sigmoid", name="flag")(y), k.Dense(2, name="place")(y)],
+    )
 
 
 def dict_inputs() -> Net:
@@ -196,7 +212,20 @@ FAMILIES: dict[str, Callable[[], Net]] = {
     "ConvNeXtTiny": family("ConvNeXtTiny", 40),
 }
 
-FULL_SIZE = ["ResNet50", "ResNet50V2", "VGG16", "MobileNet", "MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "EfficientNetV2B0", "DenseNet121", "InceptionV3", "Xception", "NASNetMobile"]
+FULL_SIZE = [
+    "ResNet50",
+    "ResNet50V2",
+    "VGG16",
+    "MobileNet",
+    "MobileNetV2",
+    "MobileNetV3Small",
+    "EfficientNetB0",
+    "EfficientNetV2B0",
+    "DenseNet121",
+    "InceptionV3",
+    "Xception",
+    "NASNetMobile",
+]
 
 
 def randomise(net: Net, seed: int = 0) -> Net:

@@ -38,7 +38,9 @@ def distances(loaded: keras_model.LoadedModel, model: onnx.ModelProto, count: in
     for runner in sides.onnx_sides(model, ["cpu"]):
         ours = runner.run(feeds)
         assert ours.keys() == keras[runner.mode].keys()
-        found[runner.mode] = max(float(np.abs(ours[n] - r).max() / np.abs(r).max()) for n, r in keras[runner.mode].items())
+        found[runner.mode] = max(
+            float(np.abs(ours[n] - r).max() / np.abs(r).max()) for n, r in keras[runner.mode].items()
+        )
     return found
 
 
@@ -50,7 +52,9 @@ def test_special_nets_match(name: str) -> None:
     half = name == "mixed-float16"
     assert found["inference"] < (HALF if half else INFERENCE)
     assert found["training"] < (HALF if half else TRAINING)
-    keras_names = {layer.path for layer in loaded.keras._flatten_layers() if type(layer).__name__ == "BatchNormalization"}
+    keras_names = {
+        layer.path for layer in loaded.keras._flatten_layers() if type(layer).__name__ == "BatchNormalization"
+    }
     assert {site.name.split("#")[0] for site in sites(model)} == keras_names
     assert len(sites(model)) == {"shared": 2, "grouped": 3}.get(name, loaded.layers)
 
@@ -84,7 +88,9 @@ def test_any_batch_size_gives_the_same_logits() -> None:
     whole = inference.run({name: x})[f"{loaded.outputs[0]}/logits"]
     for size in (1, 3):
         parts = [inference.run({name: x[i : i + size]})[f"{loaded.outputs[0]}/logits"] for i in range(0, 7, size)]
-        np.testing.assert_allclose(np.concatenate(parts), whole, rtol=0, atol=1e-6 * np.abs(whole).max())  # float32 rounding of another blocking
+        np.testing.assert_allclose(
+            np.concatenate(parts), whole, rtol=0, atol=1e-6 * np.abs(whole).max()
+        )  # float32 rounding of another blocking
 
 
 def test_nodes_say_what_they_are() -> None:

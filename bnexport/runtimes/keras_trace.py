@@ -1,0 +1,134 @@
+"""A Keras model's inference pass as a TensorFlow graph, with every weight outside (tensorflow and keras).
+
+1. `model.stateless_call` is traced as a function of the input *and of every variable*: nothing is frozen or mutated. Tensors
+   that the function captured (Normalization layers do this) become further inputs.
+2. While tracing, BatchNormalization layers leave one marker op, an `IdentityN` that holds x, gamma, beta, mean and variance,
+   in place of their arithmetic; the patch is scoped and covers nothing else.
+3. Function calls are inlined, also those that Keras marks for XLA (grouped convolutions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from bnexport.runtimes.traced import MARKER, Trace, TracedSite
+
+
+def trace(model: Any, weights: dict[str, Any], inputs: Sequence[str], outputs: Sequence[str]) -> Trace:
+    """The inference pass of a Keras model as a graph; the model is not changed.
+
+    Args:
+        model: a built keras.Model with known inputs.
+        weights: the model's variables by the name they shall have in the graph.
+        inputs: the name of each input, in the order of `model.inputs`.
+        outputs: the name of each output, in the order the model returns them.
+    """
+    import keras
+    import tensorflow as tf
+
+    by_id = {id(variable): name for name, variable in weights.items()}
+    train, fixed = model.trainable_variables, model.non_trainable_variables
+    names = [by_id[id(v)] for v in [*train, *fixed]]
+    specs = [tf.TensorSpec(t.shape, t.dtype) for t in model.inputs]
+    specs += [tf.TensorSpec(v.shape, v.dtype) for v in [*train, *fixed]]
+    logits: dict[str, str] = {}
+    found: list[str] = []
+
+    def forward(*tensors: Any) -> list[Any]:
+        x, w = tensors[: len(inputs)], tensors[len(inputs) :]
+        # Functional models say how their inputs are packed (a list, a dict); other models take one tensor.
+        packed = (
+            keras.tree.pack_sequence_as(structure, list(x))
+            if (structure := getattr(model, "_inputs_struct", None)) is not None
+            else x[0]
+        )
+        y, _ = model.stateless_call(list(w[: len(train)]), list(w[len(train) :]), packed, training=False)
+        flat = keras.tree.flatten(y)
+        found.extend(outputs)
+        extra = []
+        for name, tensor in zip(outputs, flat, strict=True):
+            before = getattr(tensor, "_keras_logits", None)  # Keras keeps what it fed to softmax or sigmoid
+            if before is not None:
+                logits[name] = f"{name}/logits"
+                found.append(logits[name])
+                extra.append(before)
+        return [tf.identity(t) for t in [*flat, *extra]]
+
+    with _marked() as sites:
+        traced = tf.function(forward, input_signature=specs, autograph=False).get_concrete_function()
+    captured = [np.asarray(tensor) for tensor in traced.captured_inputs]  # constants of Normalization layers
+    input_names = [*inputs, *names, *(f"captured/{i}" for i in range(len(captured)))]
+    return Trace(
+        graph_def=_inlined(traced),
+        inputs=dict(zip([t.name for t in traced.inputs], input_names, strict=True)),
+        outputs=dict(zip([t.name for t in traced.outputs], found, strict=True)),
+        sites=tuple(sites),
+        weights=dict(zip(input_names[len(inputs) :], [*(v.numpy() for v in (*train, *fixed)), *captured], strict=True)),
+        logits=logits,
+        layers=frozenset(layer.name for layer in model._flatten_layers()),
+    )
+
+
+@contextmanager
+def _marked() -> Iterator[list[TracedSite]]:
+    """While open, a BatchNormalization layer leaves a marker op instead of its arithmetic."""
+    import tensorflow as tf
+    from keras.layers import BatchNormalization
+
+    sites: list[TracedSite] = []
+    calls: dict[int, int] = {}
+
+    def call(layer: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:  # noqa: ARG001 - Keras' signature
+        dtype = (
+            tf.float64 if inputs.dtype == tf.float64 else tf.float32
+        )  # Keras too normalises half precision in float32
+        mean, var = tf.cast(layer.moving_mean, dtype), tf.cast(layer.moving_variance, dtype)
+        gamma = tf.cast(layer.gamma, dtype) if layer.scale else tf.ones(mean.shape, dtype)
+        beta = tf.cast(layer.beta, dtype) if layer.center else tf.zeros(mean.shape, dtype)
+        calls[id(layer)] = nth = calls.get(id(layer), 0) + 1
+        name = layer.path if nth == 1 else f"{layer.path}#{nth}"
+        rank = len(inputs.shape)
+        sites.append(TracedSite(name, layer.axis % rank, layer.momentum, layer.epsilon, not layer.trainable))
+        with tf.name_scope(f"{MARKER}{len(sites) - 1}/"):
+            y = tf.raw_ops.IdentityN(input=[tf.cast(inputs, dtype), gamma, beta, mean, var])[0]
+        return tf.cast(y, layer.compute_dtype)
+
+    original = BatchNormalization.call
+    BatchNormalization.call = call
+    try:
+        yield sites
+    finally:
+        BatchNormalization.call = original
+
+
+def _inlined(traced: Any) -> Any:
+    """The traced function's GraphDef with every function call inlined, also those that Keras marks for XLA."""
+    import tensorflow as tf
+    from tensorflow.core.protobuf import config_pb2
+    from tensorflow.python.grappler import tf_optimizer
+    from tensorflow.python.training.saver import export_meta_graph
+
+    graph_def = traced.graph.as_graph_def(add_shapes=True)
+    for owner in [graph_def, *graph_def.library.function]:
+        for node in owner.node if owner is graph_def else owner.node_def:
+            node.attr.pop("_XlaMustCompile", None)
+    for function in graph_def.library.function:
+        function.attr.pop("_XlaMustCompile", None)
+        function.attr.pop("_noinline", None)
+    if not graph_def.library.function:
+        return graph_def
+    meta_graph = export_meta_graph(graph_def=graph_def, graph=traced.graph)
+    fetches = meta_graph.collection_def["train_op"].node_list.value
+    fetches.extend(t.name for t in [*traced.inputs, *traced.outputs])
+    config = config_pb2.ConfigProto()
+    options = config.graph_options.rewrite_options
+    options.min_graph_nodes = -1
+    options.optimizers.append("function")
+    inlined = tf_optimizer.OptimizeGraph(config, meta_graph)
+    with tf.Graph().as_default() as graph:  # shapes get lost while inlining: import once to infer them again
+        tf.import_graph_def(inlined, name="")
+    return graph.as_graph_def(add_shapes=True)

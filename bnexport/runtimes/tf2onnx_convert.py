@@ -1,0 +1,172 @@
+"""A traced Keras model as an ONNX graph (tf2onnx). The converter sees the graph, never the weights.
+
+`tf2onnx.convert.from_keras` freezes the weights into the graph first; constant folding then melts every BatchNormalization
+into its neighbours, and each of the converter's passes copies every weight. Here the weights are graph inputs, the marker that
+stands for each BatchNormalization call becomes one ONNX node, and only the passes that remove Transposes and Identities run.
+`bnexport.graph.weights.attach` puts the weights in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bnexport.errors import ExportError, MachineError
+from bnexport.runtimes.quiet import native_output_held
+from bnexport.runtimes.traced import MARKER, Trace, TracedSite
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 18
+"""The newest operator set that tf2onnx 1.17 writes."""
+
+
+def load_framework() -> None:
+    """Imports tf2onnx, silently.
+
+    Raises:
+        MachineError: it is not installed.
+    """
+    try:
+        with native_output_held():
+            import tf2onnx
+    except ImportError as error:
+        raise MachineError(
+            f"exporting needs tf2onnx ({error})", fix='install it with: pip install "bnexport[keras]"'
+        ) from error
+    tf2onnx.logging.set_level(tf2onnx.logging.ERROR)
+
+
+def versions() -> dict[str, str]:
+    """The version of tf2onnx."""
+    import tf2onnx
+
+    return {"tf2onnx": tf2onnx.__version__}
+
+
+def convert(trace: Trace) -> onnx.ModelProto:
+    """The traced pass as ONNX; its weights, and the logits, are graph inputs and outputs still.
+
+    Raises:
+        ExportError: the model has an operation that ONNX or tf2onnx does not know (EX002).
+    """
+    import tensorflow as tf
+    from tf2onnx import optimizer, tfonnx
+    from tf2onnx.optimizer.transpose_optimizer import TransposeOptimizer
+
+    class Transposes(TransposeOptimizer):  # type: ignore[misc] # tf2onnx is untyped
+        def post_optimize_action(self) -> None:
+            """Nothing: tf2onnx would turn Transposes into Reshapes by shapes that moving them has made wrong (1x1 images)."""
+
+    others = {name: optimizer._optimizers[name] for name in ("remove_back_to_back", "remove_identity")}
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(trace.graph_def, name="")
+        try:
+            converted = tfonnx.process_tf_graph(
+                graph,
+                continue_on_error=False,
+                opset=OPSET,
+                custom_op_handlers={"IdentityN": (_identity_n(trace.sites), []), "Erfc": (_erfc, [])},
+                input_names=list(trace.inputs),
+                output_names=list(trace.outputs),
+                tensors_to_rename={**trace.inputs, **trace.outputs},
+            )
+        except Exception as error:
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise ExportError(f"EX002: tf2onnx cannot convert the model ({reason})", fix=_REPLACE) from error
+    optimized = optimizer.optimize_graph(
+        converted, catch_errors=False, optimizers={"optimize_transpose": Transposes, **others}
+    )
+    model: onnx.ModelProto = optimized.make_model("bnexport")
+    _refuse_foreign_operators(model, trace.layers)
+    return model
+
+
+_REPLACE = "replace the layer by one that ONNX can express"
+
+
+def _refuse_foreign_operators(model: onnx.ModelProto, layers: frozenset[str]) -> None:
+    """tf2onnx logs an operator it does not know and leaves it in the graph: that is EX002 here."""
+    import onnx
+
+    found = {}
+    for node in model.graph.node:
+        if not onnx.defs.has(node.op_type, node.domain):
+            scope = node.name.split("/", maxsplit=1)[0]
+            plain = re.sub(r"_\d+$", "", scope)
+            found[node.op_type] = next((name for name in (scope, plain) if name in layers), scope)
+    if found:
+        where = ", ".join(f"{op} in the layer {layer}" for op, layer in sorted(found.items()))
+        raise ExportError("EX002: the model has operators that cannot be exported", found=where, fix=_REPLACE)
+
+
+def _identity_n(sites: Sequence[TracedSite]) -> Any:
+    """The tf2onnx handler that turns a marker into a BatchNormalization node named after its layer."""
+    marker = re.compile(rf"(?:^|/){MARKER}(\d+)/")
+
+    def handler(ctx: Any, node: Any, name: str, args: Any) -> None:  # noqa: ARG001 - tf2onnx's signature
+        match = marker.search(node.name)
+        if match is None:  # an ordinary IdentityN: each output is its input
+            ctx.remove_node(node.name)
+            for value, output in zip(node.input, node.output, strict=True):
+                ctx.replace_all_inputs(output, value)
+            return
+        site = sites[int(match.group(1))]
+        values, output = list(node.input), node.output[0]
+        shape, dtype = ctx.get_shape(output), ctx.get_dtype(output)
+        rank = len(shape)
+        to_channels_first = [0, site.axis, *(a for a in range(1, rank) if a != site.axis)]
+        moved = to_channels_first != list(range(rank))
+        ctx.remove_node(node.name)
+        x = values[0]
+        if moved:
+            x = ctx.make_node(
+                "Transpose",
+                [x],
+                attr={"perm": to_channels_first},
+                dtypes=[dtype],
+                shapes=[[shape[a] for a in to_channels_first]],
+                skip_conversion=True,
+            ).output[0]
+        ctx.make_node(
+            "BatchNormalization",
+            [x, *values[1:]],
+            attr={"epsilon": site.epsilon},
+            name=site.name,
+            outputs=None if moved else [output],
+            dtypes=[dtype],
+            shapes=[ctx.get_shape(x) if moved else shape],
+            skip_conversion=True,
+        )
+        if moved:
+            back = [to_channels_first.index(a) for a in range(rank)]
+            y = ctx.get_node_by_name(site.name).output[0]
+            ctx.make_node(
+                "Transpose",
+                [y],
+                attr={"perm": back},
+                outputs=[output],
+                dtypes=[dtype],
+                shapes=[shape],
+                skip_conversion=True,
+            )
+
+    return handler
+
+
+def _erfc(ctx: Any, node: Any, name: str, args: Any) -> None:  # noqa: ARG001 - tf2onnx's signature
+    """erfc(x) = 1 - erf(x)."""
+    dtype, shape = ctx.get_dtype(node.output[0]), ctx.get_shape(node.output[0])
+    one = ctx.make_const(
+        f"{node.name}/one", np.ones((), np.float64 if dtype == 11 else np.float16 if dtype == 10 else np.float32)
+    )
+    x, output = node.input[0], node.output[0]
+    ctx.remove_node(node.name)
+    erf = ctx.make_node("Erf", [x], dtypes=[dtype], shapes=[shape], skip_conversion=True)
+    ctx.make_node(
+        "Sub", [one.output[0], erf.output[0]], outputs=[output], dtypes=[dtype], shapes=[shape], skip_conversion=True
+    )

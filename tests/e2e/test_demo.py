@@ -1,0 +1,127 @@
+"""The main job, as a newcomer runs it: the demo's ResNet50, end to end in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from bnexport.graph.sites import sites
+from bnexport.report.json import SCHEMA
+
+pytestmark = [pytest.mark.keras, pytest.mark.slow]
+
+
+def bnexport(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "bnexport", *map(str, arguments)], capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the demo ran."""
+    folder = tmp_path_factory.mktemp("demo run") / "out"
+    done = bnexport("demo", folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "stdout.txt").write_text(done.stdout)
+    return folder
+
+
+def right(report: dict) -> dict[str, int]:
+    return {side["id"]: side["top1"]["correct"] for side in report["sides"]}
+
+
+def test_the_demo_tells_the_story(demo: Path) -> None:
+    """Fit says 100 %, predict and ONNX inference get 1 of 3, training mode and the ONNX twin 3 of 3; the sides of a mode agree."""
+    report = json.loads((demo / "check.json").read_text())
+    jsonschema.validate(report, json.loads(SCHEMA.read_text()))
+    found = right(report)
+    assert (found["keras-inference"], found["keras-training"]) == (1, 3)
+    assert (found["onnx-inference@cpu"], found["onnx-training@cpu"]) == (1, 3)
+    far = {(c["actual"], c["tensor"]): c["max_rel"] for c in report["comparisons"]}
+    assert far["onnx-inference@cpu", "logits"] < 1e-6
+    assert far["onnx-training@cpu", "logits"] < 1e-4
+    assert report["model"]["batch_normalization"] == {"layers": 53, "frozen": 0}
+    text = (demo / "stdout.txt").read_text()
+    order = [
+        "What fit said",
+        "What predict says",
+        "What training mode says",
+        "What the exported ONNX file says",
+        "training-mode twin",
+        "Why",
+        "Go on with",
+    ]
+    places = [text.index(title) for title in order]
+    assert places == sorted(places)
+    assert "accuracy 100%" in text[: places[1]]
+
+
+def test_checking_what_the_demo_left_fails(demo: Path) -> None:
+    """`check` on the model and on the ONNX file, as the demo suggests, exits with 1."""
+    for name in ("model.h5", "model.onnx"):
+        done = bnexport("check", demo / name, demo / "images", "-q", "--format", "json")
+        assert done.returncode == 1, done.stderr
+        assert right(json.loads(done.stdout))["onnx-training@cpu"] == 3
+
+
+def test_the_exported_resnet50_is_whole(demo: Path) -> None:
+    """53 BatchNormalization nodes named after their layers; valid under the full check; the same logits at batch 1, 3 and 7."""
+    model = onnx.load(demo / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    names = [site.name for site in sites(model)]
+    assert len(names) == 53
+    assert names[0] == "conv1_bn"
+    assert all(
+        name == "conv1_bn" or (name.startswith("conv") and name.endswith("_bn") and "_block" in name) for name in names
+    )
+    model.graph.output.append(
+        onnx.helper.make_tensor_value_info("predictions/logits", onnx.TensorProto.FLOAT, ["N", 3])
+    )
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(0).uniform(0, 255, (7, 197, 197, 1)).astype(np.float32)
+
+    def logits(part: np.ndarray) -> np.ndarray:
+        return session.run(["predictions/logits"], {session.get_inputs()[0].name: part})[0]
+
+    whole = logits(x)
+    for size in (1, 3):
+        parts = np.concatenate([logits(x[i : i + size]) for i in range(0, 7, size)])
+        np.testing.assert_allclose(
+            parts, whole, rtol=0, atol=1e-6 * np.abs(whole).max()
+        )  # float32 rounding of another blocking
+
+
+def test_low_momentum_is_the_other_way_out(demo: Path, tmp_path: Path) -> None:
+    """Trained with --momentum 0.01 --epochs 20, inference mode gets 3 of 3 and the check passes."""
+    done = bnexport(
+        "train",
+        demo / "images",
+        "-o",
+        tmp_path / "net.keras",
+        "--momentum",
+        "0.01",
+        "--epochs",
+        "20",
+        "--seed",
+        "5",
+        "-q",
+    )
+    assert done.returncode == 0, done.stderr
+    done = bnexport("check", tmp_path / "net.keras", demo / "images", "-q", "--format", "json")
+    assert set(right(json.loads(done.stdout)).values()) == {3}
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_demo_says_where_it_cannot_write(tmp_path: Path) -> None:
+    """A demo whose folder is a file exits with 3 in one sentence."""
+    (tmp_path / "file").touch()
+    done = bnexport("demo", tmp_path / "file" / "demo", "-q")
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1

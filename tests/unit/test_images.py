@@ -1,0 +1,134 @@
+"""Pictures as the model sees them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bnexport import images
+from bnexport.errors import InputError
+from bnexport.numerics.preprocess import preprocess
+from bnexport.numerics.spec import Layout, Preprocessing, Resize, Scaling
+
+RNG = np.random.default_rng(0)
+
+
+def encoded(array: np.ndarray, form: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, form, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_picture_of_the_right_size_is_not_touched(channels: int) -> None:
+    """No resize, no rounding: the pixels of a PNG come out as they went in."""
+    pixels = RNG.integers(0, 256, (5, 7, channels), dtype=np.uint8)
+    ours = images.pixels(encoded(pixels.squeeze()), Preprocessing((5, 7), channels))
+    np.testing.assert_array_equal(ours, pixels)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "theirs"),
+    [(Resize.PIL_LANCZOS, Image.Resampling.LANCZOS), (Resize.PIL_NEAREST, Image.Resampling.NEAREST)],
+)
+def test_pil_kernels_are_pils(kernel: Resize, theirs: Image.Resampling) -> None:
+    """A kernel called pil-… gives Pillow's pixels."""
+    pixels = RNG.integers(0, 256, (50, 30, 3), dtype=np.uint8)
+    ours = images.pixels(encoded(pixels), Preprocessing((20, 10), 3, kernel))
+    np.testing.assert_array_equal(ours, np.asarray(Image.fromarray(pixels).resize((10, 20), theirs)))
+
+
+def test_sixteen_bits_keep_the_high_byte() -> None:
+    """A 16-bit grey picture is scaled, not clipped."""
+    deep = np.array([[0, 255, 256, 65535]], np.uint16)
+    assert images.pixels(encoded(deep), Preprocessing((1, 4))).ravel().tolist() == [0, 0, 1, 255]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I", "F"])
+def test_every_mode_becomes_pixels(mode: str, channels: int) -> None:
+    """Palettes, alpha, CMYK and the like are converted, never refused by accident."""
+    stream = io.BytesIO()
+    Image.new("RGB", (4, 3), (10, 200, 30)).convert("L" if mode in "IF" else "RGB").convert(mode).save(stream, "TIFF")
+    assert images.pixels(stream.getvalue(), Preprocessing((3, 4), channels)).shape == (3, 4, channels)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_jpeg_of_every_kind(mode: str, channels: int) -> None:
+    """JPEG goes another way than the other formats, and arrives all the same."""
+    stream = io.BytesIO()
+    Image.new("RGB", (16, 16), (200, 100, 50)).convert(mode).save(stream, "JPEG", quality=95)
+    grey = images.pixels(stream.getvalue(), Preprocessing((16, 16), channels))
+    assert grey.shape == (16, 16, channels)
+    expected = [124] if channels == 1 or mode == "L" else [200, 100, 50]
+    # the colour conversions of JPEG and CMYK cost up to 3 levels
+    assert np.abs(grey[..., : len(expected)].astype(int) - expected).max() <= 3
+
+
+def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture of more pixels than the limit is an error that says how many."""
+    monkeypatch.setattr(images, "MAX_PIXELS", 99)
+    for form in ("PNG", "JPEG"):
+        with pytest.raises(InputError, match="10x10 pixels"):
+            images.pixels(encoded(np.zeros((10, 10, 3), np.uint8), form), Preprocessing((2, 2), 3))
+
+
+def test_batches_are_even_and_in_order(tmp_path: Path) -> None:
+    """Seven pictures at a batch size of three come as 2, 3 and 2, in the order of their names, each with its own pixels."""
+    for i in range(7):
+        (tmp_path / f"{i}.png").write_bytes(encoded(np.full((2, 2), i, np.uint8)))
+    (tmp_path / "notes.txt").write_text("not a picture")
+    batches = list(images.Reader(images.find(tmp_path), Preprocessing((2, 2)), batch_size=3))
+    assert [len(b.x) for b in batches] == [2, 3, 2]
+    assert [name for b in batches for name in b.names] == [f"{i}.png" for i in range(7)]
+    assert np.concatenate([b.x for b in batches])[:, 0, 0, 0].tolist() == list(range(7))
+
+
+def test_a_reader_can_be_read_twice(tmp_path: Path) -> None:
+    """The second reading finds the same pictures and does not list unreadable ones twice."""
+    (tmp_path / "a.png").write_bytes(encoded(np.zeros((2, 2), np.uint8)))
+    (tmp_path / "b.png").write_bytes(b"broken")
+    reader = images.Reader(images.find(tmp_path), Preprocessing((2, 2)))
+    first, second = list(reader), list(reader)
+    assert [b.names for b in first] == [b.names for b in second] == [("a.png",)]
+    assert [u.name for u in reader.unreadable] == ["b.png"]
+
+
+def test_labels_that_name_no_picture_are_an_error(tmp_path: Path) -> None:
+    """A label table for other pictures is refused, with one name of each."""
+    (tmp_path / "a.png").write_bytes(encoded(np.zeros((2, 2), np.uint8)))
+    (tmp_path / "labels.csv").write_text("file,label\nx.png,cat\n")
+    with pytest.raises(InputError, match=r"found x\.png; expected a\.png"):
+        images.find(tmp_path)
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize(
+    ("scaling", "mode"), [(Scaling.MINUS_ONE_ONE, "tf"), (Scaling.CAFFE, "caffe"), (Scaling.TORCH, "torch")]
+)
+def test_scalings_are_keras_own(scaling: Scaling, mode: str) -> None:
+    """The presets equal keras.applications.imagenet_utils.preprocess_input to the last bit."""
+    from bnexport.runtimes.keras_model import load_framework
+
+    load_framework()
+    import keras
+
+    pixels = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    theirs = keras.applications.imagenet_utils.preprocess_input(
+        pixels.astype(np.float32), data_format="channels_last", mode=mode
+    )
+    np.testing.assert_array_equal(preprocess(pixels, Preprocessing((6, 5), 3, scaling=scaling)), theirs)
+
+
+def test_channels_first() -> None:
+    """The layout of the model decides where the channels stand."""
+    pixels = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    spec = Preprocessing((6, 5), 3, layout=Layout.NCHW, scaling=Scaling.UNIT)
+    ours = preprocess(pixels, spec)
+    assert ours.shape == spec.shape == (3, 6, 5)
+    np.testing.assert_array_equal(ours, (pixels.astype(np.float32) / np.float32(255)).transpose(2, 0, 1))
