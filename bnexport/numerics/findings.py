@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from bnexport.numerics.verdict import Comparison, Finding, Severity
@@ -41,7 +42,7 @@ def modes_disagree(comparison: Comparison, *, top1: tuple[int, int] | None, labe
     }
     far = f"the {comparison.tensor} differ by up to {difference.max_rel:.2g} of their size"
     if agreement is None:
-        if difference.snr_db > -20 * _log10(MODES_DIFFER):
+        if difference.snr_db > -20 * math.log10(MODES_DIFFER):
             return None
         message = f"training and inference mode compute different outputs: {far}"
     elif not differing:
@@ -57,12 +58,6 @@ def modes_disagree(comparison: Comparison, *, top1: tuple[int, int] | None, labe
         "make sure that the images are prepared as they were in training",
     )
     return Finding("BN005", Severity.ERROR, message, evidence, fix)
-
-
-def _log10(x: float) -> float:
-    import math
-
-    return math.log10(x)
 
 
 def frozen(layers: int, frozen_layers: int) -> Finding | None:
@@ -132,7 +127,7 @@ def provider_not_running(provider: str, reason: str) -> Finding:
 
 
 def assumed_preprocessing(described: str) -> Finding:
-    """IN002 cannot be told apart without a specification: what was assumed is said aloud."""
+    """IN005: nothing says how the images are to be prepared, so that something had to be assumed; it is said aloud."""
     message = f"the model does not say how its images are prepared; assumed: {described}"
     return Finding(
         "IN005",
