@@ -86,7 +86,7 @@ def load_framework() -> None:
             tf.get_logger().setLevel("ERROR")
     except ImportError as error:
         raise MachineError(
-            f"this needs TensorFlow and Keras ({error})", fix='install them with: pip install "bnexport[keras]"'
+            f"this needs TensorFlow and Keras ({error})", fix="install it with: pip install tensorflow"
         ) from error
     if keras.backend.backend() != "tensorflow":
         raise MachineError(
@@ -200,8 +200,14 @@ def _read(path: Path, kind: Format) -> Any:
         try:
             return keras.models.load_model(named, compile=False, safe_mode=True)
         except Exception as error:
-            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise InputError(f"Keras cannot read {path} ({reason})") from error
+            raise InputError(f"Keras cannot read {path} ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    """The line of a Keras error that says what happened: the innermost one, without the layer's whole config."""
+    text = str(error).rsplit("Exception encountered:", maxsplit=1)[-1]
+    line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    return line if len(line) <= 200 else f"{line[:200]}…"
 
 
 class Passes:

@@ -66,7 +66,7 @@ def cuda_missing() -> str:
     major = int(str(getattr(ort, "cuda_version", "") or "13").split(".", maxsplit=1)[0])
     missing = [name for library, name in _LIBRARIES.get(major, _LIBRARIES[13]) if not _loads(library)]
     if missing:
-        return f"the CUDA {major} libraries {', '.join(missing)} cannot be loaded (pip install 'bnexport[cuda]')"
+        return f"the CUDA {major} libraries {', '.join(missing)} cannot be loaded (pip install 'onnxruntime-gpu[cuda,cudnn]')"
     return ""
 
 

@@ -20,7 +20,7 @@ def native_output_held() -> Iterator[None]:
             os.dup2(held.fileno(), 1)
             os.dup2(held.fileno(), 2)
             yield
-        except BaseException:
+        except Exception:
             sys.stdout.flush()
             sys.stderr.flush()
             os.dup2(saved[1], 2)
