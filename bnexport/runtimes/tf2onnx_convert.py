@@ -57,8 +57,25 @@ def convert(trace: Trace) -> onnx.ModelProto:
     from tf2onnx.optimizer.transpose_optimizer import TransposeOptimizer
 
     class Transposes(TransposeOptimizer):  # type: ignore[misc] # tf2onnx is untyped
-        def post_optimize_action(self) -> None:
-            """Nothing: tf2onnx would turn Transposes into Reshapes by shapes that moving them has made wrong (1x1 images)."""
+        """Its rules are tf2onnx's own; only the order in which they are tried, and what comes before and after, are not.
+
+        tf2onnx starts again at the first node after each change, in quadratic time; here each sweep goes on to the end. It begins by
+        folding constant Reshapes, sorting the graph after each, which `graph.weights` does at once; and it ends by turning
+        Transposes into Reshapes by shapes that moving them has made wrong (images of 1x1 pixels).
+        """
+
+        def _optimize_at_current_graph_level(self, graph: Any) -> Any:
+            self._g = graph
+            self._output_names = [graph.get_node_by_output(name).name for name in graph.outputs]
+            moving = True
+            while moving:
+                moving = False
+                for node in list(self.nodes):
+                    if node.type == "Transpose" and graph.get_node_by_name(node.name) is node:
+                        moving |= bool(node.get_attr("perm") and self._handle_nhwc_tranpose(node))
+                self.graph_been_opt |= moving
+            self.merge_duplicated_transposes()
+            return graph
 
     others = {name: optimizer._optimizers[name] for name in ("remove_back_to_back", "remove_identity")}
     with tf.Graph().as_default() as graph:
