@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bnexport import __version__
-from bnexport.cli import check, demo, export, train
+from bnexport.cli import check, demo, export, recalibrate, train
 
 app = typer.Typer(
     name="bnexport",
@@ -40,6 +40,7 @@ app.command("demo")(demo.command)
 app.command("train")(train.command)
 app.command("export")(export.command)
 app.command("check")(check.command)
+app.command("recalibrate")(recalibrate.command)
 
 
 def main() -> None:

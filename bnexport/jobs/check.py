@@ -10,11 +10,11 @@ from typing import Any
 from bnexport import __version__, files, images
 from bnexport.errors import InputError, UsageError
 from bnexport.jobs import sides
-from bnexport.jobs.feeds import Arrays, Pictures, Source, only_input
-from bnexport.jobs.preparation import Overrides, Preparation, prepare
+from bnexport.jobs.feeds import Source
+from bnexport.jobs.preparation import Overrides
 from bnexport.jobs.progress import Progress
 from bnexport.jobs.sides import Runner
-from bnexport.jobs.subject import Subject, open_subject
+from bnexport.jobs.subject import Subject, open_feeds, open_subject
 from bnexport.jobs.tally import Tally
 from bnexport.numerics import findings
 from bnexport.numerics.verdict import CheckReport, Finding, ImageFacts
@@ -71,7 +71,7 @@ def check(
     chosen, lost = sides.settle_providers(providers, require)
 
     subject = open_subject(model, progress)
-    feeds, preparation = _feeds(subject, pictures, inputs, overrides or Overrides(), batch_size)
+    feeds, preparation = open_feeds(subject, pictures, inputs, overrides or Overrides(), batch_size)
     progress.stage("opening onnxruntime")
     runners, failed = _runners(subject, chosen, feeds, providers, require)
     tally = Tally(runners, subject, feeds.classes, rtol)
@@ -111,22 +111,6 @@ def check(
 
 def _told(source: Path | Sequence[Path] | None) -> str:
     return str(source) if isinstance(source, Path) else "a list of images"
-
-
-def _feeds(
-    subject: Subject, pictures: list[images.Picture], inputs: Path | None, overrides: Overrides, batch_size: int
-) -> tuple[Source, Preparation | None]:
-    if inputs is not None:
-        if overrides.given:
-            raise UsageError("--inputs holds what the model sees", found="preprocessing flags", fix="leave them out")
-        return Arrays(
-            inputs, subject.shapes, subject.known.classes if subject.known else (), batch_size=batch_size
-        ), None
-    name, shape = only_input(subject.shapes)
-    preparation = prepare(shape, subject.known, subject.origin, overrides)
-    return Pictures(
-        pictures, preparation.spec, subject.known, name=name, batch_size=batch_size, threads=ort_session.threads()
-    ), preparation
 
 
 def _runners(

@@ -31,7 +31,7 @@ Outputs = dict[str, NDArray[Any]]
 class Runner:
     """One side that can run: its id, what it is, and the function that computes a batch's outputs by tensor name.
 
-    Tensor names are the outputs' names and, for an output that ends in softmax or sigmoid, `OUTPUT/logits`.
+    A side with `parity` must equal the reference side of its mode. Tensor names are the outputs' names and, for an output that ends in softmax or sigmoid, `OUTPUT/logits`.
     """
 
     id: str
@@ -39,6 +39,7 @@ class Runner:
     mode: Mode
     provider: str
     compute: Callable[[Feeds], Outputs]
+    parity: bool = True
     seconds: float = field(default=0.0)
 
     def run(self, feeds: Feeds) -> Outputs:
@@ -56,7 +57,9 @@ def keras_sides(loaded: LoadedModel) -> list[Runner]:
     return [Runner(f"keras-{mode}", "keras", mode, "tensorflow", partial(passes.run, mode)) for mode in modes]
 
 
-def onnx_sides(model: onnx.ModelProto, providers: Sequence[ort_session.Provider]) -> list[Runner]:
+def onnx_sides(
+    model: onnx.ModelProto, providers: Sequence[ort_session.Provider], modes: Sequence[Mode] = ("inference", "training")
+) -> list[Runner]:
     """The inference graph and, where it has BatchNormalization nodes, its training twin, on each provider.
 
     Raises:
@@ -66,9 +69,16 @@ def onnx_sides(model: onnx.ModelProto, providers: Sequence[ort_session.Provider]
     fetched = fetches(model)
     whole = tensors.with_outputs(model, fetched.values())
     graphs: dict[Mode, bytes] = {"inference": serialised(whole)}
-    if sites(whole):
+    if "training" in modes and sites(whole):
         graphs["training"] = serialised(training_twin(whole))
     return [_onnx_side(graph, mode, provider, fetched) for provider in providers for mode, graph in graphs.items()]
+
+
+def recalibrated_side(model: onnx.ModelProto) -> Runner:
+    """The inference graph with new statistics, on the CPU: it is not meant to equal any other side."""
+    runner = onnx_sides(model, ["cpu"], modes=("inference",))[0]
+    runner.id, runner.parity = "onnx-recalibrated@cpu", False
+    return runner
 
 
 def _onnx_side(graph: bytes, mode: Mode, provider: ort_session.Provider, fetched: dict[str, str]) -> Runner:

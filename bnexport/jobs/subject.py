@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnexport import files, sidecar
-from bnexport.errors import InputError
+from bnexport import files, images, sidecar
+from bnexport.errors import InputError, UsageError
 from bnexport.files import Format
 from bnexport.graph import metadata, tensors, weights
 from bnexport.graph.sites import sites
 from bnexport.jobs import export, sides
-from bnexport.jobs.feeds import Shape
+from bnexport.jobs.feeds import Arrays, Pictures, Shape, Source, only_input
+from bnexport.jobs.preparation import Overrides, Preparation, prepare
 from bnexport.jobs.progress import Progress
 from bnexport.numerics.verdict import ModelFacts
-from bnexport.runtimes import keras_model, tf2onnx_convert
+from bnexport.runtimes import keras_model, ort_session, tf2onnx_convert
+from bnexport.runtimes.keras_model import LoadedModel
 from bnexport.sidecar import Sidecar
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ class Subject:
         shapes: the shape of each input by name, None for an open axis.
         known: what travels with it, from the sidecar or the ONNX metadata.
         origin: which of the two.
+        loaded: the Keras model; None for an ONNX file.
         keras: its passes in Keras; none for an ONNX file.
         half: whether it computes in half precision.
         versions: of what made and runs it.
@@ -42,6 +46,7 @@ class Subject:
     shapes: dict[str, Shape]
     known: Sidecar | None
     origin: str
+    loaded: LoadedModel | None
     keras: tuple[sides.Runner, ...]
     half: bool
     versions: dict[str, str]
@@ -58,6 +63,26 @@ def open_subject(model: Path, progress: Progress) -> Subject:
     return _from_onnx(model) if files.model_format(model) == Format.ONNX else _from_keras(model, progress)
 
 
+def open_feeds(
+    subject: Subject, pictures: Sequence[images.Picture], inputs: Path | None, overrides: Overrides, batch_size: int
+) -> tuple[Source, Preparation | None]:
+    """What the subject is run on: arrays where `inputs` names a file, else the pictures, with how they are prepared.
+
+    Raises:
+        InputError: the arrays do not fit the model, or the model does not take images.
+        UsageError: what was said about preprocessing does not fit.
+    """
+    if inputs is not None:
+        if overrides.given:
+            raise UsageError("--inputs holds what the model sees", found="preprocessing flags", fix="leave them out")
+        classes = subject.known.classes if subject.known else ()
+        return Arrays(inputs, subject.shapes, classes, batch_size=batch_size), None
+    name, shape = only_input(subject.shapes)
+    preparation = prepare(shape, subject.known, subject.origin, overrides)
+    spec, threads = preparation.spec, ort_session.threads()
+    return Pictures(pictures, spec, subject.known, name=name, batch_size=batch_size, threads=threads), preparation
+
+
 def _from_keras(path: Path, progress: Progress) -> Subject:
     known = sidecar.read(path)
     progress.stage("loading TensorFlow and the model")
@@ -70,6 +95,7 @@ def _from_keras(path: Path, progress: Progress) -> Subject:
         shapes={t.name: t.shape for t in loaded.inputs},
         known=known,
         origin="sidecar",
+        loaded=loaded,
         keras=tuple(sides.keras_sides(loaded)),
         half=loaded.dtype in ("float16", "bfloat16"),
         versions=keras_model.versions() | tf2onnx_convert.versions(),
@@ -98,6 +124,7 @@ def _from_onnx(path: Path) -> Subject:
         shapes={info.name: tensors.shape(info) or () for info in tensors.inputs(graph)},
         known=known,
         origin="onnx metadata" if any(values.values()) else "sidecar",
+        loaded=None,
         keras=(),
         half=any(tensor.data_type in _HALF for tensor in graph.graph.initializer),
         versions={},

@@ -207,7 +207,7 @@ class Tally:
 
 def _pairs(runners: Sequence[Runner]) -> list[_Pair]:
     keras = {runner.mode: runner for runner in runners if runner.runtime == "keras"}
-    onnx = [runner for runner in runners if runner.runtime == "onnxruntime"]
+    onnx = [runner for runner in runners if runner.runtime == "onnxruntime" and runner.parity]
     pairs = []
     for runner in onnx:
         reference = keras.get(runner.mode) or next(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 
@@ -201,3 +202,53 @@ class CheckReport:
 
     def __bool__(self) -> bool:
         return self.passed
+
+
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """How far the statistics a graph uses are from those of its sites' inputs in inference mode, the largest over all channels.
+
+    Args:
+        mean: |mean used - mean measured| / standard deviation measured.
+        log_std: |ln(standard deviation used / standard deviation measured)|, epsilon included on both sides.
+        site: the site where the larger of the two is largest.
+    """
+
+    mean: float
+    log_std: float
+    site: str
+
+    @property
+    def largest(self) -> float:
+        """The larger of the two."""
+        return max(self.mean, self.log_std)
+
+
+@dataclass(frozen=True, slots=True)
+class Recalibration:
+    """What came of it; truthy when a model was written.
+
+    Args:
+        images: how many images the statistics were measured on.
+        stages: how many stages the graph has.
+        sites: how many BatchNormalization nodes got new statistics.
+        residual: how far the new statistics are from what the sites' inputs have with them in use.
+        scratch_bytes: how much of the live tensors was on disk at most.
+        before: the answers with the old statistics.
+        after: the answers with the new ones.
+        written: the file; None where the change was refused.
+        refused: why, "" where it was not.
+    """
+
+    images: int
+    stages: int
+    sites: int
+    residual: Residual
+    scratch_bytes: int
+    before: Side
+    after: Side
+    written: Path | None
+    refused: str
+
+    def __bool__(self) -> bool:
+        return self.written is not None

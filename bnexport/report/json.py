@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bnexport.numerics.verdict import CheckReport, Comparison, Finding, Side
+from bnexport.numerics.verdict import CheckReport, Comparison, Finding, Recalibration, Side
 
 SCHEMA_VERSION = "1.0"
 SCHEMA = Path(__file__).with_name("check.schema.json")
@@ -50,14 +50,35 @@ def check(report: CheckReport) -> dict[str, Any]:
     }
 
 
+def recalibration(done: Recalibration) -> dict[str, Any]:
+    """The result of a recalibration as plain values."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "images": done.images,
+        "stages": done.stages,
+        "sites": done.sites,
+        "residual": done.residual.largest,
+        "residual_mean": done.residual.mean,
+        "residual_log_std": done.residual.log_std,
+        "scratch_bytes": done.scratch_bytes,
+        "before": {"top1": _top1(done.before)},
+        "after": {"top1": _top1(done.after)},
+        "written": None if done.written is None else str(done.written),
+        "refused": done.refused or None,
+    }
+
+
+def _top1(side: Side) -> dict[str, int] | None:
+    return None if side.correct is None else {"correct": side.correct, "of": side.of}
+
+
 def _side(side: Side) -> dict[str, Any]:
-    top1 = None if side.correct is None else {"correct": side.correct, "of": side.of}
     return {
         "id": side.id,
         "runtime": side.runtime,
         "mode": side.mode,
         "provider": side.provider,
-        "top1": top1,
+        "top1": _top1(side),
         "seconds": side.seconds,
     }
 

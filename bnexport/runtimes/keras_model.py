@@ -133,6 +133,19 @@ def load(path: Path) -> LoadedModel:
     return describe(model, path, kind, sha256(path))
 
 
+def save_with(loaded: LoadedModel, values: Mapping[str, Array], path: Path) -> None:
+    """Writes the model with new values in the weights named in `values`; the loaded model has them from then on too.
+
+    Args:
+        loaded: the model.
+        values: new values by the names in `loaded.weights`.
+        path: .h5 or .keras.
+    """
+    for name, value in values.items():
+        loaded.weights[name].assign(value)
+    loaded.keras.save(path)
+
+
 def describe(model: Any, path: Path, kind: Format, digest: str) -> LoadedModel:
     """`model` with the facts about it that other rooms need."""
     import keras

@@ -1,0 +1,206 @@
+"""The inference graph cut at its BatchNormalization sites.
+
+The level of a node is the number of sites on the longest path that ends with it. Stage k is the nodes of level k: it takes the tensors
+that are still alive, and ends at the inputs of the sites of level k+1, whose moments it gives out. Once those moments are merged over all
+images, the statistics of level k+1 are final, and stage k+1 can run. ResNet50 has 53 sites on 50 levels.
+
+For each site a stage gives out, for every image and channel, the mean and the sum of squares around that mean, and the shape of the input.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.errors import InputError
+from bnexport.graph import tensors
+from bnexport.graph.sites import Site
+
+if TYPE_CHECKING:
+    import onnx
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One level of the graph.
+
+    Args:
+        nodes: the positions of its nodes in the graph.
+        needs: the tensors it takes, graph inputs among them.
+        keeps: the tensors it makes that a later stage or the caller needs.
+        sites: the sites that its end decides.
+        drops: the tensors that nobody needs after it.
+    """
+
+    nodes: tuple[int, ...]
+    needs: tuple[str, ...]
+    keeps: tuple[str, ...]
+    sites: tuple[Site, ...]
+    drops: frozenset[str]
+
+
+def stages(model: onnx.ModelProto, found: Collection[Site]) -> list[Stage]:
+    """The graph cut at the sites `found`, in the order in which its stages can run.
+
+    Raises:
+        InputError: two sites share their statistics (a layer that is called twice), or a node has a graph inside (If, Loop).
+    """
+    _refuse_shared(found)
+    stored = {tensor.name for tensor in model.graph.initializer}
+    at = {site.index: site for site in found}
+    level = {info.name: 0 for info in tensors.inputs(model)}
+    levels = []
+    for index, node in enumerate(model.graph.node):
+        if any(a.HasField("g") or a.graphs for a in node.attribute):
+            raise InputError(
+                f"the graph has a {node.op_type} node, whose inner graph cannot be cut into stages", found=node.name
+            )
+        own = max((level[name] for name in node.input if name in level), default=0) + (index in at)
+        levels.append(own)
+        level.update(dict.fromkeys(node.output, own))
+    last = max(levels, default=0)
+    used_until: dict[str, int] = {}
+    for node, own in zip(model.graph.node, levels, strict=True):
+        for name in node.input:
+            used_until[name] = max(used_until.get(name, 0), own)
+    for info in model.graph.output:
+        used_until[info.name] = last + 1
+    cut = []
+    for k in range(last + 1):
+        indices = [i for i, own in enumerate(levels) if own == k]
+        nodes = [model.graph.node[i] for i in indices]
+        made = dict.fromkeys(name for node in nodes for name in node.output if name)
+        needs = dict.fromkeys(n for node in nodes for n in node.input if n and n not in stored and n not in made)
+        ended = tuple(site for site in found if levels[site.index] == k + 1)
+        cut.append(
+            Stage(
+                nodes=tuple(indices),
+                # A site may normalise a graph input or a tensor of an earlier level beside it: the stage passes it through.
+                needs=tuple(dict.fromkeys([*needs, *(s.x for s in ended if s.x not in made)])),
+                keeps=tuple(name for name in made if used_until.get(name, -1) > k),
+                sites=ended,
+                drops=frozenset(name for name, until in used_until.items() if until <= k and name not in stored),
+            )
+        )
+    return cut
+
+
+def bytes_per_image(model: onnx.ModelProto, plan: Collection[Stage]) -> int | None:
+    """How much memory the tensors of one image take at the widest cut; None where a shape is not known beforehand."""
+    from onnx import helper
+
+    sizes = {}
+    for info in [*model.graph.value_info, *model.graph.input, *model.graph.output]:
+        shape = tensors.shape(info)
+        if shape is not None and all(side is not None for side in shape[1:]):
+            width = helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type).itemsize
+            sizes[info.name] = math.prod(side or 0 for side in shape[1:]) * width
+    alive, widest = {info.name for info in tensors.inputs(model)}, 0
+    for stage in plan:
+        alive = (alive | set(stage.keeps)) - stage.drops
+        if not alive <= set(sizes):
+            return None
+        widest = max(widest, sum(sizes[name] for name in alive))
+    return widest
+
+
+def _refuse_shared(found: Collection[Site]) -> None:
+    owner: dict[str, str] = {}
+    for site in found:
+        first = owner.setdefault(site.mean, site.name)
+        if first != site.name:
+            raise InputError(
+                f"the layer {first} is called more than once, and its statistics serve several inputs",
+                fix="give each call a BatchNormalization layer of its own",
+            )
+
+
+def stage_model(model: onnx.ModelProto, stage: Stage, statistics: Mapping[str, Array]) -> onnx.ModelProto:
+    """A model that runs one stage, and gives out the moments of the sites at its end.
+
+    Args:
+        model: the whole graph.
+        stage: one of its stages.
+        statistics: initializers to be replaced, by name: the statistics that earlier stages decided.
+
+    Returns:
+        Its outputs are `stage.keeps`, then for each site those of `add_moments`.
+    """
+    import onnx
+
+    part = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
+    part.graph.name = "stage"
+    part.graph.node.extend(model.graph.node[index] for index in stage.nodes)
+    known = {info.name: info for info in [*model.graph.value_info, *model.graph.input, *model.graph.output]}
+    part.graph.input.extend(known.get(name) or onnx.ValueInfoProto(name=name) for name in stage.needs)
+    part.graph.output.extend(known.get(name) or onnx.ValueInfoProto(name=name) for name in stage.keeps)
+    add_weights(part, model, statistics)
+    add_moments(part, stage.sites, tensors.ranks(model) if stage.sites else {})
+    return part
+
+
+def add_weights(part: onnx.ModelProto, model: onnx.ModelProto, replaced: Mapping[str, Array]) -> None:
+    """Gives `part` the initializers of `model` that its nodes read, in place; those in `replaced` with new values, in their own dtype."""
+    from onnx import helper, numpy_helper
+
+    read = {name for node in part.graph.node for name in node.input}
+    for tensor in model.graph.initializer:
+        if tensor.name not in read:
+            continue
+        if tensor.name in replaced:
+            dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+            tensor = numpy_helper.from_array(replaced[tensor.name].astype(dtype), tensor.name)
+        part.graph.initializer.append(tensor)
+
+
+def add_moments(part: onnx.ModelProto, found: Collection[Site], rank: Mapping[str, int]) -> None:
+    """Adds the moments of the inputs of sites to the outputs of a graph, in place.
+
+    For each site: `SITE/mean` and `SITE/m2`, shape (N, C), and `SITE/shape`, the shape of its input.
+
+    Raises:
+        InputError: the rank of a site's input is unknown.
+    """
+    from onnx import helper
+
+    opset = next(entry.version for entry in part.opset_import if entry.domain in ("", "ai.onnx"))
+    for site in found:
+        if site.x not in rank:
+            raise InputError(f"the rank of the input of {site.name} is unknown, so its moments cannot be measured")
+        axes = list(range(2, rank[site.x]))
+        mean, m2, flat = f"{site.name}/mean", f"{site.name}/m2", f"{site.name}/moments"
+        if axes:
+            part.graph.node.extend(
+                [
+                    helper.make_node("GlobalAveragePool", [site.x], [f"{flat}/mean"]),
+                    helper.make_node("Sub", [site.x, f"{flat}/mean"], [f"{flat}/centred"]),
+                    _reduced("ReduceSumSquare", f"{flat}/centred", m2, axes, part, opset),
+                    helper.make_node("Flatten", [f"{flat}/mean"], [mean], axis=1),
+                ]
+            )
+        else:  # one value for each image and channel: it is its own mean
+            part.graph.node.extend(
+                [helper.make_node("Identity", [site.x], [mean]), helper.make_node("Sub", [site.x, site.x], [m2])]
+            )
+        part.graph.node.append(helper.make_node("Shape", [site.x], [f"{site.name}/shape"]))
+        part.graph.output.append(helper.make_tensor_value_info(f"{site.name}/shape", 7, [rank[site.x]]))
+        for name in (mean, m2):
+            part.graph.output.append(helper.make_tensor_value_info(name, 1, ["N", site.channels]))
+
+
+def _reduced(op: str, x: str, y: str, axes: list[int], part: onnx.ModelProto, opset: int) -> onnx.NodeProto:
+    """A reduction without its axes; they are an input from operator set 18 on."""
+    from onnx import helper, numpy_helper
+
+    if opset < 18:
+        return helper.make_node(op, [x], [y], axes=axes, keepdims=0)
+    name = f"{y}/axes"
+    part.graph.initializer.append(numpy_helper.from_array(np.array(axes, np.int64), name))
+    return helper.make_node(op, [x, name], [y], keepdims=0)

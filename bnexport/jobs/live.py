@@ -1,0 +1,109 @@
+"""The tensors that are alive between two stages: in memory up to a budget, beyond it in scratch files."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.errors import MachineError
+
+Array = NDArray[Any]
+
+
+class LiveTensors:
+    """Tensors by batch and name. What does not fit into `budget` bytes of memory is kept in files in `folder`.
+
+    Files are written and read, not mapped, so that they take no memory of the process.
+    """
+
+    def __init__(self, folder: Path, budget: int) -> None:
+        self._folder, self._budget = folder, budget
+        self._held: list[dict[str, Array | Path]] = []
+        self._in_memory = self._on_disk = self._files = 0
+        self.most_on_disk = 0
+
+    def __len__(self) -> int:
+        """How many batches there are."""
+        return len(self._held)
+
+    def add(self, tensors: Mapping[str, Array]) -> None:
+        """One more batch."""
+        self._held.append({})
+        self.put(len(self._held) - 1, tensors)
+
+    def put(self, batch: int, tensors: Mapping[str, Array]) -> None:
+        """More tensors of a batch.
+
+        Raises:
+            MachineError: the scratch disk is full.
+        """
+        for name, tensor in tensors.items():
+            self._held[batch][name] = self._kept(tensor)
+
+    def get(self, batch: int, names: Collection[str]) -> dict[str, Array]:
+        """The tensors of a batch."""
+        held = self._held[batch]
+        return {name: np.load(held[name]) if isinstance(held[name], Path) else held[name] for name in names}  # type: ignore[misc, arg-type]
+
+    def drop(self, batch: int, names: Collection[str]) -> None:
+        """Forgets tensors of a batch; names it does not have are ignored."""
+        for name in names:
+            held = self._held[batch].pop(name, None)
+            if isinstance(held, Path):
+                self._on_disk -= held.stat().st_size
+                held.unlink()
+            elif held is not None:
+                self._in_memory -= held.nbytes
+
+    def _kept(self, tensor: Array) -> Array | Path:
+        if self._in_memory + tensor.nbytes <= self._budget:
+            self._in_memory += tensor.nbytes
+            return tensor
+        self._files += 1
+        path = self._folder / f"{self._files}.npy"
+        try:
+            np.save(path, tensor)
+            self._on_disk += path.stat().st_size
+        except OSError as error:
+            raise MachineError(
+                f"the scratch folder {self._folder.parent} cannot take the live tensors ({error.strerror or error})",
+                fix="name a larger one with --scratch, or take fewer images with --samples",
+            ) from error
+        self.most_on_disk = max(self.most_on_disk, self._on_disk)
+        return path
+
+
+@contextmanager
+def live_tensors(scratch: Path | None, budget: int) -> Iterator[LiveTensors]:
+    """An empty store; its files are gone at the end, however it comes.
+
+    Raises:
+        MachineError: the scratch folder cannot be written to.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="bnexport-scratch-", dir=scratch)
+    except OSError as error:
+        raise MachineError(
+            f"cannot make a scratch folder in {scratch} ({error.strerror})", fix="name another with --scratch"
+        ) from error
+    with folder as name:
+        yield LiveTensors(Path(name), budget)
+
+
+def memory_available() -> int:
+    """How many bytes of memory this process may still take: what the system has free, cut by the cgroup's limit; 2 GiB where neither says."""
+    limits = []
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        limits += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    with contextlib.suppress(OSError, ValueError):  # no cgroup v2, or no limit ("max")
+        limit, used = (int(Path("/sys/fs/cgroup", name).read_text()) for name in ("memory.max", "memory.current"))
+        limits.append(limit - used)
+    return max(0, min(limits, default=2 << 30))

@@ -1,0 +1,172 @@
+"""`bnexport recalibrate`: moving statistics that fit the images, in ONNX or in Keras, unless they would do harm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport import files, images, sidecar
+from bnexport.errors import UsageError
+from bnexport.files import Format
+from bnexport.graph import metadata, stages, statistics
+from bnexport.graph.sites import sites
+from bnexport.jobs import sides, staged
+from bnexport.jobs.export import serialised
+from bnexport.jobs.feeds import Source
+from bnexport.jobs.live import live_tensors, memory_available
+from bnexport.jobs.preparation import Overrides
+from bnexport.jobs.progress import Progress
+from bnexport.jobs.staged import Measured
+from bnexport.jobs.subject import Subject, open_feeds, open_subject
+from bnexport.jobs.tally import Tally
+from bnexport.numerics.verdict import Recalibration, Residual, Side
+from bnexport.runtimes import keras_model, ort_session
+from bnexport.sidecar import Sidecar
+
+if TYPE_CHECKING:
+    import onnx
+
+SAMPLES = 2048
+"""How many images are enough: 10^3 to 10^4 (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3)."""
+
+
+def recalibrate(
+    model: Path | str,
+    source: Path | str | None,
+    output: Path | str,
+    *,
+    inputs: Path | None = None,
+    evaluate: Path | None = None,
+    labels: Path | None = None,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    batch_size: int = 32,
+    overrides: Overrides | None = None,
+    scratch: Path | None = None,
+    memory: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Recalibration:
+    """Measures the self-consistent statistics of every BatchNormalization node on the images, and writes the model with them.
+
+    Self-consistent: every site's moving statistics equal the statistics of its own input in inference mode with those very statistics
+    (`bnexport.jobs.staged`). The result does not depend on the batch size or on the order of the images.
+
+    Args:
+        model: .h5, .hdf5, .keras or .onnx.
+        source: a folder of images.
+        output: .onnx, .keras or .h5; a Keras file only from a Keras model.
+        inputs: an .npz file in place of `source`.
+        evaluate: other images for judging before and after; by default the same ones.
+        labels: a CSV file with the columns file and label.
+        samples: at most so many images, chosen at random.
+        seed: for that choice.
+        batch_size: images at a time.
+        overrides: what is known better than the sidecar about preprocessing.
+        scratch: where tensors go that do not fit into memory; by default the system's temporary folder.
+        memory: how many bytes of them stay in memory; by default half of what is free.
+        force: write even where accuracy falls.
+        progress: told of each stage.
+
+    Raises:
+        InputError: the model has no BatchNormalization node to recalibrate, or model or images cannot be read.
+        UsageError: the output does not fit the model.
+        MachineError: the disk or the scratch folder is full, or TensorFlow is missing.
+    """
+    progress = progress or Progress()
+    model, output = Path(model), files.writable(Path(output), (".onnx", ".keras", ".h5"))
+    if (source is None) == (inputs is None):
+        raise UsageError("recalibration needs images or inputs", fix="pass a folder of images, or --inputs data.npz")
+    if samples < 1 or batch_size < 1:
+        raise UsageError(
+            "the number of images is not usable",
+            found=f"{samples} samples, batch size {batch_size}",
+            expected="1 or more",
+        )
+    if files.model_format(model) == Format.ONNX and output.suffix != ".onnx":
+        raise UsageError("an ONNX file cannot become a Keras model", found=str(output), expected=".onnx")
+    pictures = images.find(Path(source), labels=labels) if source is not None else []
+    judged_on = images.find(Path(evaluate), labels=labels) if evaluate is not None else None
+    if len(pictures) > samples:
+        chosen = np.sort(np.random.default_rng(seed).choice(len(pictures), samples, replace=False))
+        pictures = [pictures[i] for i in chosen]
+
+    subject = open_subject(model, progress)
+    overrides = overrides or Overrides()
+    feeds, _ = open_feeds(subject, pictures, inputs, overrides, batch_size)
+    others = open_feeds(subject, judged_on, None, overrides, batch_size)[0] if judged_on is not None else feeds
+    _announce(subject.graph, feeds.count, progress)
+    with live_tensors(scratch, memory_available() // 2 if memory is None else memory) as live:
+        measured = staged.measure(subject.graph, (feed.inputs for feed in feeds), feeds.count, live, "cpu", progress)
+        on_disk = live.most_on_disk
+    values = statistics.by_initializer(measured.moments, subject.graph)
+    repaired = statistics.with_statistics(subject.graph, values)
+    remaining = _verified(repaired, feeds, progress)
+    before, after = _judged(subject, repaired, others, progress)
+    refused = _harm(before, after) if not force else ""
+    if not refused:
+        _write(subject, repaired, values, measured, output)
+    return Recalibration(
+        measured.images,
+        measured.stages,
+        len(measured.moments),
+        remaining,
+        on_disk,
+        before,
+        after,
+        None if refused else output,
+        refused,
+    )
+
+
+def _announce(graph: onnx.ModelProto, count: int, progress: Progress) -> None:
+    each = stages.bytes_per_image(graph, stages.stages(graph, sites(graph)))
+    if each is not None:
+        progress.note(f"live tensors: {each / 1e6:.1f} MB an image, {each * count / 1e6:.0f} MB for {count}")
+
+
+def _verified(repaired: onnx.ModelProto, feeds: Source, progress: Progress) -> Residual:
+    """The residual of the new statistics, from one more pass in inference mode."""
+    graph = staged.with_moments(repaired)
+    session = ort_session.Session(serialised(graph))
+    progress.start("verifying", feeds.count)
+    pool = staged.Pool(sites(repaired))
+    for feed in feeds:
+        pool.add(session.run(feed.inputs, pool.outputs))
+        progress.advance(len(feed.names))
+    return staged.residual(repaired, pool.moments)
+
+
+def _judged(subject: Subject, repaired: onnx.ModelProto, feeds: Source, progress: Progress) -> tuple[Side, Side]:
+    """The answers with the old and with the new statistics."""
+    [old], new = sides.onnx_sides(subject.graph, ["cpu"], modes=("inference",)), sides.recalibrated_side(repaired)
+    tally = Tally([old, new], subject, feeds.classes, None)
+    progress.start("judging", feeds.count)
+    for feed in feeds:
+        tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in (old, new)})
+        progress.advance(len(feed.names))
+    return tally.side(old), tally.side(new)
+
+
+def _harm(before: Side, after: Side) -> str:
+    """Why the new statistics must not be written; "" where nothing speaks against them."""
+    if before.correct is not None and after.correct is not None and after.correct < before.correct:
+        return f"accuracy falls from {before.correct} to {after.correct} of {after.of}: the old statistics fit these images better"
+    return ""
+
+
+def _write(
+    subject: Subject, repaired: onnx.ModelProto, values: Mapping[str, NDArray[Any]], measured: Measured, output: Path
+) -> None:
+    with files.whole(output) as temporary:
+        if output.suffix == ".onnx":
+            metadata.write(repaired, {"recalibrated": {"images": measured.images, "sites": len(measured.moments)}})
+            temporary.write_bytes(serialised(repaired))
+        elif subject.loaded is not None:
+            keras_model.save_with(subject.loaded, values, temporary)
+    if output.suffix != ".onnx":
+        sidecar.write(output, subject.known or Sidecar())

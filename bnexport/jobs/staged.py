@@ -1,0 +1,163 @@
+"""Staged recalibration: the self-consistent statistics of every site, in one forward pass, at any batch size.
+
+Wanted are moving statistics that equal the statistics of each site's own input *in inference mode with those very statistics*. One
+training-mode pass over all images in a single batch computes them; the stages compute the same without that batch: the sites of one level
+depend on the statistics of the levels before only, so that level after level can be measured over all batches, merged, and fixed.
+
+Pooling the statistics of training-mode passes over small batches (PreciseBN, update_bn) is something else: there the layers before a site
+were normalised by statistics that inference will not use.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.errors import InputError
+from bnexport.graph import stages as cut
+from bnexport.graph import statistics, tensors
+from bnexport.graph.sites import Site, sites
+from bnexport.jobs.export import serialised
+from bnexport.jobs.live import LiveTensors
+from bnexport.jobs.progress import Progress
+from bnexport.numerics.moments import Moments, none, pooled_rows
+from bnexport.numerics.verdict import Residual
+from bnexport.runtimes import ort_session
+
+if TYPE_CHECKING:
+    import onnx
+
+Array = NDArray[Any]
+Feeds = Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured.
+
+    Args:
+        moments: of each site's input, by site name.
+        stages: how many stages there were.
+        images: how many images were seen.
+    """
+
+    moments: dict[str, Moments]
+    stages: int
+    images: int
+
+
+class Pool:
+    """The moments of some sites, merged batch by batch from what a graph with `bnexport.graph.stages.add_moments` gives out."""
+
+    def __init__(self, found: Sequence[Site]) -> None:
+        self.outputs = [f"{site.name}/{part}" for site in found for part in ("mean", "m2", "shape")]
+        self.moments = {site.name: none(site.channels) for site in found}
+
+    def add(self, made: Mapping[str, Array]) -> None:
+        """One more batch."""
+        for name, moments in self.moments.items():
+            positions = math.prod(made[f"{name}/shape"][2:].tolist())
+            self.moments[name] = moments.merged(pooled_rows(positions, made[f"{name}/mean"], made[f"{name}/m2"]))
+
+
+def measure(
+    model: onnx.ModelProto,
+    batches: Iterable[Feeds],
+    total: int,
+    live: LiveTensors,
+    provider: ort_session.Provider,
+    progress: Progress,
+) -> Measured:
+    """The self-consistent moments of every site of the graph.
+
+    Args:
+        model: the inference graph; its own statistics do not matter.
+        batches: the images, as inputs of the graph; gone through once.
+        total: how many images there are, for the progress.
+        live: where tensors wait for their next stage.
+        provider: where the stages run.
+        progress: told of each batch of each stage.
+
+    Raises:
+        InputError: the graph has no site, or cannot be cut, or not one image arrived, or a statistic is not finite.
+        MachineError: the scratch disk is full.
+    """
+    found = sites(model)
+    if not found:
+        raise InputError(
+            "the graph has no BatchNormalization node to recalibrate",
+            fix="it was probably folded: recalibrate the Keras model, or export it with bnexport export, which keeps them",
+        )
+    plan = cut.stages(model, found)
+    # Nothing after the last site has to run.
+    plan = plan[: 1 + max(k for k, stage in enumerate(plan) if stage.sites)]
+    images = 0
+    result: dict[str, Moments] = {}
+    values: dict[str, Array] = {}
+    progress.start("recalibrating", total * len(plan))
+    for k, stage in enumerate(plan):
+        part = cut.stage_model(model, stage, values)
+        session = ort_session.Session(serialised(part), provider)
+        outputs = [info.name for info in part.graph.output]
+        pool = Pool(stage.sites)
+        queue: Iterable[tuple[int, Feeds]] = (
+            enumerate(batches) if k == 0 else ((b, live.get(b, stage.needs)) for b in range(len(live)))
+        )
+        for batch, feeds in queue:
+            made = session.run({name: feeds[name] for name in stage.needs}, outputs)
+            pool.add(made)
+            if k == 0:
+                images += len(next(iter(feeds.values())))
+                live.add({name: value for name, value in feeds.items() if name not in stage.drops})
+            live.drop(batch, stage.drops)
+            live.put(batch, {name: made[name] for name in stage.keeps})
+            progress.advance(len(next(iter(feeds.values()))))
+        _refuse_nonfinite(pool.moments)
+        result |= pool.moments
+        values |= statistics.by_initializer(pool.moments, model)
+    if not len(live):
+        raise InputError("there is no image to recalibrate from")
+    return Measured(result, len(plan), images)
+
+
+def _refuse_nonfinite(found: Mapping[str, Moments]) -> None:
+    for name, moments in found.items():
+        if not (np.isfinite(moments.mean).all() and np.isfinite(moments.m2).all()):
+            raise InputError(
+                f"the input of {name} is not finite on these images",
+                fix="check the weights before this layer and the preprocessing",
+            )
+
+
+def with_moments(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the graph that also gives out the moments of every site's input."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    cut.add_moments(copy, sites(model), tensors.ranks(model))
+    return copy
+
+
+def residual(model: onnx.ModelProto, measured: Mapping[str, Moments]) -> Residual:
+    """The residual of the statistics that a graph holds against what was measured with them in use.
+
+    A channel whose deviation is below sqrt(epsilon) is measured against sqrt(var + epsilon): less does not reach the output.
+    """
+    worst = Residual(0.0, 0.0, "")
+    for name, (site, mean, var) in statistics.current(model).items():
+        found = measured[name]
+        std = np.sqrt(found.var + site.epsilon)
+        here = Residual(
+            float(np.max(np.abs(mean - found.mean) / std)),
+            float(np.max(np.abs(0.5 * np.log((var + site.epsilon) / (found.var + site.epsilon))))),
+            name,
+        )
+        if not here.largest <= worst.largest:  # NaN counts as the worst
+            worst = here
+    return worst
