@@ -1,0 +1,301 @@
+"""Recalibration finds the self-consistent statistics: those of one training-mode pass over all images in a single batch, without that batch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from typer.testing import CliRunner, Result
+
+from bnexport import images
+from bnexport.cli import app
+from bnexport.errors import InputError
+from bnexport.files import Format
+from bnexport.graph import statistics
+from bnexport.graph.sites import sites
+from bnexport.graph.stages import stages
+from bnexport.graph.training_twin import training_twin
+from bnexport.jobs import staged
+from bnexport.jobs.export import graph_of, serialised
+from bnexport.jobs.live import live_tensors
+from bnexport.jobs.progress import Progress
+from bnexport.numerics.spec import Preprocessing
+from bnexport.runtimes import keras_model, ort_session
+from tests.e2e import nets
+
+IN_MEMORY = 1 << 40
+
+
+def run(*arguments: Any) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def measured(
+    model: onnx.ModelProto, feeds: dict[str, np.ndarray], batch: int, budget: int = IN_MEMORY
+) -> staged.Measured:
+    count = len(next(iter(feeds.values())))
+    batches = [{n: x[i : i + batch] for n, x in feeds.items()} for i in range(0, count, batch)]
+    with live_tensors(None, budget) as live:
+        return staged.measure(model, batches, count, live, "cpu", Progress())
+
+
+def repaired(model: onnx.ModelProto, found: staged.Measured) -> onnx.ModelProto:
+    return statistics.with_statistics(model, statistics.by_initializer(found.moments, model))
+
+
+def residual(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> float:
+    pool = staged.Pool(sites(model))
+    pool.add(ort_session.Session(serialised(staged.with_moments(model))).run(feeds, pool.outputs))
+    return staged.residual(model, pool.moments).largest
+
+
+@pytest.fixture
+def tiny(models: Path) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """The overfit residual net and its three pictures."""
+    batch = next(iter(images.Reader(images.find(models / "three"), Preprocessing((32, 32)))))
+    return onnx.load(models / "tiny_residual.onnx"), {"image": batch.x}
+
+
+def test_the_batch_size_does_not_matter(tiny: tuple[onnx.ModelProto, dict[str, np.ndarray]]) -> None:
+    """Statistics at batch size 1, 2 and 3 are equal to float32 rounding, and so they are for any order of the images."""
+    model, feeds = tiny
+    whole = measured(model, feeds, 3).moments
+    others = [
+        measured(model, feeds, 1),
+        measured(model, feeds, 2),
+        measured(model, {"image": feeds["image"][[2, 0, 1]]}, 2),
+    ]
+    for other in others:
+        assert other.images == 3
+        for name, m in whole.items():
+            std = np.sqrt(m.var + 1e-3)
+            np.testing.assert_allclose(other.moments[name].mean / std, m.mean / std, atol=1e-6)
+            np.testing.assert_allclose(other.moments[name].var, m.var, rtol=1e-5, atol=1e-9)
+
+
+def test_they_are_the_twins_on_the_full_batch(tiny: tuple[onnx.ModelProto, dict[str, np.ndarray]]) -> None:
+    """The training twin over all images at once has the same statistics: within 1e-4 standard deviations, and 1e-4 of the variance."""
+    model, feeds = tiny
+    found = measured(model, feeds, 1).moments
+    names = [f"{name}/batch_{part}" for name in found for part in ("mean", "var")]
+    twin = ort_session.Session(serialised(training_twin(model))).run(feeds, names)
+    for name, m in found.items():
+        np.testing.assert_allclose(twin[f"{name}/batch_mean"] / np.sqrt(m.var), m.mean / np.sqrt(m.var), atol=1e-4)
+        np.testing.assert_allclose(twin[f"{name}/batch_var"], m.var, rtol=1e-4)
+
+
+@pytest.mark.keras
+def test_they_are_keras_own_on_the_full_batch(
+    tiny: tuple[onnx.ModelProto, dict[str, np.ndarray]], models: Path
+) -> None:
+    """A Keras training pass over all images, at momentum 0, leaves the same moving statistics."""
+    model, feeds = tiny
+    found = measured(model, feeds, 2).moments
+    loaded = keras_model.load(models / "tiny_residual.h5")
+    import keras
+
+    norms = [layer for layer in loaded.keras.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in norms:
+        layer.momentum = 0.0
+    loaded.keras(feeds["image"], training=True)
+    for layer in norms:
+        m = found[layer.path]
+        np.testing.assert_allclose(layer.moving_mean.numpy() / np.sqrt(m.var), m.mean / np.sqrt(m.var), atol=1e-4)
+        np.testing.assert_allclose(layer.moving_variance.numpy(), m.var, rtol=1e-4)
+
+
+def test_pooled_training_passes_are_something_else(tiny: tuple[onnx.ModelProto, dict[str, np.ndarray]]) -> None:
+    """What other tools compute, training-mode passes over single images with the statistics pooled, is not self-consistent; this is."""
+    model, feeds = tiny
+    assert residual(repaired(model, measured(model, feeds, 1)), feeds) < 1e-4
+    twin = ort_session.Session(serialised(training_twin(model)))
+    values: dict[str, list[np.ndarray]] = {}
+    for i in range(3):
+        names = [f"{site.name}/batch_{part}" for site in sites(model) for part in ("mean", "var")]
+        for name, value in twin.run({"image": feeds["image"][i : i + 1]}, names).items():
+            values.setdefault(name, []).append(value.astype(float))
+    pooled = {}
+    for site in sites(model):
+        mean, var = (np.array(values[f"{site.name}/batch_{part}"]) for part in ("mean", "var"))
+        pooled[site.mean], pooled[site.var] = mean.mean(0), var.mean(0) + mean.var(0)
+    assert residual(statistics.with_statistics(model, pooled), feeds) > 0.1
+
+
+def test_scratch_files_change_nothing(tiny: tuple[onnx.ModelProto, dict[str, np.ndarray]]) -> None:
+    """With no memory for live tensors all of them go through files, and the result is the same to the last bit."""
+    model, feeds = tiny
+    here, there = measured(model, feeds, 1).moments, measured(model, feeds, 1, budget=0).moments
+    for name, m in here.items():
+        np.testing.assert_array_equal(there[name].mean, m.mean)
+        np.testing.assert_array_equal(there[name].m2, m.m2)
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("name", ["DenseNet121", "InceptionV3", "NASNetMobile", "MobileNetV2", "EfficientNetB0"])
+def test_branching_nets_become_self_consistent(name: str) -> None:
+    """Whatever the shape of the graph, one pass leaves a residual of rounding size."""
+    net = nets.randomise(nets.FAMILIES[name]())
+    loaded = keras_model.describe(net, Path("net.keras"), Format.KERAS, "0" * 64)
+    model = graph_of(loaded, None)
+    feeds = {loaded.inputs[0].name: nets.inputs_for(net, 6)[0]}
+    found = measured(model, feeds, 4)
+    assert found.moments.keys() == {site.name for site in sites(model)}
+    assert (
+        residual(repaired(model, found), feeds) < 1e-3
+    )  # float32 rounding through up to 192 sites: 2e-5 .. 3e-4 measured
+
+
+@pytest.mark.keras
+def test_two_inputs_and_sites_of_rank_two() -> None:
+    """A net with an image and a vector as inputs, each normalised, one of them directly."""
+    net = nets.randomise(nets.many_ends())
+    loaded = keras_model.describe(net, Path("net.keras"), Format.KERAS, "0" * 64)
+    model = graph_of(loaded, None)
+    feeds = dict(zip([t.name for t in loaded.inputs], nets.inputs_for(net, 9), strict=True))
+    found = measured(model, feeds, 2)
+    vector = next(site for site in sites(model) if site.x == "number")
+    np.testing.assert_allclose(found.moments[vector.name].mean, feeds["number"].astype(float).mean(0), atol=1e-12)
+    np.testing.assert_allclose(found.moments[vector.name].var, feeds["number"].astype(float).var(0), rtol=1e-10)
+    assert residual(repaired(model, found), feeds) < 1e-4
+
+
+@pytest.mark.keras
+def test_a_layer_called_twice_is_refused_by_name() -> None:
+    """Its one set of statistics would have to serve two inputs."""
+    net = nets.randomise(nets.shared())
+    model = graph_of(keras_model.describe(net, Path("net.keras"), Format.KERAS, "0" * 64), None)
+    with pytest.raises(InputError, match="the layer shared is called more than once"):
+        stages(model, sites(model))
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("suffix", [".h5", ".keras", ".onnx"])
+def test_the_overfit_net_is_repaired_in_every_format(suffix: str, models: Path, tmp_path: Path) -> None:
+    """1 of 3 before, 3 of 3 after; the file that comes out passes its check, in Keras and in ONNX."""
+    source, output = models / f"tiny_residual{suffix}", tmp_path / f"out{suffix}"
+    done = run("recalibrate", source, models / "three", "-o", output, "-q", "--format", "json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert (told["images"], told["sites"], told["written"]) == (3, 6, str(output))
+    assert told["before"]["top1"] == {"correct": 1, "of": 3}
+    assert told["after"]["top1"] == {"correct": 3, "of": 3}
+    assert told["residual"] < 1e-4
+    checked = run("check", output, models / "three", "-q", "--format", "json")
+    assert checked.exit_code == 0, checked.output
+    assert {side["top1"]["correct"] for side in json.loads(checked.stdout)["sides"]} == {3}
+
+
+def test_a_change_that_does_harm_is_refused(models: Path, tmp_path: Path) -> None:
+    """Where accuracy falls nothing is written and the exit code is 1; --force writes."""
+    folder = tmp_path / "images"
+    shutil.copytree(models / "three", folder)
+    (folder / "labels.csv").write_text("".join(f"{name}.png,disc\n" for name in ("cross", "disc", "stripes")))
+    arguments = ["recalibrate", models / "tiny_residual.onnx", folder, "-o", tmp_path / "out.onnx", "-q"]
+    done = run(*arguments)
+    assert done.exit_code == 1
+    assert "accuracy falls from 3 to 1 of 3" in done.stdout
+    assert not (tmp_path / "out.onnx").exists()
+    assert run(*arguments, "--force").exit_code == 0
+    assert (tmp_path / "out.onnx").exists()
+
+
+def test_judging_on_other_images(models: Path, tmp_path: Path) -> None:
+    """--eval judges on other images than the statistics are from."""
+    one = tmp_path / "one"
+    one.mkdir()
+    shutil.copy(models / "three" / "disc.png", one)
+    done = run(
+        "recalibrate",
+        models / "tiny_residual.onnx",
+        models / "three",
+        "--eval",
+        one,
+        "-o",
+        tmp_path / "o.onnx",
+        "-q",
+        "--format",
+        "json",
+    )
+    assert json.loads(done.stdout)["after"]["top1"] == {"correct": 1, "of": 1}
+
+
+def test_samples_are_chosen_by_seed(models: Path, tmp_path: Path) -> None:
+    """--samples takes that many, and the same seed takes the same ones."""
+    made = []
+    for name in ("a", "b"):
+        done = run(
+            "recalibrate",
+            models / "tiny_residual.onnx",
+            models / "three",
+            "--samples",
+            "2",
+            "--force",
+            "-o",
+            tmp_path / f"{name}.onnx",
+            "-q",
+            "--format",
+            "json",
+        )
+        assert json.loads(done.stdout)["images"] == 2
+        made.append((tmp_path / f"{name}.onnx").read_bytes())
+    assert made[0] == made[1]
+
+
+def test_a_full_scratch_disk_is_one_sentence(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It exits with 3, writes nothing, and cleans up after itself."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    done = run(
+        "recalibrate",
+        models / "tiny_residual.onnx",
+        models / "three",
+        "-o",
+        tmp_path / "out.onnx",
+        "-q",
+        "--scratch",
+        scratch,
+        "--memory",
+        "0",
+    )
+    assert done.exit_code == 3
+    assert "No space left on device" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(scratch.iterdir()) == []
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_what_cannot_be_recalibrated_says_why(models: Path, tmp_path: Path) -> None:
+    """A graph without BatchNormalization nodes, an ONNX file that should become Keras, a missing scratch folder."""
+    import onnx.parser
+
+    bare = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 18]> g (float[N, 32, 32, 1] image) => (float[N, 32, 32, 1] y) { y = Relu(image) }'
+    )
+    onnx.save(bare, tmp_path / "bare.onnx")
+    three = models / "three"
+    cases = [
+        ([tmp_path / "bare.onnx", three, "-o", tmp_path / "o.onnx"], 2, "no BatchNormalization node"),
+        ([models / "tiny_residual.onnx", three, "-o", tmp_path / "o.keras"], 2, "cannot become a Keras model"),
+        (
+            [models / "tiny_residual.onnx", three, "-o", tmp_path / "o.onnx", "--scratch", tmp_path / "nowhere"],
+            3,
+            "scratch folder",
+        ),
+        ([models / "tiny_residual.onnx", "-o", tmp_path / "o.onnx"], 2, "needs images or inputs"),
+    ]
+    for arguments, code, words in cases:
+        done = run("recalibrate", *arguments, "-q")
+        assert done.exit_code == code, done.output
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("o.*"))
