@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bnexport.errors import InputError
 from bnexport.graph import tensors
-from bnexport.graph.sites import Site
+from bnexport.graph.sites import Site, sites
 
 if TYPE_CHECKING:
     import onnx
@@ -144,6 +144,16 @@ def stage_model(model: onnx.ModelProto, stage: Stage, statistics: Mapping[str, A
     add_weights(part, model, statistics)
     add_moments(part, stage.sites, tensors.ranks(model) if stage.sites else {})
     return part
+
+
+def with_moments(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the graph that also gives out the moments of every site's input."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    add_moments(copy, sites(model), tensors.ranks(model))
+    return copy
 
 
 def add_weights(part: onnx.ModelProto, model: onnx.ModelProto, replaced: Mapping[str, Array]) -> None:

@@ -131,7 +131,7 @@ def _announce(graph: onnx.ModelProto, count: int, progress: Progress) -> None:
 
 def _verified(repaired: onnx.ModelProto, feeds: Source, progress: Progress) -> Residual:
     """The residual of the new statistics, from one more pass in inference mode."""
-    graph = staged.with_moments(repaired)
+    graph = stages.with_moments(repaired)
     session = ort_session.Session(serialised(graph))
     progress.start("verifying", feeds.count)
     pool = staged.Pool(sites(repaired))

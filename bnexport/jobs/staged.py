@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from bnexport.errors import InputError
 from bnexport.graph import stages as cut
-from bnexport.graph import statistics, tensors
+from bnexport.graph import statistics
 from bnexport.graph.sites import Site, sites
 from bnexport.jobs.export import serialised
 from bnexport.jobs.live import LiveTensors
@@ -132,16 +132,6 @@ def _refuse_nonfinite(found: Mapping[str, Moments]) -> None:
                 f"the input of {name} is not finite on these images",
                 fix="check the weights before this layer and the preprocessing",
             )
-
-
-def with_moments(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the graph that also gives out the moments of every site's input."""
-    import onnx
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    cut.add_moments(copy, sites(model), tensors.ranks(model))
-    return copy
 
 
 def residual(model: onnx.ModelProto, measured: Mapping[str, Moments]) -> Residual:

@@ -20,7 +20,7 @@ def safe(text: str) -> str:
     r"""`text` as it may be printed: control characters shown as escapes, square brackets not read as markup.
 
     >>> safe("a" + chr(27) + "[31mb")
-    'a\\x1b\\[31mb'
+    'a\\x1b[31mb'
     """
     return escape("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
 

@@ -18,7 +18,7 @@ from bnexport.errors import InputError
 from bnexport.files import Format
 from bnexport.graph import statistics
 from bnexport.graph.sites import sites
-from bnexport.graph.stages import stages
+from bnexport.graph.stages import stages, with_moments
 from bnexport.graph.training_twin import training_twin
 from bnexport.jobs import staged
 from bnexport.jobs.export import graph_of, serialised
@@ -50,7 +50,7 @@ def repaired(model: onnx.ModelProto, found: staged.Measured) -> onnx.ModelProto:
 
 def residual(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> float:
     pool = staged.Pool(sites(model))
-    pool.add(ort_session.Session(serialised(staged.with_moments(model))).run(feeds, pool.outputs))
+    pool.add(ort_session.Session(serialised(with_moments(model))).run(feeds, pool.outputs))
     return staged.residual(model, pool.moments).largest
 
 
