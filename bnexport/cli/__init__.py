@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bnexport import __version__
-from bnexport.cli import check, demo, export, recalibrate, train
+from bnexport.cli import check, demo, export, fold, recalibrate, train
 
 app = typer.Typer(
     name="bnexport",
@@ -41,6 +41,7 @@ app.command("train")(train.command)
 app.command("export")(export.command)
 app.command("check")(check.command)
 app.command("recalibrate")(recalibrate.command)
+app.command("fold")(fold.command)
 
 
 def main() -> None:

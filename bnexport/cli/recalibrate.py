@@ -50,6 +50,9 @@ def command(
             "--memory", min=0, metavar="MB", help="How much of them stays in memory; default: half of what is free."
         ),
     ] = None,
+    fold: Annotated[
+        bool, typer.Option("--fold", help="Fold the BatchNormalization nodes afterwards; for .onnx.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Write even where accuracy falls.")] = False,
     form: options.Format = OutputFormat.TEXT,
     quiet: options.Quiet = False,
@@ -71,6 +74,7 @@ def command(
             overrides=options.overrides(size, channels, resize, scaling),
             scratch=scratch,
             memory=None if memory is None else memory * 1_000_000,
+            fold=fold,
             force=force,
             progress=progress,
         )
@@ -92,6 +96,8 @@ def _tell(done: Recalibration, form: OutputFormat, output: Path) -> None:
         typer.echo(
             f"{done.written}: {done.sites} BatchNormalization nodes, from {done.images} images in {done.stages} stages"
         )
+    if done.folded:
+        typer.echo(f"{done.folded} nodes folded")
     typer.echo(
         f"residual {done.residual.largest:.1e} of a standard deviation at most ({done.residual.site or 'everywhere'})"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,12 @@ from bnexport import files, images, sidecar
 from bnexport.errors import UsageError
 from bnexport.files import Format
 from bnexport.graph import metadata, stages, statistics
+from bnexport.graph.fold import fold as folded_graph
 from bnexport.graph.sites import sites
 from bnexport.jobs import sides, staged
 from bnexport.jobs.export import serialised
 from bnexport.jobs.feeds import Source
+from bnexport.jobs.fold import distance, folding_tolerance
 from bnexport.jobs.live import live_tensors, memory_available
 from bnexport.jobs.preparation import Overrides
 from bnexport.jobs.progress import Progress
@@ -48,6 +51,7 @@ def recalibrate(
     overrides: Overrides | None = None,
     scratch: Path | None = None,
     memory: int | None = None,
+    fold: bool = False,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Recalibration:
@@ -69,6 +73,7 @@ def recalibrate(
         overrides: what is known better than the sidecar about preprocessing.
         scratch: where tensors go that do not fit into memory; by default the system's temporary folder.
         memory: how many bytes of them stay in memory; by default half of what is free.
+        fold: fold the BatchNormalization nodes afterwards (`bnexport.jobs.fold`); for an ONNX output only.
         force: write even where accuracy falls.
         progress: told of each stage.
 
@@ -89,6 +94,8 @@ def recalibrate(
         )
     if files.model_format(model) == Format.ONNX and output.suffix != ".onnx":
         raise UsageError("an ONNX file cannot become a Keras model", found=str(output), expected=".onnx")
+    if fold and output.suffix != ".onnx":
+        raise UsageError("only an ONNX file can be folded", found=str(output), expected=".onnx")
     pictures = images.find(Path(source), labels=labels) if source is not None else []
     judged_on = images.find(Path(evaluate), labels=labels) if evaluate is not None else None
     if len(pictures) > samples:
@@ -108,6 +115,9 @@ def recalibrate(
     remaining = _verified(repaired, feeds, progress)
     before, after = _judged(subject, repaired, others, progress)
     refused = _harm(before, after) if not force else ""
+    folded = 0
+    if fold and not refused:
+        repaired, folded, refused = _folded(subject, repaired, pictures or None)
     if not refused:
         _write(subject, repaired, values, measured, output)
     return Recalibration(
@@ -120,6 +130,7 @@ def recalibrate(
         after,
         None if refused else output,
         refused,
+        folded,
     )
 
 
@@ -157,6 +168,21 @@ def _harm(before: Side, after: Side) -> str:
     if before.correct is not None and after.correct is not None and after.correct < before.correct:
         return f"accuracy falls from {before.correct} to {after.correct} of {after.of}: the old statistics fit these images better"
     return ""
+
+
+def _folded(
+    subject: Subject, repaired: onnx.ModelProto, pictures: list[images.Picture] | None
+) -> tuple[onnx.ModelProto, int, str]:
+    """The repaired graph folded, how many nodes went, and why it must not be written ("" where it may)."""
+    done = folded_graph(repaired)
+    moved = distance(dataclasses.replace(subject, graph=repaired), done.model, pictures)
+    if not moved <= folding_tolerance(subject):
+        return (
+            repaired,
+            0,
+            f"folding moves the outputs by {moved:.1e} of their size, more than float rounding: leave out --fold",
+        )
+    return done.model, len(done.folds), ""
 
 
 def _write(

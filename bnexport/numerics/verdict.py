@@ -238,6 +238,7 @@ class Recalibration:
         after: the answers with the new ones.
         written: the file; None where the change was refused.
         refused: why, "" where it was not.
+        folded: how many nodes were folded afterwards.
     """
 
     images: int
@@ -249,6 +250,29 @@ class Recalibration:
     after: Side
     written: Path | None
     refused: str
+    folded: int = 0
+
+    def __bool__(self) -> bool:
+        return self.written is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Folding:
+    """What came of a fold; truthy when a file was written.
+
+    Args:
+        folded: for each node that is gone its name, the node that took it in, and how: "after", "before" or "merged".
+        refused: for each BatchNormalization node that stays its name and the reason.
+        max_rel: how far the folded graph's outputs and logits are from the original's, relative to their size.
+        tolerance: the largest distance that is float rounding.
+        written: the file; None where the distance is larger.
+    """
+
+    folded: tuple[tuple[str, str, str], ...]
+    refused: tuple[tuple[str, str], ...]
+    max_rel: float
+    tolerance: float
+    written: Path | None
 
     def __bool__(self) -> bool:
         return self.written is not None

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bnexport.numerics.verdict import CheckReport, Comparison, Finding, Recalibration, Side
+from bnexport.numerics.verdict import CheckReport, Comparison, Finding, Folding, Recalibration, Side
 
 SCHEMA_VERSION = "1.0"
 SCHEMA = Path(__file__).with_name("check.schema.json")
@@ -65,6 +65,19 @@ def recalibration(done: Recalibration) -> dict[str, Any]:
         "after": {"top1": _top1(done.after)},
         "written": None if done.written is None else str(done.written),
         "refused": done.refused or None,
+        "folded": done.folded,
+    }
+
+
+def folding(done: Folding) -> dict[str, Any]:
+    """The result of a fold as plain values."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "folded": [{"node": name, "into": into, "how": how} for name, into, how in done.folded],
+        "refused": [{"node": name, "reason": reason} for name, reason in done.refused],
+        "max_rel": done.max_rel,
+        "tolerance": done.tolerance,
+        "written": None if done.written is None else str(done.written),
     }
 
 

@@ -16,6 +16,7 @@ def _keras() -> Any:
     load_framework()
     import keras
 
+    keras.utils.set_random_seed(0)
     return keras
 
 
@@ -193,23 +194,24 @@ def family(name: str, size: int, **settings: Any) -> Callable[[], Net]:
     return build
 
 
-# Small inputs, and small variants where there are: every family's own building blocks.
+# Small inputs, and small variants where there are: every family's own building blocks. Not so small that the last layers have one
+# position for each image: batch statistics of a handful of values amplify rounding more than any tolerance allows.
 FAMILIES: dict[str, Callable[[], Net]] = {
-    "ResNet50": family("ResNet50", 40),
-    "ResNet50V2": family("ResNet50V2", 40),
+    "ResNet50": family("ResNet50", 64),
+    "ResNet50V2": family("ResNet50V2", 64),
     "VGG16": family("VGG16", 32, include_top=False, pooling="avg"),
-    "MobileNet": family("MobileNet", 40, alpha=0.25),
-    "MobileNetV2": family("MobileNetV2", 40, alpha=0.35),
-    "MobileNetV3Small": family("MobileNetV3Small", 40, alpha=1.0),
-    "MobileNetV3Large": family("MobileNetV3Large", 40, minimalistic=True),
-    "EfficientNetB0": family("EfficientNetB0", 40),
-    "EfficientNetV2B0": family("EfficientNetV2B0", 40),
-    "DenseNet121": family("DenseNet121", 40),
-    "InceptionV3": family("InceptionV3", 75),
-    "InceptionResNetV2": family("InceptionResNetV2", 75),
+    "MobileNet": family("MobileNet", 64, alpha=0.25),
+    "MobileNetV2": family("MobileNetV2", 64, alpha=0.35),
+    "MobileNetV3Small": family("MobileNetV3Small", 64, alpha=1.0),
+    "MobileNetV3Large": family("MobileNetV3Large", 64, minimalistic=True),
+    "EfficientNetB0": family("EfficientNetB0", 64),
+    "EfficientNetV2B0": family("EfficientNetV2B0", 64),
+    "DenseNet121": family("DenseNet121", 64),
+    "InceptionV3": family("InceptionV3", 107),
+    "InceptionResNetV2": family("InceptionResNetV2", 107),
     "Xception": family("Xception", 71),
-    "NASNetMobile": family("NASNetMobile", 40),
-    "ConvNeXtTiny": family("ConvNeXtTiny", 40),
+    "NASNetMobile": family("NASNetMobile", 64),
+    "ConvNeXtTiny": family("ConvNeXtTiny", 64),
 }
 
 FULL_SIZE = [

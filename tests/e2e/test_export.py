@@ -19,8 +19,8 @@ from tests.e2e import nets
 
 pytestmark = pytest.mark.keras
 
-# Measured: the worst of all nets below is 2.7e-6 (VGG16) in inference and 2.2e-4 (InceptionV3) in training mode.
-INFERENCE, TRAINING, HALF = 1e-5, 1e-3, 2e-2
+# Measured: the worst of all nets below is 5.8e-6 (EfficientNetV2B0) in inference and 1.1e-4 (MobileNetV3Large) in training mode.
+INFERENCE, TRAINING, HALF = 2e-5, 1e-3, 2e-2
 
 
 def exported(net: Any) -> tuple[keras_model.LoadedModel, onnx.ModelProto]:
@@ -63,7 +63,7 @@ def test_special_nets_match(name: str) -> None:
 def test_families_match(name: str) -> None:
     """Every family of keras.applications exports and matches in both modes; a small variant of each."""
     loaded, model = exported(nets.FAMILIES[name]())
-    found = distances(loaded, model, 3)
+    found = distances(loaded, model, 6)
     assert found["inference"] < INFERENCE
     assert found.get("training", 0.0) < TRAINING
     assert len(sites(model)) == loaded.layers

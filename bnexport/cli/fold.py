@@ -1,0 +1,50 @@
+"""`bnexport fold`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bnexport.cli import options
+from bnexport.cli.guard import guarded
+from bnexport.cli.options import OutputFormat
+from bnexport.cli.progress import shown
+
+
+@guarded
+def command(
+    model: Annotated[Path, typer.Argument(metavar="IN.onnx", help="An ONNX file with BatchNormalization nodes.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.onnx", help="Where the folded file goes.")],
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", metavar="IMAGES", help="Compare both graphs on these images, not on random ones."),
+    ] = None,
+    form: options.Format = OutputFormat.TEXT,
+    quiet: options.Quiet = False,
+) -> int:
+    """Fold BatchNormalization, and affine Mul and Add, into the operators beside them."""
+    from bnexport.jobs.fold import fold
+
+    with shown(quiet=quiet) as progress:
+        done = fold(model, output, images, progress=progress)
+    if form == OutputFormat.JSON:
+        from bnexport.report import json
+
+        typer.echo(json.dumps(json.folding(done)))
+        return 0 if done else 1
+    if done:
+        typer.echo(
+            f"{done.written}: {len(done.folded)} nodes folded, {len(done.refused)} BatchNormalization nodes left"
+        )
+        typer.echo(f"both graphs agree within {done.max_rel:.1e} of the size of their outputs")
+    else:
+        typer.echo(f"REFUSED {output} was not written")
+        typer.echo(
+            f"folding moves the outputs by {done.max_rel:.1e} of their size, more than the {done.tolerance:.0e} of float rounding"
+        )
+        typer.echo("  -> some channel has a variance near zero, or values overflow: look at bnexport check")
+    for name, reason in done.refused:
+        typer.echo(f"left: {name}: {reason}")
+    return 0 if done else 1
