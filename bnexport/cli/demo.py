@@ -46,18 +46,24 @@ def command(
 def _tell(done: Demo, folder: Path) -> None:
     from rich.console import Console
 
-    from bnexport.report.story import show_story
+    from bnexport.report.story import show_repair, show_story
 
-    show_story(done.training.epochs, done.asked_epochs, done.report, Console(highlight=False))
+    console = Console(highlight=False)
+    show_story(done.training.epochs, done.asked_epochs, done.report, console)
+    left = "images/, model.h5 with model.h5.toml, model.onnx, check.json"
     steps = [
         (f"bnexport check {folder}/model.h5 {folder}/images", "everything again, in numbers"),
         (f"bnexport check {folder}/model.onnx {folder}/images", "the ONNX file alone, without TensorFlow"),
     ]
-    if not done.report:
-        steps.append(
-            (f"bnexport demo {folder} --momentum 0.01 --epochs 20", "the other way out: statistics that keep up")
-        )
-    typer.echo(f"\nLeft in {folder}: images/, model.h5 with model.h5.toml, model.onnx, check.json. Go on with\n")
+    if done.repair is not None:
+        again = next(side for side in done.repair.keras.sides if side.id == "keras-inference")
+        show_repair(again, done.repair.onnx, done.repair.folded, done.repair.recalibration.residual.largest, console)
+        left += ", repaired.keras with its .toml, repaired.onnx, folded.onnx"
+        steps += [
+            (f"bnexport check {folder}/repaired.keras {folder}/images", "the repaired model passes"),
+            (f"bnexport demo {folder} --momentum 0.01 --epochs 20", "the other way out: statistics that keep up"),
+        ]
+    typer.echo(f"\nLeft in {folder}: {left}. Go on with\n")
     width = max(len(step) for step, _ in steps)
     for step, why in steps:
         typer.echo(f"  {step:{width}}    {why}")

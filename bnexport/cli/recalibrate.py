@@ -108,5 +108,5 @@ def _tell(done: Recalibration, form: OutputFormat, output: Path) -> None:
     elif done.before.answers:
         same = sum(a == b for a, b in zip(done.before.answers, done.after.answers, strict=True))
         typer.echo(f"{same} of {len(done.after.answers)} images keep their class (no labels are known)")
-    if done.written:
+    if done.written and not done.folded:
         typer.echo(f"next: bnexport check {done.written} IMAGES")

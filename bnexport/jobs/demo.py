@@ -10,9 +10,11 @@ from PIL import Image, ImageDraw
 from bnexport.errors import MachineError
 from bnexport.jobs.check import check
 from bnexport.jobs.export import Export, export
+from bnexport.jobs.fold import fold
 from bnexport.jobs.progress import Progress
+from bnexport.jobs.recalibrate import answers, recalibrate
 from bnexport.jobs.train import Training, train
-from bnexport.numerics.verdict import CheckReport
+from bnexport.numerics.verdict import CheckReport, Folding, Recalibration, Side
 
 SEED = 5
 """Of the seeds 0 to 7, one of those whose training settles within 5 epochs (as 2, 4, 6 and 7 do)."""
@@ -22,13 +24,25 @@ MOST_EPOCHS = 15
 
 
 @dataclass(frozen=True, slots=True)
+class Repair:
+    """The repaired model in its three forms, each with what it answers: Keras loaded again, ONNX, and ONNX folded."""
+
+    recalibration: Recalibration
+    folding: Folding
+    keras: CheckReport
+    onnx: Side
+    folded: Side
+
+
+@dataclass(frozen=True, slots=True)
 class Demo:
-    """What the demo did, and where it left things: the pictures, the model, its ONNX export, and the check."""
+    """What the demo did, and where it left things: the pictures, the model, its ONNX export, the check, and the repair (None where nothing was wrong)."""
 
     pictures: Path
     training: Training
     exported: Export
     report: CheckReport
+    repair: Repair | None
     asked_epochs: int
 
 
@@ -68,7 +82,23 @@ def demo(
         progress=progress,
     )
     exported = export(model, graph, progress=progress)
-    return Demo(pictures, training, exported, check(model, pictures, progress=progress), epochs)
+    report = check(model, pictures, progress=progress)
+    repair = None if report else _repair(folder, model, graph, pictures, progress)
+    return Demo(pictures, training, exported, report, repair, epochs)
+
+
+def _repair(folder: Path, model: Path, graph: Path, pictures: Path, progress: Progress) -> Repair:
+    """Recalibrates the Keras model and the ONNX file, folds the latter, and asks each of the three again."""
+    keras, onnx, folded = folder / "repaired.keras", folder / "repaired.onnx", folder / "folded.onnx"
+    recalibrate(model, pictures, keras, progress=progress)
+    done = recalibrate(graph, pictures, onnx, progress=progress)
+    return Repair(
+        done,
+        fold(onnx, folded, pictures, progress=progress),
+        check(keras, pictures, progress=progress),
+        answers(onnx, pictures),
+        answers(folded, pictures),
+    )
 
 
 def draw() -> dict[str, Image.Image]:

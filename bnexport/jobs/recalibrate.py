@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from bnexport.jobs.fold import distance, folding_tolerance
 from bnexport.jobs.live import live_tensors, memory_available
 from bnexport.jobs.preparation import Overrides
 from bnexport.jobs.progress import Progress
+from bnexport.jobs.sides import Runner
 from bnexport.jobs.staged import Measured
 from bnexport.jobs.subject import Subject, open_feeds, open_subject
 from bnexport.jobs.tally import Tally
@@ -152,15 +153,33 @@ def _verified(repaired: onnx.ModelProto, feeds: Source, progress: Progress) -> R
     return staged.residual(repaired, pool.moments)
 
 
+def answers(model: Path, source: Path) -> Side:
+    """What an ONNX file answers on a folder of images, in inference mode on the CPU.
+
+    Raises:
+        InputError: the file or the images cannot be read.
+    """
+    subject = open_subject(model, Progress())
+    feeds, _ = open_feeds(subject, images.find(source), None, Overrides(), 32)
+    [side] = _answered(sides.onnx_sides(subject.graph, ["cpu"], modes=("inference",)), subject, feeds, Progress())
+    return side
+
+
 def _judged(subject: Subject, repaired: onnx.ModelProto, feeds: Source, progress: Progress) -> tuple[Side, Side]:
     """The answers with the old and with the new statistics."""
-    [old], new = sides.onnx_sides(subject.graph, ["cpu"], modes=("inference",)), sides.recalibrated_side(repaired)
-    tally = Tally([old, new], subject, feeds.classes, None)
+    [old] = sides.onnx_sides(subject.graph, ["cpu"], modes=("inference",))
+    before, after = _answered([old, sides.recalibrated_side(repaired)], subject, feeds, progress)
+    return before, after
+
+
+def _answered(runners: Sequence[Runner], subject: Subject, feeds: Source, progress: Progress) -> list[Side]:
+    """What each runner answers on all feeds."""
+    tally = Tally(runners, subject, feeds.classes, None)
     progress.start("judging", feeds.count)
     for feed in feeds:
-        tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in (old, new)})
+        tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
         progress.advance(len(feed.names))
-    return tally.side(old), tally.side(new)
+    return [tally.side(runner) for runner in runners]
 
 
 def _harm(before: Side, after: Side) -> str:

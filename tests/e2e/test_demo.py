@@ -13,8 +13,13 @@ import onnx
 import onnxruntime
 import pytest
 
+from bnexport import images
+from bnexport.graph import statistics
 from bnexport.graph.sites import sites
+from bnexport.graph.training_twin import training_twin
+from bnexport.numerics.spec import Preprocessing
 from bnexport.report.json import SCHEMA
+from bnexport.runtimes import ort_session
 
 pytestmark = [pytest.mark.keras, pytest.mark.slow]
 
@@ -49,15 +54,8 @@ def test_the_demo_tells_the_story(demo: Path) -> None:
     assert far["onnx-training@cpu", "logits"] < 1e-4
     assert report["model"]["batch_normalization"] == {"layers": 53, "frozen": 0}
     text = (demo / "stdout.txt").read_text()
-    order = [
-        "What fit said",
-        "What predict says",
-        "What training mode says",
-        "What the exported ONNX file says",
-        "training-mode twin",
-        "Why",
-        "Go on with",
-    ]
+    order = ["What fit said", "What predict says", "What training mode says", "What the exported ONNX file says"]
+    order += ["training-mode twin", "Why", "The repair", "Go on with"]
     places = [text.index(title) for title in order]
     assert places == sorted(places)
     assert "accuracy 100%" in text[: places[1]]
@@ -69,6 +67,51 @@ def test_checking_what_the_demo_left_fails(demo: Path) -> None:
         done = bnexport("check", demo / name, demo / "images", "-q", "--format", "json")
         assert done.returncode == 1, done.stderr
         assert right(json.loads(done.stdout))["onnx-training@cpu"] == 3
+
+
+def test_the_demo_ends_with_the_repair(demo: Path) -> None:
+    """The repaired model gets 3 of 3 in Keras and in ONNX, recalibrated and folded; the check of what it left passes."""
+    text = (demo / "stdout.txt").read_text()
+    told = text[text.index("The repair") :]
+    for name in ("repaired.keras loaded again", "repaired.onnx", "folded.onnx"):
+        assert any("3 of 3 right" in line and name in line for line in told.splitlines())
+    for name in ("repaired.keras", "repaired.onnx"):
+        done = bnexport("check", demo / name, demo / "images", "-q", "--format", "json")
+        assert done.returncode == 0, done.stdout
+        assert set(right(json.loads(done.stdout)).values()) == {3}
+    assert sites(onnx.load(demo / "folded.onnx")) == []
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_the_seed_model_is_repaired_at_any_batch_size(demo: Path, tmp_path: Path, batch: int) -> None:
+    """Recalibrated at batch size 1, 2 and 3: 3 of 3, residual below 1e-4, and the same statistics as the training twin's on the full batch."""
+    output = tmp_path / "out.onnx"
+    done = bnexport(
+        "recalibrate",
+        demo / "model.onnx",
+        demo / "images",
+        "-o",
+        output,
+        "--batch-size",
+        batch,
+        "-q",
+        "--format",
+        "json",
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["after"]["top1"] == {"correct": 3, "of": 3}
+    assert told["residual"] < 1e-4
+    x = next(iter(images.Reader(images.find(demo / "images"), Preprocessing((197, 197))))).x
+    found = statistics.current(onnx.load(output))
+    twin = ort_session.Session(training_twin(onnx.load(demo / "model.onnx")).SerializeToString())
+    name = onnx.load(output).graph.input[0].name
+    batch_statistics = twin.run({name: x}, [f"{site}/batch_{part}" for site in found for part in ("mean", "var")])
+    for site, (_, mean, var) in found.items():
+        np.testing.assert_allclose(
+            batch_statistics[f"{site}/batch_mean"] / np.sqrt(var), mean / np.sqrt(var), atol=1e-4
+        )
+        np.testing.assert_allclose(batch_statistics[f"{site}/batch_var"], var, rtol=1e-4)
 
 
 def test_the_exported_resnet50_is_whole(demo: Path) -> None:

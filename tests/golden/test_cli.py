@@ -397,3 +397,74 @@ def test_an_assumed_specification_is_said_aloud(models: Path, tmp_path: Path) ->
     [finding] = [f for f in report["findings"] if f["code"] == "IN005"]
     assert "32x32, 1 channel" in finding["message"]
     assert report["sides"][0]["top1"] is None
+
+
+def test_fold_compares_before_it_writes(models: Path, pictures: Path, tmp_path: Path) -> None:
+    """Every BatchNormalization node goes, both graphs are run, and the numbers are told."""
+    done = run(
+        "fold",
+        models / "tiny_residual.onnx",
+        "-o",
+        tmp_path / "folded.onnx",
+        "--images",
+        pictures,
+        "-q",
+        "--format",
+        "json",
+    )
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert {entry["node"] for entry in told["folded"]} >= {"stem_bn", "block1_1_bn", "block2_0_bn"}
+    assert told["refused"] == []
+    assert told["max_rel"] < 1e-5
+    text = run("fold", models / "tiny_residual.onnx", "-o", tmp_path / "folded.onnx", "-q").stdout
+    assert "0 BatchNormalization nodes left" in text
+
+
+def test_a_fold_that_changes_the_result_is_not_written(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the folded graph computes something else the exit code is 1 and no file appears."""
+    from bnexport.graph import patterns
+
+    original = patterns.attributes_of
+    monkeypatch.setattr(patterns, "attributes_of", lambda node: {**original(node), "epsilon": 9.0})
+    done = run("fold", models / "tiny_residual.onnx", "-o", tmp_path / "folded.onnx", "-q")
+    assert done.exit_code == 1
+    assert "REFUSED" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_folded_says_why(models: Path, tmp_path: Path) -> None:
+    """A Keras model, and a graph that was folded before."""
+    assert "export it first" in run("fold", models / "tiny_residual.h5", "-o", tmp_path / "f.onnx", "-q").stderr
+    assert run("fold", models / "tiny_residual.onnx", "-o", tmp_path / "f.onnx", "-q").exit_code == 0
+    again = run("fold", tmp_path / "f.onnx", "-o", tmp_path / "g.onnx", "-q")
+    assert again.exit_code == 2
+    assert "folded before" in again.stderr
+    refused = run("recalibrate", tmp_path / "f.onnx", models / "three", "-o", tmp_path / "g.onnx", "-q")
+    assert "no BatchNormalization node" in refused.stderr
+
+
+def test_recalibrate_and_fold_in_one_go(models: Path, pictures: Path, tmp_path: Path) -> None:
+    """--fold leaves no BatchNormalization node and keeps the repaired answers; a Keras file cannot be folded."""
+    import onnx
+
+    done = run(
+        "recalibrate",
+        models / "tiny_residual.onnx",
+        pictures,
+        "-o",
+        tmp_path / "r.onnx",
+        "--fold",
+        "-q",
+        "--format",
+        "json",
+    )
+    told = json.loads(done.stdout)
+    assert told["after"]["top1"] == {"correct": 3, "of": 3}
+    assert told["folded"] >= 6
+    assert not [n for n in onnx.load(tmp_path / "r.onnx").graph.node if n.op_type == "BatchNormalization"]
+    wrong = run("recalibrate", models / "tiny_residual.h5", pictures, "-o", tmp_path / "r.keras", "--fold", "-q")
+    assert wrong.exit_code == 2
+    assert "only an ONNX file can be folded" in wrong.stderr
