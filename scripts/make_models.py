@@ -19,7 +19,8 @@ from bnexport import images, sidecar
 from bnexport.jobs.demo import draw
 from bnexport.jobs.export import export
 from bnexport.numerics.spec import Preprocessing
-from bnexport.runtimes.keras_model import Passes, load, load_framework
+from bnexport.runtimes.keras_model import load, load_framework
+from bnexport.runtimes.keras_passes import Passes
 from bnexport.sidecar import Sidecar
 
 MODELS = Path(__file__).parent.parent / "models"

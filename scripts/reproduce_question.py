@@ -22,7 +22,7 @@ from bnexport import images
 from bnexport.files import Format
 from bnexport.jobs.demo import SEED, draw
 from bnexport.numerics.spec import Preprocessing
-from bnexport.runtimes import keras_model
+from bnexport.runtimes import keras_model, keras_passes
 
 SIZE = (197, 197)
 MILESTONES = (1, 2, 5, 10, 20, 50, 100, 150, 200, 250, 300, 350, 400, 450, 500, 600, 700, 800, 900, 1000)
@@ -79,7 +79,7 @@ def forced_training(net: Any, x: np.ndarray, y: np.ndarray) -> str:
     """Loss and accuracy of the training-mode pass, from its logits (Keras' evaluate works on them too)."""
     loaded = keras_model.describe(net, Path("question.keras"), Format.KERAS, "")
     logits = (
-        keras_model.Passes(loaded)
+        keras_passes.Passes(loaded)
         .run("training", {loaded.inputs[0].name: x})[f"{loaded.outputs[0]}/logits"]
         .astype(float)
     )

@@ -33,11 +33,17 @@ MAY_IMPORT = {
 DOORS = {
     "tensorflow": {
         "runtimes/keras_model.py",
+        "runtimes/keras_passes.py",
         "runtimes/keras_train.py",
         "runtimes/keras_trace.py",
         "runtimes/tf2onnx_convert.py",
     },
-    "keras": {"runtimes/keras_model.py", "runtimes/keras_train.py", "runtimes/keras_trace.py"},
+    "keras": {
+        "runtimes/keras_model.py",
+        "runtimes/keras_passes.py",
+        "runtimes/keras_train.py",
+        "runtimes/keras_trace.py",
+    },
     "tf2onnx": {"runtimes/tf2onnx_convert.py"},
     "h5py": {"runtimes/keras_model.py"},
     "onnxruntime": {"runtimes/ort_session.py"},

@@ -13,10 +13,12 @@ from bnexport.jobs import sides
 from bnexport.jobs.feeds import Source
 from bnexport.jobs.preparation import Overrides
 from bnexport.jobs.progress import Progress
+from bnexport.jobs.remedy import advice, tried
 from bnexport.jobs.sides import Runner
 from bnexport.jobs.subject import Subject, open_feeds, open_subject
 from bnexport.jobs.tally import Tally
 from bnexport.numerics import findings
+from bnexport.numerics.diagnose import diagnose
 from bnexport.numerics.verdict import CheckReport, Finding, ImageFacts
 from bnexport.runtimes import ort_session
 
@@ -74,16 +76,32 @@ def check(
     feeds, preparation = open_feeds(subject, pictures, inputs, overrides or Overrides(), batch_size)
     progress.stage("opening onnxruntime")
     runners, failed = _runners(subject, chosen, feeds, providers, require)
+    trial = tried(subject, feeds, progress)
+    runners += [trial.runner] if trial else []
     tally = Tally(runners, subject, feeds.classes, rtol)
     progress.start("comparing", feeds.count)
     for feed in feeds:
         tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
         progress.advance(len(feed.names))
     unreadable = tuple((u.name, u.reason) for u in feeds.unreadable)
-    comparisons, found = tally.judged()
+    answered = {runner.id: tally.side(runner) for runner in runners}
+    remedy = advice(
+        str(model),
+        _told(source or inputs),
+        answered.get("onnx-inference@cpu"),
+        answered[trial.runner.id] if trial else None,
+    )
+    comparisons, found = tally.judged(remedy)
+    causes = diagnose(
+        trial.statistics if trial else [],
+        answers_differ=any(f.code == "BN005" for f in found),
+        stored_iterations=subject.loaded.iterations if subject.loaded else None,
+        remedy=remedy,
+    )
     noticed = [
         *lost,
         *failed,
+        *causes,
         *found,
         findings.unreadable(unreadable),
         findings.frozen(subject.facts.layers, subject.facts.frozen),
@@ -102,7 +120,7 @@ def check(
         ),
         preprocessing=preparation.spec.as_dict() if preparation else {},
         preprocessing_origin=preparation.origin if preparation else "",
-        sides=tuple(tally.side(runner) for runner in runners),
+        sides=tuple(answered.values()),
         comparisons=tuple(comparisons),
         findings=findings.ordered(noticed),
         environment=_environment(subject.versions),

@@ -23,6 +23,7 @@ from bnexport.jobs.fold import distance, folding_tolerance
 from bnexport.jobs.live import live_tensors, memory_available
 from bnexport.jobs.preparation import Overrides
 from bnexport.jobs.progress import Progress
+from bnexport.jobs.remedy import SAMPLES
 from bnexport.jobs.sides import Runner
 from bnexport.jobs.staged import Measured
 from bnexport.jobs.subject import Subject, open_feeds, open_subject
@@ -33,9 +34,6 @@ from bnexport.sidecar import Sidecar
 
 if TYPE_CHECKING:
     import onnx
-
-SAMPLES = 2048
-"""How many images are enough: 10^3 to 10^4 (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3)."""
 
 
 def recalibrate(

@@ -17,8 +17,9 @@ from bnexport.graph.training_twin import training_twin
 from bnexport.jobs.export import serialised
 from bnexport.numerics import findings
 from bnexport.numerics.verdict import Finding
-from bnexport.runtimes import keras_model, ort_session
-from bnexport.runtimes.keras_model import LoadedModel, Mode
+from bnexport.runtimes import ort_session
+from bnexport.runtimes.keras_model import LoadedModel
+from bnexport.runtimes.keras_passes import Mode, Passes
 
 if TYPE_CHECKING:
     import onnx
@@ -52,7 +53,7 @@ class Runner:
 
 def keras_sides(loaded: LoadedModel) -> list[Runner]:
     """The inference and the training pass of a Keras model."""
-    passes = keras_model.Passes(loaded)
+    passes = Passes(loaded)
     modes: tuple[Mode, ...] = ("inference", "training")
     return [Runner(f"keras-{mode}", "keras", mode, "tensorflow", partial(passes.run, mode)) for mode in modes]
 

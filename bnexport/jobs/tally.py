@@ -127,8 +127,8 @@ class Tally:
     def _joined(self, side: str) -> NDArray[np.int64]:
         return np.concatenate(self._answers[side]) if self._answers[side] else np.array([], np.int64)
 
-    def judged(self) -> tuple[list[Comparison], list[Finding]]:
-        """Every comparison with its verdict, and the findings that follow."""
+    def judged(self, remedy: Sequence[str]) -> tuple[list[Comparison], list[Finding]]:
+        """Every comparison with its verdict, and the findings that follow; `remedy` is what to do where the modes differ."""
         comparisons: list[Comparison] = []
         found: list[Finding] = []
         for pair in self._pairs:
@@ -137,7 +137,7 @@ class Tally:
                 comparisons += judged
                 found += [findings.parity_lost(c) for c in judged if not c]
             else:
-                told = [self._between_modes(pair, name) for name in pair.running]
+                told = [self._between_modes(pair, name, remedy) for name in pair.running]
                 comparisons += [comparison for comparison, _ in told]
                 found += [finding for _, finding in told[:1] if finding]
         return comparisons, found
@@ -163,7 +163,7 @@ class Tally:
             self._agreement(pair, name),
         )
 
-    def _between_modes(self, pair: _Pair, name: str) -> tuple[Comparison, Finding | None]:
+    def _between_modes(self, pair: _Pair, name: str, remedy: Sequence[str]) -> tuple[Comparison, Finding | None]:
         comparison = Comparison(
             pair.actual,
             pair.reference,
@@ -179,7 +179,7 @@ class Tally:
         if self._deciding and known.any():
             reference, actual = (self._joined(side)[known] == labels[known] for side in (pair.reference, pair.actual))
             right = (int(reference.sum()), int(actual.sum()))
-        finding = findings.modes_disagree(comparison, top1=right, labelled=int(known.sum()))
+        finding = findings.modes_disagree(comparison, top1=right, labelled=int(known.sum()), remedy=remedy)
         if finding is None:
             return comparison, None
         return Comparison(

@@ -20,13 +20,16 @@ def ordered(found: Iterable[Finding | None]) -> tuple[Finding, ...]:
     )
 
 
-def modes_disagree(comparison: Comparison, *, top1: tuple[int, int] | None, labelled: int) -> Finding | None:
+def modes_disagree(
+    comparison: Comparison, *, top1: tuple[int, int] | None, labelled: int, remedy: Sequence[str]
+) -> Finding | None:
     """BN005: training mode and inference mode answer differently.
 
     Args:
         comparison: training mode held against inference mode on the tensor that decides (logits where there are).
         top1: right answers in inference and in training mode; None without labels.
         labelled: images with a label.
+        remedy: what to do about it.
 
     Returns:
         The finding; None where every image gets the same class, or where there are no classes and the outputs are
@@ -53,11 +56,7 @@ def modes_disagree(comparison: Comparison, *, top1: tuple[int, int] | None, labe
     if top1 is not None:
         evidence |= {"inference_correct": top1[0], "training_correct": top1[1], "labelled": labelled}
         message += f"; right in inference mode {top1[0]} of {labelled}, in training mode {top1[1]} of {labelled}"
-    fix = (
-        "train for more updates, or with a lower BatchNormalization momentum (bnexport train --momentum 0.01 --epochs 20 shows it)",
-        "make sure that the images are prepared as they were in training",
-    )
-    return Finding("BN005", Severity.ERROR, message, evidence, fix)
+    return Finding("BN005", Severity.ERROR, message, evidence, tuple(remedy))
 
 
 def frozen(layers: int, frozen_layers: int) -> Finding | None:

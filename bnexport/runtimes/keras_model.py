@@ -1,33 +1,23 @@
-"""A Keras model from a file, and its passes (tensorflow and keras).
-
-Two passes, neither of which changes the model:
-
-* inference: `model(x, training=False)`, what `predict` computes;
-* training: the same, but every BatchNormalization layer that is not frozen normalises by the batch's own statistics.
-  Dropout and other random layers stay off, so that the difference between the passes is BatchNormalization's alone.
-
-`model(x, training=True)` would do neither: it moves the moving statistics at every call and turns dropout on.
-"""
+"""A Keras model from a file, and back into one (tensorflow and keras)."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.errors import InputError, MachineError
 from bnexport.files import Format, model_format, sha256
 from bnexport.runtimes.quiet import native_output_held
 
-Mode = Literal["inference", "training"]
 Array = NDArray[Any]
 
 
@@ -56,6 +46,7 @@ class LoadedModel:
         layers: the number of BatchNormalization layers.
         frozen: how many of them are frozen (`trainable=False`).
         dtype: the widest rounding of a layer's computation: "float16", "bfloat16", "float32" or "float64".
+        iterations: how many updates the optimizer in the file has made; None where the file has none.
     """
 
     path: Path
@@ -69,6 +60,7 @@ class LoadedModel:
     layers: int
     frozen: int
     dtype: str
+    iterations: int | None = None
 
 
 def load_framework() -> None:
@@ -130,7 +122,7 @@ def load(path: Path) -> LoadedModel:
             f"{path} holds a model whose inputs are not recorded (a subclassed or unbuilt model)",
             fix="save it as a functional or Sequential model that has seen an input",
         )
-    return describe(model, path, kind, sha256(path))
+    return dataclasses.replace(describe(model, path, kind, sha256(path)), iterations=_iterations(path, kind))
 
 
 def save_with(loaded: LoadedModel, values: Mapping[str, Array], path: Path) -> None:
@@ -178,6 +170,25 @@ def _distinct(names: list[str]) -> list[str]:
     return result
 
 
+def _iterations(path: Path, kind: Format) -> int | None:
+    """The update counter of the optimizer in the file: Keras 3 stores it first, Keras 2 under the optimizer's name."""
+    import io
+    import zipfile
+
+    import h5py
+
+    with suppress(KeyError, OSError, ValueError):  # a file without an optimizer, or with one that counts elsewhere
+        if kind == Format.KERAS:
+            with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
+                return int(file["optimizer/vars/0"][()])
+        with h5py.File(path) as file:
+            for group in file["optimizer_weights"].values():
+                for name in ("iteration", "iter:0", "iteration:0"):
+                    if name in group:
+                        return int(group[name][()])
+    return None
+
+
 def _refuse_weights_only(path: Path) -> None:
     import h5py
 
@@ -221,74 +232,3 @@ def _reason(error: Exception) -> str:
     text = str(error).rsplit("Exception encountered:", maxsplit=1)[-1]
     line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
     return line if len(line) <= 200 else f"{line[:200]}…"
-
-
-class Passes:
-    """The passes of a loaded model. Tracing happens at the first run of each mode; any batch size goes through the same trace."""
-
-    def __init__(self, loaded: LoadedModel) -> None:
-        self._loaded = loaded
-        self._traced: dict[Mode, Any] = {}
-        self._names: dict[Mode, list[str]] = {}
-
-    def run(self, mode: Mode, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """One pass over one batch.
-
-        Args:
-            mode: "inference" or "training".
-            feeds: every input of the model by name, shape (N, ...).
-
-        Returns:
-            Every output by name, and `OUTPUT/logits` for each that ends in softmax or sigmoid; shape (N, ...).
-        """
-        import tensorflow as tf
-
-        if mode not in self._traced:
-            self._traced[mode] = self._trace(mode)
-        tensors = [tf.constant(feeds[t.name], dtype=t.dtype) for t in self._loaded.inputs]
-        return {
-            name: np.asarray(value) for name, value in zip(self._names[mode], self._traced[mode](*tensors), strict=True)
-        }
-
-    def _trace(self, mode: Mode) -> Any:
-        import keras
-        import tensorflow as tf
-
-        model, names = self._loaded.keras, self._names.setdefault(mode, [])
-
-        def forward(*x: Any) -> list[Any]:
-            structure = getattr(model, "_inputs_struct", None)
-            packed = keras.tree.pack_sequence_as(structure, list(x)) if structure is not None else x[0]
-            train, fixed = (
-                [v.value for v in group] for group in (model.trainable_variables, model.non_trainable_variables)
-            )
-            with _batch_statistics(enabled=mode == "training"):
-                y, _ = model.stateless_call(train, fixed, packed, training=False)
-            outputs = dict(zip(self._loaded.outputs, keras.tree.flatten(y), strict=True))
-            # Keras keeps what it fed to softmax or sigmoid (keras.activations.softmax).
-            logits = {f"{n}/logits": t._keras_logits for n, t in outputs.items() if hasattr(t, "_keras_logits")}
-            names[:] = [*outputs, *logits]
-            return [*outputs.values(), *logits.values()]
-
-        signature = [tf.TensorSpec(t.shape, t.dtype) for t in model.inputs]
-        traced = tf.function(forward, input_signature=signature, autograph=False)
-        traced.get_concrete_function()
-        return traced
-
-
-@contextmanager
-def _batch_statistics(*, enabled: bool) -> Iterator[None]:
-    """While open, BatchNormalization layers run in training mode; frozen ones do not, as in Keras itself."""
-    from keras.layers import BatchNormalization
-
-    original = BatchNormalization.call
-
-    def call(layer: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:  # noqa: ARG001 - Keras' signature
-        return original(layer, inputs, training=True, mask=mask)
-
-    if enabled:
-        BatchNormalization.call = call
-    try:
-        yield
-    finally:
-        BatchNormalization.call = original

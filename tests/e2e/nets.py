@@ -244,6 +244,6 @@ def randomise(net: Net, seed: int = 0) -> Net:
     return net
 
 
-def inputs_for(net: Net, count: int, seed: int = 0) -> list[np.ndarray]:
+def inputs_for(net: Net, count: int, seed: int = 0, *, low: float = -1.0, high: float = 1.0) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
-    return [rng.uniform(-1, 1, (count, *(d or 64 for d in t.shape[1:]))).astype("float32") for t in net.inputs]
+    return [rng.uniform(low, high, (count, *(d or 64 for d in t.shape[1:]))).astype("float32") for t in net.inputs]

@@ -169,10 +169,14 @@ def test_check_tells_the_story_in_json(suffix: str, models: Path, pictures: Path
         **keras,
         "onnx-inference@cpu": 1,
         "onnx-training@cpu": 3,
+        "onnx-recalibrated@cpu": 3,
     }
     assert report["verdict"] == "fail"
     [finding] = [f for f in report["findings"] if f["code"] == "BN005"]
     assert finding["evidence"]["images_differing"] == 2
+    [stale] = [f for f in report["findings"] if f["code"] == "BN001"]
+    assert stale["evidence"]["stored_iterations"] == (None if suffix == ".onnx" else 5)
+    assert 2 < stale["evidence"]["estimated_updates"] < 7
     parity = [c for c in report["comparisons"] if c["actual"].split("-")[1] == c["reference"].split("-")[1] + "@cpu"]
     assert all(c["passed"] for c in parity)
     assert len(parity) == (0 if suffix == ".onnx" else 4)
@@ -186,8 +190,9 @@ def test_the_first_lines_say_verdict_reason_and_next_step(models: Path, pictures
     result = run("check", models / "tiny_residual.onnx", pictures, "-q")
     verdict, reason, step = result.stdout.splitlines()[:3]
     assert verdict.startswith("FAIL")
-    assert reason.startswith("BN005 training and inference mode give 2 of 3 images different classes")
-    assert step.strip().startswith("->")
+    assert reason.startswith("BN001 stale moving statistics: about ")
+    assert step.strip().startswith("-> bnexport recalibrate")
+    assert step.endswith("3 of 3 right instead of 1")
 
 
 def test_odd_places_and_names(models: Path, pictures: Path, tmp_path: Path) -> None:

@@ -1,0 +1,125 @@
+"""How far a site's moving statistics are from the statistics of its input, and whether a warm-up that ended too early explains it.
+
+With moving mean mm and variance mv, batch mean mu and variance v, and initial values 0 and 1, for each channel
+
+    z = |mm - mu| / sqrt(v + eps),   r = 0.5 ln((mv + eps) / (v + eps))
+
+After t updates at momentum m the moving statistics hold the share l = m^t of the values they started from and 1 - l of what they saw. If what
+they saw was like these images, then over all channels
+
+    mm - mu = -l mu,   mv - v = l (1 - v)
+
+and l is found by least squares, the means in units of sqrt(v + eps), the variances in units of v + 0.01: what sampling and the drift of
+the weights do to a variance is proportional to it, so that channels with a small variance say most about what is left of the 1. R^2 is the
+share of the distance between moving and seen statistics that the fit explains. t = ln l / ln m.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What one site holds and what it sees.
+
+    Args:
+        name: the site.
+        mean: the moving mean, shape (C,).
+        var: the moving variance, shape (C,).
+        seen_mean: the mean of its input in training mode on these images, shape (C,).
+        seen_var: the population variance of it, shape (C,).
+        epsilon: added to either variance.
+        momentum: the weight of the old value in an update; None where unknown.
+        gamma: the layer's scale, shape (C,).
+        beta: the layer's offset, shape (C,).
+    """
+
+    name: str
+    mean: F64
+    var: F64
+    seen_mean: F64
+    seen_var: F64
+    epsilon: float
+    momentum: float | None
+    gamma: F64
+    beta: F64
+
+    @property
+    def z(self) -> F64:
+        """The distance of the means in standard deviations, shape (C,)."""
+        return np.asarray(np.abs(self.mean - self.seen_mean) / np.sqrt(self.seen_var + self.epsilon))
+
+    @property
+    def log_ratio(self) -> F64:
+        """Half the logarithm of the ratio of the variances, epsilon included, shape (C,); NaN for a negative variance."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(0.5 * np.log((self.var + self.epsilon) / (self.seen_var + self.epsilon)))
+
+
+DRIFT = 0.01
+"""Added to a variance in the fit's units: a channel whose variance is far smaller may have had another one when it was learnt."""
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """The fit of a warm-up over some sites.
+
+    Args:
+        initial_weight: l, the share of the initial values that is left in the moving statistics.
+        r_squared: how much of the distance between moving and seen statistics it explains; 1 for all.
+        updates: the estimated number of updates; None where the momentum is unknown or l is not between 0 and 1.
+        momentum: the momentum used for it.
+    """
+
+    initial_weight: float
+    r_squared: float
+    updates: float | None
+    momentum: float | None
+
+    def updates_needed(self, left: float = 0.01) -> int | None:
+        """How many updates leave at most the share `left` of the initial values.
+
+        >>> WarmUp(0.95, 1.0, 5.0, 0.99).updates_needed()
+        459
+        """
+        return math.ceil(math.log(left) / math.log(self.momentum)) if self.momentum and self.momentum < 1 else None
+
+    def momentum_needed(self, left: float = 0.01) -> float | None:
+        """The momentum at which the estimated number of updates would have left at most the share `left`.
+
+        >>> round(WarmUp(0.951, 1.0, 5.0, 0.99).momentum_needed(), 2)
+        0.4
+        """
+        return left ** (1 / self.updates) if self.updates else None
+
+
+def warm_up(found: Sequence[Statistics]) -> WarmUp:
+    """The warm-up that explains best how far the moving statistics of all sites are from what the sites see.
+
+    A channel that does not vary at all on these images is left out. The momentum is the sites' own where they agree.
+
+    Args:
+        found: one or more sites with finite statistics.
+    """
+    targets, regressors = [], []
+    for s in found:
+        usable = s.seen_var > 0
+        std, unit = np.sqrt(s.seen_var + s.epsilon), s.seen_var + DRIFT
+        targets += [((s.mean - s.seen_mean) / std)[usable], ((s.var - s.seen_var) / unit)[usable]]
+        regressors += [(-s.seen_mean / std)[usable], ((1 - s.seen_var) / unit)[usable]]
+    y, x = np.concatenate(targets), np.concatenate(regressors)
+    xx, yy = float(x @ x), float(y @ y)
+    left = float(x @ y) / xx if xx else math.nan
+    explained = 1 - float(np.square(y - left * x).sum()) / yy if yy else math.nan
+    momenta = {s.momentum for s in found}
+    momentum = momenta.pop() if len(momenta) == 1 else None
+    updates = math.log(left) / math.log(momentum) if momentum and 0 < momentum < 1 and 0 < left < 1 else None
+    return WarmUp(left, explained, updates, momentum)

@@ -1,0 +1,113 @@
+"""The diagnosis from numbers alone; tests/e2e/test_diagnose.py has the same causes produced by real training."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from bnexport.numerics.diagnose import diagnose
+from bnexport.numerics.drift import Statistics, warm_up
+from bnexport.numerics.verdict import Finding, Severity
+
+RNG = np.random.default_rng(0)
+
+
+def site(
+    left: float, name: str = "bn", noise: float = 0.0, momentum: float | None = 0.99, **changed: np.ndarray
+) -> Statistics:
+    """A site after a warm-up that left the share `left` of the initial values."""
+    mean, var = RNG.normal(0, 2, 64), RNG.uniform(0.01, 9, 64)
+    values = {
+        "mean": (1 - left) * mean * (1 + noise * RNG.normal(size=64)),
+        "var": left + (1 - left) * var * np.exp(noise * RNG.normal(size=64)),
+        "gamma": RNG.uniform(0.9, 1.1, 64),
+        "beta": RNG.normal(0, 0.1, 64),
+    } | changed
+    return Statistics(name, values["mean"], values["var"], mean, var, 1e-3, momentum, values["gamma"], values["beta"])
+
+
+def found(*sites: Statistics, differ: bool = True, iterations: int | None = None) -> dict[str, Finding]:
+    return {
+        f.code: f for f in diagnose(sites, answers_differ=differ, stored_iterations=iterations, remedy=("do this",))
+    }
+
+
+@pytest.mark.parametrize("updates", [1, 5, 20, 69, 200, 400])
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_the_updates_are_counted(updates: int, noise: float) -> None:
+    """The estimate is within 20 % as long as something is left to count by; without noise it is exact."""
+    fit = warm_up([site(0.99**updates, str(i), noise) for i in range(4)])
+    assert fit.updates == pytest.approx(updates, rel=0.2 if noise else 1e-9)
+    assert fit.initial_weight == pytest.approx(0.99**updates, rel=1e-9 if not noise else 0.2)
+
+
+def test_stale_statistics_say_what_would_have_helped() -> None:
+    """BN001 has the estimate, the counter in the file, and how many updates or which momentum leave 1 %."""
+    finding = found(site(0.99**5, "a"), site(0.99**5, "b"), iterations=5)["BN001"]
+    assert finding.severity == Severity.ERROR
+    assert finding.evidence["estimated_updates"] == pytest.approx(5)
+    assert finding.evidence["initial_weight"] == pytest.approx(0.951, abs=1e-3)
+    assert finding.evidence["r_squared"] == pytest.approx(1)
+    assert finding.evidence["stored_iterations"] == 5
+    assert finding.evidence["updates_needed"] == math.ceil(math.log(0.01) / math.log(0.99)) == 459
+    assert finding.evidence["momentum_needed"] == pytest.approx(0.01 ** (1 / 5))
+    assert finding.layers == ("a", "b")
+    assert finding.fix == ("do this",)
+
+
+def test_stale_statistics_that_change_no_answer_are_a_warning() -> None:
+    """Where both modes answer alike, nothing is broken yet."""
+    assert found(site(0.5), differ=False)["BN001"].severity == Severity.WARNING
+
+
+def test_converged_statistics_are_left_alone() -> None:
+    """A healthy site, exact or with the noise of sampling, has no finding."""
+    for noise in (0.0, 0.01, 0.1):
+        assert found(*(site(0.0, str(i), noise) for i in range(4))) == {}
+
+
+def test_other_data_is_no_warm_up() -> None:
+    """Statistics of other data, and of the same data on another scale, are not called stale."""
+    other = [site(0.0, str(i)) for i in range(4)]
+    strangers = [
+        Statistics(s.name, t.mean, t.var, s.seen_mean, s.seen_var, s.epsilon, s.momentum, s.gamma, s.beta)
+        for s, t in zip(other, other[1:] + other[:1], strict=True)
+    ]
+    assert "BN001" not in found(*strangers)
+    scaled = [
+        Statistics(
+            s.name, s.mean * 255, s.var * 255**2, s.seen_mean, s.seen_var, s.epsilon, s.momentum, s.gamma, s.beta
+        )
+        for s in other
+    ]
+    assert "BN001" not in found(*scaled)
+
+
+def test_statistics_that_were_never_loaded() -> None:
+    """BN002: exactly 0 and 1 while gamma and beta moved; an untrained layer is not blamed."""
+    fresh = {"mean": np.zeros(64), "var": np.ones(64)}
+    finding = found(site(0.0, "a"), site(0.0, "lost", **fresh))["BN002"]
+    assert finding.layers == ("lost",)
+    assert (
+        found(site(0.0, "a"), site(1.0, "untrained", gamma=np.ones(64), beta=np.zeros(64), **fresh)).get("BN002")
+        is None
+    )
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
+def test_broken_statistics_name_layer_and_channel(bad: float) -> None:
+    """BN003 names where; the rest is still diagnosed."""
+    broken = np.ones(64)
+    broken[7] = bad
+    finding = found(site(0.0, "fine"), site(0.0, "broken", var=broken))["BN003"]
+    assert finding.evidence["channels"] == {"broken": [7]}
+    assert "channel 7" in finding.message
+
+
+def test_an_unknown_momentum_gives_no_count() -> None:
+    """Files that do not say the momentum still show how much of the initial values is left."""
+    finding = found(site(0.9, momentum=None))["BN001"]
+    assert finding.evidence["estimated_updates"] is None
+    assert "90% of the initial values remain" in finding.message
