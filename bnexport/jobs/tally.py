@@ -147,21 +147,26 @@ class Tally:
             return Comparison(
                 pair.actual, pair.reference, self._shown(name), _NOTHING, 0.0, None, False, pair.broken[name]
             )
-        tolerance = (
-            self._rtol
-            if self._rtol is not None
-            else compare.HALF_TOLERANCE
-            if self._half
-            else compare.TOLERANCE[pair.mode]
-        )
         return compare.judge(
             pair.actual,
             pair.reference,
             self._shown(name),
             pair.running[name].result(),
-            tolerance,
+            self._tolerance(pair, name),
             self._agreement(pair, name),
         )
+
+    def _tolerance(self, pair: _Pair, name: str) -> float:
+        """The largest relative error that passes.
+
+        Softmax and sigmoid turn a difference of d between logits into one of d / 2 at most between probabilities: where logits are
+        large, probabilities may differ by that much more than the logits do relative to their size.
+        """
+        if self._rtol is not None:
+            return self._rtol
+        tolerance = compare.HALF_TOLERANCE if self._half else compare.TOLERANCE[pair.mode]
+        logits = pair.running.get(f"{name}/logits")
+        return tolerance if logits is None else tolerance * max(1.0, logits.result().scale / 2)
 
     def _between_modes(self, pair: _Pair, name: str, remedy: Sequence[str]) -> tuple[Comparison, Finding | None]:
         comparison = Comparison(

@@ -19,7 +19,7 @@ from tests.e2e import nets
 
 pytestmark = pytest.mark.keras
 
-# Measured: the worst of all nets below is 5.8e-6 (EfficientNetV2B0) in inference and 1.1e-4 (MobileNetV3Large) in training mode.
+# Measured: the worst of all nets below is 2.8e-6 (EfficientNetB0) in inference and 2.5e-5 (InceptionV3) in training mode.
 GREY_LEVELS = {
     "low": 0.0,
     "high": 255.0,
@@ -35,16 +35,21 @@ def exported(net: Any) -> tuple[keras_model.LoadedModel, onnx.ModelProto]:
 
 
 def distances(loaded: keras_model.LoadedModel, model: onnx.ModelProto, count: int, **span: float) -> dict[str, float]:
-    """The largest error of each mode relative to the tensor's scale, over all outputs and logits."""
+    """The largest error of each mode relative to the tensor's scale, over all logits, and outputs that have none.
+
+    Probabilities follow from logits: softmax and sigmoid may differ by half of what the logits do.
+    """
     feeds = dict(zip([t.name for t in loaded.inputs], nets.inputs_for(loaded.keras, count, **span), strict=True))
     keras = {runner.mode: runner.run(feeds) for runner in sides.keras_sides(loaded)}
     found = {}
     for runner in sides.onnx_sides(model, ["cpu"]):
         ours = runner.run(feeds)
         assert ours.keys() == keras[runner.mode].keys()
-        found[runner.mode] = max(
-            float(np.abs(ours[n] - r).max() / np.abs(r).max()) for n, r in keras[runner.mode].items()
-        )
+        errors = {n: (float(np.abs(ours[n] - r).max()), float(np.abs(r).max())) for n, r in keras[runner.mode].items()}
+        for name, (error, _) in errors.items():
+            if f"{name}/logits" in errors:
+                assert error <= errors[f"{name}/logits"][0] / 2 + 1e-6
+        found[runner.mode] = max(e / scale for n, (e, scale) in errors.items() if f"{n}/logits" not in errors)
     return found
 
 
@@ -68,7 +73,6 @@ def test_families_match(name: str) -> None:
     """Every family of keras.applications exports and matches in both modes; a small variant of each."""
     loaded, model = exported(nets.FAMILIES[name]())
     found = distances(loaded, model, 6, **GREY_LEVELS)
-    print("DIST", name, found)
     assert found["inference"] < INFERENCE
     assert found.get("training", 0.0) < TRAINING
     assert len(sites(model)) == loaded.layers
