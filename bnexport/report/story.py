@@ -61,10 +61,13 @@ def _parity(report: CheckReport, actual: str) -> str:
 def _why(report: CheckReport, updates: int, inference: Side, training: Side) -> str:
     if inference.answers == training.answers:
         return "  Both modes answer alike: here the moving statistics kept up with the weights, and the ONNX file is safe to deploy."
+    stale = next(
+        (f"\n  bnexport check reads it off the file: {f.message}." for f in report.findings if f.code == "BN001"), ""
+    )
     return f"""  In training BatchNormalization normalises by the batch; in inference by moving averages of what it saw in training.
   At momentum .99 each update moves an average by 1 %: after {updates} updates {0.99**updates:.0%} of it is still the value it started from.
   So predict normalises by numbers that have little to do with these images, in all {report.model.layers} BatchNormalization layers.
-  The export is not to blame: the ONNX file computes what Keras' inference mode computes, mistake included."""
+  The export is not to blame: the ONNX file computes what Keras' inference mode computes, mistake included.{stale}"""
 
 
 def show_repair(keras: Side, recalibrated: Side, folded: Side, residual: float, console: Console) -> None:

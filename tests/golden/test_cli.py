@@ -473,3 +473,30 @@ def test_recalibrate_and_fold_in_one_go(models: Path, pictures: Path, tmp_path: 
     wrong = run("recalibrate", models / "tiny_residual.h5", pictures, "-o", tmp_path / "r.keras", "--fold", "-q")
     assert wrong.exit_code == 2
     assert "only an ONNX file can be folded" in wrong.stderr
+
+
+def test_every_code_is_explained() -> None:
+    """Each finding that the source can raise has its explanation, nothing else has, and an unknown code lists them."""
+    import re
+
+    import bnexport
+    from bnexport.numerics.codes import CODES
+
+    source = Path(bnexport.__file__).parent
+    raised = {
+        c
+        for path in source.rglob("*.py")
+        if path.name != "codes.py"
+        for c in re.findall(r'Finding\(\s*"([A-Z]{2}\d{3})"', path.read_text())
+    }
+    raised |= {"EX001", "RT005", "EX002"}  # chosen by a condition, and raised as an error
+    assert raised == set(CODES)
+    for code in CODES:
+        told = run("explain", code.lower())
+        assert told.exit_code == 0
+        assert told.stdout.startswith(f"{code}: ")
+        assert "what to do" in told.stdout
+    assert len(run("explain").stdout.splitlines()) == len(CODES)
+    unknown = run("explain", "BN999")
+    assert unknown.exit_code == 2
+    assert "BN001" in unknown.stderr
