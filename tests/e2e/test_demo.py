@@ -81,30 +81,51 @@ def test_the_demo_ends_with_the_repair(demo: Path) -> None:
     assert sites(onnx.load(demo / "folded.onnx")) == []
 
 
+Statistics = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def apart(actual: Statistics, reference: Statistics) -> tuple[float, float]:
+    """How far means are apart in standard deviations, and variances relative to themselves, at most."""
+    means = (np.abs(actual[n][0] - mean) / np.sqrt(var) for n, (mean, var) in reference.items())
+    variances = (np.abs(actual[n][1] - var) / var for n, (_, var) in reference.items())
+    return max(float(m.max()) for m in means), max(float(v.max()) for v in variances)
+
+
 @pytest.fixture(scope="module")
-def keras_statistics(demo: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """What one Keras training pass over all three pictures leaves in the moving statistics at momentum 0, in float64."""
+def keras_statistics(demo: Path) -> tuple[Statistics, Statistics]:
+    """What one Keras training pass over all three pictures leaves in the moving statistics at momentum 0, in float64 and in float32."""
     loaded = keras_model.load(demo / "model.h5")
     import keras
 
     def in_float64(layer: keras.layers.Layer) -> keras.layers.Layer:
         return layer.__class__.from_config({**layer.get_config(), "dtype": "float64"})
 
-    net = keras.models.clone_model(loaded.keras, clone_function=in_float64)
-    net.set_weights([w.astype("float64") for w in loaded.keras.get_weights()])
-    norms = [layer for layer in net.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    for layer in norms:
-        layer.momentum = 0.0
+    wide = keras.models.clone_model(loaded.keras, clone_function=in_float64)
+    wide.set_weights([w.astype("float64") for w in loaded.keras.get_weights()])
     x = next(iter(images.Reader(images.find(demo / "images"), Preprocessing((197, 197))))).x
-    net(x.astype("float64"), training=True)
-    return {layer.name: (layer.moving_mean.numpy(), layer.moving_variance.numpy()) for layer in norms}
+    found = []
+    for net, dtype in ((wide, "float64"), (loaded.keras, "float32")):
+        norms = [layer for layer in net.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        for layer in norms:
+            layer.momentum = 0.0
+        net(x.astype(dtype), training=True)
+        found.append(
+            {
+                layer.name: (layer.moving_mean.numpy().astype(float), layer.moving_variance.numpy().astype(float))
+                for layer in norms
+            }
+        )
+    return found[0], found[1]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_the_seed_model_is_repaired_at_any_batch_size(
-    demo: Path, keras_statistics: dict[str, tuple[np.ndarray, np.ndarray]], tmp_path: Path, batch: int
+    demo: Path, keras_statistics: tuple[Statistics, Statistics], tmp_path: Path, batch: int
 ) -> None:
-    """Recalibrated at batch size 1, 2 and 3: 3 of 3, residual below 1e-4, and the statistics of Keras' training pass over the full batch."""
+    """Recalibrated at batch size 1, 2 and 3: 3 of 3, residual below 1e-4, and the statistics of Keras' training pass over the full batch.
+
+    "The statistics of" is 1e-4, or what float32 does to Keras itself where that is more: on this net up to 4e-4 of a variance.
+    """
     output = tmp_path / "out.onnx"
     done = bnexport(
         "recalibrate",
@@ -122,11 +143,10 @@ def test_the_seed_model_is_repaired_at_any_batch_size(
     told = json.loads(done.stdout)
     assert told["after"]["top1"] == {"correct": 3, "of": 3}
     assert told["residual"] < 1e-4
-    found = statistics.current(onnx.load(output))
-    for name, (mean, var) in keras_statistics.items():
-        _, ours_mean, ours_var = found[name]
-        np.testing.assert_allclose(ours_mean / np.sqrt(var), mean / np.sqrt(var), atol=1e-4)
-        np.testing.assert_allclose(ours_var, var, rtol=1e-4)
+    wide, narrow = keras_statistics
+    ours = {name: (mean, var) for name, (_, mean, var) in statistics.current(onnx.load(output)).items()}
+    for distance, floor in zip(apart(ours, wide), apart(narrow, wide), strict=True):
+        assert distance < max(1e-4, 2 * floor)
 
 
 def test_the_exported_resnet50_is_whole(demo: Path) -> None:
