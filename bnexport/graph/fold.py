@@ -87,7 +87,7 @@ class _Work(View):
     def folded(self, node: onnx.NodeProto) -> Fold | None:
         """Folds one node, where it can be; says what was done."""
         affine = self.affine(node)
-        if affine is None or not (np.isfinite(affine.s).all() and np.isfinite(affine.t).all()):
+        if affine is None or not affine.finite:
             return None
         return self._into_maker(node, affine) or self._into_reader(node, affine)
 
@@ -217,7 +217,7 @@ class _Work(View):
             return "it runs in training mode, on the batch's own statistics"
         if affine is None:
             return "its parameters are not stored in the file"
-        if not (np.isfinite(affine.s).all() and np.isfinite(affine.t).all()):
+        if not affine.finite:
             return "its scale is not finite: gamma / sqrt(var + epsilon)"
         return "; ".join(self._obstacles(node, affine))
 

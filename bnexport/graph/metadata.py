@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from bnexport.errors import InputError
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import onnx
 
 PREFIX = "bnexport."
-
-Key = Literal["source", "versions", "preprocessing", "classes", "labels", "logits"]
 
 
 def write(target: onnx.ModelProto | onnx.NodeProto, values: Mapping[str, Any]) -> None:

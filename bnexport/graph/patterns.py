@@ -23,6 +23,11 @@ class Affine:
     s: F64
     t: F64
 
+    @property
+    def finite(self) -> bool:
+        """Whether every scale and shift is a number."""
+        return bool(np.isfinite(self.s).all() and np.isfinite(self.t).all())
+
 
 class View:
     """A graph with its tensors indexed; `index` has to be called again after `nodes` changes."""

@@ -122,13 +122,16 @@ def _refuse_shared(found: Collection[Site]) -> None:
             )
 
 
-def stage_model(model: onnx.ModelProto, stage: Stage, statistics: Mapping[str, Array]) -> onnx.ModelProto:
+def stage_model(
+    model: onnx.ModelProto, stage: Stage, statistics: Mapping[str, Array], rank: Mapping[str, int]
+) -> onnx.ModelProto:
     """A model that runs one stage, and gives out the moments of the sites at its end.
 
     Args:
         model: the whole graph.
         stage: one of its stages.
         statistics: initializers to be replaced, by name: the statistics that earlier stages decided.
+        rank: the rank of each tensor, from `bnexport.graph.tensors.ranks`.
 
     Returns:
         Its outputs are `stage.keeps`, then for each site those of `add_moments`.
@@ -142,7 +145,7 @@ def stage_model(model: onnx.ModelProto, stage: Stage, statistics: Mapping[str, A
     part.graph.input.extend(known.get(name) or onnx.ValueInfoProto(name=name) for name in stage.needs)
     part.graph.output.extend(known.get(name) or onnx.ValueInfoProto(name=name) for name in stage.keeps)
     add_weights(part, model, statistics)
-    add_moments(part, stage.sites, tensors.ranks(model) if stage.sites else {})
+    add_moments(part, stage.sites, rank)
     return part
 
 

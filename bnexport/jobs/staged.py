@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from bnexport.errors import InputError
 from bnexport.graph import stages as cut
-from bnexport.graph import statistics
+from bnexport.graph import statistics, tensors
 from bnexport.graph.sites import Site, sites
 from bnexport.jobs.export import serialised
 from bnexport.jobs.live import LiveTensors
@@ -96,12 +96,13 @@ def measure(
     plan = cut.stages(model, found)
     # Nothing after the last site has to run.
     plan = plan[: 1 + max(k for k, stage in enumerate(plan) if stage.sites)]
+    rank = tensors.ranks(model)  # may have to infer shapes: once, not for each stage
     images = 0
     result: dict[str, Moments] = {}
     values: dict[str, Array] = {}
     progress.start("recalibrating", total * len(plan))
     for k, stage in enumerate(plan):
-        part = cut.stage_model(model, stage, values)
+        part = cut.stage_model(model, stage, values, rank)
         session = ort_session.Session(serialised(part), provider)
         outputs = [info.name for info in part.graph.output]
         pool = Pool(stage.sites)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from bnexport import files, images, sidecar
 from bnexport.errors import InputError, UsageError
 from bnexport.files import Format
-from bnexport.graph import metadata, tensors, weights
+from bnexport.graph import metadata, tensors
 from bnexport.graph.sites import sites
 from bnexport.jobs import export, sides
 from bnexport.jobs.feeds import Arrays, Pictures, Shape, Source, only_input
@@ -115,7 +116,7 @@ def _from_onnx(path: Path) -> Subject:
         if any(values.values())
         else sidecar.read(path)
     )
-    parameters = sum(value.size for value in weights.initializers(graph).values())
+    parameters = sum(math.prod(tensor.dims) for tensor in graph.graph.initializer)
     return Subject(
         facts=ModelFacts(
             str(path), files.sha256(path), str(Format.ONNX), parameters, len(found), sum(site.frozen for site in found)
