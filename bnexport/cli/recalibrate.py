@@ -108,5 +108,8 @@ def _tell(done: Recalibration, form: OutputFormat, output: Path) -> None:
     elif done.before.answers:
         same = sum(a == b for a, b in zip(done.before.answers, done.after.answers, strict=True))
         typer.echo(f"{same} of {len(done.after.answers)} images keep their class (no labels are known)")
+    for finding in done.findings:
+        if not done.refused or finding.message not in done.refused:
+            typer.echo(f"{finding.code} {finding.message}")
     if done.written and not done.folded:
         typer.echo(f"next: bnexport check {done.written} IMAGES")

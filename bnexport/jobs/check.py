@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bnexport import __version__, files, images
 from bnexport.errors import InputError, UsageError
-from bnexport.jobs import sides
+from bnexport.jobs import one_by_one, sides
 from bnexport.jobs.feeds import Source
 from bnexport.jobs.preparation import Overrides
 from bnexport.jobs.progress import Progress
@@ -18,7 +19,7 @@ from bnexport.jobs.sides import Runner
 from bnexport.jobs.subject import Subject, open_feeds, open_subject
 from bnexport.jobs.tally import Tally
 from bnexport.numerics import findings
-from bnexport.numerics.diagnose import diagnose
+from bnexport.numerics.diagnose import STATISTICS_WRONG, diagnose
 from bnexport.numerics.verdict import CheckReport, Finding, ImageFacts
 from bnexport.runtimes import ort_session
 
@@ -77,6 +78,11 @@ def check(
     progress.stage("opening onnxruntime")
     runners, failed = _runners(subject, chosen, feeds, providers, require)
     trial = tried(subject, feeds, progress)
+    alone, dependent = (
+        one_by_one.compared(runners, next(iter(feeds)), subject, rtol, progress)
+        if one_by_one.possible(subject, feeds.count)
+        else ([], [])
+    )
     runners += [trial.runner] if trial else []
     tally = Tally(runners, subject, feeds.classes, rtol)
     progress.start("comparing", feeds.count)
@@ -85,26 +91,21 @@ def check(
         progress.advance(len(feed.names))
     unreadable = tuple((u.name, u.reason) for u in feeds.unreadable)
     answered = {runner.id: tally.side(runner) for runner in runners}
-    remedy = advice(
-        str(model),
-        _told(source or inputs),
-        answered.get("onnx-inference@cpu"),
-        answered[trial.runner.id] if trial else None,
-    )
-    comparisons, found = tally.judged(remedy)
-    causes = diagnose(
-        trial.statistics if trial else [],
-        answers_differ=any(f.code == "BN005" for f in found),
-        stored_iterations=subject.loaded.iterations if subject.loaded else None,
-        remedy=remedy,
-    )
+    before, after = answered.get("onnx-inference@cpu"), answered[trial.runner.id] if trial else None
+    iterations = subject.loaded.iterations if subject.loaded else None
+    causes = diagnose(trial.evidence, answers_differ=tally.modes_differ, stored_iterations=iterations) if trial else []
+    remedy = advice(str(model), _told(source or inputs), before, after, trial, causes)
+    comparisons, found = tally.judged([f.code for f in causes if f.code in STATISTICS_WRONG], remedy)
     noticed = [
         *lost,
         *failed,
-        *causes,
+        *dependent,
+        *(_remedied(finding, remedy) for finding in causes),
         *found,
         findings.unreadable(unreadable),
-        findings.frozen(subject.facts.layers, subject.facts.frozen),
+        findings.frozen(
+            subject.facts.layers, trial.evidence.statistics if trial else (), subject.facts.frozen, before, after
+        ),
     ]
     if preparation and preparation.origin.startswith("assumed"):
         noticed.append(findings.assumed_preprocessing(preparation.spec.described))
@@ -121,10 +122,20 @@ def check(
         preprocessing=preparation.spec.as_dict() if preparation else {},
         preprocessing_origin=preparation.origin if preparation else "",
         sides=tuple(answered.values()),
-        comparisons=tuple(comparisons),
+        comparisons=(*comparisons, *alone),
         findings=findings.ordered(noticed),
         environment=_environment(subject.versions),
     )
+
+
+def _remedied(finding: Finding, remedy: tuple[str, ...]) -> Finding:
+    """Where recalibrating may be the repair, the fix is what it was seen to give on these images."""
+    match finding.code:
+        case "BN001":
+            return replace(finding, fix=remedy)
+        case "IN002":
+            return replace(finding, fix=(finding.fix[0], remedy[0]))
+    return finding
 
 
 def _told(source: Path | Sequence[Path] | None) -> str:
@@ -142,11 +153,12 @@ def _runners(
         runners += cuda
         if reason and "cuda" in wanted:
             lost.append(findings.provider_not_running("cuda", reason))
-    if not {(a.mode, a.runtime) for a in runners} - {("inference", "onnxruntime")}:
+    lone = not {(a.mode, a.runtime) for a in runners} - {("inference", "onnxruntime")}
+    if lone and not one_by_one.possible(subject, feeds.count):
         raise InputError(
             f"there is nothing to compare {subject.facts.path} with",
-            found="an ONNX file without BatchNormalization nodes",
-            fix="check the Keras model it came from; bnexport export keeps BatchNormalization nodes",
+            found=f"an ONNX file without BatchNormalization nodes and {feeds.count} images",
+            fix="check the Keras model it came from, or pass several images and a model with an open batch axis",
         )
     return runners, lost
 

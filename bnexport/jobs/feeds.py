@@ -34,6 +34,8 @@ class Source(Protocol):
     count: int
     classes: tuple[str, ...]
     unreadable: list[images.Unreadable]
+    spec: Preprocessing | None
+    """How pictures are prepared; None for arrays, which come as they are."""
 
     def __iter__(self) -> Iterator[Feed]: ...
 
@@ -55,6 +57,7 @@ class Pictures:
         known = known or Sidecar()
         self.classes = known.classes or tuple(labels)
         self.count = len(pictures)
+        self.spec: Preprocessing | None = spec
         self._known, self._name = known.labels, name
         self._reader = images.Reader(pictures, spec, batch_size, threads)
         self.unreadable = self._reader.unreadable
@@ -96,6 +99,7 @@ class Arrays:
         self.count = counts.pop()
         self.classes = classes
         self.unreadable: list[images.Unreadable] = []
+        self.spec: Preprocessing | None = None
         self._arrays, self._batch_size = arrays, batch_size
         self._labels = np.full(self.count, -1, np.int64) if labels is None else labels.astype(np.int64)
 

@@ -17,17 +17,21 @@ from bnexport.graph import metadata, stages, statistics
 from bnexport.graph.fold import fold as folded_graph
 from bnexport.graph.sites import sites
 from bnexport.jobs import sides, staged
+from bnexport.jobs.evidence import gathered, watched
 from bnexport.jobs.export import serialised
 from bnexport.jobs.feeds import Source
 from bnexport.jobs.fold import distance, folding_tolerance
 from bnexport.jobs.live import live_tensors, memory_available
 from bnexport.jobs.preparation import Overrides
 from bnexport.jobs.progress import Progress
-from bnexport.jobs.remedy import SAMPLES
+from bnexport.jobs.remedy import SAMPLES, harm
 from bnexport.jobs.sides import Runner
 from bnexport.jobs.staged import Measured
 from bnexport.jobs.subject import Subject, open_feeds, open_subject
 from bnexport.jobs.tally import Tally
+from bnexport.numerics import findings
+from bnexport.numerics.diagnose import diagnose
+from bnexport.numerics.variety import Variety
 from bnexport.numerics.verdict import Recalibration, Residual, Side
 from bnexport.runtimes import keras_model, ort_session
 from bnexport.sidecar import Sidecar
@@ -73,7 +77,7 @@ def recalibrate(
         scratch: where tensors go that do not fit into memory; by default the system's temporary folder.
         memory: how many bytes of them stay in memory; by default half of what is free.
         fold: fold the BatchNormalization nodes afterwards (`bnexport.jobs.fold`); for an ONNX output only.
-        force: write even where accuracy falls.
+        force: write even where accuracy falls, the images are unfit, or nothing shows that the old statistics are wrong.
         progress: told of each stage.
 
     Raises:
@@ -106,30 +110,36 @@ def recalibrate(
     feeds, _ = open_feeds(subject, pictures, inputs, overrides, batch_size)
     others = open_feeds(subject, judged_on, None, overrides, batch_size)[0] if judged_on is not None else feeds
     _announce(subject.graph, feeds.count, progress)
+    variety = Variety()
     with live_tensors(scratch, memory_available() // 2 if memory is None else memory) as live:
-        measured = staged.measure(subject.graph, (feed.inputs for feed in feeds), feeds.count, live, "cpu", progress)
+        batches = watched(feeds, feeds.count, variety)
+        measured = staged.measure(subject.graph, batches, feeds.count, live, "cpu", progress)
         on_disk = live.most_on_disk
     values = statistics.by_initializer(measured.moments, subject.graph)
     repaired = statistics.with_statistics(subject.graph, values)
     remaining = _verified(repaired, feeds, progress)
     before, after = _judged(subject, repaired, others, progress)
-    refused = _harm(before, after) if not force else ""
+    evidence = gathered(subject.graph, measured.moments, feeds, variety)
+    iterations = subject.loaded.iterations if subject.loaded else None
+    found = diagnose(evidence, answers_differ=before.answers != after.answers, stored_iterations=iterations)
+    refused = harm(before, after, evidence, found) if not force else ""
     folded = 0
     if fold and not refused:
         repaired, folded, refused = _folded(subject, repaired, pictures or None)
     if not refused:
         _write(subject, repaired, values, measured, output)
     return Recalibration(
-        measured.images,
-        measured.stages,
-        len(measured.moments),
-        remaining,
-        on_disk,
-        before,
-        after,
-        None if refused else output,
-        refused,
-        folded,
+        images=measured.images,
+        stages=measured.stages,
+        sites=len(measured.moments),
+        residual=remaining,
+        scratch_bytes=on_disk,
+        before=before,
+        after=after,
+        findings=findings.ordered(found),
+        written=None if refused else output,
+        refused=refused,
+        folded=folded,
     )
 
 
@@ -178,13 +188,6 @@ def _answered(runners: Sequence[Runner], subject: Subject, feeds: Source, progre
         tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
         progress.advance(len(feed.names))
     return [tally.side(runner) for runner in runners]
-
-
-def _harm(before: Side, after: Side) -> str:
-    """Why the new statistics must not be written; "" where nothing speaks against them."""
-    if before.correct is not None and after.correct is not None and after.correct < before.correct:
-        return f"accuracy falls from {before.correct} to {after.correct} of {after.of}: the old statistics fit these images better"
-    return ""
 
 
 def _folded(

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from bnexport.errors import InputError
-from bnexport.graph import statistics, weights
+from bnexport.graph import statistics
 from bnexport.graph.sites import sites
 from bnexport.jobs import sides, staged
-from bnexport.jobs.feeds import Feed, Source
+from bnexport.jobs.evidence import gathered, watched
+from bnexport.jobs.feeds import Source
 from bnexport.jobs.live import live_tensors, memory_available
 from bnexport.jobs.progress import Progress
 from bnexport.jobs.sides import Runner
-from bnexport.jobs.staged import Feeds
 from bnexport.jobs.subject import Subject
-from bnexport.numerics.drift import Statistics
-from bnexport.numerics.verdict import Side
+from bnexport.numerics import inputs
+from bnexport.numerics.diagnose import STATISTICS_WRONG, Evidence
+from bnexport.numerics.variety import Variety
+from bnexport.numerics.verdict import Finding, Side
 
 SAMPLES = 2048
 """How many images are enough: 10^3 to 10^4 (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3)."""
@@ -27,10 +27,10 @@ SAMPLES = 2048
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The recalibrated graph as a side of the check, and what each site holds beside what it sees."""
+    """The recalibrated graph as a side of the check, and the evidence that was gathered on the way."""
 
     runner: Runner
-    statistics: list[Statistics]
+    evidence: Evidence
 
 
 def tried(subject: Subject, feeds: Source, progress: Progress) -> Trial | None:
@@ -42,45 +42,46 @@ def tried(subject: Subject, feeds: Source, progress: Progress) -> Trial | None:
     if not sites(graph):
         return None
     try:
+        variety = Variety()
         with live_tensors(None, memory_available() // 2) as live:
             count = min(feeds.count, SAMPLES)
-            moments = staged.measure(graph, _first(feeds, SAMPLES), count, live, "cpu", progress).moments
+            batches = watched(feeds, SAMPLES, variety)
+            moments = staged.measure(graph, batches, count, live, "cpu", progress).moments
         repaired = statistics.with_statistics(graph, statistics.by_initializer(moments, graph))
     except InputError as error:
         progress.note(f"what recalibrating would give is not known: {error}")
         return None
-    stored = weights.initializers(graph)
-    held = statistics.current(graph)
-    found = [
-        Statistics(
-            name=name,
-            mean=mean,
-            var=var,
-            seen_mean=moments[name].mean,
-            seen_var=moments[name].var,
-            epsilon=site.epsilon,
-            momentum=site.momentum,
-            gamma=np.asarray(stored[site.gamma], np.float64),
-            beta=np.asarray(stored[site.beta], np.float64),
+    return Trial(sides.recalibrated_side(repaired), gathered(graph, moments, feeds, variety))
+
+
+def harm(before: Side, after: Side, evidence: Evidence, causes: Sequence[Finding]) -> str:
+    """Why the statistics of these images must not be written into the model; "" where nothing speaks against it.
+
+    Args:
+        before: the answers with the old statistics.
+        after: the answers with those of the images.
+        evidence: where they come from.
+        causes: what `bnexport.numerics.diagnose` found in it.
+    """
+    found = {finding.code: finding for finding in causes}
+    if reason := inputs.unfit(evidence.variety):
+        return f"{reason}: that says nothing about statistics"
+    if wrong := found.get("IN001"):
+        return f"{wrong.message}; recalibrating would hide that mistake, not mend it"
+    if before.correct is not None and after.correct is not None:
+        if after.correct < before.correct:
+            return f"accuracy falls from {before.correct} to {after.correct} of {after.of}: the old statistics fit these images better"
+        return ""
+    if not STATISTICS_WRONG & found.keys():
+        return (
+            "nothing shows that the old statistics are wrong, and without labels nothing shows that new ones are better"
         )
-        for name, (site, mean, var) in held.items()
-    ]
-    return Trial(sides.recalibrated_side(repaired), found)
+    return ""
 
 
-def _first(feeds: Source, count: int) -> Iterator[Feeds]:
-    for feed in feeds:
-        yield _cut(feed, count)
-        count -= len(feed.names)
-        if count <= 0:
-            return
-
-
-def _cut(feed: Feed, count: int) -> Feeds:
-    return feed.inputs if len(feed.names) <= count else {name: value[:count] for name, value in feed.inputs.items()}
-
-
-def advice(model: str, images: str, before: Side | None, after: Side | None) -> tuple[str, ...]:
+def advice(
+    model: str, images: str, before: Side | None, after: Side | None, trial: Trial | None, causes: Sequence[Finding]
+) -> tuple[str, ...]:
     """What to do where the modes answer differently, from what recalibrating was seen to give.
 
     Args:
@@ -88,22 +89,23 @@ def advice(model: str, images: str, before: Side | None, after: Side | None) -> 
         images: as the user named them.
         before: the answers in inference mode.
         after: the answers of the recalibrated graph; None where it could not be made.
+        trial: the recalibration; None where it could not be made.
+        causes: what was found about the statistics and the images.
     """
     output = Path(model).with_suffix("")
     command = f"bnexport recalibrate {model} {images} -o {output}-recalibrated{Path(model).suffix}"
     train = "train for more updates, or with a lower BatchNormalization momentum"
     prepare = "make sure that the images are prepared as they were in training"
-    if before is None or after is None:
+    if trial is None or before is None or after is None:
         return (train, prepare)
-    if before.correct is None or after.correct is None:
+    if reason := harm(before, after, trial.evidence, causes):
+        return (f"do not recalibrate: {reason}", prepare)
+    if before.correct is None:
         return (
             f"with the statistics of these images: {command} (no labels are known: judge it on images with labels)",
             prepare,
             train,
         )
-    if after.correct < before.correct:
-        return (
-            f"do not recalibrate: accuracy would fall from {before.correct} to {after.correct} of {after.of}",
-            prepare,
-        )
+    if after.correct == before.correct:
+        return (f"recalibrating would not change how many are right ({before.correct} of {before.of})", prepare)
     return (f"{command}: {after.correct} of {after.of} right instead of {before.correct}", train, prepare)

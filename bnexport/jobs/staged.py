@@ -65,6 +65,24 @@ class Pool:
             self.moments[name] = moments.merged(pooled_rows(positions, made[f"{name}/mean"], made[f"{name}/m2"]))
 
 
+class FirstStage:
+    """The part of a graph before its first sites: what they see depends on the images and on fixed weights only."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        stage = cut.stages(model, sites(model))[0]
+        self.sites = stage.sites
+        self._needs = stage.needs
+        part = cut.stage_model(model, stage, {}, tensors.ranks(model))
+        self._session = ort_session.Session(serialised(part))
+
+    def moments(self, batches: Iterable[Feeds]) -> dict[str, Moments]:
+        """The moments of the first sites' inputs, by site name."""
+        pool = Pool(self.sites)
+        for feeds in batches:
+            pool.add(self._session.run({name: feeds[name] for name in self._needs}, pool.outputs))
+        return pool.moments
+
+
 def measure(
     model: onnx.ModelProto,
     batches: Iterable[Feeds],

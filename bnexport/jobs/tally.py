@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from bnexport.jobs.sides import Outputs, Runner
 from bnexport.jobs.subject import Subject
 from bnexport.numerics import compare, findings
 from bnexport.numerics.compare import IncomparableError, RunningDifference
-from bnexport.numerics.verdict import Comparison, Difference, Finding, Side
+from bnexport.numerics.verdict import Comparison, Difference, Finding, Severity, Side
 
 _NOTHING = Difference(0, 0.0, float("nan"), float("nan"), float("nan"), 0.0, float("-inf"), 0, 0)
 
@@ -127,8 +127,18 @@ class Tally:
     def _joined(self, side: str) -> NDArray[np.int64]:
         return np.concatenate(self._answers[side]) if self._answers[side] else np.array([], np.int64)
 
-    def judged(self, remedy: Sequence[str]) -> tuple[list[Comparison], list[Finding]]:
-        """Every comparison with its verdict, and the findings that follow; `remedy` is what to do where the modes differ."""
+    @property
+    def modes_differ(self) -> bool:
+        """Whether training and inference mode answer differently."""
+        return any(f.code == "BN005" for f in self.judged((), ())[1])
+
+    def judged(self, causes: Sequence[str], remedy: Sequence[str]) -> tuple[list[Comparison], list[Finding]]:
+        """Every comparison with its verdict, and the findings that follow.
+
+        Args:
+            causes: the codes of findings that say that the moving statistics are wrong.
+            remedy: what to do where the modes differ.
+        """
         comparisons: list[Comparison] = []
         found: list[Finding] = []
         for pair in self._pairs:
@@ -137,7 +147,7 @@ class Tally:
                 comparisons += judged
                 found += [findings.parity_lost(c) for c in judged if not c]
             else:
-                told = [self._between_modes(pair, name, remedy) for name in pair.running]
+                told = [self._between_modes(pair, name, causes, remedy) for name in pair.running]
                 comparisons += [comparison for comparison, _ in told]
                 found += [finding for _, finding in told[:1] if finding]
         return comparisons, found
@@ -168,35 +178,26 @@ class Tally:
         logits = pair.running.get(f"{name}/logits")
         return tolerance if logits is None else tolerance * max(1.0, logits.result().scale / 2)
 
-    def _between_modes(self, pair: _Pair, name: str, remedy: Sequence[str]) -> tuple[Comparison, Finding | None]:
-        comparison = Comparison(
-            pair.actual,
-            pair.reference,
-            self._shown(name),
-            pair.running[name].result(),
-            float("inf"),
-            self._agreement(pair, name),
-            True,
+    def _between_modes(
+        self, pair: _Pair, name: str, causes: Sequence[str], remedy: Sequence[str]
+    ) -> tuple[Comparison, Finding | None]:
+        difference, agreement = pair.running[name].result(), self._agreement(pair, name)
+        plain = Comparison(
+            pair.actual, pair.reference, self._shown(name), difference, float("inf"), agreement, passed=True
         )
+        finding = findings.modes_disagree(plain, right=self._right(pair), causes=causes, remedy=remedy)
+        if finding is None or finding.severity != Severity.ERROR:
+            return plain, finding
+        return replace(plain, passed=False, reason=finding.message), finding
+
+    def _right(self, pair: _Pair) -> findings.Right | None:
         labels = np.array(self.labels)
         known = labels >= 0
-        right = None
-        if self._deciding and known.any():
-            reference, actual = (self._joined(side)[known] == labels[known] for side in (pair.reference, pair.actual))
-            right = (int(reference.sum()), int(actual.sum()))
-        finding = findings.modes_disagree(comparison, top1=right, labelled=int(known.sum()), remedy=remedy)
-        if finding is None:
-            return comparison, None
-        return Comparison(
-            pair.actual,
-            pair.reference,
-            comparison.tensor,
-            comparison.difference,
-            float("inf"),
-            comparison.top1_agreement,
-            False,
-            finding.message,
-        ), finding
+        if not self._deciding or not known.any():
+            return None
+        inference, training = (self._joined(side)[known] == labels[known] for side in (pair.reference, pair.actual))
+        counts = (inference, training, inference & ~training, training & ~inference)
+        return findings.Right(int(known.sum()), *(int(np.count_nonzero(c)) for c in counts))
 
     def _agreement(self, pair: _Pair, name: str) -> float | None:
         if not self._deciding or name.removesuffix("/logits") != self._deciding:

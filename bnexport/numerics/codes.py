@@ -23,8 +23,10 @@ CODES = {
         "mode, which normalises by the batch, is right; inference mode, and every export, is not.",
         "What the layers see is measured on the given images (as by bnexport recalibrate). The share l of the initial values that is left is fitted "
         "by least squares over all channels: mm - mu = -l mu, mv - v = l (1 - v). R^2 says how much of the distance the fit explains; l = momentum^t gives the number "
-        "of updates t, and the optimizer's own counter, where the file has one, stands beside it. Raised from l = 5 % and R^2 = 0.8 on.",
-        "BN002: exactly nothing was learnt. BN005 alone: the modes differ and no warm-up explains it. A warning instead of an error: both modes answer alike on these images.",
+        "of updates t, and the optimizer's own counter, where the file has one, stands beside it. Raised from l = 5 % and R^2 = 0.8 on: what sampling and the drift of the weights "
+        "do to the statistics looks like up to about 1 % of l.",
+        "BN002: exactly nothing was learnt. IN001, IN002: only the first layers are off. BN005 alone: the modes differ and no warm-up explains it. A warning instead of an "
+        "error: both modes answer alike on these images.",
         "bnexport recalibrate with representative images; or train on; or train with a lower BatchNormalization momentum.",
     ),
     "BN002": Explanation(
@@ -41,20 +43,67 @@ CODES = {
         "EX001 with values that are not finite: the weights, not the statistics, are broken.",
         "Find out where training diverged. If the weights are finite, bnexport recalibrate replaces the statistics.",
     ),
+    "BN004": Explanation(
+        "channels that hardly varied in training",
+        "A moving variance is below epsilon, so that epsilon and no data sets the channel's gain gamma / sqrt(var + epsilon), and that gain is far above the layer's others. "
+        "While the channel stays constant this does no harm but amplify rounding; where it varies on these images, it comes out many times too large. One such channel can "
+        "ruin a model whose medians are perfect.",
+        "Channel by channel: variance below epsilon, gain more than 5 times the layer's median. A warning where the channel varies on these images, by more than 10 standard "
+        "deviations of its output; else an information.",
+        "BN002, BN001: all channels of a layer are off. IN001, IN002: all channels of the first layers.",
+        "Find out what makes the channel vary now. bnexport recalibrate gives it the statistics of these images.",
+    ),
     "BN005": Explanation(
         "training and inference mode answer differently",
         "Some images get another class in inference mode than in training mode; without classes, the outputs differ by more than a tenth of their size.",
-        "The training pass (BatchNormalization by the batch, dropout off) against the inference pass, on the same batches.",
-        "BN001, BN002 and BN003 say why, where the statistics tell. On small batches a healthy net differs in a few images; and a net whose head was trained on frozen "
-        "statistics differs by design. What recalibrating would give (onnx-recalibrated@cpu) decides, best on images with labels.",
+        "The training pass (BatchNormalization by the batch, dropout off) against the inference pass, on the same batches. An error where the statistics are known to be wrong "
+        "(BN001, BN002, BN003), or where labels show that inference mode gets fewer right than chance explains (two standard deviations of a sign test, and 2 % of the images). "
+        "Otherwise a warning, or an information where at most 5 % of the images are concerned.",
+        "BN001, BN002 and BN003 say why, where the statistics tell. Without them the statistics were converged: on small batches a healthy net differs in a few images; and a net "
+        "whose head was trained on frozen statistics differs by design. What recalibrating would give (onnx-recalibrated@cpu) decides, best on images with labels.",
         "What the finding says first: it was measured on your images.",
+    ),
+    "BN006": Explanation(
+        "the output depends on the batch",
+        "What the model computes for an image in inference mode depends on the other images in its batch: an exporter baked training mode in, or a layer was called with "
+        "training=True. In production the same image gets different answers from one request to the next.",
+        "Four images in one batch against the same images one by one, in each runtime, on logits and outputs, at the tolerance of inference mode.",
+        "EX001: the export differs from Keras whatever the batch. BN005: training mode differs, which is what it is for.",
+        "Export the model in inference mode, with bnexport export; in Keras, do not call BatchNormalization with training=True.",
     ),
     "BN007": Explanation(
         "frozen layers",
         "Layers with trainable=False run on their moving statistics in training mode too: the training pass proves nothing about them.",
-        "From the model's configuration, or the metadata that bnexport export writes.",
-        "BN005 cannot show for frozen layers, however wrong their statistics are.",
-        "Set trainable=True, save again, and check that copy.",
+        "From the model's configuration, or the metadata that bnexport export writes. The side onnx-recalibrated@cpu treats every layer as thawed: how far the frozen "
+        "statistics are from what the layers see, and what the model would answer, come from it.",
+        "BN005 cannot show for frozen layers, however wrong their statistics are; BN001 to BN004 and IN001, IN002 can, they look at the statistics themselves.",
+        "Nothing, where the head was trained on the frozen statistics: recalibrating would take them from under it. Labelled images decide.",
+    ),
+    "IN001": Explanation(
+        "wrong scaling",
+        "The images are scaled otherwise than in training (0-255 in place of 0-1, for instance). Training mode hides it, since normalisation takes the scale away, and so would "
+        "recalibration: the mistake would come back with the first image that is scaled rightly.",
+        "At the first BatchNormalization layers, which see the images through fixed weights only: the median over channels of sqrt(z^2 + r^2), z the distance of the means in standard "
+        "deviations, r the logarithm of the ratio of the standard deviations. Where it is above 0.3 + 0.5 / sqrt(images), every scaling bnexport knows is tried on the images; the "
+        "finding names the one that fits at least three times better, and those that cannot be told from it.",
+        "IN002: no known scaling fits. BN001: all layers are off, not only the first.",
+        "Prepare the images as in training: --scaling, or the file beside the model. Do not recalibrate.",
+    ),
+    "IN002": Explanation(
+        "other data than in training",
+        "At the first BatchNormalization layers these images have other statistics than the training images had, and no known scaling explains it: other colours, contrast, "
+        "inversion, another crop or a scaling of its own.",
+        "As IN001, where no scaling fits and no warm-up explains it (BN001).",
+        "IN001: a known scaling fits. Data that differ in what they show, not in how they are made, pass the first layers unnoticed.",
+        "Compare how both kinds of images are made. Recalibrating may help (another camera) or do harm (a head trained on these statistics): judge it on labelled images.",
+    ),
+    "IN003": Explanation(
+        "too few different images",
+        "Statistics need different images. Images of one colour and copies add nothing, and statistics of a handful of images hold for those only.",
+        "By a hash of every prepared image, and by whether all its pixels are equal. An information below 32 different images, a warning where there are copies or images "
+        "of one colour, or where fewer than two different images are left: then bnexport recalibrate refuses.",
+        "IN004: files that could not be read at all.",
+        "Use some hundred different images like those of training.",
     ),
     "IN004": Explanation(
         "unreadable images",

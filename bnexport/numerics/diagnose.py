@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from bnexport.numerics import inputs
 from bnexport.numerics.drift import Statistics, warm_up
+from bnexport.numerics.variety import Variety
 from bnexport.numerics.verdict import Finding, Severity
 
 STALE = 0.05
@@ -17,29 +20,64 @@ EXPLAINED = 0.8
 """BN001 where a warm-up explains at least this share of the distance: other data or another scale do not look like one."""
 
 
-def diagnose(
-    found: Sequence[Statistics], *, answers_differ: bool, stored_iterations: int | None, remedy: Sequence[str]
-) -> list[Finding]:
-    """The findings about the moving statistics themselves, the worst first.
+GAIN = 5.0
+"""BN004 from a gain on that is so many times the usual one of its layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known about the statistics of a graph on some images.
 
     Args:
-        found: what each site holds and sees, in the graph's order.
+        statistics: what each site holds and sees, in the graph's order; empty where it could not be measured.
+        variety: what the images are.
+        refits: how the first sites fit with other scalings; empty where they fit as it is, or where nothing could be tried.
+    """
+
+    statistics: Sequence[Statistics]
+    variety: Variety
+    refits: Sequence[inputs.Refit] = ()
+
+
+STATISTICS_WRONG = frozenset({"BN001", "BN002", "BN003"})
+"""The findings that say that the moving statistics themselves are wrong, so that measuring them anew is the repair."""
+
+
+def diagnose(evidence: Evidence, *, answers_differ: bool, stored_iterations: int | None) -> list[Finding]:
+    """The findings about the moving statistics and the images.
+
+    Args:
+        evidence: the numbers.
         answers_differ: whether training and inference mode answer differently: then stale statistics are an error.
         stored_iterations: the update counter of the optimizer in the file, to check the estimate by; None where there is none.
-        remedy: what to do about stale statistics.
+
+    Returns:
+        BN001 comes without a fix, and IN002 with half of one: whether recalibrating is one has to be measured.
     """
+    found = evidence.statistics
     broken = [s for s in found if not (np.isfinite(s.mean).all() and np.isfinite(s.var).all() and (s.var >= 0).all())]
     untouched = [s for s in found if s not in broken and _initial(s) and _moved(s)]
     rest = [s for s in found if s not in broken and s not in untouched]
-    findings = []
-    if broken:
-        findings.append(_broken(broken))
-    if untouched:
-        findings.append(_untouched(untouched, len(found)))
+    first = [s for s in rest if s.first]
+    scaling = inputs.wrong_scaling(first, evidence.variety.images, evidence.refits)
+    stale = None
     if rest and not untouched:
-        stale = _stale(rest, answers_differ=answers_differ, stored_iterations=stored_iterations, remedy=remedy)
-        findings += [stale] if stale else []
-    return findings
+        settled = [s for s in rest if not (scaling and s.first)]
+        stale = _stale(settled, answers_differ=answers_differ, stored_iterations=stored_iterations) if settled else None
+    other = inputs.other_data(first, evidence.variety.images) if not (scaling or stale) else None
+    return [
+        finding
+        for finding in (
+            scaling,
+            _broken(broken) if broken else None,
+            _untouched(untouched, len(found)) if untouched else None,
+            stale,
+            other,
+            _sharp(rest),
+            inputs.few(evidence.variety),
+        )
+        if finding is not None
+    ]
 
 
 def _initial(s: Statistics) -> bool:
@@ -71,9 +109,7 @@ def _untouched(found: Sequence[Statistics], of: int) -> Finding:
     )
 
 
-def _stale(
-    found: Sequence[Statistics], *, answers_differ: bool, stored_iterations: int | None, remedy: Sequence[str]
-) -> Finding | None:
+def _stale(found: Sequence[Statistics], *, answers_differ: bool, stored_iterations: int | None) -> Finding | None:
     """BN001: too few updates; what is left of the initial values explains the distance to what the layers see."""
     fit = warm_up(found)
     if not (fit.initial_weight >= STALE and fit.r_squared >= EXPLAINED):
@@ -98,6 +134,38 @@ def _stale(
     if fit.updates is not None:
         message += f"; {fit.updates_needed()} updates would leave 1 %, or a momentum of {fit.momentum_needed():.2f}"
     names = tuple(s.name for s in found)
-    return Finding(
-        "BN001", Severity.ERROR if answers_differ else Severity.WARNING, message, evidence, tuple(remedy), names
-    )
+    return Finding("BN001", Severity.ERROR if answers_differ else Severity.WARNING, message, evidence, (), names)
+
+
+def _sharp(found: Sequence[Statistics]) -> Finding | None:
+    """BN004: channels that hardly varied in training, whose gain gamma / sqrt(var + epsilon) is far above the layer's others.
+
+    Only channels whose variance is below epsilon count: there epsilon sets the gain, and no data does.
+    """
+    channels: dict[str, list[int]] = {}
+    gain = amplified = 0.0
+    for s in found:
+        gains = np.abs(s.gamma) / np.sqrt(s.var + s.epsilon)
+        sharp = (s.var < s.epsilon) & (gains > GAIN * np.median(gains))
+        if sharp.any():
+            channels[s.name] = np.flatnonzero(sharp).tolist()
+            gain = max(gain, float(gains[sharp].max()))
+            amplified = max(
+                amplified, float(np.exp(-s.log_ratio[sharp]).max()), float((s.z * np.exp(-s.log_ratio))[sharp].max())
+            )
+    if not channels:
+        return None
+    count = sum(map(len, channels.values()))
+    message = f"{count} channels in {len(channels)} layers hardly varied in training (variance below epsilon), and their gain is up to {gain:.3g}"
+    alive = amplified > GAIN
+    if alive:
+        message += f"; on these images they vary, and come out {amplified:.3g} standard deviations large"
+        fix: tuple[str, ...] = (
+            "find out what makes these channels vary now",
+            "bnexport recalibrate gives them the statistics of these images",
+        )
+    else:
+        message += ": rounding and lower precision are amplified as much"
+        fix = ("look at these channels first if another runtime or a lower precision differs",)
+    evidence = {"channels": channels, "gain": gain, "largest_output": amplified}
+    return Finding("BN004", Severity.WARNING if alive else Severity.INFO, message, evidence, fix, tuple(channels))

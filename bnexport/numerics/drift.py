@@ -40,6 +40,8 @@ class Statistics:
         momentum: the weight of the old value in an update; None where unknown.
         gamma: the layer's scale, shape (C,).
         beta: the layer's offset, shape (C,).
+        first: whether no other site comes before it, so that it sees the images through fixed weights only.
+        frozen: whether the layer runs on its moving statistics in training mode too.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Statistics:
     momentum: float | None
     gamma: F64
     beta: F64
+    first: bool = False
+    frozen: bool = False
 
     @property
     def z(self) -> F64:
@@ -62,6 +66,16 @@ class Statistics:
         """Half the logarithm of the ratio of the variances, epsilon included, shape (C,); NaN for a negative variance."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(0.5 * np.log((self.var + self.epsilon) / (self.seen_var + self.epsilon)))
+
+
+def misfit(found: Sequence[Statistics]) -> float:
+    """How far sites are off: the median over their channels of sqrt(z^2 + r^2), about the error in standard deviations; 0 for no sites.
+
+    A median, so that a few dead channels do not hide or make a misfit.
+    """
+    if not found:
+        return 0.0
+    return float(np.median(np.concatenate([np.hypot(s.z, s.log_ratio) for s in found])))
 
 
 DRIFT = 0.01

@@ -1,16 +1,40 @@
-"""The findings: what each code says, from which numbers. A code is stable; `bnexport explain` will know every one."""
+"""The findings that follow from answers, comparisons and machines: what each code says, from which numbers. Those that follow from statistics are in `diagnose` and `inputs`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from bnexport.numerics.verdict import Comparison, Finding, Severity
+from bnexport.numerics.drift import Statistics, misfit
+from bnexport.numerics.verdict import Comparison, Finding, Severity, Side
 
 _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
 
 MODES_DIFFER = 0.1
 """Without classes: the modes answer differently when the root mean square of their difference is above this share of the reference's."""
+
+
+SCATTER = 0.05
+"""Batch statistics of a few dozen images change the class of about this share of the images of a healthy net."""
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """How many of `labelled` images each mode gets right; `only_training` and `only_inference` by one mode alone."""
+
+    labelled: int
+    inference: int
+    training: int
+    only_inference: int
+    only_training: int
+
+    @property
+    def lost(self) -> bool:
+        """Whether inference mode gets fewer right than chance explains: by two standard deviations of a sign test and 2 % of the images."""
+        lost = self.only_training - self.only_inference
+        return lost > max(2 * math.sqrt(self.only_training + self.only_inference), 0.02 * self.labelled)
 
 
 def ordered(found: Iterable[Finding | None]) -> tuple[Finding, ...]:
@@ -21,14 +45,17 @@ def ordered(found: Iterable[Finding | None]) -> tuple[Finding, ...]:
 
 
 def modes_disagree(
-    comparison: Comparison, *, top1: tuple[int, int] | None, labelled: int, remedy: Sequence[str]
+    comparison: Comparison, *, right: Right | None, causes: Sequence[str], remedy: Sequence[str]
 ) -> Finding | None:
     """BN005: training mode and inference mode answer differently.
 
+    It is an error where the moving statistics are known to be wrong, or where labels show that inference mode loses more than chance takes.
+    Otherwise the modes differ and nothing says that inference mode, which is what gets deployed, is the wrong one.
+
     Args:
         comparison: training mode held against inference mode on the tensor that decides (logits where there are).
-        top1: right answers in inference and in training mode; None without labels.
-        labelled: images with a label.
+        right: how many labelled images each mode gets right; None without labels.
+        causes: the codes of findings that say that the moving statistics are wrong.
         remedy: what to do about it.
 
     Returns:
@@ -37,11 +64,12 @@ def modes_disagree(
     """
     difference, agreement = comparison.difference, comparison.top1_agreement
     differing = 0 if agreement is None else round((1 - agreement) * difference.images)
-    evidence = {
+    evidence: dict[str, Any] = {
         "images": difference.images,
         "max_rel": difference.max_rel,
         "snr_db": difference.snr_db,
         "tensor": comparison.tensor,
+        "causes": list(causes),
     }
     far = f"the {comparison.tensor} differ by up to {difference.max_rel:.2g} of their size"
     if agreement is None:
@@ -53,24 +81,65 @@ def modes_disagree(
     else:
         message = f"training and inference mode give {differing} of {difference.images} images different classes; {far}"
         evidence |= {"images_differing": differing}
-    if top1 is not None:
-        evidence |= {"inference_correct": top1[0], "training_correct": top1[1], "labelled": labelled}
-        message += f"; right in inference mode {top1[0]} of {labelled}, in training mode {top1[1]} of {labelled}"
-    return Finding("BN005", Severity.ERROR, message, evidence, tuple(remedy))
+    severity = Severity.WARNING if agreement is None or 1 - agreement > SCATTER else Severity.INFO
+    if right is not None:
+        evidence |= {
+            "inference_correct": right.inference,
+            "training_correct": right.training,
+            "labelled": right.labelled,
+        }
+        message += f"; right in inference mode {right.inference} of {right.labelled}, in training mode {right.training} of {right.labelled}"
+    if causes or (right is not None and right.lost):
+        severity = Severity.ERROR
+    else:
+        message += "; nothing shows that inference mode is the wrong one"
+    return Finding("BN005", severity, message, evidence, tuple(remedy))
 
 
-def frozen(layers: int, frozen_layers: int) -> Finding | None:
-    """BN007: frozen layers run on their moving statistics in training mode too, so the training pass says nothing about them."""
+def frozen(
+    layers: int, found: Sequence[Statistics], frozen_layers: int, before: Side | None, after: Side | None
+) -> Finding | None:
+    """BN007: frozen layers run on their moving statistics in training mode too, so the training pass says nothing about them.
+
+    Args:
+        layers: all BatchNormalization layers.
+        found: what each site holds and sees with every layer thawed; empty where that could not be measured.
+        frozen_layers: how many are frozen.
+        before: the answers in inference mode.
+        after: the answers with every layer thawed, that is, with the statistics of all these images.
+    """
     if not frozen_layers:
         return None
     message = f"{frozen_layers} of {layers} BatchNormalization layers are frozen: the training pass says nothing about their statistics"
-    return Finding(
-        "BN007",
-        Severity.INFO,
-        message,
-        {"layers": layers, "frozen": frozen_layers},
-        ("set trainable = True and save again to see what their batch statistics would do",),
+    evidence: dict[str, Any] = {"layers": layers, "frozen": frozen_layers}
+    names = tuple(s.name for s in found if s.frozen)
+    if names:
+        evidence["misfit"] = misfit([s for s in found if s.frozen])
+        message += f"; on these images they are {evidence['misfit']:.2g} standard deviations from what the layers see"
+    if before is not None and after is not None and before.correct is not None and after.correct is not None:
+        evidence |= {"inference_correct": before.correct, "thawed_correct": after.correct, "labelled": after.of}
+        message += f"; thawed, {after.correct} of {after.of} would be right instead of {before.correct}"
+    fix = ("a head trained on frozen statistics needs just those: do not recalibrate it unless labelled images say so",)
+    return Finding("BN007", Severity.INFO, message, evidence, fix, names)
+
+
+def batch_dependent(comparison: Comparison) -> Finding:
+    """BN006: an image gets another output in a batch than alone."""
+    difference = comparison.difference
+    message = (
+        f"what {comparison.actual} computes for an image depends on the rest of its batch: the {comparison.tensor} of {difference.images} images in one batch and "
+        f"one by one: {comparison.reason}"
     )
+    evidence = {
+        "side": comparison.actual,
+        "tensor": comparison.tensor,
+        "images": difference.images,
+        "max_rel": difference.max_rel,
+    }
+    fix = (
+        "a layer that normalises by the batch was exported or called with training=True: export the model in inference mode (bnexport export)",
+    )
+    return Finding("BN006", Severity.ERROR, message, evidence, fix)
 
 
 def unreadable(files: Sequence[tuple[str, str]]) -> Finding | None:

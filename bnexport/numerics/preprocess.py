@@ -35,19 +35,48 @@ def preprocess(pixels: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.flo
     >>> preprocess(np.full((1, 1, 1), 255, np.uint8), Preprocessing((1, 1), scaling=Scaling.MINUS_ONE_ONE)).item()
     1.0
     """
-    x = pixels.astype(np.float32)
-    match spec.scaling:
-        case Scaling.NONE:
-            pass
-        case Scaling.UNIT:
-            x /= np.float32(255)
-        case Scaling.MINUS_ONE_ONE:
-            x /= np.float32(127.5)
-            x -= np.float32(1)
-        case Scaling.CAFFE:
-            x = x[..., ::-1] - _CAFFE_MEAN_BGR
-        case Scaling.TORCH:
-            x /= np.float32(255)
-            x -= _TORCH_MEAN
-            x /= _TORCH_STD
+    x = _scaled(pixels.astype(np.float32), spec.scaling)
     return np.ascontiguousarray(x if spec.layout == Layout.NHWC else np.moveaxis(x, -1, 0))
+
+
+def _scaled(grey: NDArray[np.float32], scaling: Scaling) -> NDArray[np.float32]:
+    """Grey levels 0-255, the channels last, as a model sees them."""
+    match scaling:
+        case Scaling.NONE:
+            return grey
+        case Scaling.UNIT:
+            return grey / np.float32(255)
+        case Scaling.MINUS_ONE_ONE:
+            return grey / np.float32(127.5) - np.float32(1)
+        case Scaling.CAFFE:
+            return grey[..., ::-1] - _CAFFE_MEAN_BGR
+        case Scaling.TORCH:
+            return (grey / np.float32(255) - _TORCH_MEAN) / _TORCH_STD
+
+
+def rescaled(x: NDArray[np.float32], old: Scaling, new: Scaling, layout: Layout = Layout.NHWC) -> NDArray[np.float32]:
+    """A batch that was prepared with the scaling `old`, as the scaling `new` would have prepared it.
+
+    Args:
+        x: float32, shape (N, H, W, C) or (N, C, H, W) as `layout` says; of any shape where neither scaling treats channels apart.
+        old: how it was scaled.
+        new: how it should have been.
+        layout: where the channels stand.
+
+    >>> rescaled(np.array([[0.0, 1.0]], np.float32), Scaling.UNIT, Scaling.MINUS_ONE_ONE).tolist()
+    [[-1.0, 1.0]]
+    """
+    last = x if layout == Layout.NHWC else np.moveaxis(x, 1, -1)
+    match old:
+        case Scaling.NONE:
+            grey = last
+        case Scaling.UNIT:
+            grey = last * np.float32(255)
+        case Scaling.MINUS_ONE_ONE:
+            grey = (last + np.float32(1)) * np.float32(127.5)
+        case Scaling.CAFFE:
+            grey = (last + _CAFFE_MEAN_BGR)[..., ::-1]
+        case Scaling.TORCH:
+            grey = (last * _TORCH_STD + _TORCH_MEAN) * np.float32(255)
+    made = _scaled(grey, new)
+    return np.ascontiguousarray(made if layout == Layout.NHWC else np.moveaxis(made, -1, 1))

@@ -236,6 +236,7 @@ class Recalibration:
         scratch_bytes: how much of the live tensors was on disk at most.
         before: the answers with the old statistics.
         after: the answers with the new ones.
+        findings: what the images and the old statistics show, most severe first; a BN001 is what this repairs.
         written: the file; None where the change was refused.
         refused: why, "" where it was not.
         folded: how many nodes were folded afterwards.
@@ -248,6 +249,7 @@ class Recalibration:
     scratch_bytes: int
     before: Side
     after: Side
+    findings: tuple[Finding, ...]
     written: Path | None
     refused: str
     folded: int = 0

@@ -63,6 +63,7 @@ def recalibration(done: Recalibration) -> dict[str, Any]:
         "scratch_bytes": done.scratch_bytes,
         "before": {"top1": _top1(done.before)},
         "after": {"top1": _top1(done.after)},
+        "findings": [_finding(finding) for finding in done.findings],
         "written": None if done.written is None else str(done.written),
         "refused": done.refused or None,
         "folded": done.folded,

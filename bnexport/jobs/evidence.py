@@ -1,0 +1,88 @@
+"""What speaks for and against the statistics of a graph and the images it is shown: measured here, judged in `bnexport.numerics.diagnose`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bnexport.graph import statistics, weights
+from bnexport.jobs.feeds import Feed, Source
+from bnexport.jobs.staged import Feeds, FirstStage
+from bnexport.numerics import inputs
+from bnexport.numerics.diagnose import Evidence
+from bnexport.numerics.drift import Statistics, misfit
+from bnexport.numerics.moments import Moments
+from bnexport.numerics.preprocess import rescaled
+from bnexport.numerics.spec import Layout
+from bnexport.numerics.variety import Variety
+
+if TYPE_CHECKING:
+    import onnx
+
+TRIED_ON = 256
+"""Other scalings are tried on at most so many images."""
+
+
+def watched(feeds: Source, count: int, variety: Variety) -> Iterator[Feeds]:
+    """The model's inputs batch by batch, at most `count` images, counted in `variety` as they go."""
+    for feed in feeds:
+        names, given = _cut(feed, count)
+        variety.add(names, given)
+        yield given
+        count -= len(names)
+        if count <= 0:
+            return
+
+
+def gathered(model: onnx.ModelProto, moments: Mapping[str, Moments], feeds: Source, variety: Variety) -> Evidence:
+    """The evidence from the moments of every site of the graph on the images of `feeds`.
+
+    Where the first sites are off and the model has one input, other scalings are tried on the first images.
+    """
+    first = FirstStage(model)
+    found = _statistics(model, moments, {site.name for site in first.sites})
+    ahead = [s for s in found if s.first]
+    off = misfit(ahead) > inputs.limit(variety.images)
+    return Evidence(found, variety, _refits(first, ahead, feeds) if off else ())
+
+
+def _statistics(model: onnx.ModelProto, moments: Mapping[str, Moments], first: set[str]) -> list[Statistics]:
+    stored = weights.initializers(model)
+    return [
+        Statistics(
+            name=name,
+            mean=mean,
+            var=var,
+            seen_mean=moments[name].mean,
+            seen_var=moments[name].var,
+            epsilon=site.epsilon,
+            momentum=site.momentum,
+            gamma=np.asarray(stored[site.gamma], np.float64),
+            beta=np.asarray(stored[site.beta], np.float64),
+            first=name in first,
+            frozen=site.frozen,
+        )
+        for name, (site, mean, var) in statistics.current(model).items()
+    ]
+
+
+def _refits(first: FirstStage, held: list[Statistics], feeds: Source) -> list[inputs.Refit]:
+    batches = list(watched(feeds, TRIED_ON, Variety()))
+    if any(len(batch) != 1 for batch in batches):
+        return []
+    layout = feeds.spec.layout if feeds.spec else Layout.NHWC
+    refits = []
+    for old, new in inputs.candidates(feeds.spec):
+        moments = first.moments({n: rescaled(x, old, new, layout) for n, x in batch.items()} for batch in batches)
+        seen = [replace(s, seen_mean=moments[s.name].mean, seen_var=moments[s.name].var) for s in held]
+        refits.append(inputs.Refit(old, new, misfit(seen)))
+    return refits
+
+
+def _cut(feed: Feed, count: int) -> tuple[tuple[str, ...], Feeds]:
+    if len(feed.names) <= count:
+        return feed.names, feed.inputs
+    return feed.names[:count], {name: value[:count] for name, value in feed.inputs.items()}

@@ -1,0 +1,58 @@
+"""Whether what a side computes for an image depends on the rest of its batch (BN006): a batch against its images one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bnexport.errors import InputError
+from bnexport.jobs.feeds import Feed
+from bnexport.jobs.progress import Progress
+from bnexport.jobs.sides import Feeds, Outputs, Runner
+from bnexport.jobs.subject import Subject
+from bnexport.jobs.tally import Tally
+from bnexport.numerics import findings
+from bnexport.numerics.verdict import Comparison, Finding
+
+IMAGES = 4
+"""How many images are enough: in a batch of two already the other one is half of the statistics."""
+
+
+def possible(subject: Subject, count: int) -> bool:
+    """Whether there are two images, and the batch axis of every input is open."""
+    return count >= 2 and all(shape and shape[0] is None for shape in subject.shapes.values())
+
+
+def compared(
+    runners: Sequence[Runner], feed: Feed, subject: Subject, rtol: float | None, progress: Progress
+) -> tuple[list[Comparison], list[Finding]]:
+    """The comparison of each inference side with itself, one by one, on at most `IMAGES` of a batch, and BN006 where they differ.
+
+    A side that does not run on single images is left out, and the progress says so.
+    """
+    few = Feed({name: x[:IMAGES] for name, x in feed.inputs.items()}, feed.names[:IMAGES], feed.labels[:IMAGES])
+    comparisons: list[Comparison] = []
+    found: list[Finding] = []
+    for runner in runners:
+        if runner.mode != "inference" or not runner.parity:
+            continue
+        alone = replace(runner, id=f"{runner.id} one by one", runtime="onnxruntime", provider="cpu")
+        together = replace(runner, runtime="onnxruntime", provider="cpu")
+        tally = Tally([alone, together], subject, (), rtol)
+        try:
+            tally.add(few, {together.id: runner.compute(few.inputs), alone.id: _alone(runner, few.inputs)})
+        except InputError as error:
+            progress.note(f"whether {runner.id} depends on the batch is not known: {error}")
+            continue
+        judged, _ = tally.judged((), ())
+        comparisons += judged
+        found += [findings.batch_dependent(comparison) for comparison in judged if not comparison][:1]
+    return comparisons, found
+
+
+def _alone(runner: Runner, feeds: Feeds) -> Outputs:
+    count = len(next(iter(feeds.values())))
+    parts = [runner.compute({name: x[i : i + 1] for name, x in feeds.items()}) for i in range(count)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
