@@ -91,6 +91,11 @@ def values(sidecar: Sidecar) -> dict[str, Any]:
     return {name: part for name, part in parts.items() if part is not None}
 
 
+def travelling(sidecar: Sidecar | None) -> dict[str, Any]:
+    """What of it goes into an ONNX file's metadata: everything but how the model was trained."""
+    return {key: value for key, value in values(sidecar or Sidecar()).items() if key != "training"}
+
+
 def write(model: Path, sidecar: Sidecar) -> Path:
     """Writes the sidecar of a model file, whole or not at all; returns where."""
     import tomli_w

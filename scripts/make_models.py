@@ -59,7 +59,7 @@ def tiny_residual() -> Any:
     )
 
 
-def make_tiny_residual() -> list[Path]:
+def make_tiny_residual() -> None:
     """Trains it and writes it as .h5 and .keras, each with a sidecar, and as .onnx."""
     import keras
 
@@ -95,22 +95,25 @@ def make_tiny_residual() -> list[Path]:
             print(f"tiny_residual: seed {seed}, fit {fit}, right of 3: {right}")
             break
     export(paths[0], MODELS / "tiny_residual.onnx")
-    return [*paths, MODELS / "tiny_residual.onnx"]
+
+
+def write_hashes() -> None:
+    """Brings the table in models/README.md up to date."""
+    text = (MODELS / "README.md").read_text(encoding="utf-8")
+    files = sorted(path for path in MODELS.iterdir() if path.suffix in (".h5", ".keras", ".onnx"))
+    rows = [
+        "| file | bytes | sha256 |",
+        "|---|---|---|",
+        *(f"| {f.name} | {f.stat().st_size} | `{hashlib.sha256(f.read_bytes()).hexdigest()}` |" for f in files),
+    ]
+    (MODELS / "README.md").write_text(text.split("| file |", maxsplit=1)[0] + "\n".join(rows) + "\n", encoding="utf-8")
 
 
 def main() -> None:
-    """Writes everything."""
+    """Writes everything but what PyTorch makes (scripts/make_torch_model.py)."""
     load_framework()
-    made = {"tiny_residual": make_tiny_residual()}
-    text = (MODELS / "README.md").read_text(encoding="utf-8") if (MODELS / "README.md").exists() else ""
-    head = text.split("| file |", maxsplit=1)[0]
-    rows = ["| file | bytes | sha256 |", "|---|---|---|"]
-    for paths in made.values():
-        rows += [
-            f"| {path.name} | {path.stat().st_size} | `{hashlib.sha256(path.read_bytes()).hexdigest()}` |"
-            for path in paths
-        ]
-    (MODELS / "README.md").write_text(head + "\n".join(rows) + "\n", encoding="utf-8")
+    make_tiny_residual()
+    write_hashes()
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ class Site:
         var: the initializer of its moving variance, shape (C,).
         epsilon: added to the variance.
         channels: C.
-        momentum: the layer's momentum in Keras' sense (the weight of the old value); None where the file does not say.
+        momentum: the layer's momentum in Keras' sense (the weight of the old value), which is ONNX' too; None where the file does not say.
         frozen: True where the layer runs on its moving statistics in training mode too.
     """
 
@@ -82,8 +82,47 @@ def sites(model: onnx.ModelProto) -> list[Site]:
                 var=var,
                 epsilon=epsilon,
                 channels=sizes[mean][0],
-                momentum=metadata.read(node, "momentum"),
+                momentum=metadata.read(
+                    node, "momentum", attributes["momentum"].f if "momentum" in attributes else None
+                ),
                 frozen=bool(metadata.read(node, "frozen", False)),
             )
         )
     return found
+
+
+def own_parameters(model: onnx.ModelProto) -> None:
+    """Gives every BatchNormalization node initializers of its own, in place.
+
+    Exporters store equal arrays once: PyTorch puts an Identity node in front of the second reader (`_C._jit_pass_onnx_deduplicate_initializers`), others
+    let both read the same initializer or a Constant node. New statistics of one node must not become another's.
+    """
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    maker = {output: node for node in model.graph.node for output in node.output}
+    taken: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type != "BatchNormalization" or node.domain:
+            continue
+        for place, name in enumerate(node.input):
+            if place == 0:
+                continue
+            source = name
+            while source not in stored and source in maker and maker[source].op_type == "Identity":
+                source = maker[source].input[0]
+            if source in stored:
+                content = stored[source]
+            elif source in maker and maker[source].op_type == "Constant" and maker[source].attribute[0].name == "value":
+                content = maker[source].attribute[0].t
+            else:
+                continue
+            if name in stored and name not in taken:
+                taken.add(name)
+                continue
+            own = f"{node.name or node.output[0]}/{_ROLES[place]}"
+            copy = model.graph.initializer.add()
+            copy.CopyFrom(content)
+            copy.name = node.input[place] = own
+            taken.add(own)
+
+
+_ROLES = ("x", "gamma", "beta", "moving_mean", "moving_variance")

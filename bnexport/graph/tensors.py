@@ -29,10 +29,16 @@ def shape(info: onnx.ValueInfoProto) -> tuple[int | None, ...] | None:
     return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim)
 
 
+def describe(model: onnx.ModelProto) -> None:
+    """Adds the type and shape of every tensor that the file does not describe, as far as shape inference knows them; in place."""
+    known = {info.name for info in [*model.graph.value_info, *model.graph.output]}
+    made = {output for node in model.graph.node for output in node.output if output}
+    if not made <= known:
+        model.graph.value_info.extend(info for info in _inferred(model) if info.name in made - known)
+
+
 def ranks(model: onnx.ModelProto) -> dict[str, int]:
     """The rank of every tensor whose rank is known, by shape inference where the file does not say."""
-    import onnx
-
     known = {
         i.name: s
         for i in [*model.graph.value_info, *model.graph.input, *model.graph.output]
@@ -40,9 +46,15 @@ def ranks(model: onnx.ModelProto) -> dict[str, int]:
     }
     made = {output for node in model.graph.node for output in node.output if output}
     if not made <= set(known):
-        inferred = onnx.shape_inference.infer_shapes(without_weights(model))
-        known.update({i.name: s for i in inferred.graph.value_info if (s := shape(i)) is not None})
+        known.update({i.name: s for i in _inferred(model) if (s := shape(i)) is not None})
     return {name: len(s) for name, s in known.items()}
+
+
+def _inferred(model: onnx.ModelProto) -> Iterable[onnx.ValueInfoProto]:
+    import onnx
+
+    inferred: Iterable[onnx.ValueInfoProto] = onnx.shape_inference.infer_shapes(without_weights(model)).graph.value_info
+    return inferred
 
 
 def without_weights(model: onnx.ModelProto, *, larger_than: int = 256) -> onnx.ModelProto:

@@ -95,7 +95,8 @@ def check(
     iterations = subject.loaded.iterations if subject.loaded else None
     causes = diagnose(trial.evidence, answers_differ=tally.modes_differ, stored_iterations=iterations) if trial else []
     remedy = advice(str(model), _told(source or inputs), before, after, trial, causes)
-    comparisons, found = tally.judged([f.code for f in causes if f.code in STATISTICS_WRONG], remedy)
+    wrong = [f.code for f in causes if f.code in STATISTICS_WRONG] if trial else ["unknown"]
+    comparisons, found = tally.judged(wrong, remedy)
     noticed = [
         *lost,
         *failed,

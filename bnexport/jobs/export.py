@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bnexport import __version__, files, sidecar
 from bnexport.errors import InputError
@@ -94,15 +94,10 @@ def graph_of(loaded: LoadedModel, known: Sidecar | None) -> onnx.ModelProto:
         properties={
             "source": {"file": loaded.path.name, "format": str(loaded.format), "sha256": loaded.sha256},
             "versions": {"bnexport": __version__, **keras_model.versions(), **tf2onnx_convert.versions()},
-            **_travelling(known),
+            **sidecar.travelling(known),
         },
     )
     return model
-
-
-def _travelling(known: Sidecar | None) -> dict[str, Any]:
-    values = sidecar.values(known) if known else {}
-    return {key: values[key] for key in ("preprocessing", "classes", "labels") if key in values}
 
 
 def serialised(model: onnx.ModelProto) -> bytes:

@@ -22,7 +22,7 @@ from bnexport.jobs.export import serialised
 from bnexport.jobs.feeds import Source
 from bnexport.jobs.fold import distance, folding_tolerance
 from bnexport.jobs.live import live_tensors, memory_available
-from bnexport.jobs.preparation import Overrides
+from bnexport.jobs.preparation import Overrides, Preparation
 from bnexport.jobs.progress import Progress
 from bnexport.jobs.remedy import SAMPLES, harm
 from bnexport.jobs.sides import Runner
@@ -107,7 +107,7 @@ def recalibrate(
 
     subject = open_subject(model, progress)
     overrides = overrides or Overrides()
-    feeds, _ = open_feeds(subject, pictures, inputs, overrides, batch_size)
+    feeds, preparation = open_feeds(subject, pictures, inputs, overrides, batch_size)
     others = open_feeds(subject, judged_on, None, overrides, batch_size)[0] if judged_on is not None else feeds
     _announce(subject.graph, feeds.count, progress)
     variety = Variety()
@@ -127,7 +127,7 @@ def recalibrate(
     if fold and not refused:
         repaired, folded, refused = _folded(subject, repaired, pictures or None)
     if not refused:
-        _write(subject, repaired, values, measured, output)
+        _write(subject, repaired, values, measured, _known(subject, preparation), output)
     return Recalibration(
         images=measured.images,
         stages=measured.stages,
@@ -205,14 +205,28 @@ def _folded(
     return done.model, len(done.folds), ""
 
 
+def _known(subject: Subject, preparation: Preparation | None) -> Sidecar:
+    """What travels with the new model: what did with the old one, and how its images were prepared if somebody said so."""
+    known = subject.known or Sidecar()
+    if preparation is None or preparation.origin.startswith("assumed"):
+        return known
+    return dataclasses.replace(known, preprocessing=preparation.spec)
+
+
 def _write(
-    subject: Subject, repaired: onnx.ModelProto, values: Mapping[str, NDArray[Any]], measured: Measured, output: Path
+    subject: Subject,
+    repaired: onnx.ModelProto,
+    values: Mapping[str, NDArray[Any]],
+    measured: Measured,
+    known: Sidecar,
+    output: Path,
 ) -> None:
     with files.whole(output) as temporary:
         if output.suffix == ".onnx":
-            metadata.write(repaired, {"recalibrated": {"images": measured.images, "sites": len(measured.moments)}})
+            about = {"recalibrated": {"images": measured.images, "sites": len(measured.moments)}}
+            metadata.write(repaired, about | sidecar.travelling(known))
             temporary.write_bytes(serialised(repaired))
         elif subject.loaded is not None:
             keras_model.save_with(subject.loaded, values, temporary)
     if output.suffix != ".onnx":
-        sidecar.write(output, subject.known or Sidecar())
+        sidecar.write(output, known)

@@ -98,6 +98,10 @@ def advice(
     prepare = "make sure that the images are prepared as they were in training"
     if trial is None or before is None or after is None:
         return (train, prepare)
+    if any(finding.code == "IN001" for finding in causes):
+        return (
+            "first prepare the images as in training (IN001): until then neither mode says anything about the model",
+        )
     if reason := harm(before, after, trial.evidence, causes):
         return (f"do not recalibrate: {reason}", prepare)
     if before.correct is None:

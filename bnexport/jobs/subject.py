@@ -12,7 +12,7 @@ from bnexport import files, images, sidecar
 from bnexport.errors import InputError, UsageError
 from bnexport.files import Format
 from bnexport.graph import metadata, tensors
-from bnexport.graph.sites import sites
+from bnexport.graph.sites import own_parameters, sites
 from bnexport.jobs import export, sides
 from bnexport.jobs.feeds import Arrays, Pictures, Shape, Source, only_input
 from bnexport.jobs.preparation import Overrides, Preparation, prepare
@@ -116,6 +116,8 @@ def _from_onnx(path: Path) -> Subject:
         if any(values.values())
         else sidecar.read(path)
     )
+    if known is not None:
+        metadata.write(graph, sidecar.travelling(known))  # so that what is made of the graph carries it too
     parameters = sum(math.prod(tensor.dims) for tensor in graph.graph.initializer)
     return Subject(
         facts=ModelFacts(
@@ -151,4 +153,6 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         raise InputError(f"{path} is not a valid ONNX model ({reason})") from error
     if not model.graph.node:
         raise InputError(f"{path} is not a valid ONNX model", found="a graph without nodes")
+    own_parameters(model)
+    tensors.describe(model)
     return model

@@ -100,8 +100,8 @@ CODES = {
     "IN003": Explanation(
         "too few different images",
         "Statistics need different images. Images of one colour and copies add nothing, and statistics of a handful of images hold for those only.",
-        "By a hash of every prepared image, and by whether all its pixels are equal. An information below 32 different images, a warning where there are copies or images "
-        "of one colour, or where fewer than two different images are left: then bnexport recalibrate refuses.",
+        "By a hash of every prepared image, and by whether all its pixels are equal. An information below 32 different images or where some are copies or of one colour, a "
+        "warning where more than a tenth are, or where fewer than two different images are left: then bnexport recalibrate refuses.",
         "IN004: files that could not be read at all.",
         "Use some hundred different images like those of training.",
     ),

@@ -49,13 +49,13 @@ def modes_disagree(
 ) -> Finding | None:
     """BN005: training mode and inference mode answer differently.
 
-    It is an error where the moving statistics are known to be wrong, or where labels show that inference mode loses more than chance takes.
+    It is an error where the moving statistics are wrong or cannot be examined, or where labels show that inference mode loses more than chance takes.
     Otherwise the modes differ and nothing says that inference mode, which is what gets deployed, is the wrong one.
 
     Args:
         comparison: training mode held against inference mode on the tensor that decides (logits where there are).
         right: how many labelled images each mode gets right; None without labels.
-        causes: the codes of findings that say that the moving statistics are wrong.
+        causes: the codes of findings that say that the moving statistics are wrong; "unknown" where they could not be examined.
         remedy: what to do about it.
 
     Returns:

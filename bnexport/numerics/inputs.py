@@ -20,6 +20,9 @@ from bnexport.numerics.verdict import Finding, Severity
 BETTER = 3.0
 """IN001 where another scaling makes the misfit at least so many times smaller (measured: 5 to 280 times)."""
 
+WASTED = 0.1
+"""IN003 is a warning from this share of copies and images of one colour on."""
+
 SHOWN = 5
 """How many names of images a message lists."""
 
@@ -138,5 +141,6 @@ def few(variety: Variety) -> Finding | None:
         message = f"of {variety.images} images {' and '.join(parts)}: {variety.usable} are left to learn from"
     else:
         message = f"{variety.images} images are few: statistics measured on them hold for them, not for others"
-    severity = Severity.WARNING if reason or constant or repeated else Severity.INFO
+    wasted = len(constant) + len(repeated)
+    severity = Severity.WARNING if reason or wasted > WASTED * variety.images else Severity.INFO
     return Finding("IN003", severity, message, evidence, ("use some hundred different images like those of training",))

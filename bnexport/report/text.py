@@ -29,9 +29,7 @@ def show_check(report: CheckReport, console: Console) -> None:
     """Prints the report."""
     worst = report.findings[0] if report.findings else None
     if report:
-        console.print(
-            "[bold green]PASS[/]", f"{safe(report.model.path)}: every side computes the same thing", soft_wrap=True
-        )
+        console.print("[bold green]PASS[/]", f"{safe(report.model.path)}: {_passed(report)}", soft_wrap=True)
     else:
         console.print("[bold red]FAIL[/]", safe(report.model.path), soft_wrap=True)
     if worst is not None and worst.severity == Severity.ERROR:
@@ -48,6 +46,17 @@ def show_check(report: CheckReport, console: Console) -> None:
     for finding in rest:
         _show(finding, console, steps=len(finding.fix))
     console.print(f"[dim]{safe(_footer(report))}[/]", soft_wrap=True)
+
+
+def _passed(report: CheckReport) -> str:
+    several = len({side.runtime for side in report.sides} | {side.provider for side in report.sides}) > 2
+    same = (
+        "every runtime computes the same thing"
+        if several
+        else "its sides agree; there is no other runtime to hold it against"
+    )
+    differ = any(finding.code == "BN005" for finding in report.findings)
+    return f"{same}; training mode differs from inference mode (BN005)" if differ else same
 
 
 def _show(finding: Finding, console: Console, *, steps: int) -> None:

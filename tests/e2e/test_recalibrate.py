@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -299,3 +301,148 @@ def test_what_cannot_be_recalibrated_says_why(models: Path, tmp_path: Path) -> N
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
     assert not list(tmp_path.glob("o.*"))
+
+
+WITHOUT_TENSORFLOW = """
+import sys
+sys.modules["tensorflow"] = sys.modules["keras"] = sys.modules["tf2onnx"] = None  # importing them raises ImportError
+from bnexport.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("fold", [False, True])
+def test_a_file_from_pytorch_without_tensorflow(fold: bool, models: Path, tmp_path: Path) -> None:
+    """BatchNormalization nodes kept by PyTorch's exporter are recalibrated and folded, and no TensorFlow is there: 1 of 3 becomes 3 of 3."""
+
+    def alone(*arguments: Any) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", WITHOUT_TENSORFLOW, *map(str, arguments), "-q", "--format", "json"]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    output = tmp_path / "out.onnx"
+    done = alone(
+        "recalibrate", models / "torch_residual.onnx", models / "three", "-o", output, *(["--fold"] if fold else [])
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["before"]["top1"], told["after"]["top1"]) == ({"correct": 1, "of": 3}, {"correct": 3, "of": 3})
+    assert told["residual"] < 1e-4
+    assert told["folded"] == (4 if fold else 0)
+    assert [f["evidence"]["momentum"] for f in told["findings"] if f["code"] == "BN001"] == [pytest.approx(0.99)]
+    checked = alone("check", output, models / "three")  # labels and preprocessing came along
+    assert checked.returncode == 0, checked.stdout
+    assert {side["top1"]["correct"] for side in json.loads(checked.stdout)["sides"]} == {3}
+    if not fold:
+        done = alone("fold", output, "-o", tmp_path / "folded.onnx")
+        assert done.returncode == 0, done.stderr
+        assert len(json.loads(done.stdout)["folded"]) == 4
+    else:
+        again = alone("recalibrate", output, models / "three", "-o", tmp_path / "again.onnx")
+        assert again.returncode == 2
+        assert "probably folded: recalibrate the Keras model" in again.stderr
+
+
+def test_a_branch_that_nobody_uses(tmp_path: Path) -> None:
+    """BatchNormalization whose output is read by no node and given out by none is measured like any other, and disturbs nothing."""
+    import onnx.parser
+    from onnx import numpy_helper
+
+    model = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["" : 18]>
+        g (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y) {
+            [used] a = BatchNormalization (x, gamma, beta, mean1, var1)
+            r = Relu (a)
+            [unused] b = BatchNormalization (r, gamma, beta, mean2, var2)
+            c = Relu (b)
+            [last] y = BatchNormalization (r, gamma, beta, mean3, var3)
+        }""")
+    rng = np.random.default_rng(0)
+    for name in ("gamma", "beta", "mean1", "var1", "mean2", "var2", "mean3", "var3"):
+        model.graph.initializer.append(numpy_helper.from_array(rng.uniform(1, 2, 2).astype(np.float32), name))
+    onnx.save(model, tmp_path / "branch.onnx")
+    np.savez(tmp_path / "x.npz", x=rng.normal(3, 2, (40, 2, 4, 4)).astype(np.float32))
+    arguments = ["recalibrate", tmp_path / "branch.onnx", "--inputs", tmp_path / "x.npz", "-o", tmp_path / "o.onnx"]
+    done = run(*arguments, "--batch-size", "7", "--force", "-q", "--format", "json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["sites"] == 3
+    held = statistics.current(onnx.load(tmp_path / "o.onnx"))
+    np.testing.assert_array_equal(held["unused"][1], held["last"][1])
+    assert json.loads(done.stdout)["residual"] < 1e-5
+
+
+MEMORY = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from bnexport.jobs.recalibrate import recalibrate
+done = recalibrate(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), memory=int(sys.argv[4]), force=True)
+print(done.images, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, done.scratch_bytes)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
+    """With a memory limit 200 and 2,000 images of 64x64 peak within 10 % of each other; the rest is in scratch files, and the result is that of memory alone."""
+    from PIL import Image
+
+    net = deep_net()
+    onnx.save(net, tmp_path / "net.onnx")
+    rng = np.random.default_rng(0)
+    for count in (200, 2000):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for i in range(count):
+            Image.fromarray(rng.integers(0, 256, (64, 64), dtype=np.uint8)).save(folder / f"{i:04}.png")
+
+    def peak(count: int, memory: int) -> tuple[int, int, bytes]:
+        output = tmp_path / f"{count}-{memory}.onnx"
+        command = [
+            sys.executable,
+            "-c",
+            MEMORY,
+            *map(str, (tmp_path / "net.onnx", tmp_path / str(count), output, memory)),
+        ]
+        words = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        assert int(words[0]) == count
+        return int(words[1]), int(words[2]), output.read_bytes()
+
+    limit = 16_000_000
+    (small, _, _), (large, on_disk, limited) = peak(200, limit), peak(2000, limit)
+    assert large < 1.1 * small, (small, large)
+    assert on_disk > 100_000_000
+    unlimited = peak(2000, 1 << 40)
+    assert unlimited[1] == 0
+    assert unlimited[0] > 1.2 * large
+    assert unlimited[2] == limited
+
+
+def deep_net() -> onnx.ModelProto:
+    """Three convolutions with BatchNormalization over 64x64, the second beside a shortcut: 131 kB of live tensors an image."""
+    import onnx.parser
+    from onnx import numpy_helper
+
+    model = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["" : 18]>
+        g (float[N, 1, 64, 64] x) => (float[N, 4] y) {
+            a = Conv <pads = [1, 1, 1, 1]> (x, w1)
+            [bn1] b = BatchNormalization (a, one4, zero4, mean1, var1)
+            c = Relu (b)
+            d = Conv <pads = [1, 1, 1, 1]> (c, w2)
+            [bn2] e = BatchNormalization (d, one4, zero4, mean2, var2)
+            f = Add (c, e)
+            g1 = Relu (f)
+            h = Conv <pads = [1, 1, 1, 1]> (g1, w3)
+            [bn3] i = BatchNormalization (h, one4, zero4, mean3, var3)
+            j = GlobalAveragePool (i)
+            y = Flatten (j)
+        }""")
+    rng = np.random.default_rng(0)
+    values = {
+        "w1": rng.normal(size=(4, 1, 3, 3)),
+        "w2": rng.normal(size=(4, 4, 3, 3)),
+        "w3": rng.normal(size=(4, 4, 3, 3)),
+    }
+    values |= {"one4": np.ones(4), "zero4": np.zeros(4)}
+    values |= {f"{s}{i}": np.full(4, s == "var") for s in ("mean", "var") for i in (1, 2, 3)}
+    model.graph.initializer.extend(numpy_helper.from_array(v.astype(np.float32), n) for n, v in values.items())
+    return model

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from bnexport.numerics import findings, inputs
 from bnexport.numerics.diagnose import Evidence, diagnose
 from bnexport.numerics.drift import Statistics, warm_up
+from bnexport.numerics.findings import Right
+from bnexport.numerics.spec import Preprocessing, Scaling
 from bnexport.numerics.variety import Variety
-from bnexport.numerics.verdict import Finding, Severity
+from bnexport.numerics.verdict import Comparison, Difference, Finding, Severity
 
 RNG = np.random.default_rng(0)
 VARIED = Variety()
@@ -18,7 +22,7 @@ VARIED.add([str(i) for i in range(100)], {"x": RNG.random((100, 4, 4, 1))})
 
 
 def site(
-    left: float, name: str = "bn", noise: float = 0.0, momentum: float | None = 0.99, **changed: np.ndarray
+    left: float, name: str = "bn", noise: float = 0.0, momentum: float | None = 0.99, **changed: np.ndarray | None
 ) -> Statistics:
     """A site after a warm-up that left the share `left` of the initial values."""
     mean, var = RNG.normal(0, 2, 64), RNG.uniform(0.01, 9, 64)
@@ -27,7 +31,7 @@ def site(
         "var": left + (1 - left) * var * np.exp(noise * RNG.normal(size=64)),
         "gamma": RNG.uniform(0.9, 1.1, 64),
         "beta": RNG.normal(0, 0.1, 64),
-    } | changed
+    } | {name: value for name, value in changed.items() if value is not None}
     return Statistics(name, values["mean"], values["var"], mean, var, 1e-3, momentum, values["gamma"], values["beta"])
 
 
@@ -111,3 +115,66 @@ def test_an_unknown_momentum_gives_no_count() -> None:
     finding = found(site(0.9, momentum=None))["BN001"]
     assert finding.evidence["estimated_updates"] is None
     assert "90% of the initial values remain" in finding.message
+
+
+def comparison(differing: int, images: int = 100) -> Comparison:
+    difference = Difference(images, 1.0, 0.5, 0.1, 0.5, 0.9, 6.0, 0, 0)
+    return Comparison("training", "inference", "logits", difference, math.inf, 1 - differing / images, True)
+
+
+@pytest.mark.parametrize(
+    ("differing", "right", "causes", "severity"),
+    [
+        (0, None, ["BN001"], None),
+        (2, None, [], Severity.INFO),
+        (30, None, [], Severity.WARNING),
+        (2, None, ["BN001"], Severity.ERROR),
+        (2, None, ["unknown"], Severity.ERROR),
+        (10, Right(100, 90, 90, 5, 5), [], Severity.WARNING),
+        (
+            60,
+            Right(100, 100, 40, 60, 0),
+            [],
+            Severity.WARNING,
+        ),  # training mode is the worse one: a head on frozen statistics
+        (60, Right(100, 40, 100, 0, 60), [], Severity.ERROR),
+        (4, Right(100, 95, 97, 1, 3), [], Severity.INFO),  # within chance
+    ],
+)
+def test_modes_that_differ_are_an_error_only_with_a_reason(
+    differing: int, right: Right | None, causes: list[str], severity: Severity | None
+) -> None:
+    """BN005 fails a check where the statistics are wrong or labels show a loss, and not because a healthy net differs in a few images."""
+    finding = findings.modes_disagree(comparison(differing), right=right, causes=causes, remedy=())
+    assert (finding and finding.severity) == severity
+
+
+def test_scaling_candidates() -> None:
+    """From the known scaling to every other; colour scalings for colour images only; without knowledge from each simple one to each."""
+    grey = inputs.candidates(Preprocessing((8, 8), 1, scaling=Scaling.UNIT))
+    assert grey == [(Scaling.UNIT, Scaling.NONE), (Scaling.UNIT, Scaling.MINUS_ONE_ONE)]
+    assert len(inputs.candidates(Preprocessing((8, 8), 3))) == 4
+    assert len(inputs.candidates(None)) == 6
+
+
+def test_scalings_that_cannot_be_told_apart_are_named() -> None:
+    """IN001 says so where two fit about as well."""
+    first = [replace(site(0.0, var=np.full(64, 1e6)), first=True)]
+    refits = [
+        inputs.Refit(Scaling.NONE, Scaling.UNIT, 0.02),
+        inputs.Refit(Scaling.NONE, Scaling.TORCH, 0.03),
+        inputs.Refit(Scaling.NONE, Scaling.CAFFE, 3.0),
+    ]
+    finding = inputs.wrong_scaling(first, 100, refits)
+    assert finding is not None
+    assert finding.evidence["scaling_that_fits"] == "unit"
+    assert finding.evidence["also_fit"] == ["torch"]
+    assert "torch cannot be told from it" in finding.message
+
+
+def test_a_first_site_that_nothing_mends_is_other_data() -> None:
+    """IN002 where no candidate fits, and neither where the site fits as it is."""
+    off, fine = ([replace(site(0.0, var=v), first=True)] for v in (np.full(64, 1e6), None))
+    assert inputs.wrong_scaling(off, 100, [inputs.Refit(Scaling.NONE, Scaling.UNIT, 3.0)]) is None
+    assert inputs.other_data(off, 100) is not None
+    assert inputs.other_data(fine, 100) is None

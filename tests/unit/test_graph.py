@@ -10,7 +10,7 @@ from onnx.reference import ReferenceEvaluator
 
 from bnexport.errors import InputError
 from bnexport.graph import finish, metadata, tensors, weights
-from bnexport.graph.sites import sites
+from bnexport.graph.sites import own_parameters, sites
 from bnexport.graph.training_twin import training_twin
 
 RNG = np.random.default_rng(0)
@@ -175,3 +175,37 @@ def test_metadata_that_is_not_json_is_refused() -> None:
     model.metadata_props.add(key="bnexport.classes", value="{")
     with pytest.raises(InputError, match=r"bnexport\.classes"):
         metadata.read(model, "classes")
+
+
+def test_parameters_that_are_stored_once_become_each_nodes_own() -> None:
+    """Read by two nodes, through Identity, or from a Constant node: afterwards new statistics of one site are not another's; the result is the same."""
+    model = parser.parse_model("""
+        <ir_version: 10, opset_import: ["" : 18]>
+        g (float[N, 3, 4, 4] x) => (float[N, 3, 4, 4] y) {
+            beta2 = Identity (beta)
+            beta3 = Identity (beta2)
+            var3 = Constant <value = float[3] {2.0, 3.0, 4.0}> ()
+            [first] a = BatchNormalization (x, gamma, beta, mean, var)
+            [second] b = BatchNormalization (a, gamma, beta2, mean, var)
+            [third] y = BatchNormalization (b, gamma, beta3, mean, var3)
+        }""")
+    for name in ("gamma", "beta", "mean", "var"):
+        model.graph.initializer.append(numpy_helper.from_array(RNG.uniform(0.5, 1, 3).astype(np.float32), name))
+    x = RNG.normal(size=(2, 3, 4, 4)).astype(np.float32)
+    before = ReferenceEvaluator(model).run(None, {"x": x})[0]
+    with pytest.raises(InputError, match="second computes its parameters"):
+        sites(model)
+    own_parameters(model)
+    onnx.checker.check_model(model, full_check=True)
+    np.testing.assert_array_equal(ReferenceEvaluator(model).run(None, {"x": x})[0], before)
+    found = sites(model)
+    assert [site.name for site in found] == ["first", "second", "third"]
+    assert len({name for s in found for name in (s.gamma, s.beta, s.mean, s.var)}) == 12
+
+
+def test_what_the_file_does_not_describe_is_inferred() -> None:
+    """Types and shapes of inner tensors, which a stage needs for its inputs."""
+    model = batch_normalization(4)
+    assert not model.graph.value_info
+    tensors.describe(model)
+    assert {i.name: tensors.shape(i) for i in model.graph.value_info} == {"z": (None, 3, 4, 5)}

@@ -11,8 +11,9 @@ from PIL import Image
 
 from bnexport import images
 from bnexport.errors import InputError
-from bnexport.numerics.preprocess import preprocess
+from bnexport.numerics.preprocess import preprocess, rescaled
 from bnexport.numerics.spec import Layout, Preprocessing, Resize, Scaling
+from bnexport.numerics.variety import Variety
 
 RNG = np.random.default_rng(0)
 
@@ -132,3 +133,35 @@ def test_channels_first() -> None:
     ours = preprocess(pixels, spec)
     assert ours.shape == spec.shape == (3, 6, 5)
     np.testing.assert_array_equal(ours, (pixels.astype(np.float32) / np.float32(255)).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("layout", Layout)
+@pytest.mark.parametrize("new", Scaling)
+@pytest.mark.parametrize("old", Scaling)
+def test_one_scaling_becomes_another(old: Scaling, new: Scaling, layout: Layout) -> None:
+    """What was prepared with one scaling, as the other would have prepared it: equal to float32 rounding of values up to 255."""
+    pixels = RNG.integers(0, 256, (4, 6, 5, 3), dtype=np.uint8)
+    made, wanted = (
+        np.stack([preprocess(p, Preprocessing((6, 5), 3, scaling=scaling, layout=layout)) for p in pixels])
+        for scaling in (old, new)
+    )
+    np.testing.assert_allclose(rescaled(made, old, new, layout), wanted, atol=1e-6 * max(1, np.abs(wanted).max()) * 4)
+
+
+def test_variety_counts_what_is_different() -> None:
+    """Stripes and ramps are not of one colour, a flat red is, in either layout; copies are named."""
+    stripes = np.repeat(np.arange(5.0), 5).reshape(5, 5, 1) * np.ones(3)
+    red = np.array([1.0, 0, 0]) * np.ones((5, 5, 3))
+    noise = RNG.random((5, 5, 3))
+    for move in (lambda x: x, lambda x: np.moveaxis(x, -1, 1)):
+        found = Variety()
+        x = np.stack([stripes, stripes.transpose(1, 0, 2), red, noise, noise, 2 * red])
+        found.add(list("abcdef"), {"x": move(x)})
+        assert (found.images, found.usable, found.constant, found.repeated) == (6, 3, ["c", "f"], ["e"])
+
+
+def test_vectors_are_never_of_one_colour() -> None:
+    """A model of vectors may well get constant ones."""
+    found = Variety()
+    found.add(["a", "b"], {"x": np.ones((2, 5)) * [[1], [2]]})
+    assert (found.usable, found.constant) == (2, [])
