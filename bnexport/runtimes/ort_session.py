@@ -76,16 +76,17 @@ class Session:
     Args:
         model: the serialised ONNX model.
         provider: "cpu" or "cuda".
+        callers: how many threads will call `run` at the same time; the CPU threads are shared out among them.
 
     Raises:
         InputError: onnxruntime cannot read the graph.
         MachineError: CUDA was asked for and does not run.
     """
 
-    def __init__(self, model: bytes, provider: Provider = "cpu") -> None:
+    def __init__(self, model: bytes, provider: Provider = "cpu", *, callers: int = 1) -> None:
         ort = _load()
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads()
+        options.intra_op_num_threads = max(1, threads() // callers)
         options.log_severity_level = 3
         self.provider = provider
         wanted: list[Any] = ["CPUExecutionProvider"]
