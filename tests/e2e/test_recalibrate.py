@@ -409,7 +409,9 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
         return int(words[1]), int(words[2]), output.read_bytes()
 
     limit = 16_000_000
-    (small, _, _), (large, on_disk, limited) = peak(200, limit), peak(2000, limit)
+    # The smaller of three runs each: what the allocator leaves unused between threads only adds, 10 % now and then.
+    small = min(peak(200, limit)[0] for _ in range(3))
+    large, on_disk, limited = min(peak(2000, limit) for _ in range(3))
     assert large < 1.1 * small, (small, large)
     assert on_disk > 100_000_000
     unlimited = peak(2000, 1 << 40)
