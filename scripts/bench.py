@@ -1,170 +1,93 @@
-"""Speed and exactness as ratios, measured in one run against the real alternatives.
+"""Speed and exactness as ratios, measured in one run against the real alternatives. Needs the `bench` extra.
 
-    python scripts/bench.py export [--nets ResNet50,MobileNetV2] [--json bench-export.json]
+    python scripts/bench.py export [--nets ResNet50,MobileNetV2]
+    python scripts/bench.py recalibrate [--images 64]
+    python scripts/bench.py fold
+
+Each takes --json FILE to keep the figures.
 
 export: seconds from the model in memory to the written ONNX file, for bnexport, `tf2onnx.convert.from_keras` and
 `model.export(format="onnx")`; the BatchNormalization nodes that are left; and the largest difference between the file in
 onnxruntime (default optimisations) and Keras' inference pass, relative to the size of the output before the softmax. The moving
 statistics are random, so that a mistake in them would show. Each net runs in a process of its own.
+
+recalibrate: images per second of staged recalibration, of plain onnxruntime inference of the same graph, of Keras' training pass, and of
+fvcore's `update_bn_stats` and PyTorch's `update_bn` on the same ResNet50 with the same weights in PyTorch; and how far the statistics that
+each arrives at are from the self-consistent ones, at batch size 1, 8 and 32. Where torch or fvcore is absent their rows are left out, and it says so.
+
+fold: which patterns around BatchNormalization bnexport, onnxruntime, onnxoptimizer, onnxsim, onnxslim and onnxscript fold, and whether the result is
+right by onnx' reference evaluator in float64.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
+import os
 import platform
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-NETS = [
-    "ResNet50",
-    "MobileNetV2",
-    "MobileNetV3Small",
-    "EfficientNetB0",
-    "EfficientNetV2B0",
-    "DenseNet121",
-    "InceptionV3",
-    "Xception",
-    "ResNet50V2",
-    "InceptionResNetV2",
-    "NASNetMobile",
-]
-
-
-def measure_export(name: str) -> dict[str, Any]:
-    """One net, three exporters, in this process."""
-    from bnexport.runtimes import keras_model, tf2onnx_convert
-
-    keras_model.load_framework()
-    tf2onnx_convert.load_framework()
-    import keras
-    import numpy as np
-    import onnx
-    import onnxruntime as ort
-    import tensorflow as tf
-    import tf2onnx
-
-    from bnexport.files import Format, write_bytes
-    from bnexport.jobs.export import graph_of, serialised
-
-    def ours(model: Any, path: Path) -> None:
-        loaded = keras_model.describe(model, Path("net.keras"), Format.KERAS, "0" * 64)
-        write_bytes(path, serialised(graph_of(loaded, None)))
-
-    def from_keras(model: Any, path: Path) -> None:
-        spec = [tf.TensorSpec(t.shape, t.dtype, name=t.name) for t in model.inputs]
-        tf2onnx.convert.from_keras(model, input_signature=spec, output_path=str(path))
-
-    def keras_own(model: Any, path: Path) -> None:
-        model.export(path, format="onnx", verbose=False)
-
-    exporters: dict[str, Callable[[Any, Path], None]] = {
-        "bnexport": ours,
-        "from_keras": from_keras,
-        "model.export": keras_own,
-    }
-    tiny_input = keras.Input((4,))
-    tiny = keras.Model(tiny_input, keras.layers.Dense(2)(tiny_input))
-    net = getattr(keras.applications, name)(weights=None, classifier_activation=None)
-    rng = np.random.default_rng(0)
-    for layer in net._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.moving_mean.assign(rng.normal(0, 0.1, layer.moving_mean.shape))
-            layer.moving_variance.assign(rng.uniform(0.5, 2, layer.moving_variance.shape))
-    x = rng.random((2, *(side or 224 for side in net.input_shape[1:])), dtype=np.float32)
-    reference = net(x, training=False).numpy()
-    result: dict[str, Any] = {"net": name}
-    with tempfile.TemporaryDirectory() as folder:
-        for exporter, export in exporters.items():
-            export(tiny, Path(folder, "tiny.onnx"))  # each one's first-time costs are not what is compared
-            path = Path(folder, f"{exporter}.onnx")
-            begun = time.perf_counter()
-            export(net, path)
-            seconds = time.perf_counter() - begun
-            left = sum(node.op_type == "BatchNormalization" for node in onnx.load(path).graph.node)
-            result[exporter] = {"seconds": seconds, "batch_normalization": left}
-            session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-            try:
-                actual = session.run(None, {session.get_inputs()[0].name: x})[0]
-            except Exception as error:  # noqa: BLE001 - a file that does not run is a result
-                result[exporter]["broken"] = str(error).splitlines()[0][:200]
-            else:
-                result[exporter]["max_rel"] = float(np.abs(actual - reference).max() / np.abs(reference).max())
-    return result
-
-
-def in_own_process(what: str, name: str) -> dict[str, Any]:
-    """The measurement `what` of one net, in a fresh process; its last line of output is the result."""
-    done = subprocess.run(
-        [sys.executable, __file__, what, "--one", name], stdout=subprocess.PIPE, text=True, check=True
-    )
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def bench_export(nets: list[str]) -> dict[str, Any]:
-    """Prints the table of exporters net by net, and returns it."""
-    print(
-        f"{'net':18} {'bnexport':>9} {'from_keras':>11} {'ratio':>6} {'model.export':>13} {'ratio':>6}   BN nodes left   largest relative difference to Keras"
-    )
-    rows, ratios = [], []
-    for name in nets:
-        row = in_own_process("export", name)
-        ours, theirs, keras_own = (row[key] for key in ("bnexport", "from_keras", "model.export"))
-
-        def cell(entry: dict[str, Any], key: str, form: str) -> str:
-            return form.format(entry[key]) if key in entry else "broken"
-
-        def ratio(entry: dict[str, Any], own: dict[str, Any] = ours) -> str:
-            return f"{entry['seconds'] / own['seconds']:.1f}"
-
-        ratios.append(theirs["seconds"] / ours["seconds"])
-        entries = (ours, theirs, keras_own)
-        seconds = [cell(entry, "seconds", "{:.2f} s") for entry in entries]
-        left = "/".join(cell(entry, "batch_normalization", "{}") for entry in entries)
-        far = "  ".join(cell(entry, "max_rel", "{:.1e}") for entry in entries)
-        print(
-            f"{name:18} {seconds[0]:>9} {seconds[1]:>11} {ratio(theirs):>6} {seconds[2]:>13} {ratio(keras_own):>6}   {left:15} {far}",
-            flush=True,
-        )
-        rows.append(row)
-    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-    print(f"geometric mean of from_keras / bnexport over {len(ratios)} nets: {mean:.1f}")
-    return {"nets": rows, "geometric_mean_ratio": mean}
+PACKAGES = (
+    "bnexport",
+    "tensorflow",
+    "keras",
+    "tf2onnx",
+    "onnx",
+    "onnxruntime-gpu",
+    "numpy",
+    "torch",
+    "fvcore",
+    "onnxoptimizer",
+    "onnxsim",
+    "onnxslim",
+    "onnxscript",
+)
 
 
 def environment() -> dict[str, Any]:
-    """What the figures were measured with."""
-    from importlib.metadata import version
+    """What the figures were measured with; None for a package that is absent."""
 
-    packages = ("bnexport", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime-gpu", "numpy")
-    import os
+    def found(package: str) -> str | None:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return None
 
     return {
         "platform": platform.platform(),
         "python": platform.python_version(),
         "cores": os.cpu_count(),
-        **{p: version(p) for p in packages},
+        **{package: found(package) for package in PACKAGES},
     }
+
+
+def measured(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The result of the benchmark that was asked for; it prints its table on the way."""
+    if arguments.what == "export":
+        import bench_export
+
+        return bench_export.run(arguments.nets.split(",") if arguments.nets else bench_export.NETS)
+    if arguments.what == "recalibrate":
+        import bench_recalibrate
+
+        return bench_recalibrate.run(arguments.images, arguments.rounds)
+    import bench_fold
+
+    return bench_fold.run()
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["export"])
-    parser.add_argument("--nets", default=",".join(NETS), help="names from keras.applications, separated by commas")
+    parser.add_argument("what", choices=["export", "recalibrate", "fold"])
+    parser.add_argument("--nets", help="export: names from keras.applications, separated by commas")
+    parser.add_argument("--images", type=int, default=64, help="recalibrate: how many images")
+    parser.add_argument("--rounds", type=int, default=5, help="recalibrate: how often each is timed; the median counts")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.one:
-        print(json.dumps(measure_export(arguments.one)))
-        return
-    result = {"what": arguments.what, "environment": environment(), **bench_export(arguments.nets.split(","))}
+    result = {"what": arguments.what, "environment": environment(), **measured(arguments)}
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
 
