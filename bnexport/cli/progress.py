@@ -33,8 +33,8 @@ class Drawn(Progress):
         """A new stage of `total` images begins."""
         self._begin(text, total)
 
-    def advance(self, count: int) -> None:
-        """So many more images are done."""
+    def advance(self, count: float) -> None:
+        """So many more images are done; a fraction where an image goes through several steps."""
         if self._bars is not None and self._task is not None:
             self._bars.advance(self._task, count)
 
@@ -59,14 +59,30 @@ def shown(*, quiet: bool) -> Iterator[Progress]:
     if not console.is_terminal:
         yield Drawn(console, None)
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        ProgressColumn,
+        SpinnerColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
     from rich.progress import Progress as Bars
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """Images per second."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.3g} images/s" if task.speed else "")
 
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
+        Rate(),
         TimeRemainingColumn(),
     )
     with Bars(*columns, console=console, transient=True) as bars:

@@ -101,6 +101,7 @@ def check(
         *lost,
         *failed,
         *dependent,
+        findings.not_finite(tally.not_finite, len(tally.names)),
         *(_remedied(finding, remedy) for finding in causes),
         *found,
         findings.unreadable(unreadable),

@@ -48,7 +48,11 @@ def compared(
             continue
         judged, _ = tally.judged((), ())
         comparisons += judged
-        found += [findings.batch_dependent(comparison) for comparison in judged if not comparison][:1]
+        found += [
+            findings.batch_dependent(comparison)
+            for comparison in judged
+            if not (comparison or comparison.difference.nonfinite)
+        ][:1]
     return comparisons, found
 
 

@@ -15,5 +15,5 @@ class Progress:
     def start(self, text: str, total: int) -> None:
         """A new stage of `total` images begins."""
 
-    def advance(self, count: int) -> None:
+    def advance(self, count: float) -> None:
         """So many more images are done."""

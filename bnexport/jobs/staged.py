@@ -131,7 +131,7 @@ def measure(
     images = 0
     result: dict[str, Moments] = {}
     values: dict[str, Array] = {}
-    progress.start("recalibrating", total * len(plan))
+    progress.start("recalibrating", total)
     for k, stage in enumerate(plan):
         part = cut.stage_model(model, stage, values, rank)
         session = ort_session.Session(serialised(part), provider, callers=callers)
@@ -148,7 +148,7 @@ def measure(
                 live.add({name: value for name, value in feeds.items() if name not in stage.drops})
             live.drop(batch, stage.drops)
             live.put(batch, {name: made[name] for name in stage.keeps})
-            progress.advance(len(next(iter(feeds.values()))))
+            progress.advance(len(next(iter(feeds.values()))) / len(plan))
         _refuse_nonfinite(pool.moments)
         result |= pool.moments
         for site in stage.sites:

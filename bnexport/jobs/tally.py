@@ -57,6 +57,7 @@ class Tally:
         self._deciding = ""
         self._answers: dict[str, list[NDArray[np.int64]]] = {runner.id: [] for runner in runners}
         self._confidence: dict[str, list[NDArray[Any]]] = {runner.id: [] for runner in runners}
+        self.not_finite: dict[str, int] = {}
 
     def add(self, feed: Feed, outputs: Mapping[str, Outputs]) -> None:
         """One more batch: what was fed, and what each side made of it.
@@ -68,6 +69,13 @@ class Tally:
             self._decide(next(iter(outputs.values())))
         self.names += feed.names
         self.labels += self._usable(feed.labels, outputs).tolist()
+        for side, values in outputs.items():
+            if count := int(
+                np.count_nonzero(
+                    np.logical_or.reduce([_broken_rows(values[o], len(feed.names)) for o in self._outputs])
+                )
+            ):
+                self.not_finite[side] = self.not_finite.get(side, 0) + count
         for pair in self._pairs:
             _compare(pair, outputs[pair.actual], outputs[pair.reference])
         if self._deciding:
@@ -242,6 +250,15 @@ def _compare(pair: _Pair, actual: Outputs, reference: Outputs) -> None:
         except IncomparableError as error:
             pair.running.pop(name)
             pair.broken[name] = str(error)
+
+
+def _broken_rows(x: NDArray[Any], count: int) -> NDArray[np.bool_]:
+    """Which of `count` images have a value that is not finite; all of them where the tensor has no axis for images."""
+    if x.dtype.kind not in "fc" or np.isfinite(x).all():
+        return np.zeros(count, np.bool_)
+    if x.ndim == 0 or len(x) != count:
+        return np.ones(count, np.bool_)
+    return np.asarray(~np.isfinite(x).reshape(count, -1).all(axis=1))
 
 
 def _confidence(probabilities: NDArray[Any], found: NDArray[np.int64]) -> NDArray[Any]:

@@ -147,4 +147,11 @@ CODES = {
         "EX001: the difference is to Keras.",
         "Do not deploy on that provider before it is understood.",
     ),
+    "RT006": Explanation(
+        "outputs that are not finite",
+        "A side computes NaN or infinity for some images.",
+        "By looking at every output of every side.",
+        "BN003: the moving statistics are not finite. EX001: only one of two sides is concerned.",
+        "Look for values that are not finite in the inputs and the weights; in half precision, for values above 65504.",
+    ),
 }

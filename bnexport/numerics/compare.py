@@ -82,12 +82,17 @@ class RunningDifference:
             scale=self._scale,
             max_abs=self._max_abs,
             mean_abs=self._sum_abs / self._values,
-            max_rel=0.0 if exact else self._max_abs / self._scale if self._scale else math.inf,
+            max_rel=0.0 if exact else self._relative(),
             cosine=1.0 if exact else self._ar / math.sqrt(self._aa * self._rr) if self._aa * self._rr else 0.0,
             snr_db=math.inf if self._dd == 0 else 10 * math.log10(self._rr / self._dd) if self._rr else -math.inf,
             worst_image=self._worst,
             nonfinite=self._nonfinite,
         )
+
+    def _relative(self) -> float:
+        if math.isnan(self._max_abs):
+            return math.nan
+        return self._max_abs / self._scale if self._scale else math.inf
 
 
 def _nan_max(values: Array) -> tuple[int, float]:

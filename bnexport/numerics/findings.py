@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,6 +180,18 @@ def parity_lost(comparison: Comparison) -> Finding:
         evidence,
         ("do not deploy this file", "if the difference is acceptable, say so with --rtol"),
     )
+
+
+def not_finite(sides: Mapping[str, int], images: int) -> Finding | None:
+    """RT006: sides that compute NaN or infinity, with the number of images each does so for; None where there is none."""
+    if not sides:
+        return None
+    message = f"outputs that are not finite: {', '.join(f'{side} for {count} of {images} images' for side, count in sides.items())}"
+    fix = (
+        "look for values that are not finite in the inputs and the weights",
+        "in half precision, for values above 65504",
+    )
+    return Finding("RT006", Severity.ERROR, message, {"sides": dict(sides), "images": images}, fix)
 
 
 def provider_not_running(provider: str, reason: str) -> Finding:

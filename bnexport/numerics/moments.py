@@ -71,11 +71,13 @@ def moments(x: NDArray[Any]) -> Moments:
     by_channel = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1).astype(np.float64)
     if by_channel.shape[1] == 0:
         return none(x.shape[1])
-    mean = by_channel.mean(axis=1)
-    centred = by_channel - mean[:, None]
-    # The mean is rounded; what it missed is the mean of the centred values (the corrected two-pass algorithm, ibid. 1.7).
-    missed = centred.mean(axis=1)
-    return Moments(by_channel.shape[1], mean + missed, np.square(centred).sum(axis=1) - by_channel.shape[1] * missed**2)
+    with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite make moments that are not
+        mean = by_channel.mean(axis=1)
+        centred = by_channel - mean[:, None]
+        # The mean is rounded; what it missed is the mean of the centred values (the corrected two-pass algorithm, ibid. 1.7).
+        missed = centred.mean(axis=1)
+        m2 = np.square(centred).sum(axis=1) - by_channel.shape[1] * missed**2
+    return Moments(by_channel.shape[1], mean + missed, m2)
 
 
 def pooled(parts: Iterable[Moments]) -> Moments:

@@ -151,6 +151,8 @@ def test_statistics_with_nan(digits: Digits, tmp_path: Path) -> None:
     report = checked(net, digits, tmp_path)
     assert not report
     assert codes(report)["BN003"].evidence["channels"] == {"bn2": [3]}
+    assert codes(report)["RT006"].evidence["sides"]["onnx-inference@cpu"] == 512
+    assert "BN006" not in codes(report)
 
 
 def test_a_dead_channel(digits: Digits, tmp_path: Path) -> None:
@@ -311,16 +313,35 @@ def test_copies_are_counted(healthy: Callable[[], Any], digits: Digits, tmp_path
     assert finding.evidence["usable"] == 50
 
 
+def transferred(net: Any, digits: Digits) -> Any:
+    """The net with a new head, trained on digits whose light and dark are exchanged, everything else frozen."""
+    for layer in net.layers[:-1]:
+        layer.trainable = False
+    return fitted(net, *digits, 1500)
+
+
+def test_modes_that_differ_for_a_good_reason(healthy: Callable[[], Any], digits: Digits, tmp_path: Path) -> None:
+    """BN005 with converged statistics: training mode does harm to a head on old statistics. The check passes and advises against the repair."""
+    inverted = (1 - digits[0], digits[1])
+    net = transferred(healthy(), inverted)
+    for layer in net.layers:
+        layer.trainable = True  # thawed, so that training mode shows what it would do
+    report = checked(net, inverted, tmp_path)
+    assert report, report.findings
+    finding = codes(report)["BN005"]
+    assert finding.severity == Severity.WARNING
+    assert finding.evidence["causes"] == []
+    assert finding.evidence["inference_correct"] > finding.evidence["training_correct"] + 100
+    assert "nothing shows that inference mode is the wrong one" in finding.message
+    assert finding.fix[0].startswith("do not recalibrate: accuracy falls")
+
+
 def test_a_head_on_frozen_statistics_is_not_recalibrated(
     healthy: Callable[[], Any], digits: Digits, tmp_path: Path
 ) -> None:
     """Transfer learning: the head was trained on frozen statistics of other data. Recalibrating takes them from under it, and is refused."""
-    net = healthy()
-    for layer in net.layers[:-1]:
-        layer.trainable = False
     x, y = 1 - digits[0], digits[1]
-    head = fitted(net, x, y, 1500)
-    head.save(tmp_path / "transfer.keras")
+    transferred(healthy(), (x, y)).save(tmp_path / "transfer.keras")
     np.savez(tmp_path / "data.npz", x=x[:512], labels=y[:512])
     report = check(tmp_path / "transfer.keras", inputs=tmp_path / "data.npz")
     assert "do not recalibrate" in " ".join(codes(report)["IN002"].fix)
