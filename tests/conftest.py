@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 MODELS = Path(__file__).parent.parent / "models"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache() -> Iterator[None]:
+    """Tests, and the commands they start, never read what an earlier run left behind."""
+    with tempfile.TemporaryDirectory(prefix="bnexport-tests-") as folder:
+        os.environ["BNEXPORT_CACHE_DIR"] = folder
+        yield
 
 
 @pytest.fixture(scope="session")

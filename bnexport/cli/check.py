@@ -43,10 +43,35 @@ def command(
     channels: options.Channels = None,
     resize: options.ResizeKernel = None,
     scaling: options.ScalingKind = None,
-    rtol: Annotated[
-        float | None,
-        typer.Option(help="The largest error that passes, relative to the tensor's scale; default: by mode."),
+    onnx: Annotated[
+        Path | None,
+        typer.Option(
+            "--onnx",
+            metavar="FILE",
+            help="The ONNX file that is really deployed, whoever exported it: hold it against the Keras model in place of a fresh export.",
+        ),
     ] = None,
+    rtol: Annotated[
+        list[str],
+        typer.Option(
+            metavar="[TENSOR=]X",
+            help="The largest error that passes, relative to the tensor's scale, in place of 8 measured noise floors; for one tensor or all; repeatable.",
+        ),
+    ] = [],  # noqa: B006 - typer reads the default, nobody writes to it
+    atol: Annotated[
+        list[str],
+        typer.Option(
+            metavar="[TENSOR=]X", help="The same in the tensor's own unit; an error passes up to the sum of both."
+        ),
+    ] = [],  # noqa: B006 - as above
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers", help="Compare layer by layer also where the outputs agree, and show how the error grows."
+        ),
+    ] = False,
+    trust: options.Trust = False,
+    no_cache: options.NoCache = False,
     form: options.Format = OutputFormat.TEXT,
     report: options.Reports = [],  # noqa: B006 - as above
     quiet: options.Quiet = False,
@@ -67,7 +92,12 @@ def command(
             require=[r.value for r in require],
             batch_size=batch_size,
             overrides=options.overrides(size, channels, resize, scaling),
-            rtol=rtol,
+            onnx=onnx,
+            rtol=options.tolerances(rtol, "--rtol"),
+            atol=options.tolerances(atol, "--atol"),
+            layers=layers,
+            store=options.store(no_cache=no_cache),
+            trust=trust,
             progress=progress,
         )
     show(result, form)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ from bnexport.errors import UsageError
 from bnexport.numerics.spec import Resize, Scaling
 
 if TYPE_CHECKING:
+    from bnexport.cache import Cache
     from bnexport.jobs.preparation import Overrides
 
 
@@ -72,6 +74,45 @@ Reports = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+
+
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Load the model even where it holds code of its own (Lambda layers, unknown modules), and run that code.",
+    ),
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Compute everything anew, and keep nothing.")]
+
+
+def store(*, no_cache: bool) -> Cache:
+    """What was computed before."""
+    from bnexport.cache import NOTHING_KEPT, Cache, folder
+
+    return NOTHING_KEPT if no_cache else Cache(folder())
+
+
+def tolerances(texts: Sequence[str], option: str) -> dict[str, float] | None:
+    """Tolerances by tensor, "" for all others, from texts such as "1e-3" and "logits=1e-4"; None where there are none.
+
+    Raises:
+        UsageError: a text is neither.
+
+    >>> tolerances(["1e-3", "logits=1e-4"], "--rtol")
+    {'': 0.001, 'logits': 0.0001}
+    """
+    found = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            found[name] = float(number)
+        except ValueError as error:
+            raise UsageError(
+                f"cannot read {option} {text}",
+                expected="a number such as 1e-3, or a tensor and a number such as logits=1e-3",
+            ) from error
+    return found or None
 
 
 def size(text: str) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from bnexport import __version__, files, images
+from bnexport.cache import NOTHING_KEPT, Cache
 from bnexport.errors import InputError, UsageError
-from bnexport.jobs import one_by_one, sides
-from bnexport.jobs.feeds import Source
+from bnexport.files import Format
+from bnexport.jobs import floors, one_by_one, sides
+from bnexport.jobs.deployed import Deployed, open_deployed
+from bnexport.jobs.feeds import Feed
+from bnexport.jobs.mismatch import Inquiry
 from bnexport.jobs.preparation import Overrides
 from bnexport.jobs.progress import Progress
 from bnexport.jobs.remedy import advice, tried
@@ -20,6 +25,7 @@ from bnexport.jobs.subject import Subject, open_feeds, open_subject
 from bnexport.jobs.tally import Tally
 from bnexport.numerics import findings
 from bnexport.numerics.diagnose import STATISTICS_WRONG, diagnose
+from bnexport.numerics.tolerance import Tolerances
 from bnexport.numerics.verdict import CheckReport, Finding, ImageFacts
 from bnexport.runtimes import ort_session
 
@@ -29,12 +35,17 @@ def check(
     source: Path | str | Sequence[Path] | None = None,
     *,
     inputs: Path | None = None,
+    onnx: Path | str | None = None,
     labels: Path | None = None,
     providers: Sequence[str] = ("auto",),
     require: Sequence[str] = (),
     batch_size: int = 32,
     overrides: Overrides | None = None,
-    rtol: float | None = None,
+    rtol: float | Mapping[str, float] | None = None,
+    atol: float | Mapping[str, float] | None = None,
+    layers: bool = False,
+    store: Cache = NOTHING_KEPT,
+    trust: bool = False,
     progress: Progress | None = None,
 ) -> CheckReport:
     """Whether a model computes the same thing in Keras and in onnxruntime, and in training and in inference mode.
@@ -43,12 +54,17 @@ def check(
         model: .h5, .hdf5 or .keras; or .onnx, then only the ONNX sides are run.
         source: a folder of images, one image, or a list of images.
         inputs: an .npz file in place of `source`, for models with several inputs or no images.
+        onnx: the deployed ONNX file, to be held against the Keras model in place of bnexport's own export of it.
         labels: a CSV file with the columns file and label.
         providers: "auto", "cpu", "cuda".
         require: providers without which the check makes no sense.
         batch_size: the largest batch; training mode depends on it.
         overrides: what is known better than the sidecar about preprocessing.
-        rtol: the largest error, relative to the tensor's scale, that passes; None for the default of each mode.
+        rtol: the largest error, relative to the tensor's scale, that passes; by tensor ("" for all others) or for all. None for both: the noise floors decide.
+        atol: the same in the tensor's own unit; an error passes up to the sum of both.
+        layers: compare layer by layer also where the outputs agree.
+        store: what was computed before; nothing by default.
+        trust: load a Keras model even where it holds code of its own.
         progress: told of each stage.
 
     Returns:
@@ -66,51 +82,49 @@ def check(
         raise UsageError("a check needs images or inputs", fix="pass a folder of images, or --inputs data.npz")
     if batch_size < 1:
         raise UsageError("the batch size is not usable", found=str(batch_size), expected="1 or more")
-    if rtol is not None and not rtol >= 0:
-        raise UsageError("the tolerance is not usable", found=str(rtol), expected="0 or more")
-    files.model_format(model)
+    given = [_by_tensor(value) for value in (rtol, atol)]
+    _refuse_odd_pair(model, onnx, layers=layers)
     pictures = images.find(source, labels=labels) if source is not None else []
-    noticed: list[Finding | None]
     chosen, lost = sides.settle_providers(providers, require)
 
-    subject = open_subject(model, progress)
+    subject = open_subject(model, progress, store=store, trust=trust)
     feeds, preparation = open_feeds(subject, pictures, inputs, overrides or Overrides(), batch_size)
+    first = next(iter(feeds))
     progress.stage("opening onnxruntime")
-    runners, failed = _runners(subject, chosen, feeds, providers, require)
+    deployed = open_deployed(Path(onnx), subject) if onnx is not None else None
+    runners, failed = _runners(subject, deployed, chosen, first, providers, require)
+    tolerances = replace(_tolerances(subject, first, progress), rtol=given[0], atol=given[1])
     trial = tried(subject, feeds, progress)
     alone, dependent = (
-        one_by_one.compared(runners, next(iter(feeds)), subject, rtol, progress)
+        one_by_one.compared(runners, first, subject, tolerances, progress)
         if one_by_one.possible(subject, feeds.count)
         else ([], [])
     )
     runners += [trial.runner] if trial else []
-    tally = Tally(runners, subject, feeds.classes, rtol)
+    tally = Tally(runners, subject, feeds.classes, tolerances)
     progress.start("comparing", feeds.count)
     for feed in feeds:
         tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
         progress.advance(len(feed.names))
+    tally.refuse_unknown(given)
+    if subject.reference is not None and tolerances.floors:
+        floors.where_lost(tally, subject.reference, progress)
+
     unreadable = tuple((u.name, u.reason) for u in feeds.unreadable)
     answered = {runner.id: tally.side(runner) for runner in runners}
-    before, after = answered.get("onnx-inference@cpu"), answered[trial.runner.id] if trial else None
-    iterations = subject.loaded.iterations if subject.loaded else None
-    causes = diagnose(trial.evidence, answers_differ=tally.modes_differ, stored_iterations=iterations) if trial else []
+    before = answered.get("keras-inference" if deployed else "onnx-inference@cpu")
+    after = answered[trial.runner.id] if trial else None
+    causes = (
+        diagnose(trial.evidence, answers_differ=tally.modes_differ, stored_iterations=subject.iterations)
+        if trial
+        else []
+    )
     remedy = advice(str(model), _told(source or inputs), before, after, trial, causes)
     wrong = [f.code for f in causes if f.code in STATISTICS_WRONG] if trial else ["unknown"]
     comparisons, found = tally.judged(wrong, remedy)
-    noticed = [
-        *lost,
-        *failed,
-        *dependent,
-        findings.not_finite(tally.not_finite, len(tally.names)),
-        *(_remedied(finding, remedy) for finding in causes),
-        *found,
-        findings.unreadable(unreadable),
-        findings.frozen(
-            subject.facts.layers, trial.evidence.statistics if trial else (), subject.facts.frozen, before, after
-        ),
-    ]
-    if preparation and preparation.origin.startswith("assumed"):
-        noticed.append(findings.assumed_preprocessing(preparation.spec.described))
+    spec = preparation.spec if preparation else None
+    inquiry = Inquiry(subject, tally, {r.id: r for r in runners}, spec, deployed, dependent, progress)
+    explained, errors = inquiry.findings(first, layers=layers)
     return CheckReport(
         model=subject.facts,
         images=ImageFacts(
@@ -121,13 +135,73 @@ def check(
             tally.classes,
             unreadable,
         ),
-        preprocessing=preparation.spec.as_dict() if preparation else {},
+        preprocessing=spec.as_dict() if spec else {},
         preprocessing_origin=preparation.origin if preparation else "",
         sides=tuple(answered.values()),
         comparisons=(*comparisons, *alone),
-        findings=findings.ordered(noticed),
+        findings=findings.ordered(
+            [
+                *lost,
+                *failed,
+                *explained,
+                *dependent,
+                findings.not_finite(tally.not_finite, len(tally.names)),
+                *(_remedied(finding, remedy) for finding in causes),
+                *found,
+                findings.unreadable(unreadable),
+                findings.frozen(
+                    subject.facts.layers,
+                    trial.evidence.statistics if trial else (),
+                    subject.facts.frozen,
+                    before,
+                    after,
+                ),
+                findings.assumed_preprocessing(spec.described)
+                if preparation and spec and preparation.origin.startswith("assumed")
+                else None,
+            ]
+        ),
         environment=_environment(subject.versions),
+        tolerance=tolerances.described,
+        layers=errors,
     )
+
+
+def _refuse_odd_pair(model: Path, onnx: Path | str | None, *, layers: bool) -> None:
+    kind = files.model_format(model)
+    if kind == Format.ONNX and (onnx is not None or layers):
+        what = (
+            "--onnx holds an ONNX file against a Keras model"
+            if onnx is not None
+            else "--layers compares with the layers of a Keras model"
+        )
+        raise UsageError(
+            what,
+            found=f"{model}, an ONNX file",
+            fix=f"pass the Keras model first: bnexport check model.keras images/ --onnx {onnx or model}",
+        )
+    if onnx is not None and files.model_format(Path(onnx)) != Format.ONNX:
+        raise UsageError(
+            f"{onnx} is not an ONNX file", found="a Keras model", fix="leave out --onnx to check bnexport's own export"
+        )
+
+
+def _by_tensor(value: float | Mapping[str, float] | None) -> Mapping[str, float]:
+    table = {} if value is None else value if isinstance(value, Mapping) else {"": value}
+    for entry in table.values():
+        if not 0 <= entry < math.inf:
+            raise UsageError("the tolerance is not usable", found=str(entry), expected="a number, 0 or more")
+    return table
+
+
+def _tolerances(subject: Subject, feed: Feed, progress: Progress) -> Tolerances:
+    if subject.reference is None:
+        return Tolerances(half=subject.half)
+    try:
+        found = floors.measured(subject.reference, feed, ("inference", "training"), progress)
+    except InputError as error:
+        return Tolerances(half=subject.half, missing=str(error))
+    return Tolerances(found, floors.IMAGES, "", half=subject.half)
 
 
 def _remedied(finding: Finding, remedy: tuple[str, ...]) -> Finding:
@@ -145,23 +219,28 @@ def _told(source: Path | Sequence[Path] | None) -> str:
 
 
 def _runners(
-    subject: Subject, chosen: Sequence[str], feeds: Source, wanted: Sequence[str], require: Sequence[str]
+    subject: Subject,
+    deployed: Deployed | None,
+    chosen: Sequence[ort_session.Provider],
+    first: Feed,
+    wanted: Sequence[str],
+    require: Sequence[str],
 ) -> tuple[list[Runner], list[Finding]]:
     """Every side that runs here, and a finding where CUDA was asked for and failed on a real batch."""
-    runners = [*subject.keras, *(sides.onnx_sides(subject.graph, ["cpu"]) if "cpu" in chosen else [])]
+
+    def opened(providers: Sequence[ort_session.Provider]) -> list[Runner]:
+        if deployed is not None:
+            return [deployed.runner(provider) for provider in providers]
+        return sides.onnx_sides(subject.graph, providers)
+
+    runners = sides.keras_sides(subject.reference.run) if subject.reference else [sides.unoptimised_side(subject.graph)]
+    runners += opened(["cpu"]) if "cpu" in chosen else []
     lost = []
     if "cuda" in chosen:
-        cuda, reason = sides.running_cuda_sides(subject.graph, next(iter(feeds)).inputs, demanded="cuda" in require)
+        cuda, reason = sides.running_cuda_sides(lambda: opened(["cuda"]), first.inputs, demanded="cuda" in require)
         runners += cuda
         if reason and "cuda" in wanted:
             lost.append(findings.provider_not_running("cuda", reason))
-    lone = not {(a.mode, a.runtime) for a in runners} - {("inference", "onnxruntime")}
-    if lone and not one_by_one.possible(subject, feeds.count):
-        raise InputError(
-            f"there is nothing to compare {subject.facts.path} with",
-            found=f"an ONNX file without BatchNormalization nodes and {feeds.count} images",
-            fix="check the Keras model it came from, or pass several images and a model with an open batch axis",
-        )
     return runners, lost
 
 

@@ -17,7 +17,7 @@ from bnexport.jobs.export import serialised
 from bnexport.jobs.preparation import Overrides
 from bnexport.jobs.progress import Progress
 from bnexport.jobs.subject import Subject, open_feeds, open_subject
-from bnexport.numerics import compare
+from bnexport.numerics import tolerance
 from bnexport.numerics.compare import RunningDifference
 from bnexport.numerics.preprocess import preprocess
 from bnexport.numerics.verdict import Folding
@@ -65,22 +65,22 @@ def fold(
     progress.stage("comparing both graphs")
     pictures = images.find(Path(source)) if source is not None else None
     difference = distance(subject, done.model, pictures)
-    tolerance = folding_tolerance(subject)
-    passed = difference <= tolerance
+    allowed = folding_tolerance(subject)
+    passed = difference <= allowed
     if passed:
         files.write_bytes(output, serialised(done.model))
     return Folding(
         folded=tuple((f.name, f.into, f.how) for f in done.folds),
         refused=tuple((r.name, r.reason) for r in done.refusals),
         max_rel=difference,
-        tolerance=tolerance,
+        tolerance=allowed,
         written=output if passed else None,
     )
 
 
 def folding_tolerance(subject: Subject) -> float:
     """The largest distance that is rounding and no mistake."""
-    return compare.HALF_TOLERANCE if subject.half else compare.TOLERANCE["inference"]
+    return tolerance.STATED_HALF if subject.half else tolerance.STATED["inference"]
 
 
 def distance(subject: Subject, other: onnx.ModelProto, pictures: list[images.Picture] | None) -> float:

@@ -14,6 +14,7 @@ from bnexport.jobs.sides import Feeds, Outputs, Runner
 from bnexport.jobs.subject import Subject
 from bnexport.jobs.tally import Tally
 from bnexport.numerics import findings
+from bnexport.numerics.tolerance import Tolerances
 from bnexport.numerics.verdict import Comparison, Finding
 
 IMAGES = 4
@@ -26,7 +27,7 @@ def possible(subject: Subject, count: int) -> bool:
 
 
 def compared(
-    runners: Sequence[Runner], feed: Feed, subject: Subject, rtol: float | None, progress: Progress
+    runners: Sequence[Runner], feed: Feed, subject: Subject, tolerances: Tolerances, progress: Progress
 ) -> tuple[list[Comparison], list[Finding]]:
     """The comparison of each inference side with itself, one by one, on at most `IMAGES` of a batch, and BN006 where they differ.
 
@@ -36,11 +37,11 @@ def compared(
     comparisons: list[Comparison] = []
     found: list[Finding] = []
     for runner in runners:
-        if runner.mode != "inference" or not runner.parity:
+        if runner.mode != "inference" or not runner.parity or runner.witness:
             continue
         alone = replace(runner, id=f"{runner.id} one by one", runtime="onnxruntime", provider="cpu")
         together = replace(runner, runtime="onnxruntime", provider="cpu")
-        tally = Tally([alone, together], subject, (), rtol)
+        tally = Tally([alone, together], subject, (), tolerances)
         try:
             tally.add(few, {together.id: runner.compute(few.inputs), alone.id: _alone(runner, few.inputs)})
         except InputError as error:

@@ -31,6 +31,7 @@ from bnexport.jobs.subject import Subject, open_feeds, open_subject
 from bnexport.jobs.tally import Tally
 from bnexport.numerics import findings
 from bnexport.numerics.diagnose import diagnose
+from bnexport.numerics.tolerance import Tolerances
 from bnexport.numerics.variety import Variety
 from bnexport.numerics.verdict import Recalibration, Residual, Side
 from bnexport.runtimes import keras_model, ort_session
@@ -120,8 +121,7 @@ def recalibrate(
     remaining = _verified(repaired, feeds, progress)
     before, after = _judged(subject, repaired, others, progress)
     evidence = gathered(subject.graph, measured.moments, feeds, variety)
-    iterations = subject.loaded.iterations if subject.loaded else None
-    found = diagnose(evidence, answers_differ=before.answers != after.answers, stored_iterations=iterations)
+    found = diagnose(evidence, answers_differ=before.answers != after.answers, stored_iterations=subject.iterations)
     refused = harm(before, after, evidence, found) if not force else ""
     folded = 0
     if fold and not refused:
@@ -182,7 +182,7 @@ def _judged(subject: Subject, repaired: onnx.ModelProto, feeds: Source, progress
 
 def _answered(runners: Sequence[Runner], subject: Subject, feeds: Source, progress: Progress) -> list[Side]:
     """What each runner answers on all feeds."""
-    tally = Tally(runners, subject, feeds.classes, None)
+    tally = Tally(runners, subject, feeds.classes, Tolerances())
     progress.start("judging", feeds.count)
     for feed in feeds:
         tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
@@ -226,7 +226,7 @@ def _write(
             about = {"recalibrated": {"images": measured.images, "sites": len(measured.moments)}}
             metadata.write(repaired, about | sidecar.travelling(known))
             temporary.write_bytes(serialised(repaired))
-        elif subject.loaded is not None:
-            keras_model.save_with(subject.loaded, values, temporary)
+        elif subject.reference is not None:
+            keras_model.save_with(subject.reference.model, values, temporary)
     if output.suffix != ".onnx":
         sidecar.write(output, known)

@@ -18,8 +18,7 @@ from bnexport.jobs.export import serialised
 from bnexport.numerics import findings
 from bnexport.numerics.verdict import Finding
 from bnexport.runtimes import ort_session
-from bnexport.runtimes.keras_model import LoadedModel
-from bnexport.runtimes.keras_passes import Mode, Passes
+from bnexport.runtimes.keras_passes import Mode
 
 if TYPE_CHECKING:
     import onnx
@@ -32,7 +31,8 @@ Outputs = dict[str, NDArray[Any]]
 class Runner:
     """One side that can run: its id, what it is, and the function that computes a batch's outputs by tensor name.
 
-    A side with `parity` must equal the reference side of its mode. Tensor names are the outputs' names and, for an output that ends in softmax or sigmoid, `OUTPUT/logits`.
+    A side with `parity` must equal the reference side of its mode; a `witness` is only there to hold others against; a `foreign` one comes from a file that bnexport did not make. An ONNX side has its `graph`,
+    with the tensors of `names` among its outputs, and takes a batch as `given` hands it over. Tensor names are the outputs' names and, for an output that ends in softmax or sigmoid, `OUTPUT/logits`.
     """
 
     id: str
@@ -41,6 +41,11 @@ class Runner:
     provider: str
     compute: Callable[[Feeds], Outputs]
     parity: bool = True
+    witness: bool = False
+    foreign: bool = False
+    graph: onnx.ModelProto | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    given: Callable[[Feeds], Feeds] = dict
     seconds: float = field(default=0.0)
 
     def run(self, feeds: Feeds) -> Outputs:
@@ -51,11 +56,10 @@ class Runner:
         return outputs
 
 
-def keras_sides(loaded: LoadedModel) -> list[Runner]:
-    """The inference and the training pass of a Keras model."""
-    passes = Passes(loaded)
+def keras_sides(run: Callable[[Mode, Feeds], Outputs]) -> list[Runner]:
+    """The inference and the training pass of a Keras model, computed by `run`."""
     modes: tuple[Mode, ...] = ("inference", "training")
-    return [Runner(f"keras-{mode}", "keras", mode, "tensorflow", partial(passes.run, mode)) for mode in modes]
+    return [Runner(f"keras-{mode}", "keras", mode, "tensorflow", partial(run, mode)) for mode in modes]
 
 
 def onnx_sides(
@@ -69,9 +73,9 @@ def onnx_sides(
     """
     fetched = fetches(model)
     whole = tensors.with_outputs(model, fetched.values())
-    graphs: dict[Mode, bytes] = {"inference": serialised(whole)}
+    graphs: dict[Mode, onnx.ModelProto] = {"inference": whole}
     if "training" in modes and sites(whole):
-        graphs["training"] = serialised(training_twin(whole))
+        graphs["training"] = training_twin(whole)
     return [_onnx_side(graph, mode, provider, fetched) for provider in providers for mode, graph in graphs.items()]
 
 
@@ -82,14 +86,29 @@ def recalibrated_side(model: onnx.ModelProto) -> Runner:
     return runner
 
 
-def _onnx_side(graph: bytes, mode: Mode, provider: ort_session.Provider, fetched: dict[str, str]) -> Runner:
-    session = ort_session.Session(graph, provider)
+def unoptimised_side(model: onnx.ModelProto) -> Runner:
+    """The inference graph on the CPU with onnxruntime's optimisations off: what the file says, node by node."""
+    fetched = fetches(model)
+    runner = _onnx_side(tensors.with_outputs(model, fetched.values()), "inference", "cpu", fetched, optimized=False)
+    runner.id, runner.witness = "onnx-unoptimised@cpu", True
+    return runner
+
+
+def _onnx_side(
+    graph: onnx.ModelProto,
+    mode: Mode,
+    provider: ort_session.Provider,
+    fetched: dict[str, str],
+    *,
+    optimized: bool = True,
+) -> Runner:
+    session = ort_session.Session(serialised(graph), provider, optimized=optimized)
 
     def compute(feeds: Feeds) -> Outputs:
         found = session.run(feeds, list(fetched.values()))
         return {name: found[tensor] for name, tensor in fetched.items()}
 
-    return Runner(f"onnx-{mode}@{provider}", "onnxruntime", mode, provider, compute)
+    return Runner(f"onnx-{mode}@{provider}", "onnxruntime", mode, provider, compute, graph=graph, names=fetched)
 
 
 def fetches(model: onnx.ModelProto) -> dict[str, str]:
@@ -120,14 +139,14 @@ def settle_providers(wanted: Sequence[str], require: Sequence[str]) -> tuple[lis
     return chosen or ["cpu"], lost
 
 
-def running_cuda_sides(model: onnx.ModelProto, feeds: Feeds, *, demanded: bool) -> tuple[list[Runner], str]:
+def running_cuda_sides(opened: Callable[[], list[Runner]], feeds: Feeds, *, demanded: bool) -> tuple[list[Runner], str]:
     """The CUDA sides that computed a real batch (nothing less proves that CUDA runs), and why there are none.
 
     Raises:
         MachineError: CUDA does not run and `demanded` is set.
     """
     try:
-        runners = onnx_sides(model, ["cuda"])
+        runners = opened()
         for runner in runners:
             runner.compute(feeds)
     except MachineError as error:

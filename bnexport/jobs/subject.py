@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnexport import files, images, sidecar
+from bnexport.cache import NOTHING_KEPT, Cache
 from bnexport.errors import InputError, UsageError
 from bnexport.files import Format
 from bnexport.graph import metadata, tensors
 from bnexport.graph.sites import own_parameters, sites
-from bnexport.jobs import export, sides
 from bnexport.jobs.feeds import Arrays, Pictures, Shape, Source, only_input
 from bnexport.jobs.preparation import Overrides, Preparation, prepare
 from bnexport.jobs.progress import Progress
+from bnexport.jobs.reference import Reference
 from bnexport.numerics.verdict import ModelFacts
-from bnexport.runtimes import keras_model, ort_session, tf2onnx_convert
-from bnexport.runtimes.keras_model import LoadedModel
+from bnexport.runtimes import ort_session
 from bnexport.sidecar import Sidecar
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ class Subject:
         shapes: the shape of each input by name, None for an open axis.
         known: what travels with it, from the sidecar or the ONNX metadata.
         origin: which of the two.
-        loaded: the Keras model; None for an ONNX file.
-        keras: its passes in Keras; none for an ONNX file.
+        reference: the Keras model; None for an ONNX file.
+        iterations: how many updates the optimizer in the file has made; None where the file has none.
         half: whether it computes in half precision.
         versions: of what made and runs it.
     """
@@ -47,21 +48,30 @@ class Subject:
     shapes: dict[str, Shape]
     known: Sidecar | None
     origin: str
-    loaded: LoadedModel | None
-    keras: tuple[sides.Runner, ...]
+    reference: Reference | None
+    iterations: int | None
     half: bool
     versions: dict[str, str]
 
 
-def open_subject(model: Path, progress: Progress) -> Subject:
+def open_subject(model: Path, progress: Progress, *, store: Cache = NOTHING_KEPT, trust: bool = False) -> Subject:
     """The subject in a model file.
+
+    Args:
+        model: .h5, .hdf5, .keras or .onnx.
+        progress: told of each stage.
+        store: what was computed before.
+        trust: load a Keras model even where it holds code of its own.
 
     Raises:
         InputError: it cannot be read.
         ExportError: it is a Keras model that cannot be written as ONNX.
         MachineError: it is a Keras model and TensorFlow is not installed.
     """
-    return _from_onnx(model) if files.model_format(model) == Format.ONNX else _from_keras(model, progress)
+    if files.model_format(model) == Format.ONNX:
+        return _from_onnx(model)
+    known = sidecar.read(model)
+    return _from_keras(Reference(model, known, store, trust=trust, progress=progress), known)
 
 
 def open_feeds(
@@ -84,22 +94,19 @@ def open_feeds(
     return Pictures(pictures, spec, subject.known, name=name, batch_size=batch_size, threads=threads), preparation
 
 
-def _from_keras(path: Path, progress: Progress) -> Subject:
-    known = sidecar.read(path)
-    progress.stage("loading TensorFlow and the model")
-    loaded = keras_model.load(path)
-    tf2onnx_convert.load_framework()
-    progress.stage("exporting")
+def _from_keras(reference: Reference, known: Sidecar | None) -> Subject:
+    found = reference.description()
+    path = str(reference.path)
     return Subject(
-        facts=ModelFacts(str(path), loaded.sha256, str(loaded.format), loaded.parameters, loaded.layers, loaded.frozen),
-        graph=export.graph_of(loaded, known),
-        shapes={t.name: t.shape for t in loaded.inputs},
+        facts=ModelFacts(path, reference.sha256, found.format, found.parameters, found.layers, found.frozen),
+        graph=reference.graph(),
+        shapes={name: tuple(shape) for name, shape, _ in found.inputs},
         known=known,
         origin="sidecar",
-        loaded=loaded,
-        keras=tuple(sides.keras_sides(loaded)),
-        half=loaded.dtype in ("float16", "bfloat16"),
-        versions=keras_model.versions() | tf2onnx_convert.versions(),
+        reference=reference,
+        iterations=found.iterations,
+        half=found.dtype in ("float16", "bfloat16"),
+        versions=found.versions | {"tf2onnx": importlib.metadata.version("tf2onnx")},
     )
 
 
@@ -127,8 +134,8 @@ def _from_onnx(path: Path) -> Subject:
         shapes={info.name: tensors.shape(info) or () for info in tensors.inputs(graph)},
         known=known,
         origin="onnx metadata" if any(values.values()) else "sidecar",
-        loaded=None,
-        keras=(),
+        reference=None,
+        iterations=None,
         half=any(tensor.data_type in _HALF for tensor in graph.graph.initializer),
         versions={},
     )

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport.errors import InputError
+from bnexport.errors import InputError, UsageError
 from bnexport.graph import tensors
 from bnexport.jobs.feeds import Feed
+from bnexport.jobs.pairs import Kind, Pair, pairs
 from bnexport.jobs.sides import Outputs, Runner
 from bnexport.jobs.subject import Subject
 from bnexport.numerics import compare, findings
-from bnexport.numerics.compare import IncomparableError, RunningDifference
+from bnexport.numerics.tolerance import Limit, Tolerances
 from bnexport.numerics.verdict import Comparison, Difference, Finding, Severity, Side
 
 _NOTHING = Difference(0, 0.0, float("nan"), float("nan"), float("nan"), 0.0, float("-inf"), 0, 0)
 
 
-@dataclass(slots=True)
-class _Pair:
-    """Two sides that are compared on some tensors. `parity` pairs must be equal; the others are two modes of one runtime."""
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Two sides that must be equal and are not: the comparisons that failed, and a batch that shows it."""
 
-    actual: str
-    reference: str
-    mode: str
-    parity: bool
-    running: dict[str, RunningDifference] = field(default_factory=dict)
-    broken: dict[str, str] = field(default_factory=dict)
+    pair: Pair
+    failed: tuple[Comparison, ...]
+    feed: Feed
 
 
 class Tally:
@@ -40,11 +38,11 @@ class Tally:
         runners: the sides.
         subject: what is checked.
         classes: class names from the sidecar or the folder.
-        rtol: see `bnexport.jobs.check.check`.
+        tolerances: how close is close enough.
     """
 
     def __init__(
-        self, runners: Sequence[Runner], subject: Subject, classes: tuple[str, ...], rtol: float | None
+        self, runners: Sequence[Runner], subject: Subject, classes: tuple[str, ...], tolerances: Tolerances
     ) -> None:
         self.names: list[str] = []
         self.labels: list[int] = []
@@ -52,8 +50,8 @@ class Tally:
         self._named_by_model = bool(subject.known and subject.known.classes)
         self._squash = {output: kind for output, (_, kind) in tensors.squashed(subject.graph).items()}
         self._outputs = [output.name for output in subject.graph.graph.output]
-        self._half, self._rtol = subject.half, rtol
-        self._pairs = _pairs(runners)
+        self._tolerances = tolerances
+        self._pairs = pairs(runners)
         self._deciding = ""
         self._answers: dict[str, list[NDArray[np.int64]]] = {runner.id: [] for runner in runners}
         self._confidence: dict[str, list[NDArray[Any]]] = {runner.id: [] for runner in runners}
@@ -77,7 +75,7 @@ class Tally:
             ):
                 self.not_finite[side] = self.not_finite.get(side, 0) + count
         for pair in self._pairs:
-            _compare(pair, outputs[pair.actual], outputs[pair.reference])
+            pair.add(feed, outputs[pair.actual], outputs[pair.reference])
         if self._deciding:
             for side, values in outputs.items():
                 found = compare.answers(self._scores(values))
@@ -114,6 +112,16 @@ class Tally:
             )
         return labels
 
+    def refuse_unknown(self, tables: Sequence[Mapping[str, float]]) -> None:
+        """Refuses tolerances for tensors that were not compared.
+
+        Raises:
+            UsageError: there is no tensor of that name.
+        """
+        known = {self._shown(name) for pair in self._pairs for name in [*pair.running, *pair.broken]}
+        for name in {name for table in tables for name in table} - known - {""}:
+            raise UsageError(f"there is no tensor {name} to give a tolerance for", expected=", ".join(sorted(known)))
+
     def side(self, runner: Runner) -> Side:
         """What one side did."""
         found, labels = self._joined(runner.id), np.array(self.labels)
@@ -141,7 +149,7 @@ class Tally:
         return any(f.code == "BN005" for f in self.judged((), ())[1])
 
     def judged(self, causes: Sequence[str], remedy: Sequence[str]) -> tuple[list[Comparison], list[Finding]]:
-        """Every comparison with its verdict, and the findings that follow.
+        """Every comparison with its verdict, and what follows where the modes differ.
 
         Args:
             causes: the codes of findings that say that the moving statistics are wrong.
@@ -150,17 +158,49 @@ class Tally:
         comparisons: list[Comparison] = []
         found: list[Finding] = []
         for pair in self._pairs:
-            if pair.parity:
-                judged = [self._parity(pair, name) for name in [*pair.running, *pair.broken]]
-                comparisons += judged
-                found += [findings.parity_lost(c) for c in judged if not c]
-            else:
+            if pair.kind == Kind.PARITY:
+                comparisons += self._held(pair)
+            elif pair.kind == Kind.MODES:
                 told = [self._between_modes(pair, name, causes, remedy) for name in pair.running]
                 comparisons += [comparison for comparison, _ in told]
                 found += [finding for _, finding in told[:1] if finding]
         return comparisons, found
 
-    def _parity(self, pair: _Pair, name: str) -> Comparison:
+    def lost(self) -> list[Lost]:
+        """The pairs that must be equal and are not."""
+        found = []
+        for pair in self._pairs:
+            failed = tuple(c for c in self._held(pair) if not c) if pair.kind == Kind.PARITY else ()
+            if failed and pair.worst is not None:
+                found.append(Lost(pair, failed, pair.worst))
+        return found
+
+    def raise_floors(self, floors: Mapping[tuple[str, str], float]) -> None:
+        """Takes the larger ones of the floors so far and these."""
+        old = self._tolerances.floors
+        self._tolerances = replace(
+            self._tolerances, floors={**old, **{key: max(floor, old.get(key, 0.0)) for key, floor in floors.items()}}
+        )
+
+    def matches(self, actual: str, reference: str) -> bool:
+        """Whether two sides that were not expected to be equal are."""
+        return any(
+            all(held) and bool(held)
+            for pair in self._pairs
+            if (pair.actual, pair.reference) == (actual, reference)
+            for held in [self._held(pair)]
+        )
+
+    def agree(self, mode: str, actual: Outputs, reference: Outputs) -> bool:
+        """Whether the outputs of one batch are close enough."""
+        pair = Pair("actual", "reference", mode, Kind.PARITY)
+        pair.add(Feed({}, (), np.array([], np.int64)), actual, reference)
+        return all(self._held(pair))
+
+    def _held(self, pair: Pair) -> list[Comparison]:
+        return [self._parity(pair, name) for name in [*pair.running, *pair.broken]]
+
+    def _parity(self, pair: Pair, name: str) -> Comparison:
         if name in pair.broken:
             return Comparison(
                 pair.actual, pair.reference, self._shown(name), _NOTHING, 0.0, None, False, pair.broken[name]
@@ -170,24 +210,17 @@ class Tally:
             pair.reference,
             self._shown(name),
             pair.running[name].result(),
-            self._tolerance(pair, name),
+            self._limit(pair, name),
             self._agreement(pair, name),
         )
 
-    def _tolerance(self, pair: _Pair, name: str) -> float:
-        """The largest relative error that passes.
-
-        Softmax and sigmoid turn a difference of d between logits into one of d / 2 at most between probabilities: where logits are
-        large, probabilities may differ by that much more than the logits do relative to their size.
-        """
-        if self._rtol is not None:
-            return self._rtol
-        tolerance = compare.HALF_TOLERANCE if self._half else compare.TOLERANCE[pair.mode]
+    def _limit(self, pair: Pair, name: str) -> Limit:
         logits = pair.running.get(f"{name}/logits")
-        return tolerance if logits is None else tolerance * max(1.0, logits.result().scale / 2)
+        scale = None if logits is None else logits.result().scale
+        return self._tolerances.limit(pair.mode, name, self._shown(name), scale)
 
     def _between_modes(
-        self, pair: _Pair, name: str, causes: Sequence[str], remedy: Sequence[str]
+        self, pair: Pair, name: str, causes: Sequence[str], remedy: Sequence[str]
     ) -> tuple[Comparison, Finding | None]:
         difference, agreement = pair.running[name].result(), self._agreement(pair, name)
         plain = Comparison(
@@ -198,7 +231,7 @@ class Tally:
             return plain, finding
         return replace(plain, passed=False, reason=finding.message), finding
 
-    def _right(self, pair: _Pair) -> findings.Right | None:
+    def _right(self, pair: Pair) -> findings.Right | None:
         labels = np.array(self.labels)
         known = labels >= 0
         if not self._deciding or not known.any():
@@ -207,8 +240,8 @@ class Tally:
         counts = (inference, training, inference & ~training, training & ~inference)
         return findings.Right(int(known.sum()), *(int(np.count_nonzero(c)) for c in counts))
 
-    def _agreement(self, pair: _Pair, name: str) -> float | None:
-        if not self._deciding or name.removesuffix("/logits") != self._deciding:
+    def _agreement(self, pair: Pair, name: str) -> float | None:
+        if not self._deciding or name.removesuffix("/logits") != self._deciding or pair.actual not in self._answers:
             return None
         return compare.agreement(self._joined(pair.actual), self._joined(pair.reference))
 
@@ -217,39 +250,6 @@ class Tally:
         if len(self._outputs) > 1 or name.removesuffix("/logits") not in self._squash:
             return name
         return "logits" if name.endswith("/logits") else "probabilities"
-
-
-def _pairs(runners: Sequence[Runner]) -> list[_Pair]:
-    keras = {runner.mode: runner for runner in runners if runner.runtime == "keras"}
-    onnx = [runner for runner in runners if runner.runtime == "onnxruntime" and runner.parity]
-    pairs = []
-    for runner in onnx:
-        reference = keras.get(runner.mode) or next(
-            (o for o in onnx if o.mode == runner.mode and o.provider == "cpu"), None
-        )
-        if reference is not None and reference is not runner:
-            pairs.append(_Pair(runner.id, reference.id, runner.mode, parity=True))
-    one_runtime = keras or {runner.mode: runner for runner in reversed(onnx)}
-    if "training" in one_runtime:
-        pairs.append(_Pair(one_runtime["training"].id, one_runtime["inference"].id, "training", parity=False))
-    return pairs
-
-
-def _compare(pair: _Pair, actual: Outputs, reference: Outputs) -> None:
-    """Adds one batch; logits come first, since they decide and a saturated softmax hides everything."""
-    names = sorted({*actual, *reference}, key=lambda name: not name.endswith("/logits"))
-    for name in names:
-        if name in pair.broken:
-            continue
-        if name not in actual or name not in reference:
-            if not name.endswith("/logits"):  # logits may be out of reach on one side, outputs may not be missing
-                pair.broken[name] = f"{pair.actual if name not in actual else pair.reference} has no such output"
-            continue
-        try:
-            pair.running.setdefault(name, RunningDifference()).add(actual[name], reference[name])
-        except IncomparableError as error:
-            pair.running.pop(name)
-            pair.broken[name] = str(error)
 
 
 def _broken_rows(x: NDArray[Any], count: int) -> NDArray[np.bool_]:

@@ -14,15 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.errors import BnexportError
+from bnexport.numerics.tolerance import Limit
 from bnexport.numerics.verdict import Comparison, Difference
 
 Array = NDArray[Any]
-
-TOLERANCE = {"inference": 1e-4, "training": 1e-3}
-"""The largest relative error that passes in float32, by mode: batch statistics amplify rounding more than moving ones."""
-
-HALF_TOLERANCE = 2e-2
-"""The same for models that compute in half precision (float16 keeps 11 bits, bfloat16 8)."""
 
 
 class IncomparableError(BnexportError):
@@ -38,15 +33,15 @@ class RunningDifference:
         self._worst = 0
         self._sum_abs = self._aa = self._rr = self._ar = self._dd = 0.0
 
-    def add(self, actual: Array, reference: Array) -> None:
-        """One more batch, both of shape (N, ...).
+    def add(self, actual: Array, reference: Array) -> bool:
+        """One more batch, both of shape (N, ...); returns whether the largest difference so far is in it.
 
         Raises:
             IncomparableError: the shapes differ, one side is real and the other is not, or there are no values.
         """
         if actual.shape != reference.shape:
             raise IncomparableError("the shapes differ", found=str(actual.shape), expected=str(reference.shape))
-        if actual.dtype.kind != reference.dtype.kind:
+        if actual.dtype != reference.dtype:
             raise IncomparableError("the dtypes differ", found=str(actual.dtype), expected=str(reference.dtype))
         if actual.size == 0:
             raise IncomparableError("there is nothing to compare", found=f"shape {actual.shape}")
@@ -56,7 +51,8 @@ class RunningDifference:
         finite = np.isfinite(a) & np.isfinite(r)
         self._nonfinite += int(finite.size - np.count_nonzero(finite))
         worst = _nan_max(distance.max(axis=1))
-        if worst[1] > self._max_abs or (math.isnan(worst[1]) and not math.isnan(self._max_abs)):
+        largest = worst[1] > self._max_abs or (math.isnan(worst[1]) and not math.isnan(self._max_abs))
+        if largest:
             self._max_abs, self._worst = worst[1], self._images + worst[0]
         self._images += len(a)
         self._values += a.size
@@ -67,6 +63,7 @@ class RunningDifference:
         self._rr += float(np.vdot(r, r))
         self._ar += float(np.vdot(a, r))
         self._dd += float(np.square(a - r).sum())
+        return largest
 
     def result(self) -> Difference:
         """The difference over all batches so far.
@@ -103,16 +100,38 @@ def _nan_max(values: Array) -> tuple[int, float]:
 
 
 def judge(
-    actual: str, reference: str, tensor: str, difference: Difference, tolerance: float, top1_agreement: float | None
+    actual: str, reference: str, tensor: str, difference: Difference, limit: Limit, top1_agreement: float | None
 ) -> Comparison:
-    """The verdict on one tensor: passes when `max_rel` is a number not above `tolerance`."""
-    if math.isnan(difference.max_rel):
+    """The verdict on one tensor: passes when `max_rel` is a number not above what `limit` allows at this scale, and nothing is NaN or infinite."""
+    allowed = limit.relative(difference.scale)
+    if difference.nonfinite:
         reason = f"{difference.nonfinite} values are not finite"
-    elif difference.max_rel > tolerance:
-        reason = f"the relative error {difference.max_rel:.2g} is above {tolerance:.2g}"
+    elif not difference.max_rel <= allowed:
+        floors = f", {_count(difference.max_rel / limit.floor)} noise floors," if limit.floor else ""
+        least = f"the smallest tolerance that would pass is --rtol {rounded_up(difference.max_rel)}"
+        reason = f"the relative error {difference.max_rel:.2g}{floors} is above {allowed:.2g}; {least}"
     else:
         reason = ""
-    return Comparison(actual, reference, tensor, difference, tolerance, top1_agreement, not reason, reason)
+    return Comparison(
+        actual, reference, tensor, difference, allowed, top1_agreement, not reason, reason, noise_floor=limit.floor
+    )
+
+
+def _count(floors: float) -> str:
+    return f"{floors:,.0f}" if floors >= 100 else f"{floors:.2g}"
+
+
+def rounded_up(value: float) -> str:
+    """Two digits, never less than `value`, so that it can be passed back as a tolerance.
+
+    >>> rounded_up(0.00012301)
+    '0.00013'
+    """
+    if not math.isfinite(value) or value <= 0:
+        return f"{value:g}"
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    text = f"{math.ceil(value / step) * step:.2g}"
+    return text if float(text) >= value else f"{(math.ceil(value / step) + 1) * step:.2g}"
 
 
 def answers(scores: Array) -> NDArray[np.int64]:

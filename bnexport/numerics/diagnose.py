@@ -20,6 +20,9 @@ EXPLAINED = 0.8
 """BN001 where a warm-up explains at least this share of the distance: other data or another scale do not look like one."""
 
 
+MOST = 1.1
+"""No BN001 above this share: more than all of the initial values cannot be left, so that something else explains the distance."""
+
 GAIN = 5.0
 """BN004 from a gain on that is so many times the usual one of its layer."""
 
@@ -112,7 +115,7 @@ def _untouched(found: Sequence[Statistics], of: int) -> Finding:
 def _stale(found: Sequence[Statistics], *, answers_differ: bool, stored_iterations: int | None) -> Finding | None:
     """BN001: too few updates; what is left of the initial values explains the distance to what the layers see."""
     fit = warm_up(found)
-    if not (fit.initial_weight >= STALE and fit.r_squared >= EXPLAINED):
+    if not (STALE <= fit.initial_weight <= MOST and fit.r_squared >= EXPLAINED):
         return None
     z, ratio = (np.concatenate([getattr(s, what) for s in found]) for what in ("z", "log_ratio"))
     evidence: dict[str, Any] = {

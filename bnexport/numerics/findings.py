@@ -157,31 +157,6 @@ def unreadable(files: Sequence[tuple[str, str]]) -> Finding | None:
     )
 
 
-def parity_lost(comparison: Comparison) -> Finding:
-    """EX001, or RT005 between two providers: a side that must equal its reference does not."""
-    between_providers = comparison.reference.startswith("onnx")
-    code = "RT005" if between_providers else "EX001"
-    what = "two providers compute different outputs" if between_providers else "the exported graph differs from Keras"
-    message = f"{what}: {comparison.tensor} of {comparison.actual} against {comparison.reference}: {comparison.reason}"
-    difference = comparison.difference
-    evidence = {
-        "actual": comparison.actual,
-        "reference": comparison.reference,
-        "tensor": comparison.tensor,
-        "max_abs": difference.max_abs,
-        "max_rel": difference.max_rel,
-        "tolerance": comparison.tolerance,
-        "worst_image": difference.worst_image,
-    }
-    return Finding(
-        code,
-        Severity.ERROR,
-        message,
-        evidence,
-        ("do not deploy this file", "if the difference is acceptable, say so with --rtol"),
-    )
-
-
 def not_finite(sides: Mapping[str, int], images: int) -> Finding | None:
     """RT006: sides that compute NaN or infinity, with the number of images each does so for; None where there is none."""
     if not sides:

@@ -8,6 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from bnexport.numerics.depth import LayerError
+
 
 class Severity(StrEnum):
     """How much a finding matters: an error fails the check."""
@@ -87,6 +89,7 @@ class Comparison:
         top1_agreement: the share of images that get the same class on both sides; None where there are no classes.
         passed: whether the difference is within the tolerance.
         reason: why it did not pass, "" where it did.
+        noise_floor: the distance of the reference in float32 to itself in float64, relative to the scale; None where it is not known.
     """
 
     actual: str
@@ -97,6 +100,12 @@ class Comparison:
     top1_agreement: float | None
     passed: bool
     reason: str = ""
+    noise_floor: float | None = None
+
+    @property
+    def noise_floors(self) -> float | None:
+        """The error in noise floors."""
+        return None if self.noise_floor is None else self.difference.max_rel / self.noise_floor
 
     def __bool__(self) -> bool:
         return self.passed
@@ -184,6 +193,8 @@ class CheckReport:
         comparisons: every pair of them that was compared.
         findings: most severe first.
         environment: versions and machine.
+        tolerance: the rule by which comparisons passed or failed, in words.
+        layers: the error of every layer, from the input to the output; empty where layers were not compared.
     """
 
     model: ModelFacts
@@ -194,6 +205,8 @@ class CheckReport:
     comparisons: tuple[Comparison, ...]
     findings: tuple[Finding, ...]
     environment: Mapping[str, Any]
+    tolerance: str = ""
+    layers: tuple[LayerError, ...] = ()
 
     @property
     def passed(self) -> bool:

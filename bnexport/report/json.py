@@ -46,6 +46,19 @@ def check(report: CheckReport) -> dict[str, Any]:
         "sides": [_side(side) for side in report.sides],
         "comparisons": [_comparison(comparison) for comparison in report.comparisons],
         "findings": [_finding(finding) for finding in report.findings],
+        "tolerance": report.tolerance,
+        "layers": [
+            {
+                "name": layer.name,
+                "kind": layer.kind,
+                "tensor": layer.tensor or None,
+                "max_rel": layer.max_rel,
+                "noise_floor": layer.noise_floor,
+                "off": layer.off,
+                "problem": layer.problem or None,
+            }
+            for layer in report.layers
+        ],
         "environment": dict(report.environment),
     }
 
@@ -100,7 +113,7 @@ def _side(side: Side) -> dict[str, Any]:
 def _comparison(comparison: Comparison) -> dict[str, Any]:
     values = asdict(comparison)
     difference = values.pop("difference")
-    return {**values, "noise_floors": None, **difference}
+    return {**values, "noise_floors": comparison.noise_floors, **difference}
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def show_check(report: CheckReport, console: Console) -> None:
     _show_sides(report, console)
     _show_images(report, console)
     _show_comparisons(report, console)
+    _show_layers(report, console)
     rest = report.findings[1:] if not report else report.findings
     if worst is not None and not report and len(worst.fix) > 1:
         console.print(f"{worst.code}: what else may help")
@@ -105,6 +106,7 @@ def _show_comparisons(report: CheckReport, console: Console) -> None:
         "tensor",
         "max abs",
         "max rel",
+        "floors",
         "same class",
         "",
         box=None,
@@ -122,11 +124,34 @@ def _show_comparisons(report: CheckReport, console: Console) -> None:
             safe(c.tensor),
             f"{c.difference.max_abs:.3g}",
             f"{c.difference.max_rel:.2g}",
+            ""
+            if c.noise_floors is None
+            else f"{c.noise_floors:.2g}"
+            if c.noise_floors < 100
+            else f"{c.noise_floors:.0f}",
             same,
             verdict,
         )
     console.print(table)
     console.print()
+
+
+def _show_layers(report: CheckReport, console: Console) -> None:
+    """The growth of the error along depth."""
+    if not report.layers:
+        return
+    table = Table("layer", "kind", "max rel", "floors", "", box=None, pad_edge=False, header_style="dim")
+    for layer in report.layers:
+        floors = "" if not layer.noise_floor or not layer.known else _floors(layer.max_rel / layer.noise_floor)
+        state = "[red]off[/]" if layer.off else "[green]ok[/]" if layer.known else "[dim]not found[/]"
+        far = layer.problem if layer.problem and layer.known else "" if not layer.known else f"{layer.max_rel:.2g}"
+        table.add_row(safe(layer.name), safe(layer.kind), safe(far), floors, state)
+    console.print(table)
+    console.print()
+
+
+def _floors(count: float) -> str:
+    return f"{count:.2g}" if count < 100 else f"{count:.0f}"
 
 
 def _footer(report: CheckReport) -> str:
@@ -139,4 +164,4 @@ def _footer(report: CheckReport) -> str:
         if p
         else ""
     )
-    return f"{report.images.count} images{prepared}; {norm}; max rel is relative to the largest value of the reference"
+    return f"{report.images.count} images{prepared}; {norm}; max rel is relative to the largest value of the reference; {report.tolerance}"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bnexport.errors import InputError, MachineError
 from bnexport.files import Format, model_format, sha256
+from bnexport.runtimes import keras_config
 from bnexport.runtimes.quiet import native_output_held
 
 Array = NDArray[Any]
@@ -47,6 +48,7 @@ class LoadedModel:
         frozen: how many of them are frozen (`trainable=False`).
         dtype: the widest rounding of a layer's computation: "float16", "bfloat16", "float32" or "float64".
         iterations: how many updates the optimizer in the file has made; None where the file has none.
+        repairs: what had to be changed in the file's configuration before Keras could read it.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class LoadedModel:
     frozen: int
     dtype: str
     iterations: int | None = None
+    repairs: tuple[str, ...] = ()
 
 
 def load_framework() -> None:
@@ -101,10 +104,15 @@ def versions() -> dict[str, str]:
     return {"tensorflow": tf.__version__, "keras": keras.__version__}
 
 
-def load(path: Path) -> LoadedModel:
+def load(path: Path, *, trust: bool = False) -> LoadedModel:
     """The model in a .h5, .hdf5 or .keras file; what counts is the content, not the suffix.
 
-    The model is not compiled, and Keras' safe mode stays on (no Lambda layers).
+    The model is not compiled. Its configuration is looked at before Keras is imported: classes that are not Keras' own, and those that run code
+    from the file, are refused. What Keras 3 no longer reads of files by Keras 1 and 2 is rewritten, and the result is run once.
+
+    Args:
+        path: the file.
+        trust: load it even where it holds code of its own, and run that code.
 
     Raises:
         InputError: the file is not a complete Keras model, or Keras cannot read it.
@@ -113,16 +121,40 @@ def load(path: Path) -> LoadedModel:
     kind = model_format(path)
     if kind == Format.ONNX:
         raise InputError(f"{path} is an ONNX file", expected="a Keras model (.h5, .hdf5 or .keras)")
+    config = keras_config.read(path, kind)
+    if not trust and keras_config.public_names():
+        keras_config.refuse_foreign(config, path)
+    changed, repairs = keras_config.repaired(config)
     load_framework()
-    if kind == Format.HDF5:
-        _refuse_weights_only(path)
-    model = _read(path, kind)
+    model = _read(path, kind, changed if repairs else None, trust=trust)
     if not getattr(model, "inputs", None):
         raise InputError(
             f"{path} holds a model whose inputs are not recorded (a subclassed or unbuilt model)",
             fix="save it as a functional or Sequential model that has seen an input",
         )
-    return dataclasses.replace(describe(model, path, kind, sha256(path)), iterations=_iterations(path, kind))
+    wanted = keras_config.input_shape(changed)
+    if wanted is not None and len(model.inputs) == 1 and list(model.inputs[0].shape) != wanted:
+        raise InputError(
+            f"Keras reads {path} as another model",
+            found=f"an input of shape {tuple(model.inputs[0].shape)}",
+            expected=f"{tuple(wanted)}, as the file says",
+        )
+    if repairs:
+        _refuse_broken(model, path)
+    iterations = _iterations(path, kind)
+    return dataclasses.replace(describe(model, path, kind, sha256(path)), iterations=iterations, repairs=repairs)
+
+
+def _refuse_broken(model: Any, path: Path) -> None:
+    """Runs a repaired model once: that it loads proves nothing."""
+    import tensorflow as tf
+
+    try:
+        model([tf.zeros([1, *(side or 64 for side in t.shape[1:])], t.dtype) for t in model.inputs], training=False)
+    except Exception as error:
+        raise InputError(
+            f"{path} was written by an old Keras, and Keras {versions()['keras']} does not run it ({_reason(error)})"
+        ) from error
 
 
 def save_with(loaded: LoadedModel, values: Mapping[str, Array], path: Path) -> None:
@@ -189,40 +221,24 @@ def _iterations(path: Path, kind: Format) -> int | None:
     return None
 
 
-def _refuse_weights_only(path: Path) -> None:
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            if "model_config" in file.attrs:
-                return
-            weights = "layer_names" in file.attrs or "layers" in file or "model_weights" in file
-    except OSError as error:
-        raise InputError(
-            f"{path} is a damaged HDF5 file ({str(error).splitlines()[0]})", fix="copy or download it again"
-        ) from error
-    found = "weights only" if weights else "an HDF5 file without a model"
-    raise InputError(
-        f"{path} is not a whole model",
-        found=found,
-        fix="save the model with model.save(...), not model.save_weights(...)",
-    )
-
-
-def _read(path: Path, kind: Format) -> Any:
+def _read(path: Path, kind: Format, config: Any, *, trust: bool) -> Any:
+    """The model in a file, with another configuration where one is given."""
     import keras
 
     suffix = ".h5" if kind == Format.HDF5 else ".keras"
     with tempfile.TemporaryDirectory(prefix="bnexport-") as folder:
         named = path
-        if path.suffix != suffix and not (kind == Format.HDF5 and path.suffix == ".hdf5"):  # Keras goes by the suffix
+        if config is not None:
+            named = Path(folder, f"model{suffix}")
+            keras_config.write_with(path, kind, config, named)
+        elif path.suffix != suffix and not (kind == Format.HDF5 and path.suffix == ".hdf5"):  # Keras goes by the suffix
             named = Path(folder, f"model{suffix}")
             try:
                 named.symlink_to(path.resolve())
             except OSError:
                 shutil.copyfile(path, named)  # a file system without links
         try:
-            return keras.models.load_model(named, compile=False, safe_mode=True)
+            return keras.models.load_model(named, compile=False, safe_mode=not trust)
         except Exception as error:
             raise InputError(f"Keras cannot read {path} ({_reason(error)})") from error
 

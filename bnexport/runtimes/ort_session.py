@@ -77,17 +77,29 @@ class Session:
         model: the serialised ONNX model.
         provider: "cpu" or "cuda".
         callers: how many threads will call `run` at the same time; the CPU threads are shared out among them.
+        optimized: False for the graph as it is written.
+        without: onnxruntime's names of optimizers that shall not run.
 
     Raises:
         InputError: onnxruntime cannot read the graph.
         MachineError: CUDA was asked for and does not run.
     """
 
-    def __init__(self, model: bytes, provider: Provider = "cpu", *, callers: int = 1) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        provider: Provider = "cpu",
+        *,
+        callers: int = 1,
+        optimized: bool = True,
+        without: Sequence[str] = (),
+    ) -> None:
         ort = _load()
         options = ort.SessionOptions()
         options.intra_op_num_threads = max(1, threads() // callers)
         options.log_severity_level = 3
+        if not optimized:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         self.provider = provider
         wanted: list[Any] = ["CPUExecutionProvider"]
         if provider == "cuda":
@@ -95,7 +107,9 @@ class Session:
                 raise MachineError(f"CUDA does not run here: {reason}")
             wanted.insert(0, ("CUDAExecutionProvider", _STRICT_CUDA))
         try:
-            self._session = ort.InferenceSession(model, options, providers=wanted, enable_fallback=0)
+            self._session = ort.InferenceSession(
+                model, options, providers=wanted, enable_fallback=0, disabled_optimizers=list(without) or None
+            )
             self._session.disable_fallback()
         except Exception as error:
             raise _refused(error, provider) from error

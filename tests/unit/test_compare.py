@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bnexport.numerics.compare import IncomparableError, RunningDifference, agreement, answers, judge
+from bnexport.numerics.tolerance import Limit
 
 RNG = np.random.default_rng(0)
 REFERENCE = RNG.normal(size=(6, 5)).astype(np.float32)
@@ -68,7 +69,7 @@ def test_what_is_not_finite_never_passes(bad: float, side: str) -> None:
     if side != "actual":
         reference[2, 3] = bad
     found = difference(actual, reference).result()
-    judged = judge("a", "b", "logits", found, 1e30, None)
+    judged = judge("a", "b", "logits", found, Limit(1e30), None)
     assert not judged
     assert "not finite" in judged.reason
     assert found.worst_image == 2
@@ -107,16 +108,16 @@ def test_a_reference_of_zeros() -> None:
     """Anything but zeros is infinitely far from it."""
     zeros = np.zeros((2, 2))
     assert difference(zeros, zeros).result().max_rel == 0
-    assert not judge("a", "b", "x", difference(zeros + 1e-9, zeros).result(), 1e-4, None)
+    assert not judge("a", "b", "x", difference(zeros + 1e-9, zeros).result(), Limit(1e-4), None)
 
 
 def test_the_tolerance_is_a_limit_not_a_suggestion() -> None:
     """An error at the tolerance passes, one above it does not, and the reason says by how much."""
     found = difference(np.array([[1.5]]), np.array([[1.0]])).result()
-    assert judge("a", "b", "x", found, 0.5, None)
-    failed = judge("a", "b", "x", found, 0.49, None)
+    assert judge("a", "b", "x", found, Limit(0.5), None)
+    failed = judge("a", "b", "x", found, Limit(0.49), None)
     assert not failed
-    assert failed.reason == "the relative error 0.5 is above 0.49"
+    assert failed.reason == "the relative error 0.5 is above 0.49; the smallest tolerance that would pass is --rtol 0.5"
 
 
 def test_an_answer_that_is_not_finite_agrees_with_nothing() -> None:

@@ -1,0 +1,216 @@
+"""The ONNX file that is really deployed, whoever exported it, made comparable with the Keras model: which input is which, in what layout, in batches of what size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.errors import InputError
+from bnexport.graph import metadata, tensors
+from bnexport.jobs.export import serialised
+from bnexport.jobs.feeds import Shape
+from bnexport.jobs.sides import Feeds, Outputs, Runner
+from bnexport.jobs.subject import Subject, read_onnx
+from bnexport.runtimes import ort_session
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """How a file takes what the Keras model takes, and gives what it gives.
+
+    Args:
+        inputs: the file's name of each Keras input.
+        outputs: the file's name of each Keras output.
+        moved_in: Keras inputs whose channels stand last in Keras and first in the file.
+        moved_out: the same for outputs.
+        batch: the batch size that the file is fixed to; None where it takes any.
+        differences: what is otherwise than in Keras, in words.
+    """
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    moved_in: frozenset[str] = frozenset()
+    moved_out: frozenset[str] = frozenset()
+    batch: int | None = None
+    differences: tuple[str, ...] = field(default=())
+
+    def given(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
+        """A batch as the file takes it."""
+        return {self.inputs[name]: np.moveaxis(x, -1, 1) if name in self.moved_in else x for name, x in feeds.items()}
+
+    def with_channels_moved(self, name: str) -> Interface:
+        """The same with the channels of one more input moved, or moved no longer."""
+        return replace(self, moved_in=self.moved_in ^ {name})
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """The deployed file.
+
+    Args:
+        path: where it is.
+        graph: what is in it.
+        interface: how it is called.
+        names: what is fetched from it: the name a check gives it, and the tensor.
+    """
+
+    path: Path
+    graph: onnx.ModelProto
+    interface: Interface
+    names: Mapping[str, str]
+
+    def runner(self, provider: ort_session.Provider, interface: Interface | None = None) -> Runner:
+        """The file as a side of the check.
+
+        Raises:
+            InputError: onnxruntime cannot read the graph.
+            MachineError: the provider does not run.
+        """
+        interface = interface or self.interface
+        whole = tensors.with_outputs(self.graph, self.names.values())
+        session = ort_session.Session(serialised(whole), provider)
+
+        def compute(feeds: Feeds) -> Outputs:
+            found = [
+                session.run(part, list(self.names.values())) for part in _parts(interface.given(feeds), interface.batch)
+            ]
+            count = len(next(iter(feeds.values())))
+            joined = {
+                name: np.concatenate([part[tensor] for part in found])[:count] for name, tensor in self.names.items()
+            }
+            return {name: np.moveaxis(x, 1, -1) if name in interface.moved_out else x for name, x in joined.items()}
+
+        return Runner(
+            f"onnx-inference@{provider}",
+            "onnxruntime",
+            "inference",
+            provider,
+            compute,
+            foreign=True,
+            graph=whole,
+            names=self.names,
+            given=interface.given,
+        )
+
+
+def _parts(feeds: Feeds, batch: int | None) -> list[dict[str, NDArray[Any]]]:
+    """The batch in parts of the size the file is fixed to; the last part is filled up with its last image."""
+    if batch is None:
+        return [dict(feeds)]
+    count = len(next(iter(feeds.values())))
+    rows = [np.minimum(np.arange(start, start + batch), count - 1) for start in range(0, count, batch)]
+    return [{name: x[part] for name, x in feeds.items()} for part in rows]
+
+
+def open_deployed(path: Path, subject: Subject) -> Deployed:
+    """The deployed file, held beside the model in `subject`.
+
+    Raises:
+        InputError: it is not a valid ONNX model, or cannot be fed what the model is fed.
+    """
+    graph = read_onnx(path)
+    theirs = {info.name: tensors.shape(info) or () for info in tensors.inputs(graph)}
+    if len(theirs) != len(subject.shapes):
+        raise InputError(
+            f"{path} does not take what the model takes",
+            found=f"the inputs {', '.join(theirs)}",
+            expected=", ".join(subject.shapes),
+        )
+    same = set(theirs) == set(subject.shapes)
+    inputs = {name: name for name in subject.shapes} if same else dict(zip(subject.shapes, theirs, strict=True))
+    differences = [f"the input {ours} is called {its}" for ours, its in inputs.items() if ours != its]
+    moved = set()
+    for ours, its in inputs.items():
+        if _fits(subject.shapes[ours], theirs[its]):
+            continue
+        if not _fits(_channels_first(subject.shapes[ours]), theirs[its]):
+            raise InputError(
+                f"{path}: the input {its} cannot hold what the model takes",
+                found=_written(theirs[its]),
+                expected=_written(subject.shapes[ours]),
+            )
+        moved.add(ours)
+        differences.append(
+            f"the input {its} has its channels first, {_written(theirs[its])}: the images are transposed for it"
+        )
+    kinds = {info.name: info.type.tensor_type.elem_type for info in tensors.inputs(graph)}
+    differences += [
+        f"the input {name} is {_KINDS.get(kinds[name], 'of another dtype')}, in Keras float32"
+        for name in theirs
+        if kinds[name] != 1 and kinds[name] in _KINDS and _is_float(subject)
+    ]
+    fixed = {shape[0] for shape in theirs.values() if shape} - {None}
+    batch = fixed.pop() if len(fixed) == 1 else None
+    if batch is not None:
+        differences.append(f"the batch size is fixed to {batch}")
+    ours_out = {info.name: tensors.shape(info) for info in subject.graph.graph.output}
+    theirs_out = {info.name: tensors.shape(info) for info in graph.graph.output}
+    if set(ours_out) <= set(theirs_out):
+        outputs = {name: name for name in ours_out}
+    elif len(ours_out) == len(theirs_out):
+        outputs = dict(zip(ours_out, theirs_out, strict=True))
+        differences += [f"the output {ours} is called {its}" for ours, its in outputs.items() if ours != its]
+    else:
+        outputs = {name: name for name in ours_out if name in theirs_out}
+    moved_out = {
+        ours
+        for ours, its in outputs.items()
+        if (a := ours_out[ours]) and (b := theirs_out[its]) and not _fits(a, b) and _fits(_channels_first(a), b)
+    }
+    differences += [
+        f"the output {outputs[name]} has its channels first: it is transposed for the comparison"
+        for name in sorted(moved_out)
+    ]
+    differences += _preparation(graph, subject)
+    squashed = tensors.squashed(graph)
+    names = dict(outputs) | {f"{ours}/logits": squashed[its][0] for ours, its in outputs.items() if its in squashed}
+    extra = [name for name in theirs_out if name not in outputs.values()]
+    names |= {name: name for name in extra}  # nobody expects them, which the comparison will say
+    return Deployed(
+        path,
+        graph,
+        Interface(inputs, outputs, frozenset(moved), frozenset(moved_out), batch, tuple(differences)),
+        names,
+    )
+
+
+_KINDS = {2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16", 11: "float64", 16: "bfloat16"}
+
+
+def _is_float(subject: Subject) -> bool:
+    return all(info.type.tensor_type.elem_type == 1 for info in tensors.inputs(subject.graph))
+
+
+def _preparation(graph: onnx.ModelProto, subject: Subject) -> list[str]:
+    theirs = metadata.read(graph, "preprocessing")
+    ours = subject.known.preprocessing.as_dict() if subject.known and subject.known.preprocessing else None
+    if not theirs or not ours:
+        return []
+    return [
+        f"the file says {key} {theirs[key]}, the model {ours[key]}"
+        for key in ours
+        if key in theirs and key != "layout" and theirs[key] != ours[key]
+    ]
+
+
+def _fits(ours: Shape, theirs: Shape) -> bool:
+    return not theirs or (
+        len(ours) == len(theirs)
+        and all(a is None or b is None or a == b for a, b in zip(ours[1:], theirs[1:], strict=True))
+    )
+
+
+def _channels_first(shape: Shape) -> Shape:
+    return (shape[0], shape[-1], *shape[1:-1]) if len(shape) > 2 else shape
+
+
+def _written(shape: Shape) -> str:
+    return f"({', '.join('?' if side is None else str(side) for side in shape)})"

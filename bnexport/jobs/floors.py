@@ -1,0 +1,88 @@
+"""The noise floor of a Keras model on these images: how far its passes in float32 are from the same passes in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.errors import InputError
+from bnexport.jobs.feeds import Feed
+from bnexport.jobs.progress import Progress
+from bnexport.jobs.reference import Reference
+from bnexport.jobs.tally import Tally
+from bnexport.numerics import tolerance
+from bnexport.runtimes.keras_passes import Mode
+
+IMAGES = 8
+"""How many images the floors are measured on."""
+
+DIMMER = 1 / 32
+"""Fewer images than that are shown again, each time so much dimmer: rounding falls otherwise, everything else stays nearly the same."""
+
+Feeds = Mapping[str, NDArray[Any]]
+
+
+def measured(
+    reference: Reference, feed: Feed, modes: Sequence[Mode], progress: Progress
+) -> dict[tuple[str, str], float]:
+    """The floor by mode and tensor: max |float32 - float64| / max |float64| over all images.
+
+    Args:
+        reference: the model.
+        feed: a batch of the check; training mode is measured in groups of its size, or of `IMAGES` where it is larger.
+        modes: which passes.
+        progress: told of the stage.
+
+    Raises:
+        InputError: the model does not compute in float64.
+    """
+    progress.stage("measuring the noise floor")
+    groups = _groups(feed.inputs)
+    return {(mode, name): floor for mode in modes for name, floor in _floors(reference, mode, groups).items()}
+
+
+def where_lost(tally: Tally, reference: Reference, progress: Progress) -> None:
+    """Measures the floors again on the batches where sides that must be equal are not: some images are noisier than the first ones, and no fault is their noise.
+
+    The larger of both counts from then on.
+    """
+    for lost in tally.lost():
+        if lost.pair.mode not in ("inference", "training") or lost.pair.broken:
+            continue
+        mode: Mode = "training" if lost.pair.mode == "training" else "inference"
+        progress.stage("measuring the noise floor where sides differ")
+        tally.raise_floors(
+            {(mode, name): floor for name, floor in _floors(reference, mode, [lost.feed.inputs]).items()}
+        )
+
+
+def _floors(reference: Reference, mode: Mode, groups: Sequence[Feeds]) -> dict[str, float]:
+    distance: dict[str, float] = {}
+    scale: dict[str, float] = {}
+    for group in groups:
+        exact, rounded = reference.run_in_float64(mode, group), reference.run(mode, group)
+        for name, value in exact.items():
+            wide, narrow = (np.asarray(x, np.float64) for x in (value, rounded[name]))
+            if not (np.isfinite(wide).all() and np.isfinite(narrow).all()):
+                raise InputError(f"{name} is not finite in {mode} mode")
+            distance[name] = max(distance.get(name, 0.0), float(np.abs(wide - narrow).max(initial=0.0)))
+            scale[name] = max(scale.get(name, 0.0), float(np.abs(wide).max(initial=0.0)))
+    return {
+        name: max(d / scale[name] if scale[name] else 0.0, tolerance.SMALLEST_FLOOR) for name, d in distance.items()
+    }
+
+
+def _groups(inputs: Feeds) -> list[Feeds]:
+    """At least `IMAGES` images in groups of the batch's size: the batch itself, and dimmed copies where it is smaller."""
+    count = min(IMAGES, len(next(iter(inputs.values()))))
+    few = {name: x[:count] for name, x in inputs.items()}
+    groups: list[Feeds] = [few]
+    if all(x.dtype.kind == "f" for x in few.values()):
+        groups += [
+            {name: (x * x.dtype.type(1 - DIMMER * nth)).astype(x.dtype) for name, x in few.items()}
+            for nth in range(1, -(-IMAGES // count))
+        ]
+    return groups

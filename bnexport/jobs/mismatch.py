@@ -1,0 +1,181 @@
+"""Why two sides that must be equal are not: the runtime's optimisations, another mode, another form of input, other weights, or a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.errors import InputError
+from bnexport.graph import kernels
+from bnexport.jobs.deployed import Deployed
+from bnexport.jobs.feeds import Feed
+from bnexport.jobs.localise import layer_errors
+from bnexport.jobs.optimisations import blamed
+from bnexport.jobs.progress import Progress
+from bnexport.jobs.sides import Feeds, Outputs, Runner
+from bnexport.jobs.subject import Subject
+from bnexport.jobs.tally import Lost, Tally
+from bnexport.numerics import mismatches
+from bnexport.numerics.depth import LayerError, first_off, hidden
+from bnexport.numerics.preprocess import rescaled
+from bnexport.numerics.spec import Layout, Preprocessing, Scaling
+from bnexport.numerics.verdict import Finding, Severity
+from bnexport.runtimes.ort_session import Provider
+
+IMAGES = 4
+"""The layers of a graph whose outputs agree are compared on so many images."""
+
+
+@dataclass(slots=True)
+class Inquiry:
+    """What is needed to find out.
+
+    Args:
+        subject: what is checked.
+        tally: what was seen.
+        runners: the sides by id.
+        spec: how images are prepared; None for arrays.
+        deployed: the deployed file; None where bnexport's own export is checked.
+        dependent: the BN006 findings.
+        progress: told of each stage.
+    """
+
+    subject: Subject
+    tally: Tally
+    runners: Mapping[str, Runner]
+    spec: Preprocessing | None
+    deployed: Deployed | None
+    dependent: Sequence[Finding]
+    progress: Progress
+
+    def findings(self, first: Feed, *, layers: bool) -> tuple[list[Finding | None], tuple[LayerError, ...]]:
+        """Everything that says why sides differ, and the layers where they were compared.
+
+        Args:
+            first: a batch.
+            layers: compare layers also where the sides agree.
+        """
+        found: list[Finding | None] = []
+        errors: tuple[LayerError, ...] = ()
+        for lost in self.tally.lost():
+            finding, compared = self.explained(lost)
+            found.append(finding)
+            errors = errors or compared
+        if self.deployed is not None:
+            found.append(mismatches.interface_differs(self.deployed.interface.differences))
+            on_batch = {f.evidence["side"] for f in self.dependent}
+            if not any(f and f.code == "EX003" for f in found) and any(
+                runner.foreign and runner.id in on_batch and self.tally.matches(runner.id, "keras-training")
+                for runner in self.runners.values()
+            ):
+                found.append(mismatches.training_exported(()))
+        shown = next((r for r in self.runners.values() if r.graph is not None and r.parity), None)
+        agreed = self.deployed is not None and not any(f and f.severity == Severity.ERROR for f in found)
+        if shown and not errors and (layers or agreed):
+            errors = self.layers(shown, {name: x[:IMAGES] for name, x in first.inputs.items()})
+            if (culprit := hidden(errors)) is not None:
+                found.append(mismatches.hidden_error(culprit, errors))
+        if not layers and not any(layer.off for layer in errors):
+            errors = ()
+        return found, errors
+
+    def explained(self, lost: Lost) -> tuple[Finding, tuple[LayerError, ...]]:
+        """The finding that names the cause, and the layers where they were compared."""
+        runner, reference = self.runners[lost.pair.actual], self.runners[lost.pair.reference]
+        if runner.graph is None:
+            return mismatches.parity_lost(lost.failed, None, ()), ()
+        wanted = reference.compute(lost.feed.inputs)
+
+        def right(outputs: Outputs) -> bool:
+            return self.tally.agree(runner.mode, outputs, wanted)
+
+        if not right(runner.compute(lost.feed.inputs)):  # one batch alone shows it
+            provider: Provider = "cuda" if runner.provider == "cuda" else "cpu"
+            given = runner.given(lost.feed.inputs)
+            blame = blamed(runner.graph, provider, given, runner.names, right, self.progress)
+            if blame is not None:
+                return mismatches.optimised_away(lost.failed, blame.optimizers, blame.nodes, blame.tensor), ()
+        if self.deployed is not None:
+            if self.tally.matches(runner.id, "keras-training"):
+                return mismatches.training_exported(lost.failed), ()
+            for how in self._otherwise(self.deployed, runner, lost.feed.inputs, wanted):
+                return mismatches.taken_otherwise(lost.failed, how), ()
+            found = kernels.compared(self.deployed.graph, self.subject.graph)
+            if found.foreign:
+                return mismatches.other_checkpoint(
+                    lost.failed, len(found.other), found.same + found.scaled, found.other
+                ), ()
+        layers = self.layers(runner, lost.feed.inputs)
+        return mismatches.parity_lost(lost.failed, first_off(layers), layers), layers
+
+    def layers(self, runner: Runner, feeds: Feeds) -> tuple[LayerError, ...]:
+        """The error of every layer of the Keras model in the graph of a side; none where there is no Keras model, or the graph does not run so."""
+        if self.subject.reference is None or runner.graph is None:
+            return ()
+        provider: Provider = "cuda" if runner.provider == "cuda" else "cpu"
+        try:
+            return tuple(
+                layer_errors(
+                    self.subject.reference,
+                    runner.graph,
+                    runner.mode,
+                    provider,
+                    feeds,
+                    runner.given(feeds),
+                    self.progress,
+                )
+            )
+        except InputError as error:
+            self.progress.note(f"the layers cannot be compared: {error}")
+            return ()
+
+    def _otherwise(self, deployed: Deployed, runner: Runner, feeds: Feeds, wanted: Outputs) -> Iterator[str]:
+        """Other ways of calling the deployed file under which it is right."""
+        provider: Provider = "cuda" if runner.provider == "cuda" else "cpu"
+        found = runner.compute(feeds)
+        for name, logits in wanted.items():
+            plain = name.removesuffix("/logits")
+            if plain != name and plain in found and self._equal(found[plain], logits):
+                yield f"it gives out the logits of {plain}, not what the last activation makes of them"
+        for name, x in feeds.items():
+            if x.ndim == 4:
+                turned = deployed.runner(provider, deployed.interface.with_channels_moved(name))
+                if self._works(turned, feeds, wanted):
+                    where = "last" if name in deployed.interface.moved_in else "first"
+                    yield f"its input {deployed.interface.inputs[name]} has the channels {where}"
+        for how, other in _prepared_otherwise(self.spec, feeds):
+            if self._works(runner, other, wanted):
+                yield how
+
+    def _works(self, runner: Runner, feeds: Feeds, wanted: Outputs) -> bool:
+        try:
+            return self.tally.agree(runner.mode, runner.compute(feeds), wanted)
+        except InputError:
+            return False  # the file does not run so
+
+    def _equal(self, actual: NDArray[Any], reference: NDArray[Any]) -> bool:
+        return actual.shape == reference.shape and self.tally.agree(
+            "inference", {"logits": actual}, {"logits": reference}
+        )
+
+
+def _prepared_otherwise(spec: Preprocessing | None, feeds: Feeds) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
+    """The same images prepared in other ways: with other scalings, and with the channels in the other order."""
+    if len(feeds) != 1:
+        return
+    [(name, x)] = feeds.items()
+    layout = spec.layout if spec else Layout.NHWC
+    axis = -1 if layout == Layout.NHWC else 1
+    coloured = x.ndim == 4 and x.shape[axis] == 3
+    olds = [spec.scaling] if spec else [Scaling.NONE, Scaling.UNIT, Scaling.MINUS_ONE_ONE]
+    for old in olds:
+        for new in Scaling:
+            if new == old or (not coloured and new in (Scaling.CAFFE, Scaling.TORCH)):
+                continue
+            yield f"it takes images scaled as {new}, the model as {old}", {name: rescaled(x, old, new, layout)}
+    if coloured:
+        yield "it takes the channels in the other order (BGR and RGB)", {name: np.ascontiguousarray(np.flip(x, axis))}

@@ -1,0 +1,84 @@
+"""Which sides of a check are held against which, and their differences, added up batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from bnexport.jobs.feeds import Feed
+from bnexport.jobs.sides import Outputs, Runner
+from bnexport.numerics.compare import IncomparableError, RunningDifference
+
+
+class Kind(StrEnum):
+    """What is expected of two sides."""
+
+    PARITY = "parity"
+    """they must be equal"""
+    MODES = "modes"
+    """they are two modes of one runtime, and may differ"""
+    ALTERNATIVE = "alternative"
+    """nothing is expected; if they are equal that may explain why another pair is not"""
+
+
+@dataclass(slots=True)
+class Pair:
+    """Two sides that are compared.
+
+    Args:
+        actual: the id of the side that is judged.
+        reference: the id of the side it is judged by.
+        mode: whose tolerance holds.
+        kind: what is expected.
+        running: the differences by tensor.
+        broken: tensors that cannot be compared, with the reason.
+        worst: the batch with the largest difference, or the one that could not be compared.
+    """
+
+    actual: str
+    reference: str
+    mode: str
+    kind: Kind
+    running: dict[str, RunningDifference] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    worst: Feed | None = None
+
+    def add(self, feed: Feed, actual: Outputs, reference: Outputs) -> None:
+        """Adds one batch; logits come first, since they decide and a saturated softmax hides everything."""
+        names = sorted({*actual, *reference}, key=lambda name: not name.endswith("/logits"))
+        worse = False
+        for name in names:
+            if name in self.broken:
+                continue
+            if name not in actual or name not in reference:
+                if not name.endswith("/logits"):  # logits may be out of reach on one side, outputs may not be missing
+                    without = self.actual if name not in actual else self.reference
+                    self.broken[name] = f"{without} has no such output"
+                    worse = True
+                continue
+            try:
+                worse |= self.running.setdefault(name, RunningDifference()).add(actual[name], reference[name])
+            except IncomparableError as error:
+                self.running.pop(name)
+                self.broken[name] = str(error)
+                worse = True
+        if worse:
+            self.worst = feed
+
+
+def pairs(runners: Sequence[Runner]) -> list[Pair]:
+    """What is compared with what: every ONNX side with Keras' pass of its mode, or else with the first ONNX side of its mode; and both modes of one runtime."""
+    keras = {runner.mode: runner for runner in runners if runner.runtime == "keras"}
+    onnx = [runner for runner in runners if runner.runtime == "onnxruntime" and runner.parity]
+    found = []
+    for runner in onnx:
+        reference = keras.get(runner.mode) or next((other for other in onnx if other.mode == runner.mode), runner)
+        if reference is not runner:
+            found.append(Pair(runner.id, reference.id, runner.mode, Kind.PARITY))
+        if runner.foreign and "training" in keras:
+            found.append(Pair(runner.id, keras["training"].id, "training", Kind.ALTERNATIVE))
+    one_runtime = keras or {runner.mode: runner for runner in reversed(onnx)}
+    if "training" in one_runtime:
+        found.append(Pair(one_runtime["training"].id, one_runtime["inference"].id, "training", Kind.MODES))
+    return found

@@ -1,0 +1,143 @@
+"""The Keras model of a check: what it is, its export and its passes. What the cache holds is not computed again, and while that is all, TensorFlow stays out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from bnexport import cache, files, sidecar
+from bnexport.cache import Cache
+from bnexport.jobs import export
+from bnexport.jobs.progress import Progress
+from bnexport.runtimes import keras_model, tf2onnx_convert
+from bnexport.runtimes.keras_model import LoadedModel
+from bnexport.runtimes.keras_passes import Mode, Passes
+from bnexport.sidecar import Sidecar
+
+if TYPE_CHECKING:
+    import onnx
+
+Outputs = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What is known about a Keras model without loading it again: the fields of `LoadedModel` that are plain values, and the versions it was loaded with."""
+
+    format: str
+    inputs: list[tuple[str, list[int | None], str]]
+    outputs: list[str]
+    parameters: int
+    layers: int
+    frozen: int
+    dtype: str
+    iterations: int | None
+    repairs: list[str]
+    versions: dict[str, str]
+
+
+class Reference:
+    """A Keras model file.
+
+    Args:
+        path: the file.
+        known: its sidecar, which travels into the export.
+        store: what was computed before.
+        trust: load it even where it holds code of its own.
+        progress: told when TensorFlow is loaded, and when the model is exported.
+    """
+
+    def __init__(self, path: Path, known: Sidecar | None, store: Cache, *, trust: bool, progress: Progress) -> None:
+        self.path, self.sha256 = path, files.sha256(path)
+        self._known, self._store, self._trust, self._progress = known, store, trust, progress
+        self._loaded: LoadedModel | None = None
+        self._passes: Passes | None = None
+
+    @property
+    def model(self) -> LoadedModel:
+        """The model itself.
+
+        Raises:
+            InputError: it cannot be read.
+            MachineError: TensorFlow is not installed.
+        """
+        if self._loaded is None:
+            self._progress.stage("loading TensorFlow and the model")
+            self._loaded = keras_model.load(self.path, trust=self._trust)
+        return self._loaded
+
+    @property
+    def passes(self) -> Passes:
+        """Its passes, which are not looked up in the cache."""
+        if self._passes is None:
+            self._passes = Passes(self.model)
+        return self._passes
+
+    def description(self) -> Description:
+        """What it is."""
+        stored = self._store.get("description", self.sha256)
+        if stored is not None:
+            return Description(**json.loads(stored))
+        model = self.model
+        found = Description(
+            format=str(model.format),
+            inputs=[(t.name, list(t.shape), t.dtype) for t in model.inputs],
+            outputs=list(model.outputs),
+            parameters=model.parameters,
+            layers=model.layers,
+            frozen=model.frozen,
+            dtype=model.dtype,
+            iterations=model.iterations,
+            repairs=list(model.repairs),
+            versions=keras_model.versions(),
+        )
+        self._store.put(json.dumps(asdict(found)).encode(), "description", self.sha256)
+        return found
+
+    def graph(self) -> onnx.ModelProto:
+        """Its inference graph.
+
+        Raises:
+            ExportError: it cannot be written as ONNX.
+            InputError: it cannot be read.
+        """
+        import onnx
+
+        travelling = json.dumps(sidecar.travelling(self._known), sort_keys=True)
+        key = ("graph", self.sha256, self.path.name, travelling)
+        stored = self._store.get(*key)
+        if stored is not None:
+            graph: onnx.ModelProto = onnx.ModelProto.FromString(stored)
+            return graph
+        model = self.model
+        tf2onnx_convert.load_framework()
+        self._progress.stage("exporting")
+        graph = export.graph_of(model, self._known)
+        self._store.put(export.serialised(graph), *key)
+        return graph
+
+    def run(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:
+        """One pass over one batch, as `bnexport.runtimes.keras_passes.Passes.run`."""
+        return self._remembered(lambda: self.passes.run(mode, feeds), mode, "float32", cache.fingerprint(feeds))
+
+    def run_in_float64(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:
+        """The same in float64.
+
+        Raises:
+            InputError: the model does not compute in float64.
+        """
+        return self._remembered(
+            lambda: self.passes.run(mode, feeds, float64=True), mode, "float64", cache.fingerprint(feeds)
+        )
+
+    def _remembered(self, computed: Callable[[], Outputs], *key: str) -> Outputs:
+        found = self._store.get_arrays("pass", self.sha256, *key)
+        if found is None:
+            found = computed()
+            self._store.put_arrays(found, "pass", self.sha256, *key)
+        return found

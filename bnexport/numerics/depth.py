@@ -1,0 +1,114 @@
+"""Where an error begins: the layers of a model held against the tensors of its graph, from the input to the output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.numerics.tolerance import FLOORS, LEAST, SMALLEST_FLOOR
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerError:
+    """How far the tensor of one layer is from what Keras computes there.
+
+    Args:
+        name: the layer.
+        kind: its class.
+        inputs: the layers whose outputs it reads.
+        tensor: the tensor in the graph; "" where none was found.
+        max_rel: max |actual - reference| / max |reference|; NaN where it cannot be compared.
+        noise_floor: the same for Keras in float32 against Keras in float64; None where it is not known.
+        problem: why it cannot be compared, "" where it can.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    tensor: str
+    max_rel: float
+    noise_floor: float | None
+    problem: str = ""
+
+    @property
+    def known(self) -> bool:
+        """Whether a tensor was found."""
+        return bool(self.tensor)
+
+    @property
+    def tolerance(self) -> float:
+        """The largest error that is rounding."""
+        return 1e-4 if self.noise_floor is None else max(FLOORS * self.noise_floor, LEAST)
+
+    @property
+    def off(self) -> bool:
+        """Whether it is further from Keras than rounding explains."""
+        return self.known and not self.max_rel <= self.tolerance
+
+
+def distance(actual: Array, reference: Array) -> float:
+    """Max |actual - reference| / max |reference| with the axes of `actual` as they are, or the channels moved to the end or to the front.
+
+    Returns:
+        NaN where no such order has the reference's shape, or where a value is not finite.
+    """
+    wide = np.asarray(reference, np.float64)
+    best = math.nan
+    for candidate in _orders(actual):
+        if candidate.shape != wide.shape:
+            continue
+        scale = float(np.abs(wide).max(initial=0.0))
+        apart = float(np.abs(np.asarray(candidate, np.float64) - wide).max(initial=0.0))
+        found = apart / scale if scale else math.inf if apart else 0.0
+        best = found if math.isnan(best) else min(best, found)
+    return best
+
+
+def _orders(x: Array) -> list[Array]:
+    return [x, np.moveaxis(x, 1, -1), np.moveaxis(x, -1, 1)] if x.ndim > 2 else [x]
+
+
+def floor(rounded: Array, exact: Array) -> float:
+    """The noise floor of one layer."""
+    return max(distance(rounded, exact), SMALLEST_FLOOR)
+
+
+def first_off(layers: Sequence[LayerError]) -> LayerError | None:
+    """The layer where the error begins: off while everything it reads agrees. None where no layer is off.
+
+    The way goes back from the last layer that is off, through layers that are off or unknown. It does not start at the front: a layer may look off because an exporter
+    folded the next one into it, and then what follows agrees.
+    """
+    by_name = {layer.name: layer for layer in layers}
+    last = next((layer for layer in reversed(layers) if layer.off), None)
+    if last is None:
+        return None
+    culprit, seen = last, {last.name}
+    waiting = list(last.inputs)
+    while waiting:
+        layer = by_name.get(waiting.pop())
+        if layer is None or layer.name in seen:
+            continue
+        seen.add(layer.name)
+        if layer.off:
+            culprit, waiting = layer, list(layer.inputs)
+        elif not layer.known:
+            waiting += layer.inputs
+    return culprit
+
+
+def hidden(layers: Sequence[LayerError]) -> LayerError | None:
+    """The layer where an error begins that is lost on the way to the outputs, which agree; None where there is none.
+
+    A layer that is off alone is no error: an exporter folded the next one into it. An error shows in a layer that reads the culprit, too.
+    """
+    culprit = first_off(layers)
+    if culprit is None or any(layer.off and culprit.name in layer.inputs for layer in layers):
+        return culprit
+    return None
