@@ -21,6 +21,7 @@ class Format(StrEnum):
     HDF5 = "h5"
     KERAS = "keras"
     ONNX = "onnx"
+    SAVED_MODEL = "savedmodel"
 
 
 def model_format(path: Path) -> Format:
@@ -31,8 +32,13 @@ def model_format(path: Path) -> Format:
     """
     if not path.exists():
         raise InputError(f"there is no file {path}", fix="check the path")
+    if (path / "saved_model.pb").is_file():
+        return Format.SAVED_MODEL
     if path.is_dir():
-        raise InputError(f"{path} is a directory", expected="a model file (.h5, .hdf5, .keras or .onnx)")
+        raise InputError(
+            f"{path} is a directory",
+            expected="a model file (.h5, .hdf5, .keras or .onnx), or a SavedModel folder with a saved_model.pb",
+        )
     try:
         with path.open("rb") as stream:
             head = stream.read(256)
@@ -70,8 +76,12 @@ def _described(head: bytes) -> str:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's content, as 64 hexadecimal digits."""
+    """The SHA-256 of a file's content, as 64 hexadecimal digits; of a folder, of the names and hashes of the files in it."""
     digest = hashlib.sha256()
+    if path.is_dir():
+        for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
+            digest.update(f"{file.relative_to(path).as_posix()} {sha256(file)}\n".encode())
+        return digest.hexdigest()
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,8 @@ from PIL import Image
 
 from bnexport.errors import InputError
 from bnexport.numerics.preprocess import preprocess
-from bnexport.numerics.spec import Preprocessing, Resize
+from bnexport.numerics.resize import tf_bilinear, tf_nearest
+from bnexport.numerics.spec import Fit, Preprocessing, Resize
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
@@ -30,6 +31,12 @@ _KERNELS = {
     Resize.PIL_BILINEAR: Image.Resampling.BILINEAR,
     Resize.PIL_BICUBIC: Image.Resampling.BICUBIC,
     Resize.PIL_LANCZOS: Image.Resampling.LANCZOS,
+    Resize.PIL_BOX: Image.Resampling.BOX,
+    Resize.PIL_HAMMING: Image.Resampling.HAMMING,
+}
+_TF_KERNELS: dict[Resize, Callable[[NDArray[np.uint8], int, int], NDArray[Any]]] = {
+    Resize.TF_BILINEAR: tf_bilinear,
+    Resize.TF_NEAREST: tf_nearest,
 }
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -188,14 +195,14 @@ def _prepared(picture: Picture, spec: Preprocessing) -> NDArray[np.float32] | Un
         return Unreadable(picture.name, reason.replace(str(picture.path), picture.name))
 
 
-def pixels(content: bytes, spec: Preprocessing) -> NDArray[np.uint8]:
+def pixels(content: bytes, spec: Preprocessing) -> NDArray[Any]:
     """One encoded picture, decoded and brought to the size and channels of `spec`.
 
     JPEG is decoded by libjpeg-turbo with the fast inverse transform, as TensorFlow does; the rest by Pillow. Nothing is
     rotated by EXIF. A 16-bit picture keeps its high byte, as in TensorFlow.
 
     Returns:
-        uint8, shape (H, W, C).
+        uint8, shape (H, W, C), channels R G B; float32 where the kernel does not round (tf-bilinear).
     """
     image = _jpeg(content, spec.channels) if content[:3] == b"\xff\xd8\xff" else None
     if image is None:
@@ -203,9 +210,30 @@ def pixels(content: bytes, spec: Preprocessing) -> NDArray[np.uint8]:
             _refuse_huge(*opened.size)
             image = _eight_bit(opened).convert(_MODES[spec.channels])
     height, width = spec.size
-    if image.size != (width, height):
-        image = image.resize((width, height), _KERNELS[spec.resize])
-    return np.asarray(image).reshape(height, width, spec.channels)
+    image = _fitted(image, width, height, spec.fit)
+    if image.size == (width, height):
+        return np.asarray(image).reshape(height, width, spec.channels)
+    if spec.resize in _TF_KERNELS:
+        array = np.asarray(image).reshape(image.size[1], image.size[0], spec.channels)
+        return _TF_KERNELS[spec.resize](array, height, width)
+    return np.asarray(image.resize((width, height), _KERNELS[spec.resize])).reshape(height, width, spec.channels)
+
+
+def _fitted(image: Image.Image, width: int, height: int, fit: Fit) -> Image.Image:
+    """The picture with the aspect ratio of the wanted size, cut or padded in the middle (keras.utils.image_utils.smart_resize)."""
+    old_width, old_height = image.size
+    if fit == Fit.CROP:
+        new_width = min(old_width, int(old_height * width / height))
+        new_height = min(old_height, int(old_width * height / width))
+    elif fit == Fit.PAD:
+        new_width = max(old_width, int(old_height * width / height))
+        new_height = max(old_height, int(old_width * height / width))
+    else:
+        return image
+    left, top = int((old_width - new_width) / 2), int((old_height - new_height) / 2)  # towards zero, as Keras does
+    return image.crop(
+        (left, top, left + max(1, new_width), top + max(1, new_height))
+    )  # black where there is no picture
 
 
 def _jpeg(content: bytes, channels: int) -> Any:

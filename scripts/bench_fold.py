@@ -136,7 +136,7 @@ def speed() -> dict[str, Any]:
     from bench_recalibrate import Timed, pictures
 
     from bnexport.files import Format
-    from bnexport.jobs.export import graph_of, serialised
+    from bnexport.jobs.conversion import graph_of, serialised
     from bnexport.runtimes import keras_model, tf2onnx_convert
     from bnexport.runtimes.ort_session import Session
 

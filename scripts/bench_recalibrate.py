@@ -70,7 +70,7 @@ def run(count: int, rounds: int) -> dict[str, Any]:
     from bnexport.files import Format
     from bnexport.graph.sites import sites
     from bnexport.jobs import staged
-    from bnexport.jobs.export import graph_of, serialised
+    from bnexport.jobs.conversion import graph_of, serialised
     from bnexport.jobs.live import live_tensors
     from bnexport.jobs.progress import Progress
     from bnexport.runtimes.keras_passes import Passes
@@ -141,7 +141,7 @@ def shares(graph: Any, x: np.ndarray, known: Statistics) -> dict[str, float]:
 
     from bnexport.graph import stages, statistics, tensors
     from bnexport.graph.sites import sites
-    from bnexport.jobs.export import serialised
+    from bnexport.jobs.conversion import serialised
     from bnexport.numerics.moments import Moments
 
     found = {name: Moments(1, mean, var) for name, (mean, var) in known.items()}

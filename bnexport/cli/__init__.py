@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bnexport import __version__
-from bnexport.cli import check, demo, explain, export, fold, recalibrate, train
+from bnexport.cli import cache, check, demo, explain, export, fold, recalibrate, train
 
 app = typer.Typer(
     name="bnexport",
@@ -43,6 +43,7 @@ app.command("check")(check.command)
 app.command("recalibrate")(recalibrate.command)
 app.command("fold")(fold.command)
 app.command("explain")(explain.command)
+app.command("cache")(cache.command)
 
 
 def main() -> None:

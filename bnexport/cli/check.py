@@ -43,6 +43,10 @@ def command(
     channels: options.Channels = None,
     resize: options.ResizeKernel = None,
     scaling: options.ScalingKind = None,
+    fit: options.FitKind = None,
+    channel_order: options.ChannelOrder = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
     onnx: Annotated[
         Path | None,
         typer.Option(
@@ -91,7 +95,7 @@ def command(
             providers=[p.value for p in provider],
             require=[r.value for r in require],
             batch_size=batch_size,
-            overrides=options.overrides(size, channels, resize, scaling),
+            overrides=options.overrides(size, channels, resize, scaling, fit, channel_order, mean, std),
             onnx=onnx,
             rtol=options.tolerances(rtol, "--rtol"),
             atol=options.tolerances(atol, "--atol"),

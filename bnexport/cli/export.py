@@ -18,13 +18,14 @@ def command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A Keras model: .h5, .hdf5 or .keras.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL.onnx", help="Where the ONNX file goes.")],
     form: options.Format = OutputFormat.TEXT,
+    trust: options.Trust = False,
     quiet: options.Quiet = False,
 ) -> int:
     """Write a Keras model as ONNX, every BatchNormalization layer a named node."""
     from bnexport.jobs.export import export
 
     with shown(quiet=quiet) as progress:
-        done = export(model, output, progress=progress)
+        done = export(model, output, trust=trust, progress=progress)
     if form == OutputFormat.JSON:
         from bnexport.report import json
 

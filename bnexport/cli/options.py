@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bnexport.errors import UsageError
-from bnexport.numerics.spec import Resize, Scaling
+from bnexport.numerics.spec import Fit, Order, Resize, Scaling
 
 if TYPE_CHECKING:
     from bnexport.cache import Cache
@@ -63,9 +63,20 @@ ScalingKind = Annotated[
     Scaling | None,
     typer.Option(
         "--scaling",
-        help="none: raw 0-255; unit: x/255; minus-one-one: x/127.5-1; caffe, torch: as in keras.applications.",
+        help="none: raw 0-255; unit: x/255; minus-one-one: x/127.5-1; caffe, torch: as in keras.applications; mean-std: (x/255-mean)/std with --mean and --std.",
     ),
 ]
+FitKind = Annotated[
+    Fit | None,
+    typer.Option(
+        "--fit", help="What becomes of pictures of another aspect ratio: stretched, cropped or padded with black."
+    ),
+]
+ChannelOrder = Annotated[Order | None, typer.Option("--channel-order", help="The order of the colour channels.")]
+Mean = Annotated[
+    str | None, typer.Option("--mean", metavar="X[,X,X]", help="For --scaling mean-std, on a scale of 0 to 1.")
+]
+Std = Annotated[str | None, typer.Option("--std", metavar="X[,X,X]", help="The same.")]
 Format = Annotated[OutputFormat, typer.Option("--format", help="How stdout tells the answer.")]
 Reports = Annotated[
     list[Path],
@@ -136,8 +147,37 @@ def size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def overrides(size_text: str | None, channels: int | None, resize: Resize | None, scaling: Scaling | None) -> Overrides:
+def overrides(
+    size_text: str | None,
+    channels: int | None,
+    resize: Resize | None,
+    scaling: Scaling | None,
+    fit: Fit | None = None,
+    order: Order | None = None,
+    mean: str | None = None,
+    std: str | None = None,
+) -> Overrides:
     """What the user said about preprocessing."""
     from bnexport.jobs.preparation import Overrides
 
-    return Overrides(size(size_text) if size_text else None, channels, resize, scaling)
+    if (mean or std) and scaling is None:
+        scaling = Scaling.MEAN_STD
+    numbers_given = [numbers(text, name) if text else None for text, name in ((mean, "--mean"), (std, "--std"))]
+    return Overrides(size(size_text) if size_text else None, channels, resize, scaling, fit, order, *numbers_given)
+
+
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """The numbers in a text such as "0.5" or "0.485,0.456,0.406".
+
+    Raises:
+        UsageError: there is something else in it.
+
+    >>> numbers("0.485,0.456,0.406", "--mean")
+    (0.485, 0.456, 0.406)
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"cannot read {option} {text}", expected="a number such as 0.5, or three such as 0.485,0.456,0.406"
+        ) from error

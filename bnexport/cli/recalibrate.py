@@ -41,6 +41,10 @@ def command(
     channels: options.Channels = None,
     resize: options.ResizeKernel = None,
     scaling: options.ScalingKind = None,
+    fit: options.FitKind = None,
+    channel_order: options.ChannelOrder = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
     scratch: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where tensors go that do not fit into memory.")
     ] = None,
@@ -55,6 +59,7 @@ def command(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Write even where accuracy falls.")] = False,
     form: options.Format = OutputFormat.TEXT,
+    trust: options.Trust = False,
     quiet: options.Quiet = False,
 ) -> int:
     """Give every BatchNormalization layer the statistics of these images, unless that does harm."""
@@ -71,11 +76,12 @@ def command(
             samples=samples,
             seed=seed,
             batch_size=batch_size,
-            overrides=options.overrides(size, channels, resize, scaling),
+            overrides=options.overrides(size, channels, resize, scaling, fit, channel_order, mean, std),
             scratch=scratch,
             memory=None if memory is None else memory * 1_000_000,
             fold=fold,
             force=force,
+            trust=trust,
             progress=progress,
         )
     _tell(done, form, output)

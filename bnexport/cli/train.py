@@ -10,7 +10,7 @@ import typer
 from bnexport.cli import options
 from bnexport.cli.guard import guarded
 from bnexport.cli.progress import shown
-from bnexport.numerics.spec import Preprocessing, Resize, Scaling
+from bnexport.numerics.spec import Fit, Order, Preprocessing, Resize, Scaling
 
 
 @guarded
@@ -36,13 +36,15 @@ def command(
     channels: options.Channels = 1,
     resize: options.ResizeKernel = Resize.PIL_LANCZOS,
     scaling: options.ScalingKind = Scaling.NONE,
+    fit: options.FitKind = Fit.STRETCH,
+    channel_order: options.ChannelOrder = Order.RGB,
     quiet: options.Quiet = False,
 ) -> int:
     """Overfit ResNet50, or another keras.applications net, on a few images."""
     from bnexport.jobs.train import train
 
-    spec = Preprocessing(
-        options.size(size or "197"), channels or 1, resize or Resize.PIL_LANCZOS, scaling or Scaling.NONE
+    spec = Preprocessing(options.size(size or "197"), channels or 1).changed(
+        resize=resize, scaling=scaling, fit=fit, order=channel_order
     )
     with shown(quiet=quiet) as progress:
         done = train(

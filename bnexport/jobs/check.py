@@ -13,7 +13,7 @@ from bnexport import __version__, files, images
 from bnexport.cache import NOTHING_KEPT, Cache
 from bnexport.errors import InputError, UsageError
 from bnexport.files import Format
-from bnexport.jobs import floors, one_by_one, sides
+from bnexport.jobs import floors, one_by_one, randomness, sides
 from bnexport.jobs.deployed import Deployed, open_deployed
 from bnexport.jobs.feeds import Feed
 from bnexport.jobs.mismatch import Inquiry
@@ -148,6 +148,10 @@ def check(
                 findings.not_finite(tally.not_finite, len(tally.names)),
                 *(_remedied(finding, remedy) for finding in causes),
                 *found,
+                randomness.measured(subject.reference, subject.random_layers, first, progress)
+                if subject.reference
+                else None,
+                findings.repaired(subject.repairs),
                 findings.unreadable(unreadable),
                 findings.frozen(
                     subject.facts.layers,
@@ -198,7 +202,7 @@ def _tolerances(subject: Subject, feed: Feed, progress: Progress) -> Tolerances:
     if subject.reference is None:
         return Tolerances(half=subject.half)
     try:
-        found = floors.measured(subject.reference, feed, ("inference", "training"), progress)
+        found = floors.measured(subject.reference, feed, subject.reference.modes, progress)
     except InputError as error:
         return Tolerances(half=subject.half, missing=str(error))
     return Tolerances(found, floors.IMAGES, "", half=subject.half)
@@ -233,7 +237,11 @@ def _runners(
             return [deployed.runner(provider) for provider in providers]
         return sides.onnx_sides(subject.graph, providers)
 
-    runners = sides.keras_sides(subject.reference.run) if subject.reference else [sides.unoptimised_side(subject.graph)]
+    runners = (
+        sides.keras_sides(subject.reference.run, subject.reference.modes, subject.reference.runtime)
+        if subject.reference
+        else [sides.unoptimised_side(subject.graph)]
+    )
     runners += opened(["cpu"]) if "cpu" in chosen else []
     lost = []
     if "cuda" in chosen:

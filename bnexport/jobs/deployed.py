@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bnexport.errors import InputError
 from bnexport.graph import metadata, tensors
-from bnexport.jobs.export import serialised
+from bnexport.jobs.conversion import serialised
 from bnexport.jobs.feeds import Shape
 from bnexport.jobs.sides import Feeds, Outputs, Runner
 from bnexport.jobs.subject import Subject, read_onnx

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,14 +16,18 @@ from bnexport.numerics.diagnose import Evidence
 from bnexport.numerics.drift import Statistics, misfit
 from bnexport.numerics.moments import Moments
 from bnexport.numerics.preprocess import rescaled
-from bnexport.numerics.spec import Layout
+from bnexport.numerics.spec import Preprocessing, Resize
 from bnexport.numerics.variety import Variety
 
 if TYPE_CHECKING:
     import onnx
 
 TRIED_ON = 256
-"""Other scalings are tried on at most so many images."""
+"""Other preparations are tried on at most so many images."""
+
+
+EXACT_ON = 32
+"""Up to so many images may be the training images themselves, whose statistics tell even resize kernels apart."""
 
 
 def watched(feeds: Source, count: int, variety: Variety) -> Iterator[Feeds]:
@@ -40,12 +44,13 @@ def watched(feeds: Source, count: int, variety: Variety) -> Iterator[Feeds]:
 def gathered(model: onnx.ModelProto, moments: Mapping[str, Moments], feeds: Source, variety: Variety) -> Evidence:
     """The evidence from the moments of every site of the graph on the images of `feeds`.
 
-    Where the first sites are off and the model has one input, other scalings are tried on the first images.
+    Where the first sites are off and the model has one input, other preparations are tried on the first images.
     """
     first = FirstStage(model)
     found = _statistics(model, moments, {site.name for site in first.sites})
     ahead = [s for s in found if s.first]
-    off = misfit(ahead) > inputs.limit(variety.images)
+    few = variety.images <= EXACT_ON
+    off = misfit(ahead) > (inputs.SUSPICIOUS if few else inputs.limit(variety.images))
     return Evidence(found, variety, _refits(first, ahead, feeds) if off else ())
 
 
@@ -70,15 +75,30 @@ def _statistics(model: onnx.ModelProto, moments: Mapping[str, Moments], first: s
 
 
 def _refits(first: FirstStage, held: list[Statistics], feeds: Source) -> list[inputs.Refit]:
+    """What other scalings and channel orders give, computed from the prepared images; and with the best of them other resize kernels, for which they are decoded again."""
     batches = list(watched(feeds, TRIED_ON, Variety()))
     if any(len(batch) != 1 for batch in batches):
         return []
-    layout = feeds.spec.layout if feeds.spec else Layout.NHWC
-    refits = []
-    for old, new in inputs.candidates(feeds.spec):
-        moments = first.moments({n: rescaled(x, old, new, layout) for n, x in batch.items()} for batch in batches)
+    shape = next(iter(batches[0].values())).shape
+    channels = feeds.spec.channels if feeds.spec else shape[-1] if len(shape) == 4 else 1
+
+    def refit(old: Preprocessing, new: Preprocessing, prepared: Iterable[Feeds]) -> inputs.Refit:
+        moments = first.moments(prepared)
         seen = [replace(s, seen_mean=moments[s.name].mean, seen_var=moments[s.name].var) for s in held]
-        refits.append(inputs.Refit(old, new, misfit(seen)))
+        return inputs.Refit(old, new, misfit(seen))
+
+    refits = [
+        refit(old, new, ({n: rescaled(x, old, new) for n, x in batch.items()} for batch in batches))
+        for old, new in inputs.candidates(feeds.spec, channels)
+    ]
+    if feeds.spec is not None:
+        now = inputs.Refit(feeds.spec, feeds.spec, misfit(held))
+        best = inputs.best_of([now, *refits])
+        base = best.new if best else feeds.spec
+        for kernel in Resize:
+            if kernel != feeds.spec.resize:
+                new = base.changed(resize=kernel)
+                refits.append(refit(feeds.spec, new, watched(feeds.prepared_as(new), TRIED_ON, Variety())))
     return refits
 
 

@@ -5,19 +5,15 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bnexport import __version__, files, sidecar
-from bnexport.errors import InputError
-from bnexport.graph import finish, metadata, weights
+from bnexport import files, sidecar
+from bnexport.cache import NOTHING_KEPT
+from bnexport.graph import metadata
 from bnexport.graph.sites import sites
+from bnexport.jobs.conversion import serialised
 from bnexport.jobs.progress import Progress
-from bnexport.runtimes import keras_model, keras_trace, tf2onnx_convert
-from bnexport.runtimes.keras_model import LoadedModel
-from bnexport.sidecar import Sidecar
-
-if TYPE_CHECKING:
-    import onnx
+from bnexport.jobs.reference import opened
+from bnexport.runtimes import tf2onnx_convert
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +39,13 @@ class Export:
     logits: dict[str, str]
 
 
-def export(model: Path, output: Path, *, progress: Progress | None = None) -> Export:
+def export(model: Path, output: Path, *, trust: bool = False, progress: Progress | None = None) -> Export:
     """Writes the inference graph of a Keras model as ONNX.
 
     Args:
-        model: .h5, .hdf5 or .keras; its sidecar travels into the ONNX file.
+        model: .h5, .hdf5 or .keras, or a SavedModel folder; its sidecar travels into the ONNX file.
         output: .onnx, written whole or not at all.
+        trust: load the model even where it holds code of its own.
         progress: told of each stage.
 
     Raises:
@@ -59,12 +56,11 @@ def export(model: Path, output: Path, *, progress: Progress | None = None) -> Ex
     progress = progress or Progress()
     files.writable(output, (".onnx",))
     known = sidecar.read(model)
-    progress.stage("loading TensorFlow and the model")
-    loaded = keras_model.load(model)
+    reference = opened(model, known, NOTHING_KEPT, trust=trust, progress=progress)
+    described = reference.description()
     tf2onnx_convert.load_framework()
-    progress.stage("exporting")
     begun = time.perf_counter()
-    graph = graph_of(loaded, known)
+    graph = reference.graph()
     content = serialised(graph)
     files.write_bytes(output, content)
     return Export(
@@ -72,42 +68,7 @@ def export(model: Path, output: Path, *, progress: Progress | None = None) -> Ex
         nodes=len(graph.graph.node),
         batch_normalization=len(sites(graph)),
         seconds=time.perf_counter() - begun,
-        inputs={t.name: t.shape for t in loaded.inputs},
-        outputs=loaded.outputs,
+        inputs={name: tuple(shape) for name, shape, _ in described.inputs},
+        outputs=tuple(described.outputs),
         logits=metadata.read(graph, "logits", {}),
     )
-
-
-def graph_of(loaded: LoadedModel, known: Sidecar | None) -> onnx.ModelProto:
-    """The inference graph of a loaded model, complete with weights and metadata."""
-    traced = keras_trace.trace(loaded.keras, loaded.weights, [t.name for t in loaded.inputs], loaded.outputs)
-    model = tf2onnx_convert.convert(traced)
-    weights.attach(model, traced.weights)
-    finish.finish(
-        model,
-        name=loaded.keras.name,
-        producer_version=__version__,
-        hidden=traced.logits,
-        nodes={
-            site.name: {"momentum": site.momentum, "frozen": site.frozen, "axis": site.axis} for site in traced.sites
-        },
-        properties={
-            "source": {"file": loaded.path.name, "format": str(loaded.format), "sha256": loaded.sha256},
-            "versions": {"bnexport": __version__, **keras_model.versions(), **tf2onnx_convert.versions()},
-            **sidecar.travelling(known),
-        },
-    )
-    return model
-
-
-def serialised(model: onnx.ModelProto) -> bytes:
-    """The model as bytes.
-
-    Raises:
-        InputError: it is larger than the 2 GiB that one protobuf message can hold.
-    """
-    try:
-        content: bytes = model.SerializeToString()
-    except Exception as error:
-        raise InputError("the graph is larger than 2 GiB, more than one ONNX file can hold") from error
-    return content

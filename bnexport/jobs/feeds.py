@@ -39,6 +39,10 @@ class Source(Protocol):
 
     def __iter__(self) -> Iterator[Feed]: ...
 
+    def prepared_as(self, spec: Preprocessing) -> Source:
+        """The same pictures prepared otherwise; arrays stay what they are."""
+        ...
+
 
 class Pictures:
     """Pictures as the one input of a model."""
@@ -54,13 +58,20 @@ class Pictures:
         threads: int,
     ) -> None:
         labels = sorted({p.label for p in pictures if p.label})
-        known = known or Sidecar()
+        self._sidecar = known = known or Sidecar()
         self.classes = known.classes or tuple(labels)
         self.count = len(pictures)
         self.spec: Preprocessing | None = spec
-        self._known, self._name = known.labels, name
+        self._known, self._name, self._pictures = known.labels, name, pictures
         self._reader = images.Reader(pictures, spec, batch_size, threads)
         self.unreadable = self._reader.unreadable
+
+    def prepared_as(self, spec: Preprocessing) -> Source:
+        """The same pictures prepared otherwise."""
+        reader = self._reader
+        return Pictures(
+            self._pictures, spec, self._sidecar, name=self._name, batch_size=reader.batch_size, threads=reader.threads
+        )
 
     def __iter__(self) -> Iterator[Feed]:
         """The batches.
@@ -102,6 +113,10 @@ class Arrays:
         self.spec: Preprocessing | None = None
         self._arrays, self._batch_size = arrays, batch_size
         self._labels = np.full(self.count, -1, np.int64) if labels is None else labels.astype(np.int64)
+
+    def prepared_as(self, spec: Preprocessing) -> Source:  # noqa: ARG002 - arrays come as they are
+        """Itself."""
+        return self
 
     def __iter__(self) -> Iterator[Feed]:
         """The batches, of nearly equal size."""

@@ -13,7 +13,7 @@ from bnexport import files, images
 from bnexport.errors import InputError
 from bnexport.graph.fold import fold as folded_graph
 from bnexport.jobs import sides
-from bnexport.jobs.export import serialised
+from bnexport.jobs.conversion import serialised
 from bnexport.jobs.preparation import Overrides
 from bnexport.jobs.progress import Progress
 from bnexport.jobs.subject import Subject, open_feeds, open_subject

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.errors import InputError
@@ -21,8 +20,9 @@ from bnexport.jobs.subject import Subject
 from bnexport.jobs.tally import Lost, Tally
 from bnexport.numerics import mismatches
 from bnexport.numerics.depth import LayerError, first_off, hidden
+from bnexport.numerics.inputs import Refit, candidates
 from bnexport.numerics.preprocess import rescaled
-from bnexport.numerics.spec import Layout, Preprocessing, Scaling
+from bnexport.numerics.spec import Preprocessing
 from bnexport.numerics.verdict import Finding, Severity
 from bnexport.runtimes.ort_session import Provider
 
@@ -168,14 +168,11 @@ def _prepared_otherwise(spec: Preprocessing | None, feeds: Feeds) -> Iterator[tu
     if len(feeds) != 1:
         return
     [(name, x)] = feeds.items()
-    layout = spec.layout if spec else Layout.NHWC
-    axis = -1 if layout == Layout.NHWC else 1
-    coloured = x.ndim == 4 and x.shape[axis] == 3
-    olds = [spec.scaling] if spec else [Scaling.NONE, Scaling.UNIT, Scaling.MINUS_ONE_ONE]
-    for old in olds:
-        for new in Scaling:
-            if new == old or (not coloured and new in (Scaling.CAFFE, Scaling.TORCH)):
-                continue
-            yield f"it takes images scaled as {new}, the model as {old}", {name: rescaled(x, old, new, layout)}
-    if coloured:
-        yield "it takes the channels in the other order (BGR and RGB)", {name: np.ascontiguousarray(np.flip(x, axis))}
+    channels = spec.channels if spec else x.shape[-1] if x.ndim == 4 else 1
+    for old, new in candidates(spec, channels):
+        changed = Refit(old, new, 0.0).changed
+        said = " and ".join(f"{what} {after}" for what, (_, after) in changed.items())
+        yield (
+            f"it takes images with {said}, the model {' and '.join(before for before, _ in changed.values())}",
+            {name: rescaled(x, old, new)},
+        )

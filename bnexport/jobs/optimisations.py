@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from bnexport.graph import tensors
-from bnexport.jobs.export import serialised
+from bnexport.jobs.conversion import serialised
 from bnexport.jobs.progress import Progress
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.ort_session import Session

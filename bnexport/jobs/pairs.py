@@ -69,7 +69,7 @@ class Pair:
 
 def pairs(runners: Sequence[Runner]) -> list[Pair]:
     """What is compared with what: every ONNX side with Keras' pass of its mode, or else with the first ONNX side of its mode; and both modes of one runtime."""
-    keras = {runner.mode: runner for runner in runners if runner.runtime == "keras"}
+    keras = {runner.mode: runner for runner in runners if runner.runtime != "onnxruntime"}
     onnx = [runner for runner in runners if runner.runtime == "onnxruntime" and runner.parity]
     found = []
     for runner in onnx:

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from bnexport.errors import InputError, UsageError
-from bnexport.numerics.spec import Layout, Preprocessing, Resize, Scaling
+from bnexport.numerics.spec import Fit, Layout, Order, Preprocessing, Resize, Scaling
 from bnexport.sidecar import Sidecar
 
 Shape = Sequence[int | None]
@@ -22,6 +22,10 @@ class Overrides:
     channels: int | None = None
     resize: Resize | None = None
     scaling: Scaling | None = None
+    fit: Fit | None = None
+    order: Order | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
     @property
     def given(self) -> dict[str, Any]:

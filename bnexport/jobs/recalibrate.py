@@ -17,8 +17,8 @@ from bnexport.graph import metadata, stages, statistics
 from bnexport.graph.fold import fold as folded_graph
 from bnexport.graph.sites import sites
 from bnexport.jobs import sides, staged
+from bnexport.jobs.conversion import serialised
 from bnexport.jobs.evidence import gathered, watched
-from bnexport.jobs.export import serialised
 from bnexport.jobs.feeds import Source
 from bnexport.jobs.fold import distance, folding_tolerance
 from bnexport.jobs.live import live_tensors, memory_available
@@ -57,6 +57,7 @@ def recalibrate(
     memory: int | None = None,
     fold: bool = False,
     force: bool = False,
+    trust: bool = False,
     progress: Progress | None = None,
 ) -> Recalibration:
     """Measures the self-consistent statistics of every BatchNormalization node on the images, and writes the model with them.
@@ -79,6 +80,7 @@ def recalibrate(
         memory: how many bytes of them stay in memory; by default half of what is free.
         fold: fold the BatchNormalization nodes afterwards (`bnexport.jobs.fold`); for an ONNX output only.
         force: write even where accuracy falls, the images are unfit, or nothing shows that the old statistics are wrong.
+        trust: load a Keras model even where it holds code of its own.
         progress: told of each stage.
 
     Raises:
@@ -106,7 +108,7 @@ def recalibrate(
         chosen = np.sort(np.random.default_rng(seed).choice(len(pictures), samples, replace=False))
         pictures = [pictures[i] for i in chosen]
 
-    subject = open_subject(model, progress)
+    subject = open_subject(model, progress, trust=trust)
     overrides = overrides or Overrides()
     feeds, preparation = open_feeds(subject, pictures, inputs, overrides, batch_size)
     others = open_feeds(subject, judged_on, None, overrides, batch_size)[0] if judged_on is not None else feeds

@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 
 from bnexport import cache, files, sidecar
 from bnexport.cache import Cache
-from bnexport.jobs import export
+from bnexport.errors import InputError
+from bnexport.files import Format
+from bnexport.jobs import conversion
 from bnexport.jobs.progress import Progress
-from bnexport.runtimes import keras_model, tf2onnx_convert
+from bnexport.runtimes import keras_model, saved_model, tf2onnx_convert
 from bnexport.runtimes.keras_model import LoadedModel
 from bnexport.runtimes.keras_passes import Mode, Passes
+from bnexport.runtimes.saved_model import SavedModel
 from bnexport.sidecar import Sidecar
 
 if TYPE_CHECKING:
@@ -38,11 +41,12 @@ class Description:
     dtype: str
     iterations: int | None
     repairs: list[str]
+    random_layers: list[str]
     versions: dict[str, str]
 
 
 class Reference:
-    """A Keras model file.
+    """A Keras model file, or a SavedModel folder, which has an inference pass only.
 
     Args:
         path: the file.
@@ -51,6 +55,9 @@ class Reference:
         trust: load it even where it holds code of its own.
         progress: told when TensorFlow is loaded, and when the model is exported.
     """
+
+    modes: tuple[Mode, ...] = ("inference", "training")
+    runtime = "keras"
 
     def __init__(self, path: Path, known: Sidecar | None, store: Cache, *, trust: bool, progress: Progress) -> None:
         self.path, self.sha256 = path, files.sha256(path)
@@ -83,8 +90,13 @@ class Reference:
         stored = self._store.get("description", self.sha256)
         if stored is not None:
             return Description(**json.loads(stored))
+        found = self._described()
+        self._store.put(json.dumps(asdict(found)).encode(), "description", self.sha256)
+        return found
+
+    def _described(self) -> Description:
         model = self.model
-        found = Description(
+        return Description(
             format=str(model.format),
             inputs=[(t.name, list(t.shape), t.dtype) for t in model.inputs],
             outputs=list(model.outputs),
@@ -94,10 +106,9 @@ class Reference:
             dtype=model.dtype,
             iterations=model.iterations,
             repairs=list(model.repairs),
+            random_layers=self.passes.random_layers(),
             versions=keras_model.versions(),
         )
-        self._store.put(json.dumps(asdict(found)).encode(), "description", self.sha256)
-        return found
 
     def graph(self) -> onnx.ModelProto:
         """Its inference graph.
@@ -114,16 +125,22 @@ class Reference:
         if stored is not None:
             graph: onnx.ModelProto = onnx.ModelProto.FromString(stored)
             return graph
+        graph = self._exported()
+        self._store.put(conversion.serialised(graph), *key)
+        return graph
+
+    def _exported(self) -> onnx.ModelProto:
         model = self.model
         tf2onnx_convert.load_framework()
         self._progress.stage("exporting")
-        graph = export.graph_of(model, self._known)
-        self._store.put(export.serialised(graph), *key)
-        return graph
+        return conversion.graph_of(model, self._known)
 
     def run(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:
         """One pass over one batch, as `bnexport.runtimes.keras_passes.Passes.run`."""
-        return self._remembered(lambda: self.passes.run(mode, feeds), mode, "float32", cache.fingerprint(feeds))
+        return self._remembered(lambda: self._computed(mode, feeds), mode, "float32", cache.fingerprint(feeds))
+
+    def _computed(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:
+        return self.passes.run(mode, feeds)
 
     def run_in_float64(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:
         """The same in float64.
@@ -135,9 +152,72 @@ class Reference:
             lambda: self.passes.run(mode, feeds, float64=True), mode, "float64", cache.fingerprint(feeds)
         )
 
+    def drawn(self, feeds: Mapping[str, NDArray[Any]], seed: int) -> Outputs:
+        """What `fit` computes, random layers included; another `seed`, other random numbers."""
+        return self._remembered(lambda: self.passes.drawn(feeds, seed), "drawn", str(seed), cache.fingerprint(feeds))
+
     def _remembered(self, computed: Callable[[], Outputs], *key: str) -> Outputs:
         found = self._store.get_arrays("pass", self.sha256, *key)
         if found is None:
             found = computed()
             self._store.put_arrays(found, "pass", self.sha256, *key)
         return found
+
+
+class SavedReference(Reference):
+    """A SavedModel folder: one graph, which knows no layers and no modes."""
+
+    modes = ("inference",)
+    runtime = "tensorflow"
+    _saved: SavedModel | None = None
+
+    @property
+    def saved(self) -> SavedModel:
+        """The SavedModel itself."""
+        if self._saved is None:
+            self._progress.stage("loading TensorFlow and the SavedModel")
+            keras_model.load_framework()
+            self._saved = saved_model.load(self.path, trust=self._trust)
+        return self._saved
+
+    @property
+    def passes(self) -> Passes:
+        """There are none.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError("a SavedModel is one graph that computes in its own precision, without layers or modes")
+
+    def _described(self) -> Description:
+        saved = self.saved
+        return Description(
+            format=str(Format.SAVED_MODEL),
+            inputs=[(name, list(shape), dtype) for name, shape, dtype in saved.inputs],
+            outputs=[name for name in saved.outputs if not name.endswith("/logits")],
+            parameters=saved.parameters,
+            layers=0,
+            frozen=0,
+            dtype="float32",
+            iterations=None,
+            repairs=[],
+            random_layers=[],
+            versions=keras_model.versions(),
+        )
+
+    def _exported(self) -> onnx.ModelProto:
+        saved = self.saved
+        tf2onnx_convert.load_framework()
+        self._progress.stage("exporting")
+        return conversion.finished(
+            tf2onnx_convert.convert(saved.trace), saved.trace, self.path, Format.SAVED_MODEL, self.sha256, self._known
+        )
+
+    def _computed(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:  # noqa: ARG002 - there is one
+        return self.saved.run(feeds)
+
+
+def opened(path: Path, known: Sidecar | None, store: Cache, *, trust: bool, progress: Progress) -> Reference:
+    """The reference in a model file or a SavedModel folder; the arguments are those of `Reference`."""
+    made = SavedReference if files.model_format(path) == Format.SAVED_MODEL else Reference
+    return made(path, known, store, trust=trust, progress=progress)

@@ -14,7 +14,7 @@ from bnexport.errors import MachineError
 from bnexport.graph import tensors
 from bnexport.graph.sites import sites
 from bnexport.graph.training_twin import training_twin
-from bnexport.jobs.export import serialised
+from bnexport.jobs.conversion import serialised
 from bnexport.numerics import findings
 from bnexport.numerics.verdict import Finding
 from bnexport.runtimes import ort_session
@@ -56,10 +56,11 @@ class Runner:
         return outputs
 
 
-def keras_sides(run: Callable[[Mode, Feeds], Outputs]) -> list[Runner]:
-    """The inference and the training pass of a Keras model, computed by `run`."""
-    modes: tuple[Mode, ...] = ("inference", "training")
-    return [Runner(f"keras-{mode}", "keras", mode, "tensorflow", partial(run, mode)) for mode in modes]
+def keras_sides(
+    run: Callable[[Mode, Feeds], Outputs], modes: Sequence[Mode] = ("inference", "training"), runtime: str = "keras"
+) -> list[Runner]:
+    """The inference and the training pass of a Keras model (a SavedModel has the first only), computed by `run`."""
+    return [Runner(f"{runtime}-{mode}", runtime, mode, "tensorflow", partial(run, mode)) for mode in modes]
 
 
 def onnx_sides(

@@ -25,7 +25,7 @@ from bnexport.errors import InputError
 from bnexport.graph import stages as cut
 from bnexport.graph import statistics, tensors
 from bnexport.graph.sites import Site, sites
-from bnexport.jobs.export import serialised
+from bnexport.jobs.conversion import serialised
 from bnexport.jobs.live import LiveTensors
 from bnexport.jobs.progress import Progress
 from bnexport.numerics.moments import Moments, none, pooled_rows

@@ -18,7 +18,7 @@ from bnexport.graph.sites import own_parameters, sites
 from bnexport.jobs.feeds import Arrays, Pictures, Shape, Source, only_input
 from bnexport.jobs.preparation import Overrides, Preparation, prepare
 from bnexport.jobs.progress import Progress
-from bnexport.jobs.reference import Reference
+from bnexport.jobs.reference import Reference, opened
 from bnexport.numerics.verdict import ModelFacts
 from bnexport.runtimes import ort_session
 from bnexport.sidecar import Sidecar
@@ -39,6 +39,8 @@ class Subject:
         origin: which of the two.
         reference: the Keras model; None for an ONNX file.
         iterations: how many updates the optimizer in the file has made; None where the file has none.
+        random_layers: those that compute something else at each call in training mode.
+        repairs: what had to be changed in the file's configuration before Keras could read it.
         half: whether it computes in half precision.
         versions: of what made and runs it.
     """
@@ -50,6 +52,8 @@ class Subject:
     origin: str
     reference: Reference | None
     iterations: int | None
+    random_layers: list[str]
+    repairs: list[str]
     half: bool
     versions: dict[str, str]
 
@@ -71,7 +75,7 @@ def open_subject(model: Path, progress: Progress, *, store: Cache = NOTHING_KEPT
     if files.model_format(model) == Format.ONNX:
         return _from_onnx(model)
     known = sidecar.read(model)
-    return _from_keras(Reference(model, known, store, trust=trust, progress=progress), known)
+    return _from_keras(opened(model, known, store, trust=trust, progress=progress), known)
 
 
 def open_feeds(
@@ -105,6 +109,8 @@ def _from_keras(reference: Reference, known: Sidecar | None) -> Subject:
         origin="sidecar",
         reference=reference,
         iterations=found.iterations,
+        random_layers=found.random_layers,
+        repairs=found.repairs,
         half=found.dtype in ("float16", "bfloat16"),
         versions=found.versions | {"tf2onnx": importlib.metadata.version("tf2onnx")},
     )
@@ -136,6 +142,8 @@ def _from_onnx(path: Path) -> Subject:
         origin="onnx metadata" if any(values.values()) else "sidecar",
         reference=None,
         iterations=None,
+        random_layers=[],
+        repairs=[],
         half=any(tensor.data_type in _HALF for tensor in graph.graph.initializer),
         versions={},
     )

@@ -166,6 +166,22 @@ CODES = {
         "EX001: the file itself is wrong.",
         "Use bnexport export, which writes what the known faulty optimisations leave alone; or disabled_optimizers; or a version of onnxruntime where it is mended.",
     ),
+    "EX006": Explanation(
+        "an old file that was repaired",
+        "Keras 3 refuses, or reads wrongly, what Keras 1 and 2 wrote: an argument it no longer knows, a Sequential model without an input. The configuration was rewritten in memory; the "
+        "file is as it was.",
+        "By known changes of the format, each of which leaves what the model computes as it is. The repaired model is run once before anything else.",
+        "-",
+        "Nothing has to be done. Whoever loads the file elsewhere meets the same difficulty: save it anew.",
+    ),
+    "ST001": Explanation(
+        "random layers",
+        "Dropout and its like are on in fit and off in inference, which is as it should be. They too make training look worse or better than inference, and their share is not BatchNormalization's.",
+        "The training pass is repeated on one batch with other random numbers; its distance to the training pass without random layers is theirs, and that pass's distance to the "
+        "inference pass is BatchNormalization's.",
+        "BN005: what is left when the random layers are off.",
+        "Judge training by evaluate(), which switches them off.",
+    ),
     "RT001": Explanation(
         "a provider that does not run",
         "CUDA was asked for with --provider cuda, and does not run here. What was asked for was not checked.",

@@ -62,7 +62,7 @@ def diagnose(evidence: Evidence, *, answers_differ: bool, stored_iterations: int
     untouched = [s for s in found if s not in broken and _initial(s) and _moved(s)]
     rest = [s for s in found if s not in broken and s not in untouched]
     first = [s for s in rest if s.first]
-    scaling = inputs.wrong_scaling(first, evidence.variety.images, evidence.refits)
+    scaling = inputs.wrong_preparation(first, evidence.variety.images, evidence.refits)
     stale = None
     if rest and not untouched:
         settled = [s for s in rest if not (scaling and s.first)]

@@ -142,6 +142,17 @@ def batch_dependent(comparison: Comparison) -> Finding:
     return Finding("BN006", Severity.ERROR, message, evidence, fix)
 
 
+def repaired(repairs: Sequence[str]) -> Finding | None:
+    """EX006: Keras 3 does not read the file as it is, and what was checked is what was made of it."""
+    if not repairs:
+        return None
+    message = (
+        f"this Keras does not read the file as it was written; checked is what was made of it: {'; '.join(repairs)}"
+    )
+    fix = ("save the model anew with the Keras that made it, or write one that is read everywhere: bnexport export",)
+    return Finding("EX006", Severity.INFO, message, {"repairs": list(repairs)}, fix)
+
+
 def unreadable(files: Sequence[tuple[str, str]]) -> Finding | None:
     """IN004: images that could not be read."""
     if not files:

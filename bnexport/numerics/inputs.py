@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bnexport.numerics.drift import Statistics, misfit
-from bnexport.numerics.spec import Preprocessing, Scaling
+from bnexport.numerics.spec import Order, Preprocessing, Scaling
 from bnexport.numerics.variety import FEW, Variety
 from bnexport.numerics.verdict import Finding, Severity
 
@@ -27,13 +27,29 @@ SHOWN = 5
 """How many names of images a message lists."""
 
 
+AS_GOOD = 1.25
+"""Scalings whose misfits are within this factor cannot be told apart; the commonest is named."""
+
+EXACT = 1e-3
+"""Statistics that agree so well are those of these very images."""
+
+SUSPICIOUS = 3e-3
+"""Other preparations are tried from this misfit on where there are few images: they may be the training images."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refit:
     """How well the first sites fit when images prepared as `old` are prepared as `new` instead: `misfit` as in `bnexport.numerics.drift`."""
 
-    old: Scaling
-    new: Scaling
+    old: Preprocessing
+    new: Preprocessing
     misfit: float
+
+    @property
+    def changed(self) -> dict[str, tuple[str, str]]:
+        """What is otherwise: the field, the old and the new value."""
+        old, new = self.old.as_dict(), self.new.as_dict()
+        return {key: (str(old[key]), str(new[key])) for key in ("scaling", "order", "resize") if old[key] != new[key]}
 
 
 def limit(images: int) -> float:
@@ -45,50 +61,113 @@ def limit(images: int) -> float:
     return 0.3 + 0.5 / math.sqrt(max(1, images))
 
 
-def candidates(spec: Preprocessing | None) -> list[tuple[Scaling, Scaling]]:
-    """The scalings to try, as (old, new): from that of `spec` to every other; from each simple one to each, where nobody knows which it was."""
+def candidates(spec: Preprocessing | None, channels: int) -> list[tuple[Preprocessing, Preprocessing]]:
+    """The preparations to try, as (old, new): from `spec` to every other scaling and channel order, those that change least first.
+
+    Args:
+        spec: how images are prepared; None for arrays, of which nobody knows: then each simple scaling is tried as the old one.
+        channels: of the model's input; 3 are taken for colours.
+    """
     if spec is None:
-        simple = (Scaling.NONE, Scaling.UNIT, Scaling.MINUS_ONE_ONE)
-        return [(old, new) for old in simple for new in simple if old != new]
-    coloured = (Scaling.CAFFE, Scaling.TORCH)
-    return [
-        (spec.scaling, new) for new in Scaling if new != spec.scaling and (spec.channels == 3 or new not in coloured)
+        channels = channels if channels in (1, 3, 4) else 1
+        plain = [Preprocessing((1, 1), channels, scaling=scaling) for scaling in _SIMPLE]
+        turned = [(plain[0], plain[0].changed(order=Order.BGR))] if channels == 3 else []
+        return [(old, new) for old in plain for new in plain if old != new] + turned
+    scalings = [
+        s for s in (spec.scaling, *_SIMPLE, Scaling.CAFFE, Scaling.TORCH) if spec.channels == 3 or s not in _COLOURED
     ]
+    orders = (spec.order, *(order for order in Order if order != spec.order)) if spec.channels == 3 else (spec.order,)
+    found = []
+    for order in orders:
+        for scaling in dict.fromkeys(scalings):
+            if order == Order.BGR and scaling == Scaling.CAFFE:
+                continue
+            new = spec.changed(scaling=scaling, order=order)
+            if new != spec:
+                found.append((spec, new))
+    return found
 
 
-def wrong_scaling(first: Sequence[Statistics], images: int, refits: Sequence[Refit]) -> Finding | None:
-    """IN001: the first sites are off, and would not be with another scaling.
+_SIMPLE = (Scaling.NONE, Scaling.UNIT, Scaling.MINUS_ONE_ONE)
+_COLOURED = (Scaling.CAFFE, Scaling.TORCH)
+
+
+def best_of(refits: Sequence[Refit]) -> Refit | None:
+    """The refit to believe.
+
+    Scalings first: of those that cannot be told apart (`AS_GOOD`) the first. Another channel order, and then another resize kernel,
+    only where they fit `BETTER` times as well: other images than in training scatter as much as these change.
+    """
+    chosen: Refit | None = None
+    for allowed in ({"scaling"}, {"scaling", "order"}, {"scaling", "order", "resize"}):
+        these = [refit for refit in refits if set(refit.changed) <= allowed and refit is not chosen]
+        least = min((refit.misfit for refit in these), default=math.inf)
+        best = next((refit for refit in these if refit.misfit <= AS_GOOD * least), None)
+        if chosen is None or (best is not None and best.misfit <= chosen.misfit / BETTER):
+            chosen = best
+    return chosen
+
+
+def wrong_preparation(first: Sequence[Statistics], images: int, refits: Sequence[Refit]) -> Finding | None:
+    """IN001: the first sites are off, and would not be with another scaling, channel order or resize kernel.
+
+    It is a warning where they are within `limit`, and another kernel or order gives their statistics to `EXACT`: then these are the training images, prepared otherwise.
 
     Args:
         first: the first sites.
         images: how many images they were measured on.
-        refits: what other scalings give.
+        refits: what other preparations give.
     """
     now = misfit(first)
-    best = min(refits, key=lambda refit: refit.misfit, default=None)
-    if now <= limit(images) or best is None or best.misfit > min(limit(images), now / BETTER):
+    best = best_of(refits)
+    off = now > limit(images)
+    if best is None or best.misfit > (min(limit(images), now / BETTER) if off else min(EXACT, now / BETTER)):
         return None
-    as_good = [f"{r.new}" for r in refits if r is not best and r.misfit < 2 * best.misfit and r.misfit <= limit(images)]
+    rivals = [r for r in refits if r is not best and r.misfit <= min(BETTER * best.misfit, limit(images))]
+    alike = {
+        key: list(dict.fromkeys(r.new.as_dict()[key] for r in rivals if _apart(r, best) == {key})) for key in _NAMES
+    }
+    old = " and ".join(f"{_NAMES[key]} {before}" for key, (before, _) in best.changed.items())
+    new = " and ".join(
+        after if len(best.changed) == 1 else f"{_NAMES[key]} {after}" for key, (_, after) in best.changed.items()
+    )
     evidence = {
-        "scaling": str(best.old),
-        "scaling_that_fits": str(best.new),
-        "also_fit": as_good,
+        **{key: before for key, (before, _) in best.changed.items()},
+        **{f"{key}_that_fits": after for key, (_, after) in best.changed.items()},
+        "also_fit": alike["scaling"],
+        "also_fit_order": alike["order"],
+        "also_fit_resize": alike["resize"],
         "misfit": now,
         "misfit_that_fits": best.misfit,
         "z_median": float(np.median(np.concatenate([s.z for s in first]))),
         "std_ratio": math.exp(-float(np.median(np.concatenate([s.log_ratio for s in first])))),
     }
     message = (
-        f"the images are prepared with scaling {best.old}, and the model was trained with {best.new}: at the first BatchNormalization layer "
-        f"the distance to its moving statistics is {now:.2g} standard deviations, with {best.new} {best.misfit:.2g}"
+        f"the images are prepared with {old}, and the model was trained with {new}: at the first BatchNormalization layer "
+        f"the distance to its moving statistics is {now:.2g} standard deviations, with {new} {best.misfit:.2g}"
     )
-    if as_good:
-        message += f"; {', '.join(as_good)} cannot be told from it"
+    if alike["scaling"]:
+        message += f"; {', '.join(alike['scaling'])} cannot be told from it"
+    blurred = [_NAMES[key] for key in ("order", "resize") if alike[key] and key not in best.changed]
+    if blurred:
+        message += f"; the {' and the '.join(blurred)} cannot be told from these statistics"
+    flags = " ".join(f"{_FLAGS[key]} {after}" for key, (_, after) in best.changed.items())
+    what = new if len(best.changed) > 1 else f"{_NAMES[next(iter(best.changed))]} {new}"
     fix = (
-        f"prepare them with scaling {best.new} (--scaling {best.new}, or in the file beside the model)",
+        f"prepare them with {what} ({flags}, or in the file beside the model)",
         "do not recalibrate: that would hide the mistake",
     )
-    return Finding("IN001", Severity.ERROR, message, evidence, fix, tuple(s.name for s in first))
+    severity = Severity.ERROR if off else Severity.WARNING
+    return Finding("IN001", severity, message, evidence, fix, tuple(s.name for s in first))
+
+
+_NAMES = {"scaling": "scaling", "order": "channel order", "resize": "resize kernel"}
+_FLAGS = {"scaling": "--scaling", "order": "--channel-order", "resize": "--resize"}
+
+
+def _apart(one: Refit, other: Refit) -> set[str]:
+    mine, theirs = one.new.as_dict(), other.new.as_dict()
+    return {key for key in _NAMES if mine[key] != theirs[key]}
 
 
 def other_data(first: Sequence[Statistics], images: int) -> Finding | None:
@@ -98,7 +177,7 @@ def other_data(first: Sequence[Statistics], images: int) -> Finding | None:
         return None
     message = (
         f"these images are not like the training images: at the first BatchNormalization layer they are {now:.2g} standard deviations from its moving "
-        "statistics, and no known scaling mends that"
+        "statistics, and no known scaling, channel order or resize kernel mends that"
     )
     fix = (
         "compare how these images and the training images are made: colours, contrast, inversion, crop, a scaling of its own",

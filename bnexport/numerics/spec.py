@@ -19,6 +19,30 @@ class Resize(StrEnum):
     PIL_BILINEAR = "pil-bilinear"
     PIL_BICUBIC = "pil-bicubic"
     PIL_LANCZOS = "pil-lanczos"
+    PIL_BOX = "pil-box"
+    PIL_HAMMING = "pil-hamming"
+    TF_BILINEAR = "tf-bilinear"
+    """`tf.image.resize(..., "bilinear")`: four neighbours, no antialiasing, not rounded (image_dataset_from_directory's default)"""
+    TF_NEAREST = "tf-nearest"
+    """`tf.image.resize(..., "nearest")`"""
+
+
+class Fit(StrEnum):
+    """How a picture of another aspect ratio is brought to the size."""
+
+    STRETCH = "stretch"
+    """its sides are stretched independently"""
+    CROP = "crop"
+    """its centre is cut out (keras.utils.image_dataset_from_directory with crop_to_aspect_ratio=True)"""
+    PAD = "pad"
+    """it is put on a black ground (the same with pad_to_aspect_ratio=True)"""
+
+
+class Order(StrEnum):
+    """The order of the colour channels."""
+
+    RGB = "rgb"
+    BGR = "bgr"
 
 
 class Scaling(StrEnum):
@@ -34,6 +58,8 @@ class Scaling(StrEnum):
     """RGB to BGR, minus the ImageNet mean, no division (keras.applications.imagenet_utils, mode "caffe")"""
     TORCH = "torch"
     """x / 255, minus the ImageNet mean, divided by the ImageNet standard deviation (same source, mode "torch")"""
+    MEAN_STD = "mean-std"
+    """x / 255, minus a mean, divided by a standard deviation, both given"""
 
 
 class Layout(StrEnum):
@@ -50,9 +76,13 @@ class Preprocessing:
     Args:
         size: height and width in pixels.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
-        resize: the kernel that brings a picture to `size` (its sides are stretched independently).
+        resize: the kernel that brings a picture to `size`.
         scaling: what is done to the grey levels.
         layout: the order of the axes of a batch.
+        fit: what becomes of a picture of another aspect ratio.
+        order: the order of the colour channels; scaling "caffe" reverses it itself.
+        mean: for scaling "mean-std", on a scale of 0 to 1; one number, or one for each channel in the order of `order`.
+        std: the same.
     """
 
     size: tuple[int, int]
@@ -60,6 +90,10 @@ class Preprocessing:
     resize: Resize = Resize.PIL_LANCZOS
     scaling: Scaling = Scaling.NONE
     layout: Layout = Layout.NHWC
+    fit: Fit = Fit.STRETCH
+    order: Order = Order.RGB
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:
@@ -72,6 +106,20 @@ class Preprocessing:
             raise InputError(
                 f"scaling {self.scaling} is for colour images", found=f"{self.channels} channels", expected="3"
             )
+        if self.order == Order.BGR and (self.channels != 3 or self.scaling == Scaling.CAFFE):
+            raise InputError(
+                "the channel order bgr is for colour images that are not scaled as caffe, which reverses them itself",
+                found=f"{self.channels} channels, scaling {self.scaling}",
+            )
+        if self.scaling == Scaling.MEAN_STD:
+            if any(len(v) not in (1, self.channels) for v in (self.mean, self.std)) or not all(v > 0 for v in self.std):
+                raise InputError(
+                    "scaling mean-std needs a mean and a standard deviation, on a scale of 0 to 1",
+                    found=f"mean {list(self.mean)}, std {list(self.std)}",
+                    expected=f"one number each, or {self.channels}",
+                )
+        elif self.mean or self.std:
+            raise InputError(f"scaling {self.scaling} has no mean and std of its own", expected="scaling mean-std")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -91,7 +139,9 @@ class Preprocessing:
         '197x224, 1 channel, pil-lanczos, scaling none'
         """
         plural = "" if self.channels == 1 else "s"
-        return f"{self.size[0]}x{self.size[1]}, {self.channels} channel{plural}, {self.resize}, scaling {self.scaling}"
+        fit = "" if self.fit == Fit.STRETCH else f" ({self.fit})"
+        order = "" if self.order == Order.RGB else f", {self.order}"
+        return f"{self.size[0]}x{self.size[1]}{fit}, {self.channels} channel{plural}{order}, {self.resize}, scaling {self.scaling}"
 
     def as_dict(self) -> dict[str, Any]:
         """The specification as plain values, for TOML and JSON.
@@ -99,8 +149,11 @@ class Preprocessing:
         >>> Preprocessing((197, 197)).as_dict()["resize"]
         'pil-lanczos'
         """
-        plain = asdict(self)
-        return {**{k: str(v) if isinstance(v, StrEnum) else v for k, v in plain.items()}, "size": list(self.size)}
+        plain = {
+            key: str(value) if isinstance(value, StrEnum) else list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
+        return {key: value for key, value in plain.items() if value != []}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
@@ -123,10 +176,19 @@ class Preprocessing:
                 resize=Resize(values.get("resize", Resize.PIL_LANCZOS)),
                 scaling=Scaling(values.get("scaling", Scaling.NONE)),
                 layout=Layout(values.get("layout", Layout.NHWC)),
+                fit=Fit(values.get("fit", Fit.STRETCH)),
+                order=Order(values.get("order", Order.RGB)),
+                mean=tuple(float(v) for v in values.get("mean", ())),
+                std=tuple(float(v) for v in values.get("std", ())),
             )
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise InputError(f"a preprocessing specification cannot be read ({error})", found=str(values)) from error
 
     def changed(self, **values: Any) -> Preprocessing:
-        """The same specification with the given fields replaced; fields given as None stay."""
-        return replace(self, **{k: v for k, v in values.items() if v is not None})
+        """The same specification with the given fields replaced; fields given as None stay. Another scaling leaves mean and std behind."""
+        given = {k: v for k, v in values.items() if v is not None}
+        if given.get("scaling", self.scaling) != Scaling.MEAN_STD:
+            given = {**given, "mean": (), "std": ()}
+        if given.get("scaling") == Scaling.CAFFE:
+            given = {"order": Order.RGB, **given}
+        return replace(self, **given)

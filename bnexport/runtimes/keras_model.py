@@ -119,8 +119,9 @@ def load(path: Path, *, trust: bool = False) -> LoadedModel:
         MachineError: TensorFlow is not installed.
     """
     kind = model_format(path)
-    if kind == Format.ONNX:
-        raise InputError(f"{path} is an ONNX file", expected="a Keras model (.h5, .hdf5 or .keras)")
+    if kind in (Format.ONNX, Format.SAVED_MODEL):
+        what = "an ONNX file" if kind == Format.ONNX else "a SavedModel, which Keras cannot load as a model"
+        raise InputError(f"{path} is {what}", expected="a Keras model (.h5, .hdf5 or .keras)")
     config = keras_config.read(path, kind)
     if not trust and keras_config.public_names():
         keras_config.refuse_foreign(config, path)

@@ -6,7 +6,9 @@ Two passes, neither of which changes the model:
 * training: the same, but every BatchNormalization layer that is not frozen normalises by the batch's own statistics.
   Dropout and other random layers stay off, so that the difference between the passes is BatchNormalization's alone.
 
-Either also in float64, with the same weights: the distance between the two is what rounding does to this model (`bnexport.numerics.tolerance`).
+Where a model has random layers there is a third one, what `fit` computes: both BatchNormalization and the random layers in training mode.
+
+Either of the first two also in float64, with the same weights: the distance between the two is what rounding does to this model (`bnexport.numerics.tolerance`).
 
 `model(x, training=True)` would do neither: it moves the moving statistics at every call and turns dropout on.
 """
@@ -14,15 +16,15 @@ Either also in float64, with the same weights: the distance between the two is w
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.errors import InputError
+from bnexport.runtimes.keras_recorder import OF_A_LAYER, Layer, Recorder, recording
 
 if TYPE_CHECKING:
     from bnexport.runtimes.keras_model import LoadedModel
@@ -31,29 +33,13 @@ Mode = Literal["inference", "training"]
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One call of a layer.
-
-    Args:
-        name: the layer's path; from its second call on with "#2", "#3" and so on behind it.
-        kind: its class.
-        shape: of its output, None for an open axis.
-        inputs: the layers whose outputs it reads.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int | None, ...]
-    inputs: tuple[str, ...]
-
-
 class Passes:
     """The passes of a loaded model. Tracing happens at the first run of each mode; any batch size goes through the same trace."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
         self._traced: dict[tuple[Mode, bool], tuple[Any, list[str]]] = {}
+        self._drawn: tuple[Any, list[str]] | None = None
 
     def run(self, mode: Mode, feeds: Mapping[str, Array], *, float64: bool = False) -> dict[str, Array]:
         """One pass over one batch.
@@ -77,6 +63,45 @@ class Passes:
         tensors = [tf.constant(feeds[t.name], dtype=t.dtype) for t in self._loaded.inputs]
         return {name: np.asarray(value) for name, value in zip(names, traced(*tensors), strict=True)}
 
+    def random_layers(self) -> list[str]:
+        """The layers that compute something else at each call in training mode: those that hold a generator of random numbers and use it."""
+        found = []
+        for layer in self._loaded.keras._flatten_layers(include_self=False):
+            strength = [getattr(layer, name) for name in ("rate", "stddev", "alpha") if hasattr(layer, name)]
+            if hasattr(layer, "seed_generator") and (not strength or any(strength)):
+                found.append(layer.name)
+        return found
+
+    def drawn(self, feeds: Mapping[str, Array], seed: int) -> dict[str, Array]:
+        """What `fit` computes in one step, with the random layers' generators moved on by `seed`; the model is not changed."""
+        import keras
+        import tensorflow as tf
+
+        model = self._loaded.keras
+
+        def forward(moved: Any, *x: Any) -> list[Any]:
+            structure = getattr(model, "_inputs_struct", None)
+            packed = keras.tree.pack_sequence_as(structure, list(x)) if structure is not None else x[0]
+            train = [v.value for v in model.trainable_variables]
+            fixed = [
+                v.value + tf.cast(moved, v.dtype) if v.path.endswith("seed_generator_state") else v.value
+                for v in model.non_trainable_variables
+            ]
+            y, _ = model.stateless_call(train, fixed, packed, training=True)
+            outputs = dict(zip(self._loaded.outputs, keras.tree.flatten(y), strict=True))
+            logits = {f"{n}/logits": t._keras_logits for n, t in outputs.items() if hasattr(t, "_keras_logits")}
+            names[:] = [*outputs, *logits]
+            return [*outputs.values(), *logits.values()]
+
+        names: list[str] = []
+        signature = [tf.TensorSpec([], tf.int64), *(tf.TensorSpec(t.shape, t.dtype) for t in model.inputs)]
+        if self._drawn is None:
+            self._drawn = tf.function(forward, input_signature=signature, autograph=False), names
+        traced, names = self._drawn
+        tensors = [tf.constant(feeds[t.name], dtype=t.dtype) for t in self._loaded.inputs]
+        values = traced(tf.constant(seed, tf.int64), *tensors)
+        return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
+
     def layers(
         self, mode: Mode, feeds: Mapping[str, Array], *, float64: bool = False, most_bytes: int = 512 << 20
     ) -> Iterator[tuple[Layer, Array]]:
@@ -95,7 +120,7 @@ class Passes:
 
         tensors = [tf.constant(feeds[t.name], dtype=t.dtype) for t in self._loaded.inputs]
         trace = self._in_float64 if float64 else self._trace
-        first = _Recorder(())
+        first = Recorder(())
         trace(mode, first)
         found = first.found()
         images = len(next(iter(feeds.values())))
@@ -110,12 +135,12 @@ class Passes:
             parts[-1].append(layer.name)
         by_name = {layer.name: layer for layer in found}
         for part in parts:
-            traced, names = trace(mode, _Recorder(part))
+            traced, names = trace(mode, Recorder(part))
             results = dict(zip(names, traced(*tensors), strict=True))
             for name in part:
-                yield by_name[name], np.asarray(results.pop(f"{name}{_OF_A_LAYER}"))
+                yield by_name[name], np.asarray(results.pop(f"{name}{OF_A_LAYER}"))
 
-    def _in_float64(self, mode: Mode, recorder: _Recorder | None = None) -> tuple[Any, list[str]]:
+    def _in_float64(self, mode: Mode, recorder: Recorder | None = None) -> tuple[Any, list[str]]:
         import tensorflow as tf
 
         try:
@@ -130,7 +155,7 @@ class Passes:
             raise InputError(f"the model does not compute in float64: {', '.join(narrow)} stays in lower precision")
         return traced, names
 
-    def _trace(self, mode: Mode, recorder: _Recorder | None = None) -> tuple[Any, list[str]]:
+    def _trace(self, mode: Mode, recorder: Recorder | None = None) -> tuple[Any, list[str]]:
         import keras
         import tensorflow as tf
 
@@ -143,7 +168,7 @@ class Passes:
             train, fixed = (
                 [v.value for v in group] for group in (model.trainable_variables, model.non_trainable_variables)
             )
-            with _batch_statistics(enabled=mode == "training"), _recording(recorder):
+            with _batch_statistics(enabled=mode == "training"), recording(recorder):
                 y, _ = model.stateless_call(train, fixed, packed, training=False)
             outputs = dict(zip(self._loaded.outputs, keras.tree.flatten(y), strict=True))
             # Keras keeps what it fed to softmax or sigmoid (keras.activations.softmax).
@@ -156,80 +181,6 @@ class Passes:
         traced = tf.function(forward, input_signature=signature, autograph=False)
         traced.get_concrete_function()
         return traced, names
-
-
-_OF_A_LAYER = "/output of the layer"
-
-
-class _Recorder:
-    """Notes the output of every layer that is no model itself while a pass is traced."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = names
-        self._seen: dict[str, tuple[str, Any]] = {}
-        self._calls: dict[str, int] = {}
-
-    def note(self, layer: Any, output: Any) -> None:
-        import keras
-
-        flat = keras.tree.flatten(output)
-        if isinstance(layer, keras.Model) or not flat or not hasattr(flat[0], "op"):
-            return
-        if any(flat[0] is tensor for _, tensor in self._seen.values()):
-            return  # a layer that hands its input on, or the last of a nested layer
-        path = layer.path or layer.name  # layers that were never built have no path
-        self._calls[path] = nth = self._calls.get(path, 0) + 1
-        self._seen[path if nth == 1 else f"{path}#{nth}"] = type(layer).__name__, flat[0]
-
-    def wanted(self) -> dict[str, Any]:
-        """The tensors of the layers that were asked for."""
-        return {f"{name}{_OF_A_LAYER}": self._seen[name][1] for name in self._names}
-
-    def found(self) -> list[Layer]:
-        """Every layer, with the layers whose outputs it reads."""
-        maker = {id(tensor.op): name for name, (_, tensor) in self._seen.items()}
-        return [
-            Layer(name, kind, tuple(tensor.shape), tuple(_before(tensor, maker)))
-            for name, (kind, tensor) in self._seen.items()
-            if tensor.dtype.is_floating
-        ]
-
-
-def _before(tensor: Any, maker: Mapping[int, str]) -> list[str]:
-    """The layers whose outputs the operations behind a tensor read."""
-    found: dict[str, None] = {}
-    waiting, visited = [i.op for i in tensor.op.inputs], set()
-    while waiting:
-        op = waiting.pop()
-        if id(op) in visited:
-            continue
-        visited.add(id(op))
-        if id(op) in maker:
-            found[maker[id(op)]] = None
-        else:
-            waiting += [i.op for i in op.inputs]
-    return list(found)
-
-
-@contextmanager
-def _recording(recorder: _Recorder | None) -> Iterator[None]:
-    from keras.layers import Layer as KerasLayer
-
-    if recorder is None:
-        yield
-        return
-    original = KerasLayer.__call__
-
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        output = original(layer, *args, **kwargs)
-        recorder.note(layer, output)
-        return output
-
-    KerasLayer.__call__ = call
-    try:
-        yield
-    finally:
-        KerasLayer.__call__ = original
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from bnexport.files import Format
 from bnexport.graph import metadata
 from bnexport.graph.sites import sites
 from bnexport.jobs import sides
-from bnexport.jobs.export import graph_of
+from bnexport.jobs.conversion import graph_of
 from bnexport.runtimes import keras_model, keras_passes
 from tests.e2e import nets
 

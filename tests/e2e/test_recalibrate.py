@@ -23,7 +23,7 @@ from bnexport.graph.sites import sites
 from bnexport.graph.stages import stages, with_moments
 from bnexport.graph.training_twin import training_twin
 from bnexport.jobs import staged
-from bnexport.jobs.export import graph_of, serialised
+from bnexport.jobs.conversion import graph_of, serialised
 from bnexport.jobs.live import live_tensors
 from bnexport.jobs.progress import Progress
 from bnexport.numerics.spec import Preprocessing

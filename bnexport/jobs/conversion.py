@@ -1,0 +1,77 @@
+"""A loaded model as an ONNX graph that is complete: converted, with its weights, its metadata, and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnexport import __version__, sidecar
+from bnexport.errors import InputError
+from bnexport.files import Format
+from bnexport.graph import finish, weights
+from bnexport.runtimes import keras_model, keras_trace, tf2onnx_convert
+from bnexport.runtimes.keras_model import LoadedModel
+from bnexport.runtimes.traced import Trace
+from bnexport.sidecar import Sidecar
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def graph_of(loaded: LoadedModel, known: Sidecar | None) -> onnx.ModelProto:
+    """The inference graph of a loaded model, complete with weights and metadata."""
+    traced = keras_trace.trace(loaded.keras, loaded.weights, [t.name for t in loaded.inputs], loaded.outputs)
+    model = tf2onnx_convert.convert(traced)
+    return finished(model, traced, loaded.path, loaded.format, loaded.sha256, known, name=loaded.keras.name)
+
+
+def finished(
+    model: onnx.ModelProto,
+    traced: Trace,
+    path: Path,
+    kind: Format,
+    digest: str,
+    known: Sidecar | None,
+    *,
+    name: str = "model",
+) -> onnx.ModelProto:
+    """A converted graph with its weights and metadata.
+
+    Args:
+        model: the converted graph; changed in place.
+        traced: what it was converted from.
+        path: the file that was exported.
+        kind: what that is.
+        digest: its hash.
+        known: its sidecar.
+        name: for the graph.
+    """
+    weights.attach(model, traced.weights)
+    finish.finish(
+        model,
+        name=name,
+        producer_version=__version__,
+        hidden=traced.logits,
+        nodes={
+            site.name: {"momentum": site.momentum, "frozen": site.frozen, "axis": site.axis} for site in traced.sites
+        },
+        properties={
+            "source": {"file": path.name, "format": str(kind), "sha256": digest},
+            "versions": {"bnexport": __version__, **keras_model.versions(), **tf2onnx_convert.versions()},
+            **sidecar.travelling(known),
+        },
+    )
+    return model
+
+
+def serialised(model: onnx.ModelProto) -> bytes:
+    """The model as bytes.
+
+    Raises:
+        InputError: it is larger than the 2 GiB that one protobuf message can hold.
+    """
+    try:
+        content: bytes = model.SerializeToString()
+    except Exception as error:
+        raise InputError("the graph is larger than 2 GiB, more than one ONNX file can hold") from error
+    return content
