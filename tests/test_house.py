@@ -43,8 +43,8 @@ DOORS = {
     "keras": {
         "runtimes/keras_model.py",
         "runtimes/keras_passes.py",
+        "runtimes/keras_recorder.py",
         "runtimes/keras_train.py",
-        "runtimes/saved_model.py",
         "runtimes/keras_trace.py",
     },
     "tf2onnx": {"runtimes/tf2onnx_convert.py"},

@@ -19,10 +19,11 @@ from bnexport.jobs.feeds import Feed
 from bnexport.jobs.mismatch import Inquiry
 from bnexport.jobs.preparation import Overrides
 from bnexport.jobs.progress import Progress
-from bnexport.jobs.remedy import advice, tried
+from bnexport.jobs.remedy import advice
 from bnexport.jobs.sides import Runner
 from bnexport.jobs.subject import Subject, open_feeds, open_subject
 from bnexport.jobs.tally import Tally
+from bnexport.jobs.trial import tried
 from bnexport.numerics import findings
 from bnexport.numerics.diagnose import STATISTICS_WRONG, diagnose
 from bnexport.numerics.tolerance import Tolerances

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from bnexport.graph import statistics, weights
 from bnexport.jobs.feeds import Feed, Source
-from bnexport.jobs.staged import Feeds, FirstStage
+from bnexport.jobs.staged import Feeds, FirstStage, first_sites
 from bnexport.numerics import inputs
 from bnexport.numerics.diagnose import Evidence
 from bnexport.numerics.drift import Statistics, misfit
@@ -41,21 +41,26 @@ def watched(feeds: Source, count: int, variety: Variety) -> Iterator[Feeds]:
             return
 
 
-def gathered(model: onnx.ModelProto, moments: Mapping[str, Moments], feeds: Source, variety: Variety) -> Evidence:
-    """The evidence from the moments of every site of the graph on the images of `feeds`.
+def gathered(
+    model: onnx.ModelProto, moments: Mapping[str, Moments], variety: Variety, others: Sequence[inputs.Refit]
+) -> Evidence:
+    """The evidence from the moments of every site of the graph, the images' variety, and what other preparations give (`refits`)."""
+    return Evidence(_statistics(model, moments), variety, others)
 
-    Where the first sites are off and the model has one input, other preparations are tried on the first images.
-    """
-    first = FirstStage(model)
-    found = _statistics(model, moments, {site.name for site in first.sites})
-    ahead = [s for s in found if s.first]
+
+def refits(
+    model: onnx.ModelProto, moments: Mapping[str, Moments], feeds: Source, variety: Variety
+) -> list[inputs.Refit]:
+    """How well the first sites fit with other preparations; nothing where they fit as it is, or where the model has several inputs."""
+    ahead = [s for s in _statistics(model, moments) if s.first]
     few = variety.images <= EXACT_ON
     off = misfit(ahead) > (inputs.SUSPICIOUS if few else inputs.limit(variety.images))
-    return Evidence(found, variety, _refits(first, ahead, feeds) if off else ())
+    return _refits(FirstStage(model), ahead, feeds) if off else []
 
 
-def _statistics(model: onnx.ModelProto, moments: Mapping[str, Moments], first: set[str]) -> list[Statistics]:
+def _statistics(model: onnx.ModelProto, moments: Mapping[str, Moments]) -> list[Statistics]:
     stored = weights.initializers(model)
+    first = {site.name for site in first_sites(model)}
     return [
         Statistics(
             name=name,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport import images
+from bnexport import cache, images
 from bnexport.errors import InputError, UsageError
 from bnexport.jobs.preparation import class_indices
 from bnexport.numerics.spec import Preprocessing
@@ -43,6 +46,10 @@ class Source(Protocol):
         """The same pictures prepared otherwise; arrays stay what they are."""
         ...
 
+    def fingerprint(self, count: int) -> str:
+        """A hash of everything the first `count` items depend on: content and preparation."""
+        ...
+
 
 class Pictures:
     """Pictures as the one input of a model."""
@@ -65,6 +72,15 @@ class Pictures:
         self._known, self._name, self._pictures = known.labels, name, pictures
         self._reader = images.Reader(pictures, spec, batch_size, threads)
         self.unreadable = self._reader.unreadable
+
+    def fingerprint(self, count: int) -> str:
+        """A hash of the files and of how they are prepared."""
+        digest = hashlib.sha256(json.dumps([self.spec.as_dict() if self.spec else None, count]).encode())
+        for picture in self._pictures[:count]:
+            with contextlib.suppress(OSError):  # unreadable files are left out when they are read, too
+                digest.update(hashlib.sha256(picture.path.read_bytes()).digest())
+            digest.update(picture.name.encode())
+        return digest.hexdigest()
 
     def prepared_as(self, spec: Preprocessing) -> Source:
         """The same pictures prepared otherwise."""
@@ -113,6 +129,10 @@ class Arrays:
         self.spec: Preprocessing | None = None
         self._arrays, self._batch_size = arrays, batch_size
         self._labels = np.full(self.count, -1, np.int64) if labels is None else labels.astype(np.int64)
+
+    def fingerprint(self, count: int) -> str:
+        """A hash of the arrays."""
+        return cache.fingerprint({name: array[:count] for name, array in self._arrays.items()})
 
     def prepared_as(self, spec: Preprocessing) -> Source:  # noqa: ARG002 - arrays come as they are
         """Itself."""

@@ -41,7 +41,12 @@ def measured(
     """
     progress.stage("measuring the noise floor")
     groups = _groups(feed.inputs)
-    return {(mode, name): floor for mode in modes for name, floor in _floors(reference, mode, groups).items()}
+    joined = {name: np.concatenate([group[name] for group in groups]) for name in feed.inputs}
+    return {
+        (mode, name): floor
+        for mode in modes
+        for name, floor in _floors(reference, mode, groups if mode == "training" else [joined]).items()
+    }
 
 
 def where_lost(tally: Tally, reference: Reference, progress: Progress) -> None:
@@ -76,13 +81,13 @@ def _floors(reference: Reference, mode: Mode, groups: Sequence[Feeds]) -> dict[s
 
 
 def _groups(inputs: Feeds) -> list[Feeds]:
-    """At least `IMAGES` images in groups of the batch's size: the batch itself, and dimmed copies where it is smaller."""
+    """Up to `IMAGES` images in groups of the batch's size: the batch itself, and dimmed copies as far as they go."""
     count = min(IMAGES, len(next(iter(inputs.values()))))
     few = {name: x[:count] for name, x in inputs.items()}
     groups: list[Feeds] = [few]
     if all(x.dtype.kind == "f" for x in few.values()):
         groups += [
             {name: (x * x.dtype.type(1 - DIMMER * nth)).astype(x.dtype) for name, x in few.items()}
-            for nth in range(1, -(-IMAGES // count))
+            for nth in range(1, IMAGES // count)
         ]
     return groups

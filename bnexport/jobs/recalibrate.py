@@ -18,17 +18,18 @@ from bnexport.graph.fold import fold as folded_graph
 from bnexport.graph.sites import sites
 from bnexport.jobs import sides, staged
 from bnexport.jobs.conversion import serialised
-from bnexport.jobs.evidence import gathered, watched
+from bnexport.jobs.evidence import gathered, refits, watched
 from bnexport.jobs.feeds import Source
 from bnexport.jobs.fold import distance, folding_tolerance
 from bnexport.jobs.live import live_tensors, memory_available
 from bnexport.jobs.preparation import Overrides, Preparation
 from bnexport.jobs.progress import Progress
-from bnexport.jobs.remedy import SAMPLES, harm
+from bnexport.jobs.remedy import harm
 from bnexport.jobs.sides import Runner
 from bnexport.jobs.staged import Measured
 from bnexport.jobs.subject import Subject, open_feeds, open_subject
 from bnexport.jobs.tally import Tally
+from bnexport.jobs.trial import SAMPLES
 from bnexport.numerics import findings
 from bnexport.numerics.diagnose import diagnose
 from bnexport.numerics.tolerance import Tolerances
@@ -122,7 +123,8 @@ def recalibrate(
     repaired = statistics.with_statistics(subject.graph, values)
     remaining = _verified(repaired, feeds, progress)
     before, after = _judged(subject, repaired, others, progress)
-    evidence = gathered(subject.graph, measured.moments, feeds, variety)
+    others_fit = refits(subject.graph, measured.moments, feeds, variety)
+    evidence = gathered(subject.graph, measured.moments, variety, others_fit)
     found = diagnose(evidence, answers_differ=before.answers != after.answers, stored_iterations=subject.iterations)
     refused = harm(before, after, evidence, found) if not force else ""
     folded = 0

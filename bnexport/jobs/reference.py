@@ -61,7 +61,7 @@ class Reference:
 
     def __init__(self, path: Path, known: Sidecar | None, store: Cache, *, trust: bool, progress: Progress) -> None:
         self.path, self.sha256 = path, files.sha256(path)
-        self._known, self._store, self._trust, self._progress = known, store, trust, progress
+        self._known, self.store, self._trust, self._progress = known, store, trust, progress
         self._loaded: LoadedModel | None = None
         self._passes: Passes | None = None
 
@@ -87,11 +87,11 @@ class Reference:
 
     def description(self) -> Description:
         """What it is."""
-        stored = self._store.get("description", self.sha256)
+        stored = self.store.get("description", self.sha256)
         if stored is not None:
             return Description(**json.loads(stored))
         found = self._described()
-        self._store.put(json.dumps(asdict(found)).encode(), "description", self.sha256)
+        self.store.put(json.dumps(asdict(found)).encode(), "description", self.sha256)
         return found
 
     def _described(self) -> Description:
@@ -121,12 +121,12 @@ class Reference:
 
         travelling = json.dumps(sidecar.travelling(self._known), sort_keys=True)
         key = ("graph", self.sha256, self.path.name, travelling)
-        stored = self._store.get(*key)
+        stored = self.store.get(*key)
         if stored is not None:
             graph: onnx.ModelProto = onnx.ModelProto.FromString(stored)
             return graph
         graph = self._exported()
-        self._store.put(conversion.serialised(graph), *key)
+        self.store.put(conversion.serialised(graph), *key)
         return graph
 
     def _exported(self) -> onnx.ModelProto:
@@ -149,7 +149,7 @@ class Reference:
             InputError: the model does not compute in float64.
         """
         return self._remembered(
-            lambda: self.passes.run(mode, feeds, float64=True), mode, "float64", cache.fingerprint(feeds)
+            lambda: self.passes.run_in_float64(mode, feeds), mode, "float64", cache.fingerprint(feeds)
         )
 
     def drawn(self, feeds: Mapping[str, NDArray[Any]], seed: int) -> Outputs:
@@ -157,10 +157,10 @@ class Reference:
         return self._remembered(lambda: self.passes.drawn(feeds, seed), "drawn", str(seed), cache.fingerprint(feeds))
 
     def _remembered(self, computed: Callable[[], Outputs], *key: str) -> Outputs:
-        found = self._store.get_arrays("pass", self.sha256, *key)
+        found = self.store.get_arrays("pass", self.sha256, *key)
         if found is None:
             found = computed()
-            self._store.put_arrays(found, "pass", self.sha256, *key)
+            self.store.put_arrays(found, "pass", self.sha256, *key)
         return found
 
 

@@ -1,57 +1,14 @@
-"""What recalibrating would give: measured in every check, so that the report can say whether it is the right repair."""
+"""What to do about statistics, from what recalibrating was seen to give."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from bnexport.errors import InputError
-from bnexport.graph import statistics
-from bnexport.graph.sites import sites
-from bnexport.jobs import sides, staged
-from bnexport.jobs.evidence import gathered, watched
-from bnexport.jobs.feeds import Source
-from bnexport.jobs.live import live_tensors, memory_available
-from bnexport.jobs.progress import Progress
-from bnexport.jobs.sides import Runner
-from bnexport.jobs.subject import Subject
+from bnexport.jobs.trial import Trial
 from bnexport.numerics import inputs
 from bnexport.numerics.diagnose import STATISTICS_WRONG, Evidence
-from bnexport.numerics.variety import Variety
 from bnexport.numerics.verdict import Finding, Side
-
-SAMPLES = 2048
-"""How many images are enough: 10^3 to 10^4 (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """The recalibrated graph as a side of the check, and the evidence that was gathered on the way."""
-
-    runner: Runner
-    evidence: Evidence
-
-
-def tried(subject: Subject, feeds: Source, progress: Progress) -> Trial | None:
-    """Recalibrates a copy of the graph on at most `SAMPLES` of the images; None where there is nothing to recalibrate.
-
-    Where it cannot be done (a layer that is called twice, values that are not finite) the progress says why.
-    """
-    graph = subject.graph
-    if not sites(graph):
-        return None
-    try:
-        variety = Variety()
-        with live_tensors(None, memory_available() // 2) as live:
-            count = min(feeds.count, SAMPLES)
-            batches = watched(feeds, SAMPLES, variety)
-            moments = staged.measure(graph, batches, count, live, "cpu", progress).moments
-        repaired = statistics.with_statistics(graph, statistics.by_initializer(moments, graph))
-    except InputError as error:
-        progress.note(f"what recalibrating would give is not known: {error}")
-        return None
-    return Trial(sides.recalibrated_side(repaired), gathered(graph, moments, feeds, variety))
 
 
 def harm(before: Side, after: Side, evidence: Evidence, causes: Sequence[Finding]) -> str:

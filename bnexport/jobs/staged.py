@@ -74,6 +74,11 @@ class Pool:
             self.moments[name] = moments.merged(pooled_rows(positions, made[f"{name}/mean"], m2))
 
 
+def first_sites(model: onnx.ModelProto) -> Sequence[Site]:
+    """The sites that see the images through fixed weights only."""
+    return cut.stages(model, sites(model))[0].sites
+
+
 class FirstStage:
     """The part of a graph before its first sites: what they see depends on the images and on fixed weights only."""
 

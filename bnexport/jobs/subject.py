@@ -41,6 +41,7 @@ class Subject:
         iterations: how many updates the optimizer in the file has made; None where the file has none.
         random_layers: those that compute something else at each call in training mode.
         repairs: what had to be changed in the file's configuration before Keras could read it.
+        store: what was computed before.
         half: whether it computes in half precision.
         versions: of what made and runs it.
     """
@@ -54,6 +55,7 @@ class Subject:
     iterations: int | None
     random_layers: list[str]
     repairs: list[str]
+    store: Cache
     half: bool
     versions: dict[str, str]
 
@@ -73,7 +75,7 @@ def open_subject(model: Path, progress: Progress, *, store: Cache = NOTHING_KEPT
         MachineError: it is a Keras model and TensorFlow is not installed.
     """
     if files.model_format(model) == Format.ONNX:
-        return _from_onnx(model)
+        return _from_onnx(model, store)
     known = sidecar.read(model)
     return _from_keras(opened(model, known, store, trust=trust, progress=progress), known)
 
@@ -111,12 +113,13 @@ def _from_keras(reference: Reference, known: Sidecar | None) -> Subject:
         iterations=found.iterations,
         random_layers=found.random_layers,
         repairs=found.repairs,
+        store=reference.store,
         half=found.dtype in ("float16", "bfloat16"),
         versions=found.versions | {"tf2onnx": importlib.metadata.version("tf2onnx")},
     )
 
 
-def _from_onnx(path: Path) -> Subject:
+def _from_onnx(path: Path, store: Cache) -> Subject:
     graph = read_onnx(path)
     found = sites(graph)
     values = {
@@ -144,6 +147,7 @@ def _from_onnx(path: Path) -> Subject:
         iterations=None,
         random_layers=[],
         repairs=[],
+        store=store,
         half=any(tensor.data_type in _HALF for tensor in graph.graph.initializer),
         versions={},
     )

@@ -68,25 +68,26 @@ class Tally:
         self.names += feed.names
         self.labels += self._usable(feed.labels, outputs).tolist()
         for side, values in outputs.items():
-            if count := int(
-                np.count_nonzero(
-                    np.logical_or.reduce([_broken_rows(values[o], len(feed.names)) for o in self._outputs])
-                )
-            ):
+            broken = [_broken_rows(values[o], len(feed.names)) for o in self._outputs if o in values]
+            if broken and (count := int(np.count_nonzero(np.logical_or.reduce(broken)))):
                 self.not_finite[side] = self.not_finite.get(side, 0) + count
         for pair in self._pairs:
             pair.add(feed, outputs[pair.actual], outputs[pair.reference])
         if self._deciding:
             for side, values in outputs.items():
+                given = values.get(self._deciding)
+                if given is None or given.ndim != 2 or len(given) != len(feed.names):
+                    self._answers[side].append(np.full(len(feed.names), -1, np.int64))  # it gives no such output
+                    continue
                 found = compare.answers(self._scores(values))
                 self._answers[side].append(found)
                 if self._deciding in self._squash:
-                    self._confidence[side].append(_confidence(values[self._deciding], found))
+                    self._confidence[side].append(_confidence(given, found))
 
     def _decide(self, outputs: Outputs) -> None:
         """Chooses the output that gives images their class: the first of shape (N, K) behind a softmax or sigmoid, or with one score for each class name."""
         for name in self._outputs:
-            shape = outputs[name].shape
+            shape = outputs[name].shape if name in outputs else ()
             if len(shape) == 2 and (name in self._squash or (len(self.classes) > 1 and shape[1] == len(self.classes))):
                 self._deciding = name
                 return

@@ -23,6 +23,23 @@ class Variety:
         self._seen: set[bytes] = set()
         self._varied = 0
 
+    def as_dict(self) -> dict[str, Any]:
+        """The counts as plain values."""
+        return {
+            "images": self.images,
+            "constant": self.constant,
+            "repeated": self.repeated,
+            "varied": self._varied,
+        }
+
+    @classmethod
+    def restored(cls, values: Mapping[str, Any]) -> Variety:
+        """The counts that `as_dict` gave; it cannot count further."""
+        variety = cls()
+        variety.images, variety._varied = values["images"], values["varied"]
+        variety.constant, variety.repeated = values["constant"], values["repeated"]
+        return variety
+
     @property
     def usable(self) -> int:
         """How many different images there are that are not of one colour."""

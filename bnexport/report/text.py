@@ -95,7 +95,7 @@ def _show_images(report: CheckReport, console: Console) -> None:
 
 def _class_name(report: CheckReport, index: int) -> str:
     if index < 0:
-        return "not finite"
+        return "none"
     return safe(report.images.classes[index]) if index < len(report.images.classes) else str(index)
 
 

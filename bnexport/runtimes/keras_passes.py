@@ -16,7 +16,7 @@ Either of the first two also in float64, with the same weights: the distance bet
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,30 +38,42 @@ class Passes:
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
-        self._traced: dict[tuple[Mode, bool], tuple[Any, list[str]]] = {}
-        self._drawn: tuple[Any, list[str]] | None = None
+        self._traced: dict[Mode, tuple[Any, list[str]]] = {}
 
-    def run(self, mode: Mode, feeds: Mapping[str, Array], *, float64: bool = False) -> dict[str, Array]:
+    def run(self, mode: Mode, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """One pass over one batch.
 
         Args:
             mode: "inference" or "training".
             feeds: every input of the model by name, shape (N, ...).
-            float64: compute in float64 throughout, with the weights as they are.
 
         Returns:
             Every output by name, and `OUTPUT/logits` for each that ends in softmax or sigmoid; shape (N, ...).
+        """
+        if mode not in self._traced:
+            self._traced[mode] = self._trace(mode)
+        traced, names = self._traced[mode]
+        return {name: np.asarray(value) for name, value in zip(names, traced(*self._given(feeds)), strict=True)}
+
+    def run_in_float64(self, mode: Mode, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """The same in float64 throughout, with the weights as they are. It is not traced: tracing costs more than a few calls.
 
         Raises:
-            InputError: float64 was asked for, and the model does not compute in it.
+            InputError: the model does not compute in float64.
         """
+        try:
+            with _float64_policy(self._loaded.keras):
+                outputs = self._forward(mode, self._given(feeds))
+        except Exception as error:
+            raise _no_float64(error) from error
+        found = {name: np.asarray(value) for name, value in outputs.items()}
+        _refuse_narrow({name: value.dtype.name for name, value in found.items() if value.dtype.kind == "f"})
+        return found
+
+    def _given(self, feeds: Mapping[str, Array]) -> list[Any]:
         import tensorflow as tf
 
-        if (mode, float64) not in self._traced:
-            self._traced[mode, float64] = self._in_float64(mode) if float64 else self._trace(mode)
-        traced, names = self._traced[mode, float64]
-        tensors = [tf.constant(feeds[t.name], dtype=t.dtype) for t in self._loaded.inputs]
-        return {name: np.asarray(value) for name, value in zip(names, traced(*tensors), strict=True)}
+        return [tf.constant(feeds[t.name], dtype=t.dtype) for t in self._loaded.inputs]
 
     def random_layers(self) -> list[str]:
         """The layers that compute something else at each call in training mode: those that hold a generator of random numbers and use it."""
@@ -74,33 +86,8 @@ class Passes:
 
     def drawn(self, feeds: Mapping[str, Array], seed: int) -> dict[str, Array]:
         """What `fit` computes in one step, with the random layers' generators moved on by `seed`; the model is not changed."""
-        import keras
-        import tensorflow as tf
-
-        model = self._loaded.keras
-
-        def forward(moved: Any, *x: Any) -> list[Any]:
-            structure = getattr(model, "_inputs_struct", None)
-            packed = keras.tree.pack_sequence_as(structure, list(x)) if structure is not None else x[0]
-            train = [v.value for v in model.trainable_variables]
-            fixed = [
-                v.value + tf.cast(moved, v.dtype) if v.path.endswith("seed_generator_state") else v.value
-                for v in model.non_trainable_variables
-            ]
-            y, _ = model.stateless_call(train, fixed, packed, training=True)
-            outputs = dict(zip(self._loaded.outputs, keras.tree.flatten(y), strict=True))
-            logits = {f"{n}/logits": t._keras_logits for n, t in outputs.items() if hasattr(t, "_keras_logits")}
-            names[:] = [*outputs, *logits]
-            return [*outputs.values(), *logits.values()]
-
-        names: list[str] = []
-        signature = [tf.TensorSpec([], tf.int64), *(tf.TensorSpec(t.shape, t.dtype) for t in model.inputs)]
-        if self._drawn is None:
-            self._drawn = tf.function(forward, input_signature=signature, autograph=False), names
-        traced, names = self._drawn
-        tensors = [tf.constant(feeds[t.name], dtype=t.dtype) for t in self._loaded.inputs]
-        values = traced(tf.constant(seed, tf.int64), *tensors)
-        return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
+        outputs = self._forward("training", self._given(feeds), seed=seed)
+        return {name: np.asarray(value) for name, value in outputs.items()}
 
     def layers(
         self, mode: Mode, feeds: Mapping[str, Array], *, float64: bool = False, most_bytes: int = 512 << 20
@@ -110,77 +97,87 @@ class Passes:
         Args:
             mode: "inference" or "training".
             feeds: every input of the model by name, shape (N, ...).
-            float64: as in `run`.
+            float64: as in `run_in_float64`.
             most_bytes: at most so much is computed at a time; a model that needs more is traced again for each part.
 
         Raises:
             InputError: float64 was asked for, and the model does not compute in it.
         """
-        import tensorflow as tf
-
-        tensors = [tf.constant(feeds[t.name], dtype=t.dtype) for t in self._loaded.inputs]
-        trace = self._in_float64 if float64 else self._trace
-        first = Recorder(())
-        trace(mode, first)
-        found = first.found()
-        images = len(next(iter(feeds.values())))
+        listing = Recorder(())
+        self._trace_in(float64, mode, listing)
+        found = {layer.name: layer for layer in listing.found()}
+        images, width = len(next(iter(feeds.values()))), 8 if float64 else 4
         parts: list[list[str]] = [[]]
         size = 0
-        for layer in found:
-            values = images * math.prod(side or 1 for side in layer.shape[1:])
-            if size and size + values * (8 if float64 else 4) > most_bytes:
+        for layer in found.values():
+            more = images * math.prod(side or 1 for side in layer.shape[1:]) * width
+            if size and size + more > most_bytes:
                 parts.append([])
                 size = 0
-            size += values * (8 if float64 else 4)
+            size += more
             parts[-1].append(layer.name)
-        by_name = {layer.name: layer for layer in found}
         for part in parts:
-            traced, names = trace(mode, Recorder(part))
-            results = dict(zip(names, traced(*tensors), strict=True))
+            traced, names = self._trace_in(float64, mode, Recorder(part))
+            results = dict(zip(names, traced(*self._given(feeds)), strict=True))
             for name in part:
-                yield by_name[name], np.asarray(results.pop(f"{name}{OF_A_LAYER}"))
+                yield found[name], np.asarray(results.pop(f"{name}{OF_A_LAYER}"))
 
-    def _in_float64(self, mode: Mode, recorder: Recorder | None = None) -> tuple[Any, list[str]]:
+    def _forward(
+        self, mode: Mode, x: Sequence[Any], *, recorder: Recorder | None = None, seed: int | None = None
+    ) -> dict[str, Any]:
+        """One pass as TensorFlow operations, traced or not; with a `seed` the random layers are on."""
+        import keras
+
+        model = self._loaded.keras
+        structure = getattr(model, "_inputs_struct", None)
+        packed = keras.tree.pack_sequence_as(structure, list(x)) if structure is not None else x[0]
+        train = [v.value for v in model.trainable_variables]
+        fixed = [
+            keras.ops.add(v.value, seed) if seed is not None and v.path.endswith("seed_generator_state") else v.value
+            for v in model.non_trainable_variables
+        ]
+        with _batch_statistics(enabled=mode == "training"), recording(recorder):
+            y, _ = model.stateless_call(train, fixed, packed, training=seed is not None)
+        outputs = dict(zip(self._loaded.outputs, keras.tree.flatten(y), strict=True))
+        # Keras keeps what it fed to softmax or sigmoid (keras.activations.softmax).
+        logits = {f"{n}/logits": t._keras_logits for n, t in outputs.items() if hasattr(t, "_keras_logits")}
+        return {**outputs, **logits, **(recorder.wanted() if recorder else {})}
+
+    def _trace(self, mode: Mode, recorder: Recorder | None = None) -> tuple[Any, list[str]]:
         import tensorflow as tf
 
+        names: list[str] = []
+
+        def forward(*x: Any) -> list[Any]:
+            outputs = self._forward(mode, x, recorder=recorder)
+            names[:] = outputs
+            return list(outputs.values())
+
+        signature = [tf.TensorSpec(t.shape, t.dtype) for t in self._loaded.keras.inputs]
+        traced = tf.function(forward, input_signature=signature, autograph=False).get_concrete_function()
+        return traced, names
+
+    def _trace_in(self, float64: bool, mode: Mode, recorder: Recorder) -> tuple[Any, list[str]]:
+        if not float64:
+            return self._trace(mode, recorder)
         try:
             with _float64_policy(self._loaded.keras):
                 traced, names = self._trace(mode, recorder)
         except Exception as error:
-            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise InputError(f"the model does not compute in float64 ({reason[:200]})") from error
-        outputs = zip(names, traced.get_concrete_function().outputs, strict=True)
-        narrow = [name for name, tensor in outputs if tensor.dtype.is_floating and tensor.dtype != tf.float64]
-        if narrow:
-            raise InputError(f"the model does not compute in float64: {', '.join(narrow)} stays in lower precision")
+            raise _no_float64(error) from error
+        _refuse_narrow({name: t.dtype for name, t in zip(names, traced.outputs, strict=True) if t.dtype.is_floating})
         return traced, names
 
-    def _trace(self, mode: Mode, recorder: Recorder | None = None) -> tuple[Any, list[str]]:
-        import keras
-        import tensorflow as tf
 
-        model = self._loaded.keras
-        names: list[str] = []
+def _no_float64(error: Exception) -> InputError:
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return InputError(f"the model does not compute in float64 ({reason[:200]})")
 
-        def forward(*x: Any) -> list[Any]:
-            structure = getattr(model, "_inputs_struct", None)
-            packed = keras.tree.pack_sequence_as(structure, list(x)) if structure is not None else x[0]
-            train, fixed = (
-                [v.value for v in group] for group in (model.trainable_variables, model.non_trainable_variables)
-            )
-            with _batch_statistics(enabled=mode == "training"), recording(recorder):
-                y, _ = model.stateless_call(train, fixed, packed, training=False)
-            outputs = dict(zip(self._loaded.outputs, keras.tree.flatten(y), strict=True))
-            # Keras keeps what it fed to softmax or sigmoid (keras.activations.softmax).
-            logits = {f"{n}/logits": t._keras_logits for n, t in outputs.items() if hasattr(t, "_keras_logits")}
-            inner = recorder.wanted() if recorder else {}
-            names[:] = [*outputs, *logits, *inner]
-            return [*outputs.values(), *logits.values(), *inner.values()]
 
-        signature = [tf.TensorSpec(t.shape, t.dtype) for t in model.inputs]
-        traced = tf.function(forward, input_signature=signature, autograph=False)
-        traced.get_concrete_function()
-        return traced, names
+def _refuse_narrow(dtypes: Mapping[str, Any]) -> None:
+    narrow = [name for name, dtype in dtypes.items() if dtype != "float64"]
+    if narrow:
+        raise InputError(f"the model does not compute in float64: {', '.join(narrow)} stays in lower precision")
 
 
 @contextmanager

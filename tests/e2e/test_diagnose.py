@@ -14,8 +14,8 @@ from bnexport import Overrides, Preprocessing, Resize, Scaling, check
 from bnexport.jobs.feeds import Arrays
 from bnexport.jobs.progress import Progress
 from bnexport.jobs.recalibrate import recalibrate
-from bnexport.jobs.remedy import tried
 from bnexport.jobs.subject import open_subject
+from bnexport.jobs.trial import tried
 from bnexport.numerics.drift import warm_up
 from bnexport.numerics.verdict import CheckReport, Finding, Severity
 from bnexport.sidecar import Sidecar, write
@@ -263,7 +263,7 @@ def test_other_scalings_are_named_too(trained_with: Scaling, digits: Digits, tmp
 
     keras = nets._keras()
     keras.utils.set_random_seed(0)
-    net = fitted(small(keras), rescaled(digits[0], Scaling.UNIT, trained_with), digits[1], 700)
+    net = fitted(small(keras), rescaled(digits[0], SPEC, SPEC.changed(scaling=trained_with)), digits[1], 700)
     finding = codes(checked(net, digits, tmp_path))["IN001"]
     assert finding.evidence["scaling_that_fits"] == str(trained_with)
 

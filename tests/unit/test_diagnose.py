@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from bnexport.numerics import findings, inputs
 from bnexport.numerics.diagnose import Evidence, diagnose
 from bnexport.numerics.drift import Statistics, warm_up
 from bnexport.numerics.findings import Right
-from bnexport.numerics.spec import Preprocessing, Scaling
+from bnexport.numerics.spec import Order, Preprocessing, Resize, Scaling
 from bnexport.numerics.variety import Variety
 from bnexport.numerics.verdict import Comparison, Difference, Finding, Severity
 
@@ -149,32 +150,75 @@ def test_modes_that_differ_are_an_error_only_with_a_reason(
     assert (finding and finding.severity) == severity
 
 
-def test_scaling_candidates() -> None:
-    """From the known scaling to every other; colour scalings for colour images only; without knowledge from each simple one to each."""
-    grey = inputs.candidates(Preprocessing((8, 8), 1, scaling=Scaling.UNIT))
-    assert grey == [(Scaling.UNIT, Scaling.NONE), (Scaling.UNIT, Scaling.MINUS_ONE_ONE)]
-    assert len(inputs.candidates(Preprocessing((8, 8), 3))) == 4
-    assert len(inputs.candidates(None)) == 6
+def spec(scaling: Scaling, **others: Any) -> Preprocessing:
+    return Preprocessing((8, 8), 3, scaling=scaling, **others)
+
+
+def refit(misfit: float, scaling: Scaling = Scaling.NONE, **others: Any) -> inputs.Refit:
+    """What another preparation gives for images that are prepared raw, R G B, by Lanczos."""
+    return inputs.Refit(spec(Scaling.NONE), spec(scaling, **others), misfit)
+
+
+OFF = [replace(site(0.0, var=np.full(64, 1e6)), first=True)]
+
+
+def test_candidates() -> None:
+    """From what is known to every other scaling and channel order; colours for colour images only; without knowledge from each simple scaling to each."""
+    grey = inputs.candidates(Preprocessing((8, 8), 1, scaling=Scaling.UNIT), 1)
+    assert [new.scaling for _, new in grey] == [Scaling.NONE, Scaling.MINUS_ONE_ONE]
+    coloured = [(new.scaling, new.order) for _, new in inputs.candidates(spec(Scaling.NONE), 3)]
+    assert len(coloured) == len(set(coloured)) == 4 + 4
+    assert (Scaling.CAFFE, Order.BGR) not in coloured
+    assert len(inputs.candidates(None, 1)) == 6
+    assert len(inputs.candidates(None, 3)) == 7
 
 
 def test_scalings_that_cannot_be_told_apart_are_named() -> None:
-    """IN001 says so where two fit about as well."""
-    first = [replace(site(0.0, var=np.full(64, 1e6)), first=True)]
-    refits = [
-        inputs.Refit(Scaling.NONE, Scaling.UNIT, 0.02),
-        inputs.Refit(Scaling.NONE, Scaling.TORCH, 0.03),
-        inputs.Refit(Scaling.NONE, Scaling.CAFFE, 3.0),
-    ]
-    finding = inputs.wrong_scaling(first, 100, refits)
+    """IN001 says so where two fit about as well, and names the commoner one."""
+    finding = inputs.wrong_preparation(
+        OFF, 100, [refit(0.03, Scaling.MINUS_ONE_ONE), refit(0.028, Scaling.TORCH), refit(3.0, Scaling.UNIT)]
+    )
     assert finding is not None
-    assert finding.evidence["scaling_that_fits"] == "unit"
+    assert finding.evidence["scaling_that_fits"] == "minus-one-one"
     assert finding.evidence["also_fit"] == ["torch"]
     assert "torch cannot be told from it" in finding.message
 
 
+@pytest.mark.parametrize(("with_bgr", "named"), [(0.05, True), (0.15, False)])
+def test_the_channel_order_must_fit_much_better(with_bgr: float, named: bool) -> None:
+    """Other images change as much as the order of the channels does: it is named where it fits three times as well, else it cannot be told."""
+    finding = inputs.wrong_preparation(
+        OFF, 100, [refit(0.2, Scaling.UNIT), refit(with_bgr, Scaling.UNIT, order=Order.BGR)]
+    )
+    assert finding is not None
+    assert (finding.evidence.get("order_that_fits") == "bgr") == named
+    assert ("channel order cannot be told" in finding.message) == (not named)
+    assert ("--channel-order bgr" in finding.fix[0]) == named
+
+
+def test_the_resize_kernel_of_the_training_images() -> None:
+    """On the training images themselves the right kernel gives their statistics exactly: a warning, although the first layer is within its limit."""
+    near = [replace(s, seen_mean=s.mean + 0.02 * np.sqrt(s.var)) for s in [replace(site(0.0), first=True)]]
+    finding = inputs.wrong_preparation(
+        near, 3, [refit(0.015, resize=Resize.PIL_BOX), refit(1e-6, resize=Resize.TF_BILINEAR)]
+    )
+    assert finding is not None
+    assert finding.severity == Severity.WARNING
+    assert finding.evidence["resize_that_fits"] == "tf-bilinear"
+    assert inputs.wrong_preparation(near, 3, [refit(0.01, resize=Resize.TF_BILINEAR)]) is None
+
+
 def test_a_first_site_that_nothing_mends_is_other_data() -> None:
     """IN002 where no candidate fits, and neither where the site fits as it is."""
-    off, fine = ([replace(site(0.0, var=v), first=True)] for v in (np.full(64, 1e6), None))
-    assert inputs.wrong_scaling(off, 100, [inputs.Refit(Scaling.NONE, Scaling.UNIT, 3.0)]) is None
-    assert inputs.other_data(off, 100) is not None
+    fine = [replace(site(0.0), first=True)]
+    assert inputs.wrong_preparation(OFF, 100, [refit(3.0, Scaling.UNIT)]) is None
+    assert inputs.other_data(OFF, 100) is not None
     assert inputs.other_data(fine, 100) is None
+
+
+def test_more_than_everything_cannot_be_left() -> None:
+    """Statistics that a warm-up of 133 % would explain best have another cause."""
+    grown = site(1.33, var=None)
+    grown = replace(grown, var=np.abs(grown.var))
+    assert warm_up([grown]).initial_weight > 1.1
+    assert "BN001" not in found(grown)

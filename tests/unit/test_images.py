@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from bnexport import images
 from bnexport.errors import InputError
 from bnexport.numerics.preprocess import preprocess, rescaled
-from bnexport.numerics.spec import Layout, Preprocessing, Resize, Scaling
+from bnexport.numerics.spec import Fit, Layout, Order, Preprocessing, Resize, Scaling
 from bnexport.numerics.variety import Variety
 
 RNG = np.random.default_rng(0)
@@ -135,17 +136,103 @@ def test_channels_first() -> None:
     np.testing.assert_array_equal(ours, (pixels.astype(np.float32) / np.float32(255)).transpose(2, 0, 1))
 
 
+PREPARED = [
+    {"scaling": scaling, "order": order, **extra}
+    for scaling in Scaling
+    for order in Order
+    for extra in [{"mean": (0.4, 0.5, 0.6), "std": (0.2,)} if scaling == Scaling.MEAN_STD else {}]
+    if not (scaling == Scaling.CAFFE and order == Order.BGR)
+]
+
+
 @pytest.mark.parametrize("layout", Layout)
-@pytest.mark.parametrize("new", Scaling)
-@pytest.mark.parametrize("old", Scaling)
-def test_one_scaling_becomes_another(old: Scaling, new: Scaling, layout: Layout) -> None:
-    """What was prepared with one scaling, as the other would have prepared it: equal to float32 rounding of values up to 255."""
+def test_one_preparation_becomes_another(layout: Layout) -> None:
+    """What was prepared with one scaling and channel order, as the other would have prepared it: equal to float32 rounding of values up to 255."""
     pixels = RNG.integers(0, 256, (4, 6, 5, 3), dtype=np.uint8)
-    made, wanted = (
-        np.stack([preprocess(p, Preprocessing((6, 5), 3, scaling=scaling, layout=layout)) for p in pixels])
-        for scaling in (old, new)
-    )
-    np.testing.assert_allclose(rescaled(made, old, new, layout), wanted, atol=1e-6 * max(1, np.abs(wanted).max()) * 4)
+    for old, new in itertools.product(PREPARED, PREPARED):
+        specs = [Preprocessing((6, 5), 3, layout=layout, **values) for values in (old, new)]
+        made, wanted = (np.stack([preprocess(p, spec) for p in pixels]) for spec in specs)
+        np.testing.assert_allclose(rescaled(made, *specs), wanted, atol=1e-6 * max(1, np.abs(wanted).max()) * 4)
+
+
+def test_mean_and_std_are_torchvisions() -> None:
+    """Y = (x / 255 - mean) / std, channel by channel, after the channel order."""
+    pixels = np.array([[[255, 0, 51]]], np.uint8)
+    spec = Preprocessing((1, 1), 3, scaling=Scaling.MEAN_STD, mean=(0.5,), std=(0.25, 0.5, 1.0))
+    assert preprocess(pixels, spec).ravel().tolist() == pytest.approx([2.0, -1.0, -0.3])
+    assert preprocess(pixels, spec.changed(order=Order.BGR)).ravel().tolist() == pytest.approx([-1.2, -1.0, 0.5])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"scaling": Scaling.MEAN_STD},
+        {"scaling": Scaling.MEAN_STD, "mean": (0.5, 0.5), "std": (1.0,)},
+        {"scaling": Scaling.MEAN_STD, "mean": (0.5,), "std": (0.0,)},
+        {"mean": (0.5,)},
+        {"scaling": Scaling.CAFFE, "order": Order.BGR},
+    ],
+)
+def test_specifications_that_make_no_sense_are_refused(values: dict[str, object]) -> None:
+    """No mean, too many numbers, a deviation of zero, a mean nobody uses, channels reversed twice."""
+    with pytest.raises(InputError):
+        Preprocessing((2, 2), 3, **values)
+
+
+def test_a_specification_survives_the_file() -> None:
+    """Every field goes through plain values and back."""
+    for values in PREPARED:
+        spec = Preprocessing((6, 5), 3, Resize.TF_BILINEAR, fit=Fit.CROP, **values)
+        assert Preprocessing.from_dict(spec.as_dict()) == spec
+
+
+@pytest.mark.parametrize(
+    ("fit", "columns"), [(Fit.STRETCH, [0, 1, 2, 3, 4, 5]), (Fit.CROP, [2, 3]), (Fit.PAD, [0, 0, 1, 2, 3, 4, 5, 0])]
+)
+def test_other_aspect_ratios(fit: Fit, columns: list[int]) -> None:
+    """A wide picture is stretched, cut to its middle, or padded with black to the aspect ratio that is wanted."""
+    wide = np.repeat(np.arange(6, dtype=np.uint8)[None], 2, axis=0)
+    size = (2, len(columns)) if fit != Fit.PAD else (2, 8)
+    spec = Preprocessing(size, 1, Resize.PIL_NEAREST, fit=fit)
+    assert images.pixels(encoded(wide), spec)[0, :, 0].tolist() == columns
+
+
+@pytest.mark.keras
+def test_jpeg_is_decoded_as_tensorflow_does() -> None:
+    """Bit for bit: any quality, subsampling and size, progressive or not, as grey and as colours."""
+    from bnexport.runtimes.keras_model import load_framework
+
+    load_framework()
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    for subsampling, progressive, quality in itertools.product((0, 1, 2), (False, True), (5, 60, 99)):
+        height, width = (int(side) for side in rng.integers(1, 70, 2))
+        smooth = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)).resize((width, height))
+        for picture in (smooth, smooth.convert("L")):
+            content = encoded(
+                np.asarray(picture), "JPEG", quality=quality, progressive=progressive, subsampling=subsampling
+            )
+            for channels in (1, 3):
+                ours = images.pixels(content, Preprocessing((height, width), channels))
+                np.testing.assert_array_equal(ours, tf.io.decode_jpeg(content, channels=channels).numpy())
+
+
+ODD = Path(__file__).parent.parent / "odd_images"
+
+
+@pytest.mark.parametrize("path", sorted(ODD.iterdir()), ids=lambda p: p.name)
+def test_odd_pictures_are_pixels_or_a_named_reason(path: Path) -> None:
+    """Truncated, mislabelled, animated, deep, rotated by EXIF: an image of the right shape, or one entry with a reason (scripts/make_odd_images.py)."""
+    spec = Preprocessing((8, 8), 3)
+    found = images._prepared(images.Picture(path, path.name), spec)
+    if path.name.startswith("broken"):
+        assert isinstance(found, images.Unreadable)
+        assert found.reason
+        assert "\n" not in found.reason
+    else:
+        assert not isinstance(found, images.Unreadable), found
+        assert found.shape == (8, 8, 3)
 
 
 def test_variety_counts_what_is_different() -> None:

@@ -1,0 +1,103 @@
+"""The graph recalibrated on these images, as a side of the check, with the evidence gathered on the way: what recalibrating *would* give."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bnexport import cache
+from bnexport.errors import InputError
+from bnexport.graph import statistics
+from bnexport.graph.sites import sites
+from bnexport.jobs import sides, staged
+from bnexport.jobs.evidence import gathered, refits, watched
+from bnexport.jobs.feeds import Source
+from bnexport.jobs.live import live_tensors, memory_available
+from bnexport.jobs.progress import Progress
+from bnexport.jobs.sides import Feeds, Outputs, Runner
+from bnexport.jobs.subject import Subject
+from bnexport.numerics import moments
+from bnexport.numerics.diagnose import Evidence
+from bnexport.numerics.inputs import Refit
+from bnexport.numerics.moments import Moments
+from bnexport.numerics.spec import Preprocessing
+from bnexport.numerics.variety import Variety
+from bnexport.runtimes import ort_session
+
+if TYPE_CHECKING:
+    import onnx
+
+SAMPLES = 2048
+"""How many images are enough: 10^3 to 10^4 (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The recalibrated graph as a side of the check, and the evidence that was gathered on the way."""
+
+    runner: Runner
+    evidence: Evidence
+
+
+def tried(subject: Subject, feeds: Source, progress: Progress) -> Trial | None:
+    """Recalibrates a copy of the graph on at most `SAMPLES` of the images; None where there is nothing to recalibrate.
+
+    Where it cannot be done (a layer that is called twice, values that are not finite) the progress says why. What an earlier check of the same
+    model and images measured is not measured again.
+    """
+    graph = subject.graph
+    if not sites(graph):
+        return None
+    key = (subject.facts.sha256, feeds.fingerprint(SAMPLES), ort_session.version())
+    try:
+        measured, variety, others = _measured(subject, feeds, key, progress)
+        values = statistics.by_initializer(measured, graph)
+    except InputError as error:
+        progress.note(f"what recalibrating would give is not known: {error}")
+        return None
+    runner = _lazy(subject, statistics.with_statistics(graph, values), key)
+    return Trial(runner, gathered(graph, measured, variety, others))
+
+
+def _measured(
+    subject: Subject, feeds: Source, key: Sequence[str], progress: Progress
+) -> tuple[dict[str, Moments], Variety, list[Refit]]:
+    stored = [subject.store.get(what, *key) for what in ("moments", "evidence")]
+    if stored[0] is not None and stored[1] is not None:
+        told = json.loads(stored[1])
+        others = [
+            Refit(Preprocessing.from_dict(old), Preprocessing.from_dict(new), misfit)
+            for old, new, misfit in told["refits"]
+        ]
+        return moments.from_bytes(stored[0]), Variety.restored(told["variety"]), others
+    variety = Variety()
+    with live_tensors(None, memory_available() // 2) as live:
+        batches = watched(feeds, SAMPLES, variety)
+        found = staged.measure(subject.graph, batches, min(feeds.count, SAMPLES), live, "cpu", progress).moments
+    others = refits(subject.graph, found, feeds, variety)
+    told = {
+        "variety": variety.as_dict(),
+        "refits": [[r.old.as_dict(), r.new.as_dict(), r.misfit] for r in others],
+    }
+    subject.store.put(moments.to_bytes(found), "moments", *key)
+    subject.store.put(json.dumps(told).encode(), "evidence", *key)
+    return found, variety, others
+
+
+def _lazy(subject: Subject, repaired: onnx.ModelProto, key: Sequence[str]) -> Runner:
+    """The recalibrated side, which opens its session when the cache does not hold its outputs."""
+    opened: list[Runner] = []
+
+    def compute(feeds: Feeds) -> Outputs:
+        place = ("recalibrated", *key, cache.fingerprint(feeds))
+        found = subject.store.get_arrays(*place)
+        if found is None:
+            if not opened:
+                opened.append(sides.recalibrated_side(repaired))
+            found = opened[0].compute(feeds)
+            subject.store.put_arrays(found, *place)
+        return found
+
+    return Runner("onnx-recalibrated@cpu", "onnxruntime", "inference", "cpu", compute, parity=False)

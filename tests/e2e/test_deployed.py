@@ -1,0 +1,336 @@
+"""The deployed file against the Keras model, whoever exported it: what is wrong is named, and what is right passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from bnexport import check
+from bnexport.cache import Cache
+from bnexport.jobs.export import export
+from bnexport.numerics.verdict import CheckReport, Finding
+from tests.e2e import nets
+
+pytestmark = pytest.mark.keras
+
+Graph = onnx.ModelProto
+
+
+def small(*, baked: bool = False) -> Any:
+    """A net with something for every mutation; `baked`: its first BatchNormalization is called with training=True."""
+    keras = nets._keras()
+    k = keras.layers
+    x = keras.Input((24, 24, 3), name="image")
+    h = k.Conv2D(8, 3, padding="same", name="conv1")(x)
+    h = k.BatchNormalization(name="bn1")(h, training=True) if baked else k.BatchNormalization(name="bn1")(h)
+    h = k.ReLU(name="relu1")(h)
+    h = k.BatchNormalization(name="bn2")(k.Conv2D(8, 3, padding="same", name="conv2")(h))
+    h = k.MaxPooling2D(name="pool")(k.ReLU(name="relu2")(h))
+    h = k.BatchNormalization(name="bn3")(k.Conv2D(12, 3, padding="same", name="conv3")(h))
+    h = k.GlobalAveragePooling2D(name="mean")(k.ReLU(name="relu3")(h))
+    net = nets.randomise(keras.Model(x, k.Dense(4, "softmax", name="head")(h)))
+    rng = np.random.default_rng(1)
+    for layer in net.layers:
+        if isinstance(layer, k.Conv2D | k.Dense):
+            layer.bias.assign(rng.normal(0, 0.5, layer.bias.shape))
+    net.get_layer("bn2").gamma.assign(rng.uniform(4, 12, 8))  # values above 6, for the ReLU6
+    return net
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The net, bnexport's own export of it, and eight images."""
+    folder = tmp_path_factory.mktemp("deployed")
+    small().save(folder / "net.keras")
+    export(folder / "net.keras", folder / "net.onnx")
+    np.savez(folder / "data.npz", image=np.random.default_rng(0).uniform(-1, 1, (8, 24, 24, 3)).astype("float32"))
+    return folder
+
+
+def held(room: Path, file: Path, **options: Any) -> CheckReport:
+    """The check of a file against the net."""
+    return check(room / "net.keras", inputs=room / "data.npz", onnx=file, store=Cache(room / "cache"), **options)
+
+
+def codes(report: CheckReport) -> dict[str, Finding]:
+    return {finding.code: finding for finding in report.findings}
+
+
+def changed(room: Path, change: Callable[[Graph], object]) -> Path:
+    model = onnx.load(room / "net.onnx")
+    change(model)
+    del model.graph.value_info[:]
+    onnx.save(model, room / "changed.onnx")
+    return room / "changed.onnx"
+
+
+def weights(model: Graph, name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    [tensor] = [t for t in model.graph.initializer if t.name == name]
+    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(change(numpy_helper.to_array(tensor))), name))
+
+
+def node(model: Graph, name: str) -> onnx.NodeProto:
+    """The node of a layer that computes: the last one of that scope."""
+    return [n for n in model.graph.node if n.name == name or n.name.startswith((f"{name}/", f"{name}_1/"))][-1]
+
+
+def swap_statistics(model: Graph) -> None:
+    one, other = node(model, "bn1"), node(model, "bn2")
+    for place in (3, 4):
+        one.input[place], other.input[place] = other.input[place], one.input[place]
+
+
+def relu6(model: Graph) -> None:
+    relu = node(model, "relu2")
+    for name, value in (("low", 0.0), ("high", 6.0)):
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(value), name))
+    relu.op_type = "Clip"
+    relu.input.extend(["low", "high"])
+
+
+def valid_padding(model: Graph) -> None:
+    conv = next(n for n in model.graph.node if n.op_type == "Conv" and "conv3" in n.name)
+    for attribute in list(conv.attribute):
+        if attribute.name in ("pads", "auto_pad"):
+            conv.attribute.remove(attribute)
+
+
+def half(model: Graph) -> None:
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            value = numpy_helper.to_array(tensor).astype(np.float16).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+
+
+def epsilon(model: Graph) -> None:
+    [attribute] = [a for a in node(model, "bn3").attribute if a.name == "epsilon"]
+    attribute.f = 1e-2
+
+
+def permuted(w: np.ndarray) -> np.ndarray:
+    return w[[1, 0, *range(2, len(w))]]
+
+
+# What is changed, and the layer where it is.
+MUTATIONS: dict[str, tuple[Callable[[Graph], object], str]] = {
+    "one channel permuted": (lambda m: weights(m, "conv2/kernel", permuted), "conv2"),
+    "bias dropped": (lambda m: weights(m, "conv3/bias", np.zeros_like), "conv3"),
+    "one channel scaled by 1 %": (
+        lambda m: weights(m, "conv1/kernel", lambda w: w * np.float32([1.01] + [1] * 7)[:, None, None, None]),
+        "conv1",
+    ),
+    "statistics of two layers swapped": (swap_statistics, "bn1"),
+    "another epsilon": (epsilon, "bn3"),
+    "ReLU6 for ReLU": (relu6, "relu2"),
+    "padding valid for same": (valid_padding, "conv3"),
+    "float16 weights": (half, "conv1"),
+    "kernel transposed": (lambda m: weights(m, "conv2/kernel", lambda w: w.swapaxes(2, 3)), "conv2"),
+    "offset of a normalisation lost": (lambda m: weights(m, "bn2/beta", np.zeros_like), "bn2"),
+}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_every_mutation_fails_and_is_found(mutation: str, room: Path) -> None:
+    """Each moves the output by more than 20 noise floors, fails the check, and the layer that is named is the one that was changed."""
+    change, layer = MUTATIONS[mutation]
+    report = held(room, changed(room, change))
+    assert not report
+    [logits] = [
+        c
+        for c in report.comparisons
+        if c.actual == "onnx-inference@cpu" and c.reference == "keras-inference" and c.tensor == "logits"
+    ]
+    assert logits.noise_floors is not None
+    assert logits.noise_floors > 20
+    finding = codes(report)["EX001"]
+    assert finding.layers == (layer,), finding.message
+    assert next(entry for entry in report.layers if entry.name == layer).off
+    assert report.findings[0] is finding
+
+
+def test_our_own_file_passes(room: Path) -> None:
+    """What the mutations are mutations of."""
+    report = held(room, room / "net.onnx")
+    assert report, report.findings
+    assert not report.layers  # nothing to show
+    assert held(room, room / "net.onnx", layers=True).layers
+
+
+def test_an_error_that_does_not_reach_the_outputs_is_found(room: Path) -> None:
+    """The outputs agree on these images within noise, and the layers say that the file is another: here, behind a unit that the next layer ignores."""
+
+    def hide(model: Graph) -> None:
+        weights(model, "conv2/kernel", lambda w: w * np.float32([1] * 7 + [0])[None, :, None, None])
+        weights(model, "conv1/kernel", lambda w: w * np.float32([1] * 7 + [1.5])[:, None, None, None])
+
+    net = small()
+    kernel = np.array(net.get_layer("conv2").kernel)
+    kernel[:, :, 7] = 0
+    net.get_layer("conv2").kernel.assign(kernel)
+    net.save(room / "deaf.keras")
+    report = check(room / "deaf.keras", inputs=room / "data.npz", onnx=changed(room, hide))
+    [logits] = [
+        c
+        for c in report.comparisons
+        if c.actual == "onnx-inference@cpu" and c.reference == "keras-inference" and c.tensor == "logits"
+    ]
+    assert logits
+    assert not report
+    assert codes(report)["EX001"].layers == ("conv1",)
+
+
+@pytest.fixture(scope="module")
+def theirs(room: Path) -> Path:
+    """Plain tf2onnx: normalisation folded, other names, NHWC input, ends renamed."""
+    import tensorflow as tf
+    import tf2onnx
+
+    path = room / "theirs.onnx"
+    keras = nets._keras()
+    spec = [tf.TensorSpec((None, 24, 24, 3), tf.float32, name="pixels")]
+    tf2onnx.convert.from_keras(keras.models.load_model(room / "net.keras"), spec, opset=17, output_path=str(path))
+    return path
+
+
+def test_a_good_export_by_tf2onnx_passes(room: Path, theirs: Path) -> None:
+    """Its normalisation is folded and its names are others; what it computes is right, and what differs is said."""
+    report = held(room, theirs)
+    assert report, report.findings
+    assert any("called pixels" in text for text in codes(report)["EX004"].evidence["differences"])
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # numpy's, met by Keras' exporter
+def test_training_mode_baked_in(room: Path) -> None:
+    """The same weights with training=True in a call, by Keras' own exporter: the training pass, and it depends on the batch."""
+    baked = small(baked=True)
+    keras = nets._keras()
+    k = keras.layers
+    x = keras.Input((24, 24, 3))
+    h = x
+    for layer in baked.layers[1:]:  # every normalisation in training mode
+        h = layer(h, training=True) if isinstance(layer, k.BatchNormalization) else layer(h)
+    net = keras.Model(x, h)
+    net(np.zeros((2, 24, 24, 3), "float32"))
+    net.export(room / "baked.onnx", format="onnx", verbose=False)
+    report = held(room, room / "baked.onnx")
+    assert not report
+    assert {"EX003", "BN006"} <= set(codes(report))
+    assert "EX001" not in codes(report)
+
+
+def test_another_checkpoint(room: Path) -> None:
+    """The same structure with other weights is named as such."""
+    keras = nets._keras()
+    other = small()
+    keras.utils.set_random_seed(5)
+    for layer in other.layers:
+        if hasattr(layer, "kernel"):
+            layer.kernel.assign(np.random.default_rng(9).normal(0, 0.2, layer.kernel.shape))
+    other.save(room / "other.keras")
+    export(room / "other.keras", room / "other.onnx")
+    finding = codes(held(room, room / "other.onnx"))["EX005"]
+    assert finding.evidence["kernels_other"] == finding.evidence["kernels_compared"] == 4
+
+
+def channels_first(model: Graph) -> None:
+    """The input with its channels first."""
+    [image] = model.graph.input
+    old = image.name
+    for reader in model.graph.node:
+        reader.input[:] = ["moved" if name == old else name for name in reader.input]
+    model.graph.node.insert(0, helper.make_node("Transpose", [old], ["moved"], perm=[0, 2, 3, 1]))
+    image.CopyFrom(helper.make_tensor_value_info(old, TensorProto.FLOAT, ["N", 3, 24, 24]))
+
+
+def fixed_batch(model: Graph) -> None:
+    for info in [*model.graph.input, *model.graph.output]:
+        info.type.tensor_type.shape.dim[0].dim_value = 3
+
+
+def doubles(model: Graph) -> None:
+    [image] = model.graph.input
+    old = image.name
+    for reader in model.graph.node:
+        reader.input[:] = ["cast" if name == old else name for name in reader.input]
+    model.graph.node.insert(0, helper.make_node("Cast", [old], ["cast"], to=TensorProto.FLOAT))
+    image.type.tensor_type.elem_type = TensorProto.DOUBLE
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(channels_first, "channels first"), (fixed_batch, "batch size is fixed to 3"), (doubles, "is float64")],
+)
+def test_another_interface_is_allowed_for(change: Callable[[Graph], object], words: str, room: Path) -> None:
+    """Layout, a fixed batch size that does not divide eight images, and dtype: the file passes, and the report says what differs."""
+    report = held(room, changed(room, change))
+    assert report, report.findings
+    assert any(words in text for text in codes(report)["EX004"].evidence["differences"])
+
+
+def rescaled_inside(model: Graph) -> None:
+    [image] = model.graph.input
+    for reader in model.graph.node:
+        reader.input[:] = ["unit" if name == image.name else name for name in reader.input]
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(255), "largest"))
+    model.graph.node.insert(0, helper.make_node("Div", [image.name, "largest"], ["unit"]))
+
+
+def reversed_channels(model: Graph) -> None:
+    weights(model, "conv1/kernel", lambda w: w[:, ::-1])
+
+
+def logits_only(model: Graph) -> None:
+    softmax = model.graph.node[-1]
+    assert softmax.op_type == "Softmax"
+    softmax.op_type = "Identity"
+    del softmax.attribute[:]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(rescaled_inside, "scaling none"), (reversed_channels, "order bgr"), (logits_only, "gives out the logits")],
+)
+def test_a_file_that_is_called_otherwise_is_told_how(change: Callable[[Graph], object], words: str, room: Path) -> None:
+    """Scaling baked in, channels reversed, softmax left out: a failure that says what would make it right."""
+    report = held(room, changed(room, change))
+    assert not report
+    assert words in codes(report)["EX004"].message
+
+
+@pytest.mark.parametrize("what", ["missing", "extra"])
+def test_outputs_that_are_not_the_models(what: str, room: Path) -> None:
+    """A file without an output, or with one more, fails."""
+
+    def change(model: Graph) -> None:
+        if what == "extra":
+            model.graph.output.append(helper.make_tensor_value_info("head/logits", TensorProto.FLOAT, ["N", 4]))
+        else:
+            model.graph.output[0].name = "another"
+            model.graph.node[-1].output[0] = "another"
+            model.graph.output.append(helper.make_tensor_value_info("head/logits", TensorProto.FLOAT, ["N", 4]))
+
+    report = held(room, changed(room, change))
+    assert not report
+    assert "no such output" in codes(report)["EX001"].message
+
+
+def test_tolerances_by_hand(room: Path) -> None:
+    """--rtol for one tensor or for all; what the failure suggests makes it pass; a tensor that is not there is refused."""
+    from bnexport import UsageError
+
+    file = changed(room, lambda m: weights(m, "head/bias", lambda b: b + np.float32([0.1, 0, 0, 0])))
+    failed = [c for c in held(room, file).comparisons if not c and c.reference == "keras-inference"]
+    suggested = {c.tensor: float(c.reason.rsplit(" ", 1)[1]) for c in failed}
+    assert set(suggested) == {"logits", "probabilities"}
+    passed = [c for c in held(room, file, rtol=suggested).comparisons if c.reference == "keras-inference"]
+    assert all(c for c in passed if c.actual.startswith("onnx"))
+    only = held(room, file, rtol={"logits": suggested["logits"]})
+    assert {c.tensor for c in only.comparisons if not c and c.actual.startswith("onnx")} == {"probabilities"}
+    with pytest.raises(UsageError, match="no tensor nonsense"):
+        held(room, file, rtol={"nonsense": 1.0})

@@ -1,0 +1,60 @@
+"""Where an error begins, on drawn graphs of layers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from bnexport.numerics.depth import LayerError, distance, first_off, hidden
+
+
+def layer(name: str, error: float | None, *inputs: str) -> LayerError:
+    """A layer with an error in units of its tolerance; None for one that was not found in the graph."""
+    known = error is not None
+    return LayerError(name, "Conv2D", inputs, name if known else "", math.nan if error is None else error * 8e-6, 1e-6)
+
+
+def names(found: LayerError | None) -> str:
+    return found.name if found else ""
+
+
+def test_the_first_layer_off_is_found_through_branches_and_gaps() -> None:
+    """Back from the output through whatever is off, past layers that were not found."""
+    chain = [layer("a", 0.1), layer("b", 50, "a"), layer("c", None, "b"), layer("d", 40, "c"), layer("e", 30, "d", "a")]
+    assert names(first_off(chain)) == "b"
+
+
+def test_nothing_is_off() -> None:
+    """No layer, no culprit."""
+    assert first_off([layer("a", 0.5), layer("b", 0.9, "a")]) is None
+    assert hidden([layer("a", 0.5)]) is None
+
+
+def test_a_layer_that_an_exporter_folded_into_the_next_is_no_culprit() -> None:
+    """A convolution whose tensor already holds the normalised values looks off, and what follows agrees."""
+    fused = [layer("conv", 900), layer("relu", 0.1, "conv"), layer("conv2", 700, "relu"), layer("out", 0.1, "conv2")]
+    assert hidden(fused) is None
+
+
+def test_an_error_that_fades_is_found() -> None:
+    """Off, off in what reads it, and lost on the way to the outputs."""
+    fading = [layer("a", 0.1), layer("b", 500, "a"), layer("c", 80, "b"), layer("d", 2, "c"), layer("e", 0.1, "d")]
+    assert names(hidden(fading)) == "b"
+
+
+def test_what_is_not_finite_or_of_another_shape_is_off() -> None:
+    """NaN is never within a tolerance."""
+    broken = LayerError("x", "Conv2D", (), "t", math.nan, 1e-6, "its shape is (1, 2)")
+    assert broken.off
+    assert not LayerError("x", "Conv2D", (), "", math.nan, 1e-6).off
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 3, 1, 2)])
+def test_layouts_are_tried(order: tuple[int, ...]) -> None:
+    """Channels may stand first or last; any other permutation is a difference."""
+    x = np.random.default_rng(0).normal(size=(2, 5, 6, 3)).astype(np.float32)
+    assert distance(x.transpose(order), x) == 0
+    assert distance(x.transpose(0, 2, 1, 3)[:, :5, :5], x[:, :5, :5]) > 0.1
+    assert math.isnan(distance(x.transpose(0, 2, 1, 3), x))
