@@ -173,7 +173,7 @@ def open_deployed(path: Path, subject: Subject) -> Deployed:
     squashed = tensors.squashed(graph)
     names = dict(outputs) | {f"{ours}/logits": squashed[its][0] for ours, its in outputs.items() if its in squashed}
     extra = [name for name in theirs_out if name not in outputs.values()]
-    names |= {f"output {name}": name for name in extra}  # nobody expects them, which the comparison will say
+    names |= {f"{name} (extra)": name for name in extra}  # nobody expects them, which the comparison will say
     return Deployed(
         path,
         graph,

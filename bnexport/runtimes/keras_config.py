@@ -180,15 +180,15 @@ def repaired(config: Any) -> tuple[Any, tuple[str, ...]]:
     return changed, tuple(f"{note} ({count}x)" if count > 1 else note for note, count in notes.items())
 
 
-def _repair(entry: Any, notes: dict[str, int]) -> None:
-    """Rewrites one layer and what is inside it, in place."""
+def _repair(entry: Any, notes: dict[str, int], *, nested: bool = False) -> None:
+    """Rewrites one layer and what is inside it, in place; `nested` where it is inside a model."""
 
     def noted(what: str) -> None:
         notes[what] = notes.get(what, 0) + 1
 
     if isinstance(entry, list):
         for part in entry:
-            _repair(part, notes)
+            _repair(part, notes, nested=nested)
         return
     if not isinstance(entry, dict):
         return
@@ -198,7 +198,7 @@ def _repair(entry: Any, notes: dict[str, int]) -> None:
         noted("a Sequential model's bare list of layers wrapped")
     for part in entry.values():
         if isinstance(part, dict | list):
-            _repair(part, notes)
+            _repair(part, notes, nested=True)
     if not isinstance(config, dict):
         return
     if kind == "DepthwiseConv2D" and config.get("groups") == 1:
@@ -207,13 +207,12 @@ def _repair(entry: Any, notes: dict[str, int]) -> None:
     if kind in ("LSTM", "GRU", "SimpleRNN", "RNN") and config.get("time_major") is False:
         del config["time_major"]
         noted(f"time_major=False dropped from {kind}")
-    if kind in ("Functional", "Model", "Container"):
+    if nested and kind in ("Functional", "Model", "Container") and "module" not in entry:
         for ends in ("input_layers", "output_layers"):
             value = config.get(ends)
             if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
                 config[ends] = value[0]
-                if "module" not in entry:
-                    notes.setdefault("one-element input_layers and output_layers flattened", 1)
+                notes.setdefault("one-element input_layers and output_layers of nested models flattened", 1)
     if kind == "Sequential" and isinstance(config.get("layers"), list) and config["layers"]:
         first = config["layers"][0]
         shape = _taken(first)
@@ -233,6 +232,8 @@ def _repair(entry: Any, notes: dict[str, int]) -> None:
                     "name": name,
                 },
             }
+            if isinstance(first.get("config"), dict):
+                first["config"].pop("batch_input_shape", None)  # it has gone into the InputLayer
             config["layers"].insert(0, layer)
             noted("an InputLayer put in front of a Sequential model")
 

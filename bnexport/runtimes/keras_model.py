@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -148,10 +149,13 @@ def load(path: Path, *, trust: bool = False) -> LoadedModel:
 
 def _refuse_broken(model: Any, path: Path) -> None:
     """Runs a repaired model once: that it loads proves nothing."""
+    import keras
     import tensorflow as tf
 
+    zeros = [tf.zeros([1, *(side or 64 for side in t.shape[1:])], t.dtype) for t in model.inputs]
+    structure = getattr(model, "_inputs_struct", None)
     try:
-        model([tf.zeros([1, *(side or 64 for side in t.shape[1:])], t.dtype) for t in model.inputs], training=False)
+        model(keras.tree.pack_sequence_as(structure, zeros) if structure is not None else zeros[0], training=False)
     except Exception as error:
         raise InputError(
             f"{path} was written by an old Keras, and Keras {versions()['keras']} does not run it ({_reason(error)})"
@@ -239,7 +243,9 @@ def _read(path: Path, kind: Format, config: Any, *, trust: bool) -> Any:
             except OSError:
                 shutil.copyfile(path, named)  # a file system without links
         try:
-            return keras.models.load_model(named, compile=False, safe_mode=not trust)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # advice to whoever wrote the model
+                return keras.models.load_model(named, compile=False, safe_mode=not trust)
         except Exception as error:
             raise InputError(f"Keras cannot read {path} ({_reason(error)})") from error
 

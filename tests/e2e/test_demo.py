@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
@@ -12,6 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import numpy_helper
 
 from bnexport import images
 from bnexport.graph import statistics
@@ -203,3 +205,56 @@ def test_the_demo_says_where_it_cannot_write(tmp_path: Path) -> None:
     done = bnexport("demo", tmp_path / "file" / "demo", "-q")
     assert done.returncode == 3
     assert done.stderr.count("\n") == 1
+
+
+def mutated(demo: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
+    model = onnx.load(demo / "model.onnx")
+    change(model)
+    onnx.save(model, demo / "mutated.onnx")
+    return demo / "mutated.onnx"
+
+
+def one_channel(model: onnx.ModelProto) -> None:
+    """One output channel of one kernel in the middle, scaled by 1 %."""
+    [kernel] = [tensor for tensor in model.graph.initializer if tensor.name == "conv4_block3_2_conv/kernel"]
+    values = numpy_helper.to_array(kernel).copy()
+    values[5] *= np.float32(1.01)
+    kernel.CopyFrom(numpy_helper.from_array(values, kernel.name))
+
+
+def epsilons(model: onnx.ModelProto) -> None:
+    """Keras' usual epsilon in place of ResNet50's 1.001e-5."""
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "BatchNormalization" and attribute.name == "epsilon":
+                attribute.f = 1e-3
+
+
+@pytest.mark.parametrize(
+    ("change", "layer"), [(one_channel, "conv4_block3_2_conv"), (epsilons, "conv1_bn")], ids=["one channel", "epsilon"]
+)
+def test_a_wrong_graph_of_the_demos_model_is_found(
+    change: Callable[[onnx.ModelProto], None], layer: str, demo: Path
+) -> None:
+    """Scaled by 1 % in one channel, which these logits hardly show, or with another epsilon: it fails, and the layer is named."""
+    file = mutated(demo, change)
+    done = bnexport("check", demo / "model.h5", demo / "images", "--onnx", file, "-q", "--format", "json")
+    assert done.returncode == 1, done.stderr
+    [finding] = [f for f in json.loads(done.stdout)["findings"] if f["code"] == "EX001"]
+    assert finding["layers"] == [layer]
+
+
+def test_large_logits_pass_by_the_floors(demo: Path) -> None:
+    """Logits of some hundred and more, off by more than any usual absolute tolerance: a fraction of a noise floor, and that is what counts."""
+    done = bnexport(
+        "check", demo / "model.h5", demo / "images", "--onnx", demo / "model.onnx", "-q", "--format", "json"
+    )
+    [logits] = [
+        c
+        for c in json.loads(done.stdout)["comparisons"]
+        if c["actual"] == "onnx-inference@cpu" and c["reference"] == "keras-inference" and c["tensor"] == "logits"
+    ]
+    assert logits["passed"]
+    assert logits["scale"] > 100
+    assert logits["max_abs"] > 1e-5
+    assert logits["noise_floors"] < 2

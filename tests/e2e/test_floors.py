@@ -1,0 +1,129 @@
+"""The measured tolerance: no false alarm on any net, and what happens where nothing can be measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bnexport import check
+from bnexport.cache import NOTHING_KEPT
+from bnexport.files import Format
+from bnexport.jobs import floors, sides
+from bnexport.jobs.conversion import graph_of
+from bnexport.jobs.feeds import Feed
+from bnexport.jobs.progress import Progress
+from bnexport.jobs.reference import Reference
+from bnexport.jobs.tally import Tally
+from bnexport.numerics.tolerance import Tolerances
+from bnexport.runtimes import keras_model
+from bnexport.runtimes.keras_passes import Mode, Passes
+from tests.e2e import nets
+
+pytestmark = pytest.mark.keras
+
+MODES: tuple[Mode, ...] = ("inference", "training")
+SEEDS = range(3)
+
+
+class InMemory(Reference):
+    """A net that was never written to a file."""
+
+    def __init__(self, net: Any) -> None:
+        self.store, self._passes = NOTHING_KEPT, None
+        self._loaded = keras_model.describe(net, Path("net.keras"), Format.KERAS, "0" * 64)
+        self.sha256 = "0" * 64
+
+
+def failures(
+    net: Any, seed: int, batch: int, reference: InMemory, runners: list[sides.Runner], graph: Any
+) -> list[str]:
+    """What a check with default settings would call a difference, as `bnexport.jobs.check` does it."""
+    values = nets.inputs_for(net, batch, seed)
+    feed = Feed(
+        {t.name: x for t, x in zip(reference.model.inputs, values, strict=True)},
+        tuple(map(str, range(batch))),
+        np.full(batch, -1),
+    )
+    half = reference.model.dtype == "float16"
+    tolerances = Tolerances(floors.measured(reference, feed, MODES, Progress()), floors.IMAGES, "", half=half)
+    subject: Any = SimpleNamespace(known=None, graph=graph)
+    tally = Tally(runners, subject, (), tolerances)
+    tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
+    floors.where_lost(tally, reference, Progress())
+    judged = [c for c in tally.judged((), ())[0] if c.actual.startswith("onnx")]
+    assert len(judged) >= len(MODES) or "training" not in {runner.mode for runner in runners}
+    return [f"seed {seed}, batch {batch}, {c.actual}, {c.tensor}: {c.reason}" for c in judged if not c]
+
+
+def alarms(build: Any) -> list[str]:
+    """All of them over seeds and batch sizes; the net is traced once."""
+    net = build()
+    reference, found = InMemory(net), []
+    for seed in SEEDS:
+        nets.randomise(net, seed)
+        graph = graph_of(reference.model, None)
+        runners = sides.keras_sides(reference.run) + sides.onnx_sides(graph, ["cpu"])
+        for batch in (1, 8):
+            found += failures(net, seed, batch, reference, runners, graph)
+    return found
+
+
+@pytest.mark.parametrize("name", nets.BUILDERS)
+def test_no_false_alarm(name: str) -> None:
+    """Every special net passes in both modes, at batch 1 and 8, with three seeds."""
+    assert alarms(nets.BUILDERS[name]) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", nets.FAMILIES)
+def test_no_false_alarm_on_a_family(name: str) -> None:
+    """Every family of keras.applications passes in both modes, at batch 1 and 8, with three seeds."""
+    assert alarms(nets.FAMILIES[name]) == []
+
+
+def test_float64_leaves_the_model_as_it_was() -> None:
+    """The same weights, the same policies, and the same float32 pass before and after; the float64 pass is what a float64 model computes."""
+    keras = nets._keras()
+    net = nets.randomise(nets.BUILDERS["sequential"]())
+    passes = Passes(keras_model.describe(net, Path("n.keras"), Format.KERAS, "0" * 64))
+    feeds = {net.inputs[0].name: nets.inputs_for(net, 4)[0]}
+    before = {mode: passes.run(mode, feeds) for mode in MODES}
+    policies = [layer.dtype_policy.name for layer in net.layers]
+    wide = passes.run_in_float64("inference", feeds)
+    assert policies == [layer.dtype_policy.name for layer in net.layers]
+    assert {variable.dtype for variable in net.variables} == {"float32"}
+    for mode in MODES:
+        for name, value in passes.run(mode, feeds).items():
+            np.testing.assert_array_equal(value, before[mode][name])
+    twin = keras.models.clone_model(
+        net, clone_function=lambda layer: type(layer).from_config({**layer.get_config(), "dtype": "float64"})
+    )
+    twin.set_weights(net.get_weights())
+    theirs = np.asarray(twin(feeds[net.inputs[0].name].astype("float64"), training=False))
+    np.testing.assert_allclose(
+        wide[passes._loaded.outputs[0]], theirs, rtol=1e-12
+    )  # float64, other order of operations
+
+
+def test_a_model_that_cannot_be_widened_says_so(tmp_path: Path) -> None:
+    """A layer that computes in float32 whatever it is told: the check goes on with a stated tolerance, and says why."""
+    keras = nets._keras()
+
+    @keras.saving.register_keras_serializable("tests")
+    class Stubborn(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            if x.dtype != "float32":
+                raise TypeError("this layer knows float32 only")
+            return x * 2
+
+    x = keras.Input((4,))
+    keras.Model(x, Stubborn()(keras.layers.Dense(4)(x))).save(tmp_path / "net.keras")
+    np.savez(tmp_path / "data.npz", x=np.ones((2, 4), np.float32))
+    report = check(tmp_path / "net.keras", inputs=tmp_path / "data.npz", trust=True)
+    assert report, report.findings
+    assert "does not compute in float64" in report.tolerance
+    assert {c.noise_floors for c in report.comparisons} == {None}

@@ -1,0 +1,190 @@
+"""Whether the runtime or the file is to blame; SavedModel folders; and what a second check does not compute again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from bnexport import check
+from bnexport.errors import InputError
+from bnexport.graph.finish import keep_pads
+from bnexport.jobs.optimisations import OPTIMIZERS, _needed
+from bnexport.runtimes.ort_session import Session
+from tests.e2e import nets
+
+
+def padded_pool(value: float) -> onnx.ModelProto:
+    """A Pad in front of a MaxPool, and something around them."""
+    stored = {
+        "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+        "value": np.float32(value),
+        "kernel": np.random.default_rng(0).normal(size=(4, 2, 1, 1)).astype(np.float32),
+        "shift": np.float32(100),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "kernel"], ["c"], name="conv"),
+        helper.make_node("Sub", ["c", "shift"], ["s"], name="below_zero"),
+        helper.make_node("Pad", ["s", "pads", "value"], ["p"], name="pad"),
+        helper.make_node("MaxPool", ["p"], ["m"], name="pool", kernel_shape=[3, 3], strides=[2, 2]),
+        helper.make_node("Relu", ["x"], ["r"], name="unrelated"),
+        helper.make_node("ReduceMean", ["r"], ["q"], name="mean", axes=[1, 2, 3], keepdims=1),
+        helper.make_node("Add", ["m", "q"], ["y"], name="add"),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", ["N", 2, 6, 6]), ("y", ["N", 4, 3, 3]))
+    ]
+    initializers = [numpy_helper.from_array(np.asarray(v), n) for n, v in stored.items()]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Path:
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(1).random((4, 2, 6, 6), dtype=np.float32))
+    onnx.save(padded_pool(0.0), tmp_path / "pool.onnx")
+    return tmp_path
+
+
+def test_a_faulty_optimisation_is_named(pool: Path) -> None:
+    """RT004 names PadFusion and the pool, on the versions of onnxruntime that have the fault; on others the same file passes."""
+    feeds = dict(np.load(pool / "data.npz"))
+    right = ReferenceEvaluator(padded_pool(0.0)).run(None, feeds)[0]
+    computed = Session(padded_pool(0.0).SerializeToString()).run(feeds, ["y"])["y"]
+    faulty = np.abs(computed - right).max() > 1e-3
+    report = check(pool / "pool.onnx", inputs=pool / "data.npz")
+    assert bool(report) != faulty
+    found = {finding.code: finding for finding in report.findings}
+    assert ("RT004" in found) == faulty
+    if faulty:
+        assert {name.replace("_", "") for name in found["RT004"].evidence["optimizers"]} == {"PadFusion"}
+        assert found["RT004"].evidence["nodes"] == ["Pad pad", "MaxPool pool"]
+        assert "RT005" not in found
+
+
+def test_the_way_bnexport_writes_it_is_left_alone(pool: Path) -> None:
+    """A Pad of -0.0 means the same and is not fused: the check passes on every version."""
+    model = padded_pool(0.0)
+    keep_pads(model)
+    onnx.save(model, pool / "kept.onnx")
+    assert check(pool / "kept.onnx", inputs=pool / "data.npz")
+
+
+@pytest.mark.parametrize("guilty", [{"c"}, {"a", "f"}, set("abcdef")])
+def test_what_is_needed_is_found_by_halving(guilty: set[str]) -> None:
+    """All that must be switched off together, and nothing else."""
+    asked: list[list[str]] = []
+
+    def works(off: object) -> bool:
+        asked.append(list(off))  # type: ignore[call-overload]
+        return guilty <= set(asked[-1])
+
+    assert set(_needed("abcdef", works)) == guilty
+    assert len(asked) <= 5 * len(guilty)
+
+
+def test_the_optimizers_have_the_names_that_this_onnxruntime_knows() -> None:
+    """Most names occur in the library: the list is not another version's."""
+    import onnxruntime
+
+    library = next((Path(onnxruntime.__file__).parent / "capi").glob("onnxruntime_pybind11_state*.so")).read_bytes()
+    known = [name for name in OPTIMIZERS if name.encode() in library]
+    assert len(known) > 0.8 * len(OPTIMIZERS)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SavedModel folder, a damaged one, one that writes files, and some arrays."""
+    keras = nets._keras()
+    import tensorflow as tf
+
+    folder = tmp_path_factory.mktemp("saved")
+    net = nets.randomise(nets.BUILDERS["sequential"]())
+    net.export(str(folder / "good"), verbose=False)
+    np.savez(folder / "data.npz", x=nets.inputs_for(net, 6)[0])
+    (folder / "damaged").mkdir()
+    (folder / "damaged" / "saved_model.pb").write_bytes(b"\x0a\xff noise")
+
+    class Writer(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3])])
+        def __call__(self, x: object) -> object:
+            tf.io.write_file("written-by-a-model.txt", "hello")
+            return {"y": tf.identity(x)}
+
+    writer = Writer()
+    tf.saved_model.save(writer, str(folder / "writer"), signatures=writer.__call__)
+
+    class BatchDependent(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3], name="x")])
+        def __call__(self, x: object) -> object:
+            return {"y": x - tf.reduce_mean(x, axis=0, keepdims=True)}
+
+    batch = BatchDependent()
+    tf.saved_model.save(batch, str(folder / "batch"), signatures=batch.__call__)
+    assert keras
+    return folder
+
+
+@pytest.mark.keras
+def test_a_saved_model_is_exported_and_checked(saved: Path) -> None:
+    """Keras cannot load it as a model: parity and batch dependence are checked all the same, on its logits too."""
+    report = check(saved / "good", inputs=saved / "data.npz")
+    assert report, report.findings
+    assert {side.id for side in report.sides} >= {"tensorflow-inference", "onnx-inference@cpu"}
+    assert "logits" in {c.tensor for c in report.comparisons}
+    assert report.model.format == "savedmodel"
+    dependent = check(saved / "batch", inputs=saved / "data.npz")
+    assert {finding.code for finding in dependent.findings} >= {"BN006"}
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize(
+    ("name", "words"), [("damaged", "damaged SavedModel"), ("writer", "more than compute: WriteFile")]
+)
+def test_saved_models_that_are_refused(name: str, words: str, saved: Path) -> None:
+    """Noise, and graphs that touch files, with a sentence."""
+    with pytest.raises(InputError, match=words):
+        check(saved / name, inputs=saved / "data.npz")
+
+
+SECOND = """
+import sys, json
+from bnexport.cli import main
+sys.argv = ["bnexport", "check", *json.loads(sys.argv[1]), "-q", "--format", "json"]
+try:
+    main()
+except SystemExit as done:
+    print(json.dumps({"code": done.code, "tensorflow": "tensorflow" in sys.modules}), file=sys.stderr)
+"""
+
+
+@pytest.mark.keras
+def test_a_second_check_needs_no_tensorflow(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same model and images with another tolerance: from the cache, the same numbers, TensorFlow never imported; another batch size, another model, or --no-cache computes anew."""
+    monkeypatch.setenv("BNEXPORT_CACHE_DIR", str(tmp_path / "cache"))
+
+    def run(*arguments: str) -> tuple[dict[str, object], dict[str, object]]:
+        asked = json.dumps([str(models / "tiny_residual.keras"), str(models / "three"), *arguments])
+        done = subprocess.run([sys.executable, "-c", SECOND, asked], capture_output=True, text=True, check=False)
+        return json.loads(done.stdout), json.loads(done.stderr.splitlines()[-1])
+
+    first, told = run()
+    assert told == {"code": 1, "tensorflow": True}
+    second, told = run()
+    assert told == {"code": 1, "tensorflow": False}
+    for report in (first, second):
+        for side in report["sides"]:  # type: ignore[attr-defined]
+            side.pop("seconds")
+    assert first == second
+    _, told = run("--rtol", "1")
+    assert told["tensorflow"] is False
+    assert run("--batch-size", "1")[1]["tensorflow"] is True
+    assert run("--no-cache")[1]["tensorflow"] is True
