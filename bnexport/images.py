@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from bnexport.errors import InputError
 from bnexport.numerics.preprocess import preprocess
@@ -190,6 +190,8 @@ class Reader:
 def _prepared(picture: Picture, spec: Preprocessing) -> NDArray[np.float32] | Unreadable:
     try:
         return preprocess(pixels(picture.path.read_bytes(), spec), spec)
+    except UnidentifiedImageError:
+        return Unreadable(picture.name, "it is no JPEG, PNG, BMP, GIF, WebP or TIFF file, or a damaged one")
     except Exception as error:  # noqa: BLE001 - decoders raise six kinds of exception on damaged pictures; each becomes one named entry
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return Unreadable(picture.name, reason.replace(str(picture.path), picture.name))

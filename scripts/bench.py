@@ -3,6 +3,7 @@
     python scripts/bench.py export [--nets ResNet50,MobileNetV2]
     python scripts/bench.py recalibrate [--images 64]
     python scripts/bench.py fold
+    python scripts/bench.py check [--rounds 5]
 
 Each takes --json FILE to keep the figures.
 
@@ -17,6 +18,8 @@ each arrives at are from the self-consistent ones, at batch size 1, 8 and 32. Wh
 
 fold: which patterns around BatchNormalization bnexport, onnxruntime, onnxoptimizer, onnxsim, onnxslim and onnxscript fold, and whether the result is
 right by onnx' reference evaluator in float64.
+
+check: seconds of a cold check of the demo's ResNet50 (whole processes) against the least anybody has to do by hand, where they go, and of a second check from the cache.
 """
 
 from __future__ import annotations
@@ -73,6 +76,10 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
         import bench_recalibrate
 
         return bench_recalibrate.run(arguments.images, arguments.rounds)
+    if arguments.what == "check":
+        import bench_check
+
+        return bench_check.run(arguments.rounds)
     import bench_fold
 
     return bench_fold.run()
@@ -81,10 +88,12 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["export", "recalibrate", "fold"])
+    parser.add_argument("what", choices=["export", "recalibrate", "fold", "check"])
     parser.add_argument("--nets", help="export: names from keras.applications, separated by commas")
     parser.add_argument("--images", type=int, default=64, help="recalibrate: how many images")
-    parser.add_argument("--rounds", type=int, default=5, help="recalibrate: how often each is timed; the median counts")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="recalibrate, check: how often each is timed; the median counts"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     result = {"what": arguments.what, "environment": environment(), **measured(arguments)}

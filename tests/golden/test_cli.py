@@ -121,6 +121,15 @@ WRONG_USE: dict[str, tuple[list[str], str]] = {
     "unknown report": (["--report", "report.doc"], "report.doc"),
     "report into nowhere": (["--report", "no/such/folder/report.json"], "create the folder"),
     "negative tolerance": (["--rtol", "-1"], "tolerance"),
+    "unreadable tolerance": (["--rtol", "small"], "cannot read --rtol small"),
+    "infinite tolerance": (["--atol", "logits=inf"], "tolerance"),
+    "a tensor that is not there": (["--rtol", "nonsense=1"], "there is no tensor nonsense"),
+    "--onnx beside an ONNX file": (["--onnx", "other.onnx"], "against a Keras model"),
+    "--layers of an ONNX file": (["--layers"], "layers of a Keras model"),
+    "a mean that is no number": (["--mean", "a,b"], "cannot read --mean a,b"),
+    "a mean without a deviation": (["--mean", "0.5"], "needs a mean and a standard deviation"),
+    "unknown fit": (["--fit", "squeeze"], "squeeze"),
+    "grey images in another channel order": (["--channel-order", "bgr"], "for colour images"),
     "images and inputs": (["--inputs", "data.npz"], "images or inputs"),
 }
 
@@ -134,6 +143,48 @@ def test_wrong_use_exits_2(case: str, models: Path, pictures: Path) -> None:
     assert words in result.stderr
     assert "Traceback" not in result.output
     assert result.stdout == ""
+
+
+@pytest.mark.keras
+def test_what_is_deployed_must_be_onnx(models: Path, pictures: Path, tmp_path: Path) -> None:
+    """--onnx with a Keras file, a file that is not there, or noise: one sentence, before anything is loaded."""
+    (tmp_path / "noise.onnx").write_bytes(b"noise" * 9)
+    for file, words in (
+        (models / "tiny_residual.keras", "is not an ONNX file"),
+        (tmp_path / "none.onnx", "there is no file"),
+        (tmp_path / "noise.onnx", "not a valid ONNX model"),
+    ):
+        result = run("check", models / "tiny_residual.keras", pictures, "-q", "--onnx", file)
+        assert result.exit_code == 2, result.output
+        assert words in result.stderr
+
+
+def test_the_cache_is_shown_and_cleared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models: Path, pictures: Path
+) -> None:
+    """Where it is and how large; clearing removes the entries; --no-cache leaves nothing."""
+    monkeypatch.setenv("BNEXPORT_CACHE_DIR", str(tmp_path))
+    run("check", models / "tiny_residual.onnx", pictures, "-q", "--no-cache")
+    assert f"{tmp_path}: 0 entries" in run("cache").stdout
+    run("check", models / "tiny_residual.onnx", pictures, "-q")
+    assert f"{tmp_path}: 0 entries" not in run("cache", "show").stdout
+    assert "entries removed" in run("cache", "clear").stdout
+    assert not list(tmp_path.iterdir())
+    assert run("cache", "burn").exit_code == 2
+
+
+@pytest.mark.keras
+def test_layers_are_shown(models: Path, pictures: Path) -> None:
+    """--layers: every layer with its error in floors, as a table and in JSON."""
+    result = run("check", models / "tiny_residual.keras", pictures, "-q", "--layers", "--format", "json")
+    report = json.loads(result.stdout)
+    jsonschema.validate(report, json.loads(SCHEMA.read_text()))
+    layers = {layer["name"]: layer for layer in report["layers"]}
+    assert {"stem_conv", "stem_bn", "block1_add", "predictions"} <= set(layers)
+    assert not any(layer["off"] for layer in layers.values())
+    text = run("check", models / "tiny_residual.keras", pictures, "-q", "--layers").stdout
+    assert "stem_bn" in text
+    assert "floors" in text
 
 
 @pytest.mark.skipif(not cuda_missing(), reason="CUDA runs here")
