@@ -22,6 +22,9 @@ IMAGES = 8
 DIMMER = 1 / 32
 """Fewer images than that are shown again, each time so much dimmer: rounding falls otherwise, everything else stays nearly the same."""
 
+BEYOND = 1000.0
+"""An error of so many floors is no noise, whatever the image."""
+
 Feeds = Mapping[str, NDArray[Any]]
 
 
@@ -55,7 +58,8 @@ def where_lost(tally: Tally, reference: Reference, progress: Progress) -> None:
     The larger of both counts from then on.
     """
     for lost in tally.lost():
-        if lost.pair.mode not in ("inference", "training") or lost.pair.broken:
+        worst = max(c.noise_floors or 0.0 for c in lost.failed)
+        if lost.pair.broken or not worst < BEYOND:
             continue
         mode: Mode = "training" if lost.pair.mode == "training" else "inference"
         progress.stage("measuring the noise floor where sides differ")

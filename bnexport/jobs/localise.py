@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 Feeds = Mapping[str, NDArray[Any]]
 
-_AHEAD = 48
-"""So many of the graph's tensors are fetched in one run."""
-
 MOST_BYTES = 256 << 20
 """So much of the layers' outputs is held at a time, on each side."""
 
@@ -85,6 +82,12 @@ class _Runs:
             serialised(tensors.with_outputs(graph, _floats(graph, made))), provider, optimized=False
         )
         self._known = set(_floats(graph, made)) | {o.name for o in graph.graph.output}
+        images = len(next(iter(feeds.values())))
+        self._bytes = {
+            info.name: 4 * math.prod(images if place == 0 or side is None else side for place, side in enumerate(shape))
+            for info in [*graph.graph.value_info, *graph.graph.output]
+            if (shape := tensors.shape(info)) is not None
+        }
         self._held: dict[str, NDArray[Any]] = {}
 
     def outputs_of(self, layer: str) -> list[list[tuple[str, NDArray[Any]]]]:
@@ -105,7 +108,14 @@ class _Runs:
         """Runs the graph for these tensors, and for those behind them as far as memory allows."""
         following = sorted(self._known & self._order.keys(), key=self._order.__getitem__)
         start = min(self._order[name] for name in wanted)
-        ahead = [name for name in following if self._order[name] >= start][:_AHEAD]
+        left, ahead = MOST_BYTES, []
+        for name in following:
+            if self._order[name] >= start:
+                left -= self._bytes.get(name, MOST_BYTES)
+                if left < 0:
+                    break
+                ahead.append(name)
+        self._held.clear()
         self._held = self._session.run(self._feeds, list(dict.fromkeys([*wanted, *ahead])))
 
 

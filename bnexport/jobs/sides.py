@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -77,7 +78,9 @@ def onnx_sides(
     graphs: dict[Mode, onnx.ModelProto] = {"inference": whole}
     if "training" in modes and sites(whole):
         graphs["training"] = training_twin(whole)
-    return [_onnx_side(graph, mode, provider, fetched) for provider in providers for mode, graph in graphs.items()]
+    wanted = [(graph, mode, provider) for provider in providers for mode, graph in graphs.items()]
+    with ThreadPoolExecutor() as pool:  # onnxruntime optimises a graph on one core
+        return list(pool.map(lambda side: _onnx_side(side[0], side[1], side[2], fetched), wanted))
 
 
 def recalibrated_side(model: onnx.ModelProto) -> Runner:

@@ -39,6 +39,8 @@ class Passes:
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
         self._traced: dict[Mode, tuple[Any, list[str]]] = {}
+        self._wide: dict[Mode, tuple[Any, list[str]]] = {}
+        self._wide_calls: dict[Mode, int] = {}
 
     def run(self, mode: Mode, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """One pass over one batch.
@@ -56,11 +58,17 @@ class Passes:
         return {name: np.asarray(value) for name, value in zip(names, traced(*self._given(feeds)), strict=True)}
 
     def run_in_float64(self, mode: Mode, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """The same in float64 throughout, with the weights as they are. It is not traced: tracing costs more than a few calls.
+        """The same in float64 throughout, with the weights as they are; traced from the third call on, because tracing costs as much as two.
 
         Raises:
             InputError: the model does not compute in float64.
         """
+        self._wide_calls[mode] = self._wide_calls.get(mode, 0) + 1
+        if self._wide_calls[mode] > 2:
+            if mode not in self._wide:
+                self._wide[mode] = self._trace_in(True, mode)
+            traced, names = self._wide[mode]
+            return {name: np.asarray(value) for name, value in zip(names, traced(*self._given(feeds)), strict=True)}
         try:
             with _float64_policy(self._loaded.keras):
                 outputs = self._forward(mode, self._given(feeds))
@@ -157,7 +165,7 @@ class Passes:
         traced = tf.function(forward, input_signature=signature, autograph=False).get_concrete_function()
         return traced, names
 
-    def _trace_in(self, float64: bool, mode: Mode, recorder: Recorder) -> tuple[Any, list[str]]:
+    def _trace_in(self, float64: bool, mode: Mode, recorder: Recorder | None = None) -> tuple[Any, list[str]]:
         if not float64:
             return self._trace(mode, recorder)
         try:
