@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from bnexport.errors import BnexportError, ExportError, InputError, MachineError, UsageError
     from bnexport.jobs.check import check
     from bnexport.jobs.export import export
-    from bnexport.jobs.preparation import Overrides
     from bnexport.jobs.train import train
     from bnexport.numerics.spec import Preprocessing, Resize, Scaling
     from bnexport.numerics.verdict import CheckReport
+    from bnexport.subjects.preparation import Overrides
 
 _HOME = {
     "BnexportError": "bnexport.errors",
@@ -21,7 +21,7 @@ _HOME = {
     "ExportError": "bnexport.errors",
     "InputError": "bnexport.errors",
     "MachineError": "bnexport.errors",
-    "Overrides": "bnexport.jobs.preparation",
+    "Overrides": "bnexport.subjects.preparation",
     "Preprocessing": "bnexport.numerics.spec",
     "Resize": "bnexport.numerics.spec",
     "Scaling": "bnexport.numerics.spec",

@@ -45,7 +45,7 @@ begun = time.perf_counter()
 from pathlib import Path
 from bnexport.cache import Cache
 from bnexport.jobs.check import check
-from bnexport.jobs.progress import Progress
+from bnexport.subjects.progress import Progress
 
 class Stages(Progress):
     def __init__(self):

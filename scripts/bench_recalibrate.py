@@ -69,12 +69,12 @@ def run(count: int, rounds: int) -> dict[str, Any]:
 
     from bnexport.files import Format
     from bnexport.graph.sites import sites
-    from bnexport.jobs import staged
-    from bnexport.jobs.conversion import graph_of, serialised
-    from bnexport.jobs.live import live_tensors
-    from bnexport.jobs.progress import Progress
+    from bnexport.recalibration import staged
+    from bnexport.recalibration.live import live_tensors
     from bnexport.runtimes.keras_passes import Passes
     from bnexport.runtimes.ort_session import Session
+    from bnexport.subjects.conversion import graph_of, serialised
+    from bnexport.subjects.progress import Progress
 
     keras.utils.set_random_seed(0)
     net = keras.applications.ResNet50(weights=None, input_shape=(SIDE, SIDE, 1), classes=3)
@@ -141,8 +141,8 @@ def shares(graph: Any, x: np.ndarray, known: Statistics) -> dict[str, float]:
 
     from bnexport.graph import stages, statistics, tensors
     from bnexport.graph.sites import sites
-    from bnexport.jobs.conversion import serialised
     from bnexport.numerics.moments import Moments
+    from bnexport.subjects.conversion import serialised
 
     found = {name: Moments(1, mean, var) for name, (mean, var) in known.items()}
     values, rank = statistics.by_initializer(found, graph), tensors.ranks(graph)

@@ -14,7 +14,7 @@ from bnexport.numerics.spec import Fit, Order, Resize, Scaling
 
 if TYPE_CHECKING:
     from bnexport.cache import Cache
-    from bnexport.jobs.preparation import Overrides
+    from bnexport.subjects.preparation import Overrides
 
 
 class Provider(StrEnum):
@@ -158,7 +158,7 @@ def overrides(
     std: str | None = None,
 ) -> Overrides:
     """What the user said about preprocessing."""
-    from bnexport.jobs.preparation import Overrides
+    from bnexport.subjects.preparation import Overrides
 
     if (mean or std) and scaling is None:
         scaling = Scaling.MEAN_STD

@@ -13,22 +13,23 @@ from bnexport import __version__, files, images
 from bnexport.cache import NOTHING_KEPT, Cache
 from bnexport.errors import InputError, UsageError
 from bnexport.files import Format
-from bnexport.jobs import floors, one_by_one, randomness, sides
-from bnexport.jobs.deployed import Deployed, open_deployed
-from bnexport.jobs.feeds import Feed
-from bnexport.jobs.mismatch import Inquiry
-from bnexport.jobs.preparation import Overrides
-from bnexport.jobs.progress import Progress
-from bnexport.jobs.remedy import advice
-from bnexport.jobs.sides import Runner
-from bnexport.jobs.subject import Subject, open_feeds, open_subject
-from bnexport.jobs.tally import Tally
-from bnexport.jobs.trial import tried
 from bnexport.numerics import findings
 from bnexport.numerics.diagnose import STATISTICS_WRONG, diagnose
 from bnexport.numerics.tolerance import Tolerances
 from bnexport.numerics.verdict import CheckReport, Finding, ImageFacts
+from bnexport.parity import floors, one_by_one, randomness
+from bnexport.parity.mismatch import Inquiry
+from bnexport.parity.tally import Tally
+from bnexport.recalibration.remedy import advice
+from bnexport.recalibration.trial import tried
 from bnexport.runtimes import ort_session
+from bnexport.subjects import sides
+from bnexport.subjects.deployed import Deployed, open_deployed
+from bnexport.subjects.feeds import Feed
+from bnexport.subjects.preparation import Overrides
+from bnexport.subjects.progress import Progress
+from bnexport.subjects.sides import Runner
+from bnexport.subjects.subject import Subject, open_feeds, open_subject
 
 
 def check(

@@ -11,10 +11,10 @@ from bnexport.errors import MachineError
 from bnexport.jobs.check import check
 from bnexport.jobs.export import Export, export
 from bnexport.jobs.fold import fold
-from bnexport.jobs.progress import Progress
 from bnexport.jobs.recalibrate import answers, recalibrate
 from bnexport.jobs.train import Training, train
 from bnexport.numerics.verdict import CheckReport, Folding, Recalibration, Side
+from bnexport.subjects.progress import Progress
 
 SEED = 5
 """Of the seeds 0 to 7, one of those whose training settles within 5 epochs (as 2, 4, 6 and 7 do)."""

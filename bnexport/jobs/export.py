@@ -10,10 +10,10 @@ from bnexport import files, sidecar
 from bnexport.cache import NOTHING_KEPT
 from bnexport.graph import metadata
 from bnexport.graph.sites import sites
-from bnexport.jobs.conversion import serialised
-from bnexport.jobs.progress import Progress
-from bnexport.jobs.reference import opened
 from bnexport.runtimes import tf2onnx_convert
+from bnexport.subjects.conversion import serialised
+from bnexport.subjects.progress import Progress
+from bnexport.subjects.reference import opened
 
 
 @dataclass(frozen=True, slots=True)

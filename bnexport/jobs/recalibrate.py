@@ -16,27 +16,28 @@ from bnexport.files import Format
 from bnexport.graph import metadata, stages, statistics
 from bnexport.graph.fold import fold as folded_graph
 from bnexport.graph.sites import sites
-from bnexport.jobs import sides, staged
-from bnexport.jobs.conversion import serialised
-from bnexport.jobs.evidence import gathered, refits, watched
-from bnexport.jobs.feeds import Source
 from bnexport.jobs.fold import distance, folding_tolerance
-from bnexport.jobs.live import live_tensors, memory_available
-from bnexport.jobs.preparation import Overrides, Preparation
-from bnexport.jobs.progress import Progress
-from bnexport.jobs.remedy import harm
-from bnexport.jobs.sides import Runner
-from bnexport.jobs.staged import Measured
-from bnexport.jobs.subject import Subject, open_feeds, open_subject
-from bnexport.jobs.tally import Tally
-from bnexport.jobs.trial import SAMPLES
 from bnexport.numerics import findings
 from bnexport.numerics.diagnose import diagnose
 from bnexport.numerics.tolerance import Tolerances
 from bnexport.numerics.variety import Variety
 from bnexport.numerics.verdict import Recalibration, Residual, Side
+from bnexport.parity.tally import Tally
+from bnexport.recalibration import staged
+from bnexport.recalibration.evidence import gathered, refits, watched
+from bnexport.recalibration.live import live_tensors, memory_available
+from bnexport.recalibration.remedy import harm
+from bnexport.recalibration.staged import Measured
+from bnexport.recalibration.trial import SAMPLES
 from bnexport.runtimes import keras_model, ort_session
 from bnexport.sidecar import Sidecar
+from bnexport.subjects import sides
+from bnexport.subjects.conversion import serialised
+from bnexport.subjects.feeds import Source
+from bnexport.subjects.preparation import Overrides, Preparation
+from bnexport.subjects.progress import Progress
+from bnexport.subjects.sides import Runner
+from bnexport.subjects.subject import Subject, open_feeds, open_subject
 
 if TYPE_CHECKING:
     import onnx
@@ -64,7 +65,7 @@ def recalibrate(
     """Measures the self-consistent statistics of every BatchNormalization node on the images, and writes the model with them.
 
     Self-consistent: every site's moving statistics equal the statistics of its own input in inference mode with those very statistics
-    (`bnexport.jobs.staged`). The result does not depend on the batch size or on the order of the images.
+    (`bnexport.recalibration.staged`). The result does not depend on the batch size or on the order of the images.
 
     Args:
         model: .h5, .hdf5, .keras or .onnx.

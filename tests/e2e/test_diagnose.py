@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 from bnexport import Overrides, Preprocessing, Resize, Scaling, check
-from bnexport.jobs.feeds import Arrays
-from bnexport.jobs.progress import Progress
 from bnexport.jobs.recalibrate import recalibrate
-from bnexport.jobs.subject import open_subject
-from bnexport.jobs.trial import tried
 from bnexport.numerics.drift import warm_up
 from bnexport.numerics.verdict import CheckReport, Finding, Severity
+from bnexport.recalibration.trial import tried
 from bnexport.sidecar import Sidecar, write
+from bnexport.subjects.feeds import Arrays
+from bnexport.subjects.progress import Progress
+from bnexport.subjects.subject import open_subject
 from tests.e2e import nets
 
 pytestmark = pytest.mark.keras

@@ -12,9 +12,9 @@ import pytest
 from bnexport.files import Format
 from bnexport.graph import metadata
 from bnexport.graph.sites import sites
-from bnexport.jobs import sides
-from bnexport.jobs.conversion import graph_of
 from bnexport.runtimes import keras_model, keras_passes
+from bnexport.subjects import sides
+from bnexport.subjects.conversion import graph_of
 from tests.e2e import nets
 
 pytestmark = pytest.mark.keras

@@ -13,15 +13,16 @@ from bnexport import check
 from bnexport.cache import NOTHING_KEPT
 from bnexport.files import Format
 from bnexport.graph import weights
-from bnexport.jobs import floors, sides
-from bnexport.jobs.conversion import graph_of
-from bnexport.jobs.feeds import Feed
-from bnexport.jobs.progress import Progress
-from bnexport.jobs.reference import Reference
-from bnexport.jobs.tally import Tally
 from bnexport.numerics.tolerance import Tolerances
+from bnexport.parity import floors
+from bnexport.parity.tally import Tally
 from bnexport.runtimes import keras_model
 from bnexport.runtimes.keras_passes import Mode, Passes
+from bnexport.subjects import sides
+from bnexport.subjects.conversion import graph_of
+from bnexport.subjects.feeds import Feed
+from bnexport.subjects.progress import Progress
+from bnexport.subjects.reference import Reference
 from tests.e2e import nets
 
 pytestmark = pytest.mark.keras

@@ -22,12 +22,12 @@ from bnexport.graph import statistics
 from bnexport.graph.sites import sites
 from bnexport.graph.stages import stages, with_moments
 from bnexport.graph.training_twin import training_twin
-from bnexport.jobs import staged
-from bnexport.jobs.conversion import graph_of, serialised
-from bnexport.jobs.live import live_tensors
-from bnexport.jobs.progress import Progress
 from bnexport.numerics.spec import Preprocessing
+from bnexport.recalibration import staged
+from bnexport.recalibration.live import live_tensors
 from bnexport.runtimes import keras_model, ort_session
+from bnexport.subjects.conversion import graph_of, serialised
+from bnexport.subjects.progress import Progress
 from tests.e2e import nets
 
 IN_MEMORY = 1 << 40

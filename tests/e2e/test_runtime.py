@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 from bnexport import check
 from bnexport.errors import InputError
 from bnexport.graph.finish import keep_pads
-from bnexport.jobs.optimisations import OPTIMIZERS, _needed
+from bnexport.parity.optimisations import OPTIMIZERS, _needed
 from bnexport.runtimes.ort_session import Session
 from tests.e2e import nets
 

@@ -13,12 +13,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from bnexport.jobs.feeds import Feed
-from bnexport.jobs.sides import Runner
-from bnexport.jobs.tally import Tally
 from bnexport.numerics.compare import IncomparableError, RunningDifference
 from bnexport.numerics.tolerance import Tolerances
 from bnexport.numerics.verdict import Comparison
+from bnexport.parity.tally import Tally
+from bnexport.subjects.feeds import Feed
+from bnexport.subjects.sides import Runner
 
 Outputs = Mapping[str, np.ndarray]
 X = np.arange(6, dtype=np.float32).reshape(2, 3)

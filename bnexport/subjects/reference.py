@@ -14,13 +14,13 @@ from bnexport import cache, files, sidecar
 from bnexport.cache import Cache
 from bnexport.errors import InputError
 from bnexport.files import Format
-from bnexport.jobs import conversion
-from bnexport.jobs.progress import Progress
 from bnexport.runtimes import keras_model, saved_model, tf2onnx_convert
 from bnexport.runtimes.keras_model import LoadedModel
 from bnexport.runtimes.keras_passes import Mode, Passes
 from bnexport.runtimes.saved_model import SavedModel
 from bnexport.sidecar import Sidecar
+from bnexport.subjects import conversion
+from bnexport.subjects.progress import Progress
 
 if TYPE_CHECKING:
     import onnx

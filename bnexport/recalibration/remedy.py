@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bnexport.jobs.trial import Trial
 from bnexport.numerics import inputs
 from bnexport.numerics.diagnose import STATISTICS_WRONG, Evidence
 from bnexport.numerics.verdict import Finding, Side
+from bnexport.recalibration.trial import Trial
 
 
 def harm(before: Side, after: Side, evidence: Evidence, causes: Sequence[Finding]) -> str:

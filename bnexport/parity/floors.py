@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.errors import InputError
-from bnexport.jobs.feeds import Feed
-from bnexport.jobs.progress import Progress
-from bnexport.jobs.reference import Reference
-from bnexport.jobs.tally import Tally
 from bnexport.numerics import tolerance
+from bnexport.parity.tally import Tally
 from bnexport.runtimes.keras_passes import Mode
+from bnexport.subjects.feeds import Feed
+from bnexport.subjects.progress import Progress
+from bnexport.subjects.reference import Reference
 
 IMAGES = 8
 """How many images the floors are measured on."""

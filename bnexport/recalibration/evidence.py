@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnexport.graph import statistics, weights
-from bnexport.jobs.feeds import Feed, Source
-from bnexport.jobs.staged import Feeds, FirstStage, first_sites
 from bnexport.numerics import inputs
 from bnexport.numerics.diagnose import Evidence
 from bnexport.numerics.drift import Statistics, misfit
@@ -18,6 +16,8 @@ from bnexport.numerics.moments import Moments
 from bnexport.numerics.preprocess import rescaled
 from bnexport.numerics.spec import Preprocessing, Resize
 from bnexport.numerics.variety import Variety
+from bnexport.recalibration.staged import Feeds, FirstStage, first_sites
+from bnexport.subjects.feeds import Feed, Source
 
 if TYPE_CHECKING:
     import onnx

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from bnexport.jobs.feeds import Feed
-from bnexport.jobs.sides import Outputs, Runner
 from bnexport.numerics.compare import IncomparableError, RunningDifference
+from bnexport.subjects.feeds import Feed
+from bnexport.subjects.sides import Outputs, Runner
 
 
 class Kind(StrEnum):

@@ -15,11 +15,11 @@ from bnexport.errors import MachineError
 from bnexport.graph import tensors
 from bnexport.graph.sites import sites
 from bnexport.graph.training_twin import training_twin
-from bnexport.jobs.conversion import serialised
 from bnexport.numerics import findings
 from bnexport.numerics.verdict import Finding
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.keras_passes import Mode
+from bnexport.subjects.conversion import serialised
 
 if TYPE_CHECKING:
     import onnx

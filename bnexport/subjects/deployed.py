@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from bnexport.errors import InputError
 from bnexport.graph import metadata, tensors
-from bnexport.jobs.conversion import serialised
-from bnexport.jobs.feeds import Shape
-from bnexport.jobs.sides import Feeds, Outputs, Runner
-from bnexport.jobs.subject import Subject, read_onnx
 from bnexport.runtimes import ort_session
+from bnexport.subjects.conversion import serialised
+from bnexport.subjects.feeds import Shape
+from bnexport.subjects.sides import Feeds, Outputs, Runner
+from bnexport.subjects.subject import Subject, read_onnx
 
 if TYPE_CHECKING:
     import onnx

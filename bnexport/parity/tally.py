@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from bnexport.errors import InputError, UsageError
 from bnexport.graph import tensors
-from bnexport.jobs.feeds import Feed
-from bnexport.jobs.pairs import Kind, Pair, pairs
-from bnexport.jobs.sides import Outputs, Runner
-from bnexport.jobs.subject import Subject
 from bnexport.numerics import compare, findings
 from bnexport.numerics.tolerance import Limit, Tolerances
 from bnexport.numerics.verdict import Comparison, Difference, Finding, Severity, Side
+from bnexport.parity.pairs import Kind, Pair, pairs
+from bnexport.subjects.feeds import Feed
+from bnexport.subjects.sides import Outputs, Runner
+from bnexport.subjects.subject import Subject
 
 _NOTHING = Difference(0, 0.0, float("nan"), float("nan"), float("nan"), 0.0, float("-inf"), 0, 0)
 

@@ -15,13 +15,13 @@ from bnexport.errors import InputError, UsageError
 from bnexport.files import Format
 from bnexport.graph import metadata, tensors
 from bnexport.graph.sites import own_parameters, sites
-from bnexport.jobs.feeds import Arrays, Pictures, Shape, Source, only_input
-from bnexport.jobs.preparation import Overrides, Preparation, prepare
-from bnexport.jobs.progress import Progress
-from bnexport.jobs.reference import Reference, opened
 from bnexport.numerics.verdict import ModelFacts
 from bnexport.runtimes import ort_session
 from bnexport.sidecar import Sidecar
+from bnexport.subjects.feeds import Arrays, Pictures, Shape, Source, only_input
+from bnexport.subjects.preparation import Overrides, Preparation, prepare
+from bnexport.subjects.progress import Progress
+from bnexport.subjects.reference import Reference, opened
 
 if TYPE_CHECKING:
     import onnx

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from bnexport.errors import InputError
 from bnexport.graph import tensors
 from bnexport.graph.layers import tensors_of
-from bnexport.jobs.conversion import serialised
-from bnexport.jobs.progress import Progress
-from bnexport.jobs.reference import Reference
 from bnexport.numerics import depth
 from bnexport.numerics.depth import LayerError
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.keras_passes import Mode
 from bnexport.runtimes.keras_recorder import Layer
+from bnexport.subjects.conversion import serialised
+from bnexport.subjects.progress import Progress
+from bnexport.subjects.reference import Reference
 
 if TYPE_CHECKING:
     import onnx

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bnexport.jobs.feeds import Feed
-from bnexport.jobs.progress import Progress
-from bnexport.jobs.reference import Reference
 from bnexport.numerics import randomness
 from bnexport.numerics.verdict import Finding
+from bnexport.subjects.feeds import Feed
+from bnexport.subjects.progress import Progress
+from bnexport.subjects.reference import Reference
 
 DRAWS = 4
 """How often the training pass is repeated."""

@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 
 from bnexport.errors import InputError
 from bnexport.graph import kernels
-from bnexport.jobs.deployed import Deployed
-from bnexport.jobs.feeds import Feed
-from bnexport.jobs.localise import layer_errors
-from bnexport.jobs.optimisations import blamed
-from bnexport.jobs.progress import Progress
-from bnexport.jobs.sides import Feeds, Outputs, Runner
-from bnexport.jobs.subject import Subject
-from bnexport.jobs.tally import Lost, Tally
 from bnexport.numerics import mismatches
 from bnexport.numerics.depth import LayerError, first_off, hidden
 from bnexport.numerics.inputs import Refit, candidates
 from bnexport.numerics.preprocess import rescaled
 from bnexport.numerics.spec import Preprocessing
 from bnexport.numerics.verdict import Finding, Severity
+from bnexport.parity.localise import layer_errors
+from bnexport.parity.optimisations import blamed
+from bnexport.parity.tally import Lost, Tally
 from bnexport.runtimes.ort_session import Provider
+from bnexport.subjects.deployed import Deployed
+from bnexport.subjects.feeds import Feed
+from bnexport.subjects.progress import Progress
+from bnexport.subjects.sides import Feeds, Outputs, Runner
+from bnexport.subjects.subject import Subject
 
 IMAGES = 4
 """The layers of a graph whose outputs agree are compared on so many images."""

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from bnexport import cache, images
 from bnexport.errors import InputError, UsageError
-from bnexport.jobs.preparation import class_indices
 from bnexport.numerics.spec import Preprocessing
 from bnexport.sidecar import Sidecar
+from bnexport.subjects.preparation import class_indices
 
 Shape = tuple[int | None, ...]
 

@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 
 from bnexport.errors import InputError
-from bnexport.jobs.feeds import Feed
-from bnexport.jobs.progress import Progress
-from bnexport.jobs.sides import Feeds, Outputs, Runner
-from bnexport.jobs.subject import Subject
-from bnexport.jobs.tally import Tally
 from bnexport.numerics import findings
 from bnexport.numerics.tolerance import Tolerances
 from bnexport.numerics.verdict import Comparison, Finding
+from bnexport.parity.tally import Tally
+from bnexport.subjects.feeds import Feed
+from bnexport.subjects.progress import Progress
+from bnexport.subjects.sides import Feeds, Outputs, Runner
+from bnexport.subjects.subject import Subject
 
 IMAGES = 4
 """How many images are enough: in a batch of two already the other one is half of the statistics."""

@@ -11,20 +11,21 @@ from bnexport import cache
 from bnexport.errors import InputError
 from bnexport.graph import statistics
 from bnexport.graph.sites import sites
-from bnexport.jobs import sides, staged
-from bnexport.jobs.evidence import gathered, refits, watched
-from bnexport.jobs.feeds import Source
-from bnexport.jobs.live import live_tensors, memory_available
-from bnexport.jobs.progress import Progress
-from bnexport.jobs.sides import Feeds, Outputs, Runner
-from bnexport.jobs.subject import Subject
 from bnexport.numerics import moments
 from bnexport.numerics.diagnose import Evidence
 from bnexport.numerics.inputs import Refit
 from bnexport.numerics.moments import Moments
 from bnexport.numerics.spec import Preprocessing
 from bnexport.numerics.variety import Variety
+from bnexport.recalibration import staged
+from bnexport.recalibration.evidence import gathered, refits, watched
+from bnexport.recalibration.live import live_tensors, memory_available
 from bnexport.runtimes import ort_session
+from bnexport.subjects import sides
+from bnexport.subjects.feeds import Source
+from bnexport.subjects.progress import Progress
+from bnexport.subjects.sides import Feeds, Outputs, Runner
+from bnexport.subjects.subject import Subject
 
 if TYPE_CHECKING:
     import onnx

@@ -1,0 +1,1 @@
+"""Whether sides that must be equal are, and why they are not."""
