@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from bnexport import __version__, files, images
 from bnexport.cache import NOTHING_KEPT, Cache
 from bnexport.errors import InputError, UsageError
 from bnexport.files import Format
+from bnexport.graph.sites import sites
 from bnexport.numerics import findings
 from bnexport.numerics.diagnose import STATISTICS_WRONG, diagnose
 from bnexport.numerics.tolerance import Tolerances
@@ -23,6 +25,7 @@ from bnexport.parity.tally import Tally
 from bnexport.recalibration.remedy import advice
 from bnexport.recalibration.trial import tried
 from bnexport.runtimes import ort_session
+from bnexport.runtimes.keras_passes import Mode
 from bnexport.subjects import sides
 from bnexport.subjects.deployed import Deployed, open_deployed
 from bnexport.subjects.feeds import Feed
@@ -95,8 +98,14 @@ def check(
     progress.stage("opening onnxruntime")
     deployed = open_deployed(Path(onnx), subject) if onnx is not None else None
     runners, failed = _runners(subject, deployed, chosen, first, providers, require)
-    tolerances = replace(_tolerances(subject, first, progress), rtol=given[0], atol=given[1])
-    trial = tried(subject, feeds, progress)
+    with ThreadPoolExecutor(1) as beside:  # tracing Keras keeps one core busy, and onnxruntime has use for the other
+        measured = beside.submit(_tolerances, subject, first)
+        trial = tried(subject, feeds, progress)
+        for runner in [*runners, *([trial.runner] if trial else [])]:
+            if runner.remembered:
+                runner.compute(first.inputs)  # opens it, while Keras is busy
+        progress.stage("measuring the noise floor")
+        tolerances = replace(measured.result(), rtol=given[0], atol=given[1])
     alone, dependent = (
         one_by_one.compared(runners, first, subject, tolerances, progress)
         if one_by_one.possible(subject, feeds.count)
@@ -200,11 +209,11 @@ def _by_tensor(value: float | Mapping[str, float] | None) -> Mapping[str, float]
     return table
 
 
-def _tolerances(subject: Subject, feed: Feed, progress: Progress) -> Tolerances:
+def _tolerances(subject: Subject, feed: Feed) -> Tolerances:
     if subject.reference is None:
         return Tolerances(half=subject.half)
     try:
-        found = floors.measured(subject.reference, feed, subject.reference.modes, progress)
+        found = floors.measured(subject.reference, feed, subject.reference.modes)
     except InputError as error:
         return Tolerances(half=subject.half, missing=str(error))
     return Tolerances(found, floors.IMAGES, "", half=subject.half)
@@ -237,14 +246,18 @@ def _runners(
     def opened(providers: Sequence[ort_session.Provider]) -> list[Runner]:
         if deployed is not None:
             return [deployed.runner(provider) for provider in providers]
-        return sides.onnx_sides(subject.graph, providers)
+        modes: list[Mode] = ["inference"] if providers == ["cpu"] else ["inference", "training"]
+        return sides.onnx_sides(subject.graph, providers, modes, subject.whole)
 
     runners = (
         sides.keras_sides(subject.reference.run, subject.reference.modes, subject.reference.runtime)
         if subject.reference
         else [sides.unoptimised_side(subject.graph)]
     )
-    runners += opened(["cpu"]) if "cpu" in chosen else []
+    if "cpu" in chosen:
+        runners += opened(["cpu"])
+        if deployed is None and sites(subject.graph):
+            runners.append(sides.remembered_twin(subject.graph, subject.store, subject.facts.sha256))
     lost = []
     if "cuda" in chosen:
         cuda, reason = sides.running_cuda_sides(lambda: opened(["cuda"]), first.inputs, demanded="cuda" in require)

@@ -60,7 +60,7 @@ def export(model: Path, output: Path, *, trust: bool = False, progress: Progress
     described = reference.description()
     tf2onnx_convert.load_framework()
     begun = time.perf_counter()
-    graph = reference.graph()
+    graph, _ = reference.graph()
     content = serialised(graph)
     files.write_bytes(output, content)
     return Export(

@@ -67,7 +67,7 @@ CODES = {
         "the output depends on the batch",
         "What the model computes for an image in inference mode depends on the other images in its batch: an exporter baked training mode in, or a layer was called with "
         "training=True. In production the same image gets different answers from one request to the next.",
-        "Four images in one batch against the same images one by one, in each runtime, on logits and outputs, at the tolerance of inference mode.",
+        "Up to four images in one batch against the first two of them one by one, in each runtime, on logits and outputs, at the tolerance of inference mode.",
         "EX001: the export differs from Keras whatever the batch. BN005: training mode differs, which is what it is for.",
         "Export the model in inference mode, with bnexport export; in Keras, do not call BatchNormalization with training=True.",
     ),

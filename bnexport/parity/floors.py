@@ -19,8 +19,11 @@ from bnexport.subjects.reference import Reference
 IMAGES = 8
 """How many images the floors are measured on."""
 
+VALUES = 8
+"""A floor is the largest of at least so many values: the only logit of one image may by chance be exact."""
+
 DIMMER = 1 / 32
-"""Fewer images than that are shown again, each time so much dimmer: rounding falls otherwise, everything else stays nearly the same."""
+"""Where images have fewer values they are shown again, each time so much dimmer: rounding falls otherwise, everything else stays nearly the same."""
 
 BEYOND = 1000.0
 """An error of so many floors is no noise, whatever the image."""
@@ -28,22 +31,20 @@ BEYOND = 1000.0
 Feeds = Mapping[str, NDArray[Any]]
 
 
-def measured(
-    reference: Reference, feed: Feed, modes: Sequence[Mode], progress: Progress
-) -> dict[tuple[str, str], float]:
+def measured(reference: Reference, feed: Feed, modes: Sequence[Mode]) -> dict[tuple[str, str], float]:
     """The floor by mode and tensor: max |float32 - float64| / max |float64| over all images.
 
     Args:
         reference: the model.
         feed: a batch of the check; training mode is measured in groups of its size, or of `IMAGES` where it is larger.
         modes: which passes.
-        progress: told of the stage.
 
     Raises:
         InputError: the model does not compute in float64.
     """
-    progress.stage("measuring the noise floor")
-    groups = _groups(feed.inputs)
+    few = {name: x[:IMAGES] for name, x in feed.inputs.items()}
+    smallest = min(x.size for x in reference.run("inference", few).values())
+    groups = _groups(few, -(-VALUES // max(1, smallest)))
     joined = {name: np.concatenate([group[name] for group in groups]) for name in feed.inputs}
     return {
         (mode, name): floor
@@ -84,14 +85,13 @@ def _floors(reference: Reference, mode: Mode, groups: Sequence[Feeds]) -> dict[s
     }
 
 
-def _groups(inputs: Feeds) -> list[Feeds]:
-    """Up to `IMAGES` images in groups of the batch's size: the batch itself, and dimmed copies as far as they go."""
-    count = min(IMAGES, len(next(iter(inputs.values()))))
-    few = {name: x[:count] for name, x in inputs.items()}
+def _groups(few: Feeds, wanted: int) -> list[Feeds]:
+    """The images, and dimmed copies of them: `wanted` groups in all, with at most `IMAGES` images."""
     groups: list[Feeds] = [few]
     if all(x.dtype.kind == "f" for x in few.values()):
+        count = min(wanted, IMAGES // len(next(iter(few.values()))))
         groups += [
             {name: (x * x.dtype.type(1 - DIMMER * nth)).astype(x.dtype) for name, x in few.items()}
-            for nth in range(1, IMAGES // count)
+            for nth in range(1, count)
         ]
     return groups

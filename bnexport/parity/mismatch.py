@@ -96,7 +96,7 @@ class Inquiry:
         if not right(runner.compute(lost.feed.inputs)):  # one batch alone shows it
             provider: Provider = "cuda" if runner.provider == "cuda" else "cpu"
             given = runner.given(lost.feed.inputs)
-            blame = blamed(runner.graph, provider, given, runner.names, right, self.progress)
+            blame = blamed(runner.graph(), provider, given, runner.names, right, self.progress)
             if blame is not None:
                 return mismatches.optimised_away(lost.failed, blame.optimizers, blame.nodes, blame.tensor), ()
         if self.deployed is not None:
@@ -121,7 +121,7 @@ class Inquiry:
             return tuple(
                 layer_errors(
                     self.subject.reference,
-                    runner.graph,
+                    runner.graph(),
                     runner.mode,
                     provider,
                     feeds,

@@ -18,7 +18,10 @@ from bnexport.subjects.sides import Feeds, Outputs, Runner
 from bnexport.subjects.subject import Subject
 
 IMAGES = 4
-"""How many images are enough: in a batch of two already the other one is half of the statistics."""
+"""How large a batch is enough: in a batch of two already the other one is half of the statistics."""
+
+ALONE = 2
+"""How many of its images are run alone."""
 
 
 def possible(subject: Subject, count: int) -> bool:
@@ -29,11 +32,12 @@ def possible(subject: Subject, count: int) -> bool:
 def compared(
     runners: Sequence[Runner], feed: Feed, subject: Subject, tolerances: Tolerances, progress: Progress
 ) -> tuple[list[Comparison], list[Finding]]:
-    """The comparison of each inference side with itself, one by one, on at most `IMAGES` of a batch, and BN006 where they differ.
+    """The comparison of each inference side with itself, one by one, for the first images of a batch, and BN006 where they differ.
 
     A side that does not run on single images is left out, and the progress says so.
     """
-    few = Feed({name: x[:IMAGES] for name, x in feed.inputs.items()}, feed.names[:IMAGES], feed.labels[:IMAGES])
+    batch = {name: x[:IMAGES] for name, x in feed.inputs.items()}
+    few = Feed({name: x[:ALONE] for name, x in batch.items()}, feed.names[:ALONE], feed.labels[:ALONE])
     comparisons: list[Comparison] = []
     found: list[Finding] = []
     for runner in runners:
@@ -43,7 +47,8 @@ def compared(
         together = replace(runner, runtime="onnxruntime", provider="cpu")
         tally = Tally([alone, together], subject, (), tolerances)
         try:
-            tally.add(few, {together.id: runner.compute(few.inputs), alone.id: _alone(runner, few.inputs)})
+            whole = {name: value[:ALONE] for name, value in runner.compute(batch).items()}
+            tally.add(few, {together.id: whole, alone.id: _alone(runner, few.inputs)})
         except InputError as error:
             progress.note(f"whether {runner.id} depends on the batch is not known: {error}")
             continue

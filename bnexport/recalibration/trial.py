@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bnexport import cache
 from bnexport.errors import InputError
 from bnexport.graph import statistics
 from bnexport.graph.sites import sites
@@ -24,11 +23,11 @@ from bnexport.runtimes import ort_session
 from bnexport.subjects import sides
 from bnexport.subjects.feeds import Source
 from bnexport.subjects.progress import Progress
-from bnexport.subjects.sides import Feeds, Outputs, Runner
+from bnexport.subjects.sides import Runner
 from bnexport.subjects.subject import Subject
 
 if TYPE_CHECKING:
-    import onnx
+    pass
 
 SAMPLES = 2048
 """How many images are enough: 10^3 to 10^4 (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3)."""
@@ -58,7 +57,14 @@ def tried(subject: Subject, feeds: Source, progress: Progress) -> Trial | None:
     except InputError as error:
         progress.note(f"what recalibrating would give is not known: {error}")
         return None
-    runner = _lazy(subject, statistics.with_statistics(graph, values), key)
+    runner = sides.remembered(
+        "onnx-recalibrated@cpu",
+        "inference",
+        lambda: sides.recalibrated_side(statistics.with_statistics(graph, values)),
+        subject.store,
+        *key,
+    )
+    runner.parity = False
     return Trial(runner, gathered(graph, measured, variety, others))
 
 
@@ -85,20 +91,3 @@ def _measured(
     subject.store.put(moments.to_bytes(found), "moments", *key)
     subject.store.put(json.dumps(told).encode(), "evidence", *key)
     return found, variety, others
-
-
-def _lazy(subject: Subject, repaired: onnx.ModelProto, key: Sequence[str]) -> Runner:
-    """The recalibrated side, which opens its session when the cache does not hold its outputs."""
-    opened: list[Runner] = []
-
-    def compute(feeds: Feeds) -> Outputs:
-        place = ("recalibrated", *key, cache.fingerprint(feeds))
-        found = subject.store.get_arrays(*place)
-        if found is None:
-            if not opened:
-                opened.append(sides.recalibrated_side(repaired))
-            found = opened[0].compute(feeds)
-            subject.store.put_arrays(found, *place)
-        return found
-
-    return Runner("onnx-recalibrated@cpu", "onnxruntime", "inference", "cpu", compute, parity=False)

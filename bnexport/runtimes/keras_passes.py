@@ -33,12 +33,17 @@ Mode = Literal["inference", "training"]
 Array = NDArray[Any]
 
 
+UNTRACED = 2
+"""Passes that a small check runs once or twice are not traced before: tracing costs as much as two calls. (The inference pass, which is run most, always is, as by `predict`.)"""
+
+
 class Passes:
-    """The passes of a loaded model. Tracing happens at the first run of each mode; any batch size goes through the same trace."""
+    """The passes of a loaded model. Any batch size goes through the same trace."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
         self._traced: dict[Mode, tuple[Any, list[str]]] = {}
+        self._calls: dict[Mode, int] = {}
         self._wide: dict[Mode, tuple[Any, list[str]]] = {}
         self._wide_calls: dict[Mode, int] = {}
 
@@ -52,23 +57,24 @@ class Passes:
         Returns:
             Every output by name, and `OUTPUT/logits` for each that ends in softmax or sigmoid; shape (N, ...).
         """
+        self._calls[mode] = self._calls.get(mode, 0) + 1
+        if mode == "training" and self._calls[mode] <= UNTRACED:
+            return {name: np.asarray(value) for name, value in self._forward(mode, self._given(feeds)).items()}
         if mode not in self._traced:
             self._traced[mode] = self._trace(mode)
-        traced, names = self._traced[mode]
-        return {name: np.asarray(value) for name, value in zip(names, traced(*self._given(feeds)), strict=True)}
+        return self._run(self._traced[mode], feeds)
 
     def run_in_float64(self, mode: Mode, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """The same in float64 throughout, with the weights as they are; traced from the third call on, because tracing costs as much as two.
+        """The same in float64 throughout, with the weights as they are.
 
         Raises:
             InputError: the model does not compute in float64.
         """
         self._wide_calls[mode] = self._wide_calls.get(mode, 0) + 1
-        if self._wide_calls[mode] > 2:
+        if self._wide_calls[mode] > UNTRACED:
             if mode not in self._wide:
                 self._wide[mode] = self._trace_in(True, mode)
-            traced, names = self._wide[mode]
-            return {name: np.asarray(value) for name, value in zip(names, traced(*self._given(feeds)), strict=True)}
+            return self._run(self._wide[mode], feeds)
         try:
             with _float64_policy(self._loaded.keras):
                 outputs = self._forward(mode, self._given(feeds))
@@ -77,6 +83,10 @@ class Passes:
         found = {name: np.asarray(value) for name, value in outputs.items()}
         _refuse_narrow({name: value.dtype.name for name, value in found.items() if value.dtype.kind == "f"})
         return found
+
+    def _run(self, function: tuple[Any, list[str]], feeds: Mapping[str, Array]) -> dict[str, Array]:
+        traced, names = function
+        return {name: np.asarray(value) for name, value in zip(names, traced(*self._given(feeds)), strict=True)}
 
     def _given(self, feeds: Mapping[str, Array]) -> list[Any]:
         import tensorflow as tf

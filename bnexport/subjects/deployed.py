@@ -95,7 +95,7 @@ class Deployed:
             provider,
             compute,
             foreign=True,
-            graph=whole,
+            graph=lambda: whole,
             names=self.names,
             given=interface.given,
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,8 @@ from bnexport import cache, files, sidecar
 from bnexport.cache import Cache
 from bnexport.errors import InputError
 from bnexport.files import Format
-from bnexport.runtimes import keras_model, saved_model, tf2onnx_convert
+from bnexport.graph import tensors
+from bnexport.runtimes import keras_model, ort_session, saved_model, tf2onnx_convert
 from bnexport.runtimes.keras_model import LoadedModel
 from bnexport.runtimes.keras_passes import Mode, Passes
 from bnexport.runtimes.saved_model import SavedModel
@@ -60,7 +63,11 @@ class Reference:
     runtime = "keras"
 
     def __init__(self, path: Path, known: Sidecar | None, store: Cache, *, trust: bool, progress: Progress) -> None:
-        self.path, self.sha256 = path, files.sha256(path)
+        with ThreadPoolExecutor(1) as beside:  # large files take a while to hash, and packages to import
+            digest = beside.submit(files.sha256, path)
+            importlib.import_module("onnx")
+            ort_session.version()
+        self.path, self.sha256 = path, digest.result()
         self._known, self.store, self._trust, self._progress = known, store, trust, progress
         self._loaded: LoadedModel | None = None
         self._passes: Passes | None = None
@@ -110,8 +117,8 @@ class Reference:
             versions=keras_model.versions(),
         )
 
-    def graph(self) -> onnx.ModelProto:
-        """Its inference graph.
+    def graph(self) -> tuple[onnx.ModelProto, bytes]:
+        """Its inference graph; and the same serialised, with the logits among its outputs.
 
         Raises:
             ExportError: it cannot be written as ONNX.
@@ -124,10 +131,15 @@ class Reference:
         stored = self.store.get(*key)
         if stored is not None:
             graph: onnx.ModelProto = onnx.ModelProto.FromString(stored)
-            return graph
+            given = [info for info in graph.graph.output if info.name in self.description().outputs]
+            del graph.graph.output[:]
+            graph.graph.output.extend(given)
+            return graph, stored
         graph = self._exported()
-        self.store.put(conversion.serialised(graph), *key)
-        return graph
+        logits = [tensor for tensor, _ in tensors.squashed(graph).values()]
+        whole = conversion.serialised(tensors.with_outputs(graph, logits))
+        self.store.put(whole, *key)
+        return graph, whole
 
     def _exported(self) -> onnx.ModelProto:
         model = self.model

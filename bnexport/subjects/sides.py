@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from bnexport import cache
+from bnexport.cache import Cache
 from bnexport.errors import MachineError
 from bnexport.graph import tensors
 from bnexport.graph.sites import sites
@@ -32,7 +33,7 @@ Outputs = dict[str, NDArray[Any]]
 class Runner:
     """One side that can run: its id, what it is, and the function that computes a batch's outputs by tensor name.
 
-    A side with `parity` must equal the reference side of its mode; a `witness` is only there to hold others against; a `foreign` one comes from a file that bnexport did not make. An ONNX side has its `graph`,
+    A side with `parity` must equal the reference side of its mode; a `witness` is only there to hold others against; one that is `remembered` opens at the first batch that the cache does not hold; a `foreign` one comes from a file that bnexport did not make. An ONNX side can show its `graph`,
     with the tensors of `names` among its outputs, and takes a batch as `given` hands it over. Tensor names are the outputs' names and, for an output that ends in softmax or sigmoid, `OUTPUT/logits`.
     """
 
@@ -43,8 +44,9 @@ class Runner:
     compute: Callable[[Feeds], Outputs]
     parity: bool = True
     witness: bool = False
+    remembered: bool = False
     foreign: bool = False
-    graph: onnx.ModelProto | None = None
+    graph: Callable[[], onnx.ModelProto] | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     given: Callable[[Feeds], Feeds] = dict
     seconds: float = field(default=0.0)
@@ -65,22 +67,72 @@ def keras_sides(
 
 
 def onnx_sides(
-    model: onnx.ModelProto, providers: Sequence[ort_session.Provider], modes: Sequence[Mode] = ("inference", "training")
+    model: onnx.ModelProto,
+    providers: Sequence[ort_session.Provider],
+    modes: Sequence[Mode] = ("inference", "training"),
+    whole: bytes | None = None,
 ) -> list[Runner]:
     """The inference graph and, where it has BatchNormalization nodes, its training twin, on each provider.
+
+    Args:
+        model: the inference graph.
+        providers: where to run it.
+        modes: which of the two.
+        whole: the inference graph serialised, with everything that is compared among its outputs, where that was done already.
 
     Raises:
         InputError: onnxruntime cannot read the graph.
         MachineError: a provider does not run.
     """
     fetched = fetches(model)
-    whole = tensors.with_outputs(model, fetched.values())
-    graphs: dict[Mode, onnx.ModelProto] = {"inference": whole}
-    if "training" in modes and sites(whole):
-        graphs["training"] = training_twin(whole)
-    wanted = [(graph, mode, provider) for provider in providers for mode, graph in graphs.items()]
-    with ThreadPoolExecutor() as pool:  # onnxruntime optimises a graph on one core
-        return list(pool.map(lambda side: _onnx_side(side[0], side[1], side[2], fetched), wanted))
+
+    def exposed() -> onnx.ModelProto:
+        return tensors.with_outputs(model, fetched.values())
+
+    found = [_onnx_side(exposed, "inference", provider, fetched, content=whole) for provider in providers]
+    if "training" in modes and sites(model):
+        found += [_onnx_side(lambda: training_twin(exposed()), "training", provider, fetched) for provider in providers]
+    return found
+
+
+def remembered_twin(model: onnx.ModelProto, store: Cache, *key: str) -> Runner:
+    """The training twin on the CPU, opened when the cache does not hold its outputs: nobody deploys it, and it computes the same each time."""
+    fetched = fetches(model)
+
+    def twin() -> onnx.ModelProto:
+        return training_twin(tensors.with_outputs(model, fetched.values()))
+
+    def opened() -> Runner:
+        return _onnx_side(twin, "training", "cpu", fetched)
+
+    runner = remembered("onnx-training@cpu", "training", opened, store, *key)
+    runner.graph, runner.names = twin, fetched
+    return runner
+
+
+def remembered(id: str, mode: Mode, opened: Callable[[], Runner], store: Cache, *key: str) -> Runner:  # noqa: A002 - what a side's name is called
+    """A side on the CPU that is `opened` when the cache does not hold its outputs.
+
+    Args:
+        id: of the side.
+        mode: "inference" or "training".
+        opened: opens it.
+        store: what was computed before.
+        key: everything its outputs depend on, but for the batch and onnxruntime.
+    """
+    found: list[Runner] = []
+
+    def compute(feeds: Feeds) -> Outputs:
+        place = ("side", id, *key, ort_session.version(), str(ort_session.threads()), cache.fingerprint(feeds))
+        outputs = store.get_arrays(*place)
+        if outputs is None:
+            if not found:
+                found.append(opened())
+            outputs = found[0].compute(feeds)
+            store.put_arrays(outputs, *place)
+        return outputs
+
+    return Runner(id, "onnxruntime", mode, "cpu", compute, remembered=True)
 
 
 def recalibrated_side(model: onnx.ModelProto) -> Runner:
@@ -93,20 +145,23 @@ def recalibrated_side(model: onnx.ModelProto) -> Runner:
 def unoptimised_side(model: onnx.ModelProto) -> Runner:
     """The inference graph on the CPU with onnxruntime's optimisations off: what the file says, node by node."""
     fetched = fetches(model)
-    runner = _onnx_side(tensors.with_outputs(model, fetched.values()), "inference", "cpu", fetched, optimized=False)
+    runner = _onnx_side(
+        lambda: tensors.with_outputs(model, fetched.values()), "inference", "cpu", fetched, optimized=False
+    )
     runner.id, runner.witness = "onnx-unoptimised@cpu", True
     return runner
 
 
 def _onnx_side(
-    graph: onnx.ModelProto,
+    graph: Callable[[], onnx.ModelProto],
     mode: Mode,
     provider: ort_session.Provider,
     fetched: dict[str, str],
     *,
     optimized: bool = True,
+    content: bytes | None = None,
 ) -> Runner:
-    session = ort_session.Session(serialised(graph), provider, optimized=optimized)
+    session = ort_session.Session(content or serialised(graph()), provider, optimized=optimized)
 
     def compute(feeds: Feeds) -> Outputs:
         found = session.run(feeds, list(fetched.values()))

@@ -34,6 +34,7 @@ class Subject:
     Args:
         facts: what a report says about it.
         graph: its inference graph.
+        whole: the same serialised, with the logits among its outputs; None where it was not serialised yet.
         shapes: the shape of each input by name, None for an open axis.
         known: what travels with it, from the sidecar or the ONNX metadata.
         origin: which of the two.
@@ -48,6 +49,7 @@ class Subject:
 
     facts: ModelFacts
     graph: onnx.ModelProto
+    whole: bytes | None
     shapes: dict[str, Shape]
     known: Sidecar | None
     origin: str
@@ -102,10 +104,12 @@ def open_feeds(
 
 def _from_keras(reference: Reference, known: Sidecar | None) -> Subject:
     found = reference.description()
+    graph, whole = reference.graph()
     path = str(reference.path)
     return Subject(
         facts=ModelFacts(path, reference.sha256, found.format, found.parameters, found.layers, found.frozen),
-        graph=reference.graph(),
+        graph=graph,
+        whole=whole,
         shapes={name: tuple(shape) for name, shape, _ in found.inputs},
         known=known,
         origin="sidecar",
@@ -140,6 +144,7 @@ def _from_onnx(path: Path, store: Cache) -> Subject:
             str(path), files.sha256(path), str(Format.ONNX), parameters, len(found), sum(site.frozen for site in found)
         ),
         graph=graph,
+        whole=None,
         shapes={info.name: tensors.shape(info) or () for info in tensors.inputs(graph)},
         known=known,
         origin="onnx metadata" if any(values.values()) else "sidecar",

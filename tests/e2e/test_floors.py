@@ -51,7 +51,7 @@ def failures(
         np.full(batch, -1),
     )
     half = reference.model.dtype == "float16"
-    tolerances = Tolerances(floors.measured(reference, feed, MODES, Progress()), floors.IMAGES, "", half=half)
+    tolerances = Tolerances(floors.measured(reference, feed, MODES), floors.IMAGES, "", half=half)
     subject: Any = SimpleNamespace(known=None, graph=graph)
     tally = Tally(runners, subject, (), tolerances)
     tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
@@ -70,7 +70,9 @@ def alarms(build: Any) -> list[str]:
         nets.randomise(net, seed)
         new = {path: np.asarray(variable) for path, variable in reference.model.weights.items() if "/" in path}
         stored = weights.initializers(graph)
-        weights.set_initializers(graph, {n: new[n] if n in new and v.ndim == 1 else v for n, v in stored.items()})
+        weights.set_initializers(
+            graph, {n: new[n].astype(v.dtype) if n in new and v.ndim == 1 else v for n, v in stored.items()}
+        )
         runners = sides.keras_sides(reference.run) + sides.onnx_sides(graph, ["cpu"])
         for batch in (1, 8):
             found += failures(net, seed, batch, reference, runners, graph)
