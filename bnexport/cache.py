@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache as once
@@ -32,6 +33,9 @@ LARGEST = 512 << 20
 
 FRAMEWORKS = ("tensorflow", "keras", "tf2onnx", "onnx", "numpy", "h5py", "ml-dtypes")
 """Results depend on the versions of these, and on bnexport's own source."""
+
+SETTLED = 5.0
+"""A file that has not changed for so many seconds is taken for finished."""
 
 _DIGEST = 32
 
@@ -96,6 +100,23 @@ class Cache:
             path.parent.mkdir(parents=True, exist_ok=True)
             files.write_bytes(path, hashlib.sha256(content).digest() + content)
             _trim(self.root)
+
+    def sha256(self, path: Path) -> str:
+        """`bnexport.files.sha256`, which takes a second for some files: remembered while inode, size and times stay.
+
+        The time of the last change of the inode cannot be set by hand. A file that changed within the last seconds may change again in the same tick, and is not remembered.
+        """
+        if self.root is None or not path.is_file():
+            return files.sha256(path)
+        facts = path.stat()
+        key = [str(v) for v in (path.resolve(), facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)]
+        known = self.get("sha256", *key)
+        if known is not None:
+            return known.decode()
+        found = files.sha256(path)
+        if time.time() - facts.st_ctime > SETTLED:
+            self.put(found.encode(), "sha256", *key)
+        return found
 
     def get_arrays(self, *key: str) -> dict[str, NDArray[Any]] | None:
         """The arrays that were stored under this key."""

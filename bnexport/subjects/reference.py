@@ -64,7 +64,7 @@ class Reference:
 
     def __init__(self, path: Path, known: Sidecar | None, store: Cache, *, trust: bool, progress: Progress) -> None:
         with ThreadPoolExecutor(1) as beside:  # large files take a while to hash, and packages to import
-            digest = beside.submit(files.sha256, path)
+            digest = beside.submit(store.sha256, path)
             importlib.import_module("onnx")
             ort_session.version()
         self.path, self.sha256 = path, digest.result()

@@ -141,7 +141,7 @@ def _from_onnx(path: Path, store: Cache) -> Subject:
     parameters = sum(math.prod(tensor.dims) for tensor in graph.graph.initializer)
     return Subject(
         facts=ModelFacts(
-            str(path), files.sha256(path), str(Format.ONNX), parameters, len(found), sum(site.frozen for site in found)
+            str(path), store.sha256(path), str(Format.ONNX), parameters, len(found), sum(site.frozen for site in found)
         ),
         graph=graph,
         whole=None,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnexport import cache
+from bnexport import cache, files
 from bnexport.cache import NOTHING_KEPT, Cache
 
 
@@ -90,3 +90,22 @@ def test_fingerprints_tell_arrays_apart() -> None:
         for arrays in ({"x": x}, {"y": x}, {"x": x.reshape(3, 2)}, {"x": x.astype(np.int32)}, {"x": x + 1})
     }
     assert len(found) == 5
+
+
+def test_a_hash_is_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not while the file is young; then until its content, or anything about its inode, is another."""
+    store, path = Cache(tmp_path / "cache"), tmp_path / "model.h5"
+    counted: list[Path] = []
+    hashed = files.sha256
+    monkeypatch.setattr(files, "sha256", lambda p: counted.append(p) or hashed(p))
+    path.write_bytes(b"one")
+    assert store.sha256(path) == store.sha256(path) == hashed(path)
+    assert len(counted) == 2  # too young
+    monkeypatch.setattr(cache, "SETTLED", -1.0)
+    assert store.sha256(path) == store.sha256(path) == hashed(path)
+    assert len(counted) == 3
+    facts = path.stat()
+    path.write_bytes(b"two")
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))  # same size, same time of modification
+    assert store.sha256(path) == hashed(path)
+    assert NOTHING_KEPT.sha256(path) == hashed(path)
