@@ -36,9 +36,9 @@ def random_layers(
     """
     i, t = np.asarray(inference, np.float64), np.asarray(training, np.float64)
     d = np.stack([np.asarray(draw, np.float64) for draw in draws])
-    scatter = float(np.var(d, axis=0, ddof=1).mean())
-    if scatter == 0:
+    if (d == d[0]).all():
         return None
+    scatter = float(np.var(d, axis=0, ddof=1).mean())
     size = math.sqrt(float(np.mean(i**2))) or 1.0
     chance, statistics = float(np.mean((d - t) ** 2)), float(np.mean((t - i) ** 2))
     share = chance / (chance + statistics)

@@ -103,7 +103,7 @@ class Passes:
         return found
 
     def drawn(self, feeds: Mapping[str, Array], seed: int) -> dict[str, Array]:
-        """What `fit` computes in one step, with the random layers' generators moved on by `seed`; the model is not changed."""
+        """What `fit` computes in one step, with the random layers' generators started from `seed`; the model is not changed."""
         outputs = self._forward("training", self._given(feeds), seed=seed)
         return {name: np.asarray(value) for name, value in outputs.items()}
 
@@ -151,8 +151,10 @@ class Passes:
         packed = keras.tree.pack_sequence_as(structure, list(x)) if structure is not None else x[0]
         train = [v.value for v in model.trainable_variables]
         fixed = [
-            keras.ops.add(v.value, seed) if seed is not None and v.path.endswith("seed_generator_state") else v.value
-            for v in model.non_trainable_variables
+            keras.ops.cast([place, seed], v.dtype)
+            if seed is not None and v.path.endswith("seed_generator_state")
+            else v.value
+            for place, v in enumerate(model.non_trainable_variables)
         ]
         with _batch_statistics(enabled=mode == "training"), recording(recorder):
             y, _ = model.stateless_call(train, fixed, packed, training=seed is not None)
