@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Annotated
 
 import typer
 
 from bnexport import __version__
-from bnexport.cli import cache, check, demo, explain, export, fold, recalibrate, train
+from bnexport.cli import cache, check, demo, explain, export, fold, guard, recalibrate, train
 
 app = typer.Typer(
     name="bnexport",
@@ -48,4 +50,11 @@ app.command("cache")(cache.command)
 
 def main() -> None:
     """The entry point of the `bnexport` command."""
-    app()
+    try:
+        app()
+    except SystemExit as done:
+        if done.code != guard.INTERRUPTED:
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(guard.INTERRUPTED)  # everything is cleaned up; a thread that is still computing is not waited for

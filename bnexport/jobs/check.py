@@ -98,7 +98,8 @@ def check(
     progress.stage("opening onnxruntime")
     deployed = open_deployed(Path(onnx), subject) if onnx is not None else None
     runners, failed = _runners(subject, deployed, chosen, first, providers, require)
-    with ThreadPoolExecutor(1) as beside:  # tracing Keras keeps one core busy, and onnxruntime has use for the other
+    beside = ThreadPoolExecutor(1)  # tracing Keras keeps one core busy, and onnxruntime has use for the other
+    try:
         measured = beside.submit(_tolerances, subject, first)
         trial = tried(subject, feeds, progress)
         for runner in [*runners, *([trial.runner] if trial else [])]:
@@ -106,6 +107,8 @@ def check(
                 runner.compute(first.inputs)  # opens it, while Keras is busy
         progress.stage("measuring the noise floor")
         tolerances = replace(measured.result(), rtol=given[0], atol=given[1])
+    finally:
+        beside.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for it
     alone, dependent = (
         one_by_one.compared(runners, first, subject, tolerances, progress)
         if one_by_one.possible(subject, feeds.count)

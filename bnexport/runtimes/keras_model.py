@@ -123,10 +123,13 @@ def load(path: Path, *, trust: bool = False) -> LoadedModel:
     if kind in (Format.ONNX, Format.SAVED_MODEL):
         what = "an ONNX file" if kind == Format.ONNX else "a SavedModel, which Keras cannot load as a model"
         raise InputError(f"{path} is {what}", expected="a Keras model (.h5, .hdf5 or .keras)")
-    config = keras_config.read(path, kind)
-    if not trust and keras_config.public_names():
-        keras_config.refuse_foreign(config, path)
-    changed, repairs = keras_config.repaired(config)
+    try:
+        config = keras_config.read(path, kind)
+        if not trust and keras_config.public_names():
+            keras_config.refuse_foreign(config, path)
+        changed, repairs = keras_config.repaired(config)
+    except RecursionError as error:
+        raise InputError(f"the configuration of the model in {path} is nested too deeply to be a model") from error
     load_framework()
     model = _read(path, kind, changed if repairs else None, trust=trust)
     if not getattr(model, "inputs", None):
