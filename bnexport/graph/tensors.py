@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from bnexport.errors import InputError
@@ -93,6 +93,18 @@ def squashed(model: onnx.ModelProto) -> dict[str, tuple[str, str]]:
         if node is not None and node.op_type in SQUASHING:
             found[output.name] = (named.get(output.name, node.input[0]), SQUASHING[node.op_type])
     return found
+
+
+def rename_outputs(model: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Gives the graph's outputs other names, in order and in place; nothing happens where there are more or fewer of them."""
+    if len(names) != len(model.graph.output):
+        return
+    new = dict(zip([info.name for info in model.graph.output], names, strict=True))
+    for info in [*model.graph.output, *model.graph.value_info]:
+        info.name = new.get(info.name, info.name)
+    for node in model.graph.node:
+        node.input[:] = [new.get(name, name) for name in node.input]
+        node.output[:] = [new.get(name, name) for name in node.output]
 
 
 def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:

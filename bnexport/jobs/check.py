@@ -92,11 +92,12 @@ def check(
     pictures = images.find(source, labels=labels) if source is not None else []
     chosen, lost = sides.settle_providers(providers, require)
 
-    subject = open_subject(model, progress, store=store, trust=trust)
+    file = Path(onnx) if onnx is not None else None
+    subject = open_subject(model, progress, store=store, trust=trust, deployed=file)
     feeds, preparation = open_feeds(subject, pictures, inputs, overrides or Overrides(), batch_size)
     first = next(iter(feeds))
     progress.stage("opening onnxruntime")
-    deployed = open_deployed(Path(onnx), subject) if onnx is not None else None
+    deployed = open_deployed(file, subject) if file is not None else None
     runners, failed = _runners(subject, deployed, chosen, first, providers, require)
     beside = ThreadPoolExecutor(1)  # tracing Keras keeps one core busy, and onnxruntime has use for the other
     try:

@@ -147,6 +147,8 @@ class Passes:
         import keras
 
         model = self._loaded.keras
+        if recorder is not None:
+            recorder.graph = x[0].graph
         structure = getattr(model, "_inputs_struct", None)
         packed = keras.tree.pack_sequence_as(structure, list(x)) if structure is not None else x[0]
         train = [v.value for v in model.trainable_variables]

@@ -33,6 +33,7 @@ class Recorder:
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
+        self.graph: Any = None
         self._seen: dict[str, tuple[str, Any]] = {}
         self._calls: dict[str, int] = {}
 
@@ -43,6 +44,8 @@ class Recorder:
         flat = keras.tree.flatten(output)
         if isinstance(layer, keras.Model) or not flat or not hasattr(flat[0], "op"):
             return
+        if flat[0].graph is not self.graph:
+            return  # inside a loop
         if any(flat[0] is tensor for _, tensor in self._seen.values()):
             return  # a layer that hands its input on, or the last of a nested layer
         path = layer.path or layer.name  # layers that were never built have no path

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bnexport import files, images, sidecar
 from bnexport.cache import NOTHING_KEPT, Cache
-from bnexport.errors import InputError, UsageError
+from bnexport.errors import ExportError, InputError, UsageError
 from bnexport.files import Format
 from bnexport.graph import metadata, tensors
 from bnexport.graph.sites import own_parameters, sites
@@ -62,7 +62,14 @@ class Subject:
     versions: dict[str, str]
 
 
-def open_subject(model: Path, progress: Progress, *, store: Cache = NOTHING_KEPT, trust: bool = False) -> Subject:
+def open_subject(
+    model: Path,
+    progress: Progress,
+    *,
+    store: Cache = NOTHING_KEPT,
+    trust: bool = False,
+    deployed: Path | None = None,
+) -> Subject:
     """The subject in a model file.
 
     Args:
@@ -70,6 +77,7 @@ def open_subject(model: Path, progress: Progress, *, store: Cache = NOTHING_KEPT
         progress: told of each stage.
         store: what was computed before.
         trust: load a Keras model even where it holds code of its own.
+        deployed: an ONNX file of this model by another exporter, whose graph is taken where bnexport cannot export the model.
 
     Raises:
         InputError: it cannot be read.
@@ -79,7 +87,7 @@ def open_subject(model: Path, progress: Progress, *, store: Cache = NOTHING_KEPT
     if files.model_format(model) == Format.ONNX:
         return _from_onnx(model, store)
     known = sidecar.read(model)
-    return _from_keras(opened(model, known, store, trust=trust, progress=progress), known)
+    return _from_keras(opened(model, known, store, trust=trust, progress=progress), known, deployed, progress)
 
 
 def open_feeds(
@@ -102,9 +110,17 @@ def open_feeds(
     return Pictures(pictures, spec, subject.known, name=name, batch_size=batch_size, threads=threads), preparation
 
 
-def _from_keras(reference: Reference, known: Sidecar | None) -> Subject:
+def _from_keras(reference: Reference, known: Sidecar | None, deployed: Path | None, progress: Progress) -> Subject:
     found = reference.description()
-    graph, whole = reference.graph()
+    whole: bytes | None
+    try:
+        graph, whole = reference.graph()
+    except ExportError as error:
+        if deployed is None:
+            raise
+        progress.note(f"bnexport cannot export the model itself ({error}): what its own graph would show is not known")
+        graph, whole = read_onnx(deployed), None
+        tensors.rename_outputs(graph, found.outputs)
     path = str(reference.path)
     return Subject(
         facts=ModelFacts(path, reference.sha256, found.format, found.parameters, found.layers, found.frozen),

@@ -334,3 +334,26 @@ def test_tolerances_by_hand(room: Path) -> None:
     assert {c.tensor for c in only.comparisons if not c and c.actual.startswith("onnx")} == {"probabilities"}
     with pytest.raises(UsageError, match="no tensor nonsense"):
         held(room, file, rtol={"nonsense": 1.0})
+
+
+def test_a_model_that_only_others_can_export(tmp_path: Path) -> None:
+    """A recurrent net, which bnexport cannot export: the file that plain tf2onnx wrote is held against Keras all the same, right and wrong."""
+    import tensorflow as tf
+    import tf2onnx
+
+    keras = nets._keras()
+    k = keras.layers
+    x = keras.Input((6, 3), name="series")
+    net = keras.Model(x, k.Dense(2, "softmax", name="head")(k.LSTM(4, name="lstm")(x)))
+    net.save(tmp_path / "net.keras")
+    np.savez(tmp_path / "data.npz", series=nets.inputs_for(net, 5)[0])
+    spec = [tf.TensorSpec((None, 6, 3), tf.float32, name="x")]
+    model, _ = tf2onnx.convert.from_keras(net, spec, opset=17)
+    onnx.save(model, tmp_path / "theirs.onnx")
+    report = check(tmp_path / "net.keras", inputs=tmp_path / "data.npz", onnx=tmp_path / "theirs.onnx")
+    assert report, report.findings
+    head = next(t for t in model.graph.initializer if tuple(t.dims) == (4, 2))
+    head.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(head) + np.float32([0.01, 0]), head.name))
+    onnx.save(model, tmp_path / "wrong.onnx")
+    wrong = check(tmp_path / "net.keras", inputs=tmp_path / "data.npz", onnx=tmp_path / "wrong.onnx")
+    assert "EX001" in codes(wrong)
