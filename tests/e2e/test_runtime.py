@@ -188,3 +188,28 @@ def test_a_second_check_needs_no_tensorflow(models: Path, tmp_path: Path, monkey
     assert told["tensorflow"] is False
     assert run("--batch-size", "1")[1]["tensorflow"] is True
     assert run("--no-cache")[1]["tensorflow"] is True
+
+
+@pytest.mark.keras
+@pytest.mark.slow
+def test_resnet50v2_as_others_export_it(tmp_path: Path) -> None:
+    """Plain `tf2onnx.convert.from_keras` of Keras' ResNet50V2, held against Keras: RT004 with PadFusion and the first pool, where onnxruntime has the fault; the small case above says whether it has."""
+    import tensorflow as tf
+    import tf2onnx
+
+    net = nets.randomise(nets.FAMILIES["ResNet50V2"]())
+    net.save(tmp_path / "net.keras")
+    spec = [tf.TensorSpec(net.inputs[0].shape, tf.float32, name="x")]
+    tf2onnx.convert.from_keras(net, spec, opset=17, output_path=str(tmp_path / "net.onnx"))
+    np.savez(tmp_path / "data.npz", x=nets.inputs_for(net, 8)[0])
+    feeds = {"x": np.random.default_rng(1).random((4, 2, 6, 6), dtype=np.float32)}
+    right = ReferenceEvaluator(padded_pool(0.0)).run(None, feeds)[0]
+    faulty = np.abs(Session(padded_pool(0.0).SerializeToString()).run(feeds, ["y"])["y"] - right).max() > 1e-3
+    report = check(tmp_path / "net.keras", inputs=tmp_path / "data.npz", onnx=tmp_path / "net.onnx")
+    found = {finding.code: finding for finding in report.findings}
+    assert ("RT004" in found) == faulty
+    assert not {"EX001", "EX003", "EX004", "EX005"} & {f.code for f in report.findings if f.severity == "error"}
+    if faulty:
+        assert {name.replace("_", "") for name in found["RT004"].evidence["optimizers"]} == {"PadFusion"}
+        assert [name.rsplit("/", 1)[1] for name in found["RT004"].evidence["nodes"]] == ["Pad", "MaxPool2d"]
+        assert all("pool1" in name for name in found["RT004"].evidence["nodes"])
