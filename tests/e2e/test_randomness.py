@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -58,4 +59,5 @@ def test_the_check_does_not_move_the_generators(tmp_path: Path) -> None:
     net = nets.randomise(nets.BUILDERS["random-layers"]())
     first, second = found(net, tmp_path), found(net, tmp_path)
     assert first["ST001"].evidence == second["ST001"].evidence
-    assert set(first["ST001"].layers) == {"gaussian_noise", "spatial_dropout2d", "dropout"}
+    kinds = {re.sub(r"_\d+$", "", name) for name in first["ST001"].layers}  # Keras counts the layers of a process
+    assert kinds == {"gaussian_noise", "spatial_dropout2d", "dropout"}
