@@ -52,3 +52,12 @@ class MachineError(BnexportError):
     """This machine cannot do what was required."""
 
     exit_code = 3
+
+
+def reason(error: BaseException) -> str:
+    """What an error of another library says in its first line; the name of its class where it says nothing.
+
+    >>> reason(ValueError(chr(10) + "  first" + chr(10) + "second")), reason(EOFError())
+    ('first', 'EOFError')
+    """
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

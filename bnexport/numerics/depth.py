@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport.numerics.tolerance import FLOORS, LEAST, SMALLEST_FLOOR
+from bnexport.numerics.tolerance import FLOORS, LEAST, SMALLEST_FLOOR, STATED
 
 Array = NDArray[np.generic]
 
@@ -44,7 +44,7 @@ class LayerError:
     @property
     def tolerance(self) -> float:
         """The largest error that is rounding."""
-        return 1e-4 if self.noise_floor is None else max(FLOORS * self.noise_floor, LEAST)
+        return STATED["inference"] if self.noise_floor is None else max(FLOORS * self.noise_floor, LEAST)
 
     @property
     def off(self) -> bool:

@@ -64,9 +64,11 @@ def where_lost(tally: Tally, reference: Reference, progress: Progress) -> None:
             continue
         mode: Mode = "training" if lost.pair.mode == "training" else "inference"
         progress.stage("measuring the noise floor where sides differ")
-        tally.raise_floors(
-            {(mode, name): floor for name, floor in _floors(reference, mode, [lost.feed.inputs]).items()}
-        )
+        try:
+            found = _floors(reference, mode, [lost.feed.inputs])
+        except InputError:
+            continue  # a batch with values that are not finite has no floor; RT006 names them
+        tally.raise_floors({(mode, name): floor for name, floor in found.items()})
 
 
 def _floors(reference: Reference, mode: Mode, groups: Sequence[Feeds]) -> dict[str, float]:

@@ -94,9 +94,8 @@ class Inquiry:
             return self.tally.agree(runner.mode, outputs, wanted)
 
         if not right(runner.compute(lost.feed.inputs)):  # one batch alone shows it
-            provider: Provider = "cuda" if runner.provider == "cuda" else "cpu"
             given = runner.given(lost.feed.inputs)
-            blame = blamed(runner.graph(), provider, given, runner.names, right, self.progress)
+            blame = blamed(runner.graph(), _provider(runner), given, runner.names, right, self.progress)
             if blame is not None:
                 return mismatches.optimised_away(lost.failed, blame.optimizers, blame.nodes, blame.tensor), ()
         if self.deployed is not None:
@@ -116,14 +115,13 @@ class Inquiry:
         """The error of every layer of the Keras model in the graph of a side; none where there is no Keras model, or the graph does not run so."""
         if self.subject.reference is None or runner.graph is None:
             return ()
-        provider: Provider = "cuda" if runner.provider == "cuda" else "cpu"
         try:
             return tuple(
                 layer_errors(
                     self.subject.reference,
                     runner.graph(),
                     runner.mode,
-                    provider,
+                    _provider(runner),
                     feeds,
                     runner.given(feeds),
                     self.progress,
@@ -135,7 +133,6 @@ class Inquiry:
 
     def _otherwise(self, deployed: Deployed, runner: Runner, feeds: Feeds, wanted: Outputs) -> Iterator[str]:
         """Other ways of calling the deployed file under which it is right."""
-        provider: Provider = "cuda" if runner.provider == "cuda" else "cpu"
         found = runner.compute(feeds)
         for name, logits in wanted.items():
             plain = name.removesuffix("/logits")
@@ -143,7 +140,7 @@ class Inquiry:
                 yield f"it gives out the logits of {plain}, not what the last activation makes of them"
         for name, x in feeds.items():
             if x.ndim == 4:
-                turned = deployed.runner(provider, deployed.interface.with_channels_moved(name))
+                turned = deployed.runner(_provider(runner), deployed.interface.with_channels_moved(name))
                 if self._works(turned, feeds, wanted):
                     where = "last" if name in deployed.interface.moved_in else "first"
                     yield f"its input {deployed.interface.inputs[name]} has the channels {where}"
@@ -161,6 +158,10 @@ class Inquiry:
         return actual.shape == reference.shape and self.tally.agree(
             "inference", {"logits": actual}, {"logits": reference}
         )
+
+
+def _provider(runner: Runner) -> Provider:
+    return "cuda" if runner.provider == "cuda" else "cpu"
 
 
 def _prepared_otherwise(spec: Preprocessing | None, feeds: Feeds) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bnexport.errors import InputError
+from bnexport.errors import InputError, reason
 from bnexport.files import Format
 
 Config = dict[str, Any]
@@ -76,9 +76,7 @@ def read(path: Path, kind: Format) -> Config:
                 text = file.attrs["model_config"]
     except (OSError, zipfile.BadZipFile, KeyError, EOFError) as error:
         what = "HDF5 file" if kind == Format.HDF5 else "Keras archive"
-        raise InputError(
-            f"{path} is a damaged {what} ({str(error).splitlines()[0]})", fix="copy or download it again"
-        ) from error
+        raise InputError(f"{path} is a damaged {what} ({reason(error)})", fix="copy or download it again") from error
     try:
         found = json.loads(text)
     except (ValueError, TypeError) as error:

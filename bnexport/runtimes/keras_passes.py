@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport.errors import InputError
+from bnexport.errors import InputError, reason
 from bnexport.runtimes.keras_recorder import OF_A_LAYER, Layer, Recorder, recording
 
 if TYPE_CHECKING:
@@ -192,8 +192,7 @@ class Passes:
 
 
 def _no_float64(error: Exception) -> InputError:
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return InputError(f"the model does not compute in float64 ({reason[:200]})")
+    return InputError(f"the model does not compute in float64 ({reason(error)[:200]})")
 
 
 def _refuse_narrow(dtypes: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport.errors import InputError, MachineError
+from bnexport.errors import InputError, MachineError, reason
 from bnexport.runtimes.quiet import native_output_held
 
 Provider = Literal["cpu", "cuda"]
@@ -141,11 +141,9 @@ _NUMPY: dict[str, type[np.generic]] = {
 
 
 def _refused(error: Exception, provider: Provider) -> InputError | MachineError:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = lines[0] if lines else type(error).__name__
     if provider == "cuda":
-        return MachineError(f"CUDA does not run here: {reason}")
-    return InputError(f"onnxruntime refuses the graph or the batch ({reason})")
+        return MachineError(f"CUDA does not run here: {reason(error)}")
+    return InputError(f"onnxruntime refuses the graph or the batch ({reason(error)})")
 
 
 def _loads(library: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport.errors import InputError
+from bnexport.errors import InputError, reason
 from bnexport.runtimes.quiet import native_output_held
 from bnexport.runtimes.traced import Trace
 
@@ -68,8 +68,7 @@ def load(path: Path, *, trust: bool = False) -> SavedModel:
         with native_output_held():
             loaded = tf.saved_model.load(str(path))
     except Exception as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise InputError(f"TensorFlow cannot read the SavedModel {path} ({reason[:200]})") from error
+        raise InputError(f"TensorFlow cannot read the SavedModel {path} ({reason(error)[:200]})") from error
     signatures = dict(loaded.signatures)
     name = SIGNATURE if SIGNATURE in signatures else next(iter(signatures), "")
     if not name or (name != SIGNATURE and len(signatures) > 1):

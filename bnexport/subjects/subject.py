@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bnexport import files, images, sidecar
 from bnexport.cache import NOTHING_KEPT, Cache
-from bnexport.errors import ExportError, InputError, UsageError
+from bnexport.errors import ExportError, InputError, UsageError, reason
 from bnexport.files import Format
 from bnexport.graph import metadata, tensors
 from bnexport.graph.sites import own_parameters, sites
@@ -133,7 +133,9 @@ def _from_keras(reference: Reference, known: Sidecar | None, deployed: Path | No
         iterations=found.iterations,
         random_layers=found.random_layers,
         repairs=found.repairs,
-        store=reference.store,
+        store=reference.store
+        if whole is not None
+        else NOTHING_KEPT,  # entries are keyed by the model, not by the deployed file
         half=found.dtype in ("float16", "bfloat16"),
         versions=found.versions | {"tf2onnx": importlib.metadata.version("tf2onnx")},
     )
@@ -189,8 +191,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         model: onnx.ModelProto = onnx.load(path)
         onnx.checker.check_model(tensors.without_weights(model))
     except Exception as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise InputError(f"{path} is not a valid ONNX model ({reason})") from error
+        raise InputError(f"{path} is not a valid ONNX model ({reason(error)})") from error
     if not model.graph.node:
         raise InputError(f"{path} is not a valid ONNX model", found="a graph without nodes")
     own_parameters(model)
