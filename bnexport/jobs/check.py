@@ -10,29 +10,31 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bnexport import __version__, files, images
+from bnexport import __version__
 from bnexport.cache import NOTHING_KEPT, Cache
 from bnexport.errors import InputError, UsageError
-from bnexport.files import Format
 from bnexport.graph.sites import sites
 from bnexport.numerics import findings
 from bnexport.numerics.diagnose import STATISTICS_WRONG, diagnose
 from bnexport.numerics.tolerance import Tolerances
 from bnexport.numerics.verdict import CheckReport, Finding, ImageFacts
 from bnexport.parity import floors, one_by_one, randomness
+from bnexport.parity.heads import heads_of
 from bnexport.parity.mismatch import Inquiry
 from bnexport.parity.tally import Tally
 from bnexport.recalibration.remedy import advice
 from bnexport.recalibration.trial import tried
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.keras_passes import Mode
+from bnexport.runtimes.ort_session import Cuda
 from bnexport.subjects import sides
-from bnexport.subjects.deployed import Deployed, open_deployed
+from bnexport.subjects.cuda import cuda_sides
 from bnexport.subjects.feeds import Feed
+from bnexport.subjects.opening import Opening, Request, opened
 from bnexport.subjects.preparation import Overrides
 from bnexport.subjects.progress import Progress
 from bnexport.subjects.sides import Runner
-from bnexport.subjects.subject import Subject, open_feeds, open_subject
+from bnexport.subjects.subject import Subject
 
 
 def check(
@@ -49,6 +51,8 @@ def check(
     rtol: float | Mapping[str, float] | None = None,
     atol: float | Mapping[str, float] | None = None,
     layers: bool = False,
+    strict_placement: bool = False,
+    gpu_memory_limit: int | None = None,
     store: Cache = NOTHING_KEPT,
     trust: bool = False,
     progress: Progress | None = None,
@@ -56,10 +60,10 @@ def check(
     """Whether a model computes the same thing in Keras and in onnxruntime, and in training and in inference mode.
 
     Args:
-        model: .h5, .hdf5 or .keras; or .onnx, then only the ONNX sides are run.
+        model: .h5, .hdf5, .keras, a SavedModel folder, or .onnx, then only the ONNX sides are run.
         source: a folder of images, one image, or a list of images.
-        inputs: an .npz file in place of `source`, for models with several inputs or no images.
-        onnx: the deployed ONNX file, to be held against the Keras model in place of bnexport's own export of it.
+        inputs: an .npz file in place of `source`.
+        onnx: the deployed ONNX file, to be held against the Keras model.
         labels: a CSV file with the columns file and label.
         providers: "auto", "cpu", "cuda".
         require: providers without which the check makes no sense.
@@ -68,6 +72,8 @@ def check(
         rtol: the largest error, relative to the tensor's scale, that passes; by tensor ("" for all others) or for all. None for both: the noise floors decide.
         atol: the same in the tensor's own unit; an error passes up to the sum of both.
         layers: compare layer by layer also where the outputs agree.
+        strict_placement: a compute node that CUDA leaves to the CPU fails the check.
+        gpu_memory_limit: the most GPU memory that onnxruntime may take, in bytes.
         store: what was computed before; nothing by default.
         trust: load a Keras model even where it holds code of its own.
         progress: told of each stage.
@@ -80,25 +86,40 @@ def check(
         UsageError: the arguments do not fit the model.
         MachineError: a required provider or TensorFlow is missing.
     """
+    request = Request(
+        model=Path(model),
+        source=Path(source) if isinstance(source, str) else source,
+        inputs=inputs,
+        onnx=Path(onnx) if onnx is not None else None,
+        labels=labels,
+        providers=providers,
+        require=require,
+        batch_size=batch_size,
+        overrides=overrides or Overrides(),
+        rtol=_by_tensor(rtol),
+        atol=_by_tensor(atol),
+        layers=layers,
+        strict_placement=strict_placement,
+        cuda=Cuda(memory_limit=gpu_memory_limit),
+        store=store,
+        trust=trust,
+    )
     progress = progress or Progress()
-    model, source = Path(model), Path(source) if isinstance(source, str) else source
-    # Everything that can be wrong with the request is looked at before a framework is loaded, which takes seconds.
-    if (source is None) == (inputs is None):
-        raise UsageError("a check needs images or inputs", fix="pass a folder of images, or --inputs data.npz")
-    if batch_size < 1:
-        raise UsageError("the batch size is not usable", found=str(batch_size), expected="1 or more")
-    given = [_by_tensor(value) for value in (rtol, atol)]
-    _refuse_odd_pair(model, onnx, layers=layers)
-    pictures = images.find(source, labels=labels) if source is not None else []
-    chosen, lost = sides.settle_providers(providers, require)
+    return examined(opened(request, progress), progress)
 
-    file = Path(onnx) if onnx is not None else None
-    subject = open_subject(model, progress, store=store, trust=trust, deployed=file)
-    feeds, preparation = open_feeds(subject, pictures, inputs, overrides or Overrides(), batch_size)
+
+def examined(opening: Opening, progress: Progress) -> CheckReport:
+    """Runs and compares everything that a check consists of.
+
+    Raises:
+        InputError: no image can be read, or a graph does not run.
+        UsageError: a tolerance names a tensor that there is not.
+        MachineError: a required provider does not run.
+    """
+    request, subject, feeds, deployed = opening.request, opening.subject, opening.feeds, opening.deployed
     first = next(iter(feeds))
     progress.stage("opening onnxruntime")
-    deployed = open_deployed(file, subject) if file is not None else None
-    runners, failed = _runners(subject, deployed, chosen, first, providers, require)
+    runners, failed = _runners(opening, first)
     beside = ThreadPoolExecutor(1)  # tracing Keras keeps one core busy, and onnxruntime has use for the other
     try:
         measured = beside.submit(_tolerances, subject, first)
@@ -107,7 +128,7 @@ def check(
             if runner.remembered:
                 runner.compute(first.inputs)  # opens it, while Keras is busy
         progress.stage("measuring the noise floor")
-        tolerances = replace(measured.result(), rtol=given[0], atol=given[1])
+        tolerances = replace(measured.result(), rtol=request.rtol, atol=request.atol)
     finally:
         beside.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for it
     alone, dependent = (
@@ -116,12 +137,12 @@ def check(
         else ([], [])
     )
     runners += [trial.runner] if trial else []
-    tally = Tally(runners, subject, feeds.classes, tolerances)
+    tally = Tally(runners, heads_of(subject, feeds.classes), tolerances)
     progress.start("comparing", feeds.count)
     for feed in feeds:
         tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
         progress.advance(len(feed.names))
-    tally.refuse_unknown(given)
+    tally.refuse_unknown([request.rtol, request.atol])
     if subject.reference is not None and tolerances.floors:
         floors.where_lost(tally, subject.reference, progress)
 
@@ -134,20 +155,21 @@ def check(
         if trial
         else []
     )
-    remedy = advice(str(model), _told(source or inputs), before, after, trial, causes)
+    remedy = advice(str(request.model), request.told, before, after, trial, causes)
     wrong = [f.code for f in causes if f.code in STATISTICS_WRONG] if trial else ["unknown"]
     comparisons, found = tally.judged(wrong, remedy)
+    preparation = opening.preparation
     spec = preparation.spec if preparation else None
     inquiry = Inquiry(subject, tally, {r.id: r for r in runners}, spec, deployed, dependent, progress)
-    explained, errors = inquiry.findings(first, layers=layers)
+    explained, errors = inquiry.findings(first, layers=request.layers)
     return CheckReport(
         model=subject.facts,
         images=ImageFacts(
-            _told(source or inputs),
+            request.told,
             len(tally.names),
             tuple(tally.names),
             tuple(tally.labels),
-            tally.classes,
+            tally.heads.classes,
             unreadable,
         ),
         preprocessing=spec.as_dict() if spec else {},
@@ -156,7 +178,7 @@ def check(
         comparisons=(*comparisons, *alone),
         findings=findings.ordered(
             [
-                *lost,
+                *opening.lost,
                 *failed,
                 *explained,
                 *dependent,
@@ -184,25 +206,6 @@ def check(
         tolerance=tolerances.described,
         layers=errors,
     )
-
-
-def _refuse_odd_pair(model: Path, onnx: Path | str | None, *, layers: bool) -> None:
-    kind = files.model_format(model)
-    if kind == Format.ONNX and (onnx is not None or layers):
-        what = (
-            "--onnx holds an ONNX file against a Keras model"
-            if onnx is not None
-            else "--layers compares with the layers of a Keras model"
-        )
-        raise UsageError(
-            what,
-            found=f"{model}, an ONNX file",
-            fix=f"pass the Keras model first: bnexport check model.keras images/ --onnx {onnx or model}",
-        )
-    if onnx is not None and files.model_format(Path(onnx)) != Format.ONNX:
-        raise UsageError(
-            f"{onnx} is not an ONNX file", found="a Keras model", fix="leave out --onnx to check bnexport's own export"
-        )
 
 
 def _by_tensor(value: float | Mapping[str, float] | None) -> Mapping[str, float]:
@@ -233,42 +236,36 @@ def _remedied(finding: Finding, remedy: tuple[str, ...]) -> Finding:
     return finding
 
 
-def _told(source: Path | Sequence[Path] | None) -> str:
-    return str(source) if isinstance(source, Path) else "a list of images"
-
-
-def _runners(
-    subject: Subject,
-    deployed: Deployed | None,
-    chosen: Sequence[ort_session.Provider],
-    first: Feed,
-    wanted: Sequence[str],
-    require: Sequence[str],
-) -> tuple[list[Runner], list[Finding]]:
+def _runners(opening: Opening, first: Feed) -> tuple[list[Runner], list[Finding]]:
     """Every side that runs here, and a finding where CUDA was asked for and failed on a real batch."""
+    request, subject, deployed = opening.request, opening.subject, opening.deployed
 
-    def opened(providers: Sequence[ort_session.Provider]) -> list[Runner]:
+    def opened(providers: Sequence[ort_session.Provider], cuda: Cuda = request.cuda) -> list[Runner]:
         if deployed is not None:
-            return [deployed.runner(provider) for provider in providers]
-        modes: list[Mode] = ["inference"] if providers == ["cpu"] else ["inference", "training"]
-        return sides.onnx_sides(subject.graph, providers, modes, subject.whole)
+            return [deployed.runner(provider, cuda=cuda) for provider in providers]
+        modes: list[Mode] = ["inference"] if providers == ["cpu"] or cuda.deployed else ["inference", "training"]
+        return sides.onnx_sides(subject.graph, providers, modes, subject.whole, cuda=cuda)
 
     runners = (
         sides.keras_sides(subject.reference.run, subject.reference.modes, subject.reference.runtime)
         if subject.reference
         else [sides.unoptimised_side(subject.graph)]
     )
-    if "cpu" in chosen:
+    if "cpu" in opening.providers:
         runners += opened(["cpu"])
         if deployed is None and sites(subject.graph):
             runners.append(sides.remembered_twin(subject.graph, subject.store, subject.facts.sha256))
-    lost = []
-    if "cuda" in chosen:
-        cuda, reason = sides.running_cuda_sides(lambda: opened(["cuda"]), first.inputs, demanded="cuda" in require)
-        runners += cuda
-        if reason and "cuda" in wanted:
-            lost.append(findings.provider_not_running("cuda", reason))
-    return runners, lost
+    if "cuda" not in opening.providers:
+        return runners, []
+    found = cuda_sides(
+        lambda cuda: opened(["cuda"], cuda),
+        first.inputs,
+        strict=request.cuda,
+        wanted=request.providers,
+        require=request.require,
+        strict_placement=request.strict_placement,
+    )
+    return runners + found.runners, found.findings
 
 
 def _environment(versions: Mapping[str, str]) -> dict[str, Any]:

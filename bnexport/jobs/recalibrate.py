@@ -22,6 +22,7 @@ from bnexport.numerics.diagnose import diagnose
 from bnexport.numerics.tolerance import Tolerances
 from bnexport.numerics.variety import Variety
 from bnexport.numerics.verdict import Recalibration, Residual, Side
+from bnexport.parity.heads import heads_of
 from bnexport.parity.tally import Tally
 from bnexport.recalibration import staged
 from bnexport.recalibration.evidence import gathered, refits, watched
@@ -187,7 +188,7 @@ def _judged(subject: Subject, repaired: onnx.ModelProto, feeds: Source, progress
 
 def _answered(runners: Sequence[Runner], subject: Subject, feeds: Source, progress: Progress) -> list[Side]:
     """What each runner answers on all feeds."""
-    tally = Tally(runners, subject, feeds.classes, Tolerances())
+    tally = Tally(runners, heads_of(subject, feeds.classes), Tolerances())
     progress.start("judging", feeds.count)
     for feed in feeds:
         tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})

@@ -189,6 +189,21 @@ CODES = {
         "--require cuda makes it exit with 3 instead.",
         "Install what is missing, or check with --provider cpu.",
     ),
+    "RT002": Explanation(
+        "compute nodes on the CPU",
+        "CUDA runs, but it has no kernel for some of the graph's nodes, and they run on the CPU. The answer is right; each such node costs two copies.",
+        "onnxruntime is asked where it placed each node (session.record_ep_graph_assignment_info, from 1.23 on). Operators on shapes, which it leaves to the CPU on purpose, are not counted.",
+        "RT001: nothing runs on CUDA.",
+        "Export with operators that CUDA has kernels for, or use a newer onnxruntime-gpu. --strict-placement makes it an error.",
+    ),
+    "RT003": Explanation(
+        "reduced precision in use",
+        "Under onnxruntime's defaults CUDA computes convolutions and matrix products in TF32 (10 bits of mantissa) on Ampere GPUs and later. Strictly, with use_tf32=0, the file is right; as deployed "
+        "it is further from Keras than rounding to float32 explains. A warning; an error where images get another class.",
+        "By running both, and counting the error of the second in noise floors.",
+        "EX001: the strict side is off too.",
+        "Deploy with use_tf32=0, or accept it.",
+    ),
     "RT005": Explanation(
         "two providers differ",
         "onnxruntime computes something else on CUDA than on the CPU, by more than float rounding.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -202,3 +203,45 @@ def assumed_preprocessing(described: str) -> Finding:
         {"assumed": described},
         ("say it with --size, --channels, --resize and --scaling",),
     )
+
+
+def placed_on_cpu(side: str, nodes: Sequence[tuple[str, str]], *, strict: bool) -> Finding | None:
+    """RT002: compute nodes of a side on CUDA that run on the CPU, as (operator, name); None where there is none."""
+    if not nodes:
+        return None
+    counts = Counter(operator for operator, _ in nodes)
+    shown = ", ".join(f"{count} {operator}" for operator, count in counts.most_common(5))
+    message = f"{len(nodes)} compute nodes of {side} run on the CPU: {shown}; each costs a copy to the CPU and back"
+    return Finding(
+        "RT002",
+        Severity.ERROR if strict else Severity.WARNING,
+        message,
+        {"side": side, "operators": dict(counts), "nodes": [name for _, name in nodes]},
+        (
+            "export with operators that CUDA has kernels for (bnexport export), or a newer onnxruntime-gpu",
+            "--strict-placement makes this an error",
+        ),
+    )
+
+
+def reduced_precision(comparison: Comparison) -> Finding | None:
+    """RT003: as deployed, a side on CUDA is further from the reference than rounding to float32 explains; an error where images get another class."""
+    floors = comparison.noise_floors
+    far = f"{floors:,.0f} noise floors" if floors is not None else f"{comparison.difference.max_rel:.2g} of their size"
+    message = f"{comparison.actual} computes with reduced precision (TF32 is onnxruntime's default on CUDA): the {comparison.tensor} are {far} from {comparison.reference}'s"
+    differing = 0
+    if comparison.top1_agreement is not None:
+        differing = round((1 - comparison.top1_agreement) * comparison.difference.images)
+        message += f"; {differing} of {comparison.difference.images} images get another class"
+    evidence = {
+        "side": comparison.actual,
+        "tensor": comparison.tensor,
+        "max_rel": comparison.difference.max_rel,
+        "noise_floors": floors,
+        "images_differing": differing,
+    }
+    fix = (
+        "deploy with the CUDA provider option use_tf32=0, at some cost in speed",
+        "or accept it: the strict side shows that the export is right",
+    )
+    return Finding("RT003", Severity.ERROR if differing else Severity.WARNING, message, evidence, fix)

@@ -18,6 +18,8 @@ class Kind(StrEnum):
     """they must be equal"""
     MODES = "modes"
     """they are two modes of one runtime, and may differ"""
+    REDUCED = "reduced"
+    """one of them may compute in less than float32: how far it is is said"""
     ALTERNATIVE = "alternative"
     """nothing is expected; if they are equal that may explain why another pair is not"""
 
@@ -78,6 +80,11 @@ def pairs(runners: Sequence[Runner]) -> list[Pair]:
             found.append(Pair(runner.id, reference.id, runner.mode, Kind.PARITY))
         if runner.foreign and "training" in keras:
             found.append(Pair(runner.id, keras["training"].id, "training", Kind.ALTERNATIVE))
+    found += [
+        Pair(runner.id, keras[runner.mode].id, runner.mode, Kind.REDUCED)
+        for runner in runners
+        if runner.reduced and runner.mode in keras
+    ]
     one_runtime = keras or {runner.mode: runner for runner in reversed(onnx)}
     if "training" in one_runtime:
         found.append(Pair(one_runtime["training"].id, one_runtime["inference"].id, "training", Kind.MODES))

@@ -7,6 +7,7 @@ import ctypes
 import io
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +36,38 @@ _LIBRARIES = {
         ("libcudnn.so.9", "cuDNN 9"),
     ),
 }
-_STRICT_CUDA = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cuda:
+    """How onnxruntime runs on CUDA.
+
+    Args:
+        deployed: with onnxruntime's own defaults, as in production: TF32 where the GPU has it, the fastest algorithms. Otherwise strictly: float32 throughout, deterministic.
+        memory_limit: the most GPU memory its arena may take, in bytes; None for no limit.
+    """
+
+    deployed: bool = False
+    memory_limit: int | None = None
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The provider's options (onnxruntime, "CUDA Execution Provider", Configuration Options)."""
+        strict = {} if self.deployed else {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+        limit = {} if self.memory_limit is None else {"gpu_mem_limit": str(self.memory_limit)}
+        return strict | limit
+
+
+STRICT_CUDA = Cuda()
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Where a node runs, its operator and its name."""
+
+    provider: Provider
+    operator: str
+    name: str
 
 
 def version() -> str:
@@ -79,6 +111,7 @@ class Session:
         callers: how many threads will call `run` at the same time; the CPU threads are shared out among them.
         optimized: False for the graph as it is written.
         without: onnxruntime's names of optimizers that shall not run.
+        cuda: how CUDA runs.
 
     Raises:
         InputError: onnxruntime cannot read the graph.
@@ -93,6 +126,7 @@ class Session:
         callers: int = 1,
         optimized: bool = True,
         without: Sequence[str] = (),
+        cuda: Cuda = STRICT_CUDA,
     ) -> None:
         ort = _load()
         options = ort.SessionOptions()
@@ -105,7 +139,9 @@ class Session:
         if provider == "cuda":
             if reason := cuda_missing():
                 raise MachineError(f"CUDA does not run here: {reason}")
-            wanted.insert(0, ("CUDAExecutionProvider", _STRICT_CUDA))
+            wanted.insert(0, ("CUDAExecutionProvider", cuda.options))
+            options.use_deterministic_compute = not cuda.deployed
+            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         try:
             self._session = ort.InferenceSession(
                 model, options, providers=wanted, enable_fallback=0, disabled_optimizers=list(without) or None
@@ -116,6 +152,17 @@ class Session:
         if provider == "cuda" and self._session.get_providers()[0] != "CUDAExecutionProvider":
             raise MachineError("CUDA does not run here: onnxruntime made a session without it")
         self._types = {i.name: i.type for i in self._session.get_inputs()}
+
+    def placement(self) -> list[Node]:
+        """Where each node of a session on CUDA runs; empty where this onnxruntime does not tell."""
+        told = getattr(self._session, "get_provider_graph_assignment_info", None)
+        if self.provider != "cuda" or told is None:
+            return []
+        return [
+            Node("cuda" if part.ep_name == "CUDAExecutionProvider" else "cpu", node.op_type, node.name)
+            for part in told()
+            for node in part.get_nodes()
+        ]
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """The tensors named `outputs` for one batch.

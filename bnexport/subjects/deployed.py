@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bnexport.errors import InputError
 from bnexport.graph import metadata, tensors
 from bnexport.runtimes import ort_session
+from bnexport.runtimes.ort_session import STRICT_CUDA
 from bnexport.subjects.conversion import serialised
 from bnexport.subjects.feeds import Shape
 from bnexport.subjects.sides import Feeds, Outputs, Runner
@@ -67,7 +68,9 @@ class Deployed:
     interface: Interface
     names: Mapping[str, str]
 
-    def runner(self, provider: ort_session.Provider, interface: Interface | None = None) -> Runner:
+    def runner(
+        self, provider: ort_session.Provider, interface: Interface | None = None, cuda: ort_session.Cuda = STRICT_CUDA
+    ) -> Runner:
         """The file as a side of the check.
 
         Raises:
@@ -76,7 +79,7 @@ class Deployed:
         """
         interface = interface or self.interface
         whole = tensors.with_outputs(self.graph, self.names.values())
-        session = ort_session.Session(serialised(whole), provider)
+        session = ort_session.Session(serialised(whole), provider, cuda=cuda)
 
         def compute(feeds: Feeds) -> Outputs:
             found = [
@@ -97,6 +100,7 @@ class Deployed:
             foreign=True,
             graph=lambda: whole,
             names=self.names,
+            placement=session.placement,
             given=interface.given,
         )
 

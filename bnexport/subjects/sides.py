@@ -20,6 +20,7 @@ from bnexport.numerics import findings
 from bnexport.numerics.verdict import Finding
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.keras_passes import Mode
+from bnexport.runtimes.ort_session import STRICT_CUDA, Cuda
 from bnexport.subjects.conversion import serialised
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ Outputs = dict[str, NDArray[Any]]
 class Runner:
     """One side that can run: its id, what it is, and the function that computes a batch's outputs by tensor name.
 
-    A side with `parity` must equal the reference side of its mode; a `witness` is only there to hold others against; one that is `remembered` opens at the first batch that the cache does not hold; a `foreign` one comes from a file that bnexport did not make. An ONNX side can show its `graph`,
+    A side with `parity` must equal the reference side of its mode; a `witness` is only there to hold others against; one that is `remembered` opens at the first batch that the cache does not hold; a `foreign` one comes from a file that bnexport did not make; one that is `reduced` may compute in less than float32, and is held against the reference only to say how far it is. `placement` tells where CUDA's nodes run. An ONNX side can show its `graph`,
     with the tensors of `names` among its outputs, and takes a batch as `given` hands it over. Tensor names are the outputs' names and, for an output that ends in softmax or sigmoid, `OUTPUT/logits`.
     """
 
@@ -48,6 +49,8 @@ class Runner:
     foreign: bool = False
     graph: Callable[[], onnx.ModelProto] | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    reduced: bool = False
+    placement: Callable[[], list[ort_session.Node]] = list
     given: Callable[[Feeds], Feeds] = dict
     seconds: float = field(default=0.0)
 
@@ -71,6 +74,7 @@ def onnx_sides(
     providers: Sequence[ort_session.Provider],
     modes: Sequence[Mode] = ("inference", "training"),
     whole: bytes | None = None,
+    cuda: Cuda = STRICT_CUDA,
 ) -> list[Runner]:
     """The inference graph and, where it has BatchNormalization nodes, its training twin, on each provider.
 
@@ -79,6 +83,7 @@ def onnx_sides(
         providers: where to run it.
         modes: which of the two.
         whole: the inference graph serialised, with everything that is compared among its outputs, where that was done already.
+        cuda: how CUDA runs.
 
     Raises:
         InputError: onnxruntime cannot read the graph.
@@ -89,9 +94,12 @@ def onnx_sides(
     def exposed() -> onnx.ModelProto:
         return tensors.with_outputs(model, fetched.values())
 
-    found = [_onnx_side(exposed, "inference", provider, fetched, content=whole) for provider in providers]
+    found = [_onnx_side(exposed, "inference", provider, fetched, content=whole, cuda=cuda) for provider in providers]
     if "training" in modes and sites(model):
-        found += [_onnx_side(lambda: training_twin(exposed()), "training", provider, fetched) for provider in providers]
+        found += [
+            _onnx_side(lambda: training_twin(exposed()), "training", provider, fetched, cuda=cuda)
+            for provider in providers
+        ]
     return found
 
 
@@ -160,14 +168,24 @@ def _onnx_side(
     *,
     optimized: bool = True,
     content: bytes | None = None,
+    cuda: Cuda = STRICT_CUDA,
 ) -> Runner:
-    session = ort_session.Session(content or serialised(graph()), provider, optimized=optimized)
+    session = ort_session.Session(content or serialised(graph()), provider, optimized=optimized, cuda=cuda)
 
     def compute(feeds: Feeds) -> Outputs:
         found = session.run(feeds, list(fetched.values()))
         return {name: found[tensor] for name, tensor in fetched.items()}
 
-    return Runner(f"onnx-{mode}@{provider}", "onnxruntime", mode, provider, compute, graph=graph, names=fetched)
+    return Runner(
+        f"onnx-{mode}@{provider}",
+        "onnxruntime",
+        mode,
+        provider,
+        compute,
+        graph=graph,
+        names=fetched,
+        placement=session.placement,
+    )
 
 
 def fetches(model: onnx.ModelProto) -> dict[str, str]:
@@ -196,20 +214,3 @@ def settle_providers(wanted: Sequence[str], require: Sequence[str]) -> tuple[lis
         chosen.append("cuda")
     lost = [findings.provider_not_running("cuda", missing)] if "cuda" in wanted and missing else []
     return chosen or ["cpu"], lost
-
-
-def running_cuda_sides(opened: Callable[[], list[Runner]], feeds: Feeds, *, demanded: bool) -> tuple[list[Runner], str]:
-    """The CUDA sides that computed a real batch (nothing less proves that CUDA runs), and why there are none.
-
-    Raises:
-        MachineError: CUDA does not run and `demanded` is set.
-    """
-    try:
-        runners = opened()
-        for runner in runners:
-            runner.compute(feeds)
-    except MachineError as error:
-        if demanded:
-            raise
-        return [], str(error)
-    return runners, ""

@@ -1,0 +1,131 @@
+"""What is asked of a check, and everything that is opened for it before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bnexport import files, images
+from bnexport.cache import NOTHING_KEPT, Cache
+from bnexport.errors import UsageError
+from bnexport.files import Format
+from bnexport.numerics.verdict import Finding
+from bnexport.runtimes.ort_session import STRICT_CUDA, Cuda, Provider
+from bnexport.subjects import sides
+from bnexport.subjects.deployed import Deployed, open_deployed
+from bnexport.subjects.feeds import Source
+from bnexport.subjects.preparation import Overrides, Preparation
+from bnexport.subjects.progress import Progress
+from bnexport.subjects.subject import Subject, open_feeds, open_subject
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a check.
+
+    Args:
+        model: .h5, .hdf5 or .keras; or .onnx, then only the ONNX sides are run.
+        source: a folder of images, one image, or a list of images.
+        inputs: an .npz file in place of `source`, for models with several inputs or no images.
+        onnx: the deployed ONNX file, to be held against the Keras model in place of bnexport's own export of it.
+        labels: a CSV file with the columns file and label.
+        providers: "auto", "cpu", "cuda".
+        require: providers without which the check makes no sense.
+        batch_size: the largest batch; training mode depends on it.
+        overrides: what is known better than the sidecar about preprocessing.
+        rtol: the largest error, relative to the tensor's scale, that passes, by tensor ("" for all others); empty where the noise floors decide.
+        atol: the same in the tensor's own unit; an error passes up to the sum of both.
+        layers: compare layer by layer also where the outputs agree.
+        strict_placement: a compute node that CUDA leaves to the CPU is an error.
+        cuda: how CUDA runs where parity is asked for.
+        store: what was computed before; nothing by default.
+        trust: load a Keras model even where it holds code of its own.
+    """
+
+    model: Path
+    source: Path | Sequence[Path] | None = None
+    inputs: Path | None = None
+    onnx: Path | None = None
+    labels: Path | None = None
+    providers: Sequence[str] = ("auto",)
+    require: Sequence[str] = ()
+    batch_size: int = 32
+    overrides: Overrides = field(default_factory=Overrides)
+    rtol: Mapping[str, float] = field(default_factory=dict)
+    atol: Mapping[str, float] = field(default_factory=dict)
+    layers: bool = False
+    strict_placement: bool = False
+    cuda: Cuda = STRICT_CUDA
+    store: Cache = NOTHING_KEPT
+    trust: bool = False
+
+    @property
+    def told(self) -> str:
+        """Where the images or arrays are, in words."""
+        source = self.source or self.inputs
+        return str(source) if isinstance(source, Path) else "a list of images"
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Everything that is open.
+
+    Args:
+        request: what was asked.
+        subject: the model.
+        feeds: what it is run on.
+        preparation: how images are prepared; None for arrays.
+        deployed: the deployed file; None where bnexport's own export is checked.
+        providers: where onnxruntime runs.
+        lost: a finding for each provider that was asked for and cannot run.
+    """
+
+    request: Request
+    subject: Subject
+    feeds: Source
+    preparation: Preparation | None
+    deployed: Deployed | None
+    providers: Sequence[Provider]
+    lost: Sequence[Finding]
+
+
+def opened(request: Request, progress: Progress) -> Opening:
+    """Opens what `request` names.
+
+    Raises:
+        InputError: the model or the images cannot be read.
+        UsageError: the request does not fit the model.
+        MachineError: a required provider or TensorFlow is missing.
+    """
+    # Everything that can be wrong with the request is looked at before a framework is loaded, which takes seconds.
+    if (request.source is None) == (request.inputs is None):
+        raise UsageError("a check needs images or inputs", fix="pass a folder of images, or --inputs data.npz")
+    if request.batch_size < 1:
+        raise UsageError("the batch size is not usable", found=str(request.batch_size), expected="1 or more")
+    _refuse_odd_pair(request.model, request.onnx, layers=request.layers)
+    pictures = images.find(request.source, labels=request.labels) if request.source is not None else []
+    providers, lost = sides.settle_providers(request.providers, request.require)
+    subject = open_subject(request.model, progress, store=request.store, trust=request.trust, deployed=request.onnx)
+    feeds, preparation = open_feeds(subject, pictures, request.inputs, request.overrides, request.batch_size)
+    deployed = open_deployed(request.onnx, subject) if request.onnx is not None else None
+    return Opening(request, subject, feeds, preparation, deployed, providers, lost)
+
+
+def _refuse_odd_pair(model: Path, onnx: Path | None, *, layers: bool) -> None:
+    kind = files.model_format(model)
+    if kind == Format.ONNX and (onnx is not None or layers):
+        what = (
+            "--onnx holds an ONNX file against a Keras model"
+            if onnx is not None
+            else "--layers compares with the layers of a Keras model"
+        )
+        raise UsageError(
+            what,
+            found=f"{model}, an ONNX file",
+            fix=f"pass the Keras model first: bnexport check model.keras images/ --onnx {onnx or model}",
+        )
+    if onnx is not None and files.model_format(onnx) != Format.ONNX:
+        raise UsageError(
+            f"{onnx} is not an ONNX file", found="a Keras model", fix="leave out --onnx to check bnexport's own export"
+        )
