@@ -15,7 +15,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache as once
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +51,8 @@ def folder() -> Path:
 @once
 def surroundings() -> str:
     """A hash of bnexport's own source and of the versions of the frameworks that results depend on."""
+    from importlib.metadata import PackageNotFoundError, version  # imports the whole of email
+
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -124,6 +127,39 @@ def whole(path: Path) -> Iterator[Path]:
         raise MachineError(f"cannot write {path} ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its place when the block ends well, and is removed when it does not.
+
+    A folder that was there before goes in the same instant where the system can exchange two names (Linux), else just before.
+
+    Raises:
+        MachineError: the disk is full or the folder above cannot be written to.
+    """
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=".bnexport-", dir=path.parent))
+    except OSError as error:
+        raise MachineError(f"cannot write {path} ({error.strerror})") from error
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if path.exists() and not _exchanged(temporary, path):
+            shutil.rmtree(path)
+        if not path.exists():
+            temporary.rename(path)
+    except OSError as error:
+        raise MachineError(f"cannot write {path} ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # what was there before, or what was not finished
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Whether two names were exchanged in one step (renameat2, Linux 3.15)."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def _umask() -> int:

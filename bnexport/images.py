@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from bnexport.errors import InputError
+from bnexport.errors import InputError, reason
 from bnexport.numerics.preprocess import preprocess
 from bnexport.numerics.resize import tf_bilinear, tf_nearest
 from bnexport.numerics.spec import Fit, Preprocessing, Resize
@@ -189,12 +189,27 @@ class Reader:
 
 def _prepared(picture: Picture, spec: Preprocessing) -> NDArray[np.float32] | Unreadable:
     try:
-        return preprocess(pixels(picture.path.read_bytes(), spec), spec)
-    except UnidentifiedImageError:
-        return Unreadable(picture.name, "it is no JPEG, PNG, BMP, GIF, WebP or TIFF file, or a damaged one")
-    except Exception as error:  # noqa: BLE001 - decoders raise six kinds of exception on damaged pictures; each becomes one named entry
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return Unreadable(picture.name, reason.replace(str(picture.path), picture.name))
+        return prepared(picture.path.read_bytes(), spec)
+    except (InputError, OSError) as error:
+        return Unreadable(picture.name, reason(error).replace(str(picture.path), picture.name))
+
+
+def prepared(content: bytes, spec: Preprocessing) -> NDArray[np.float32]:
+    """One encoded picture as a model sees it, float32 of shape `spec.shape`.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return preprocess(pixels(content, spec), spec)
+    except UnidentifiedImageError as error:
+        raise InputError("it is no JPEG, PNG, BMP, GIF, WebP or TIFF file, or a damaged one") from error
+    except InputError:
+        raise
+    except (
+        Exception
+    ) as error:  # decoders raise six kinds of exception on damaged pictures; each becomes one named entry
+        raise InputError(reason(error)) from error
 
 
 def pixels(content: bytes, spec: Preprocessing) -> NDArray[Any]:

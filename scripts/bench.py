@@ -4,6 +4,7 @@
     python scripts/bench.py recalibrate [--images 64]
     python scripts/bench.py fold
     python scripts/bench.py check [--rounds 5]
+    python scripts/bench.py verify [--rounds 15]
 
 Each takes --json FILE to keep the figures.
 
@@ -20,6 +21,9 @@ fold: which patterns around BatchNormalization bnexport, onnxruntime, onnxoptimi
 right by onnx' reference evaluator in float64.
 
 check: seconds of a cold check of the demo's ResNet50 (whole processes) against the least anybody has to do by hand, where they go, and of a second check from the cache.
+
+verify: seconds of `bnexport verify` (whole processes: hash, decode, run, compare) against a bare script that imports onnxruntime, loads, runs and calls allclose, and
+against `polygraphy run --onnxrt --load-outputs` on the same model and data.
 """
 
 from __future__ import annotations
@@ -46,6 +50,7 @@ PACKAGES = (
     "onnxsim",
     "onnxslim",
     "onnxscript",
+    "polygraphy",
 )
 
 
@@ -80,6 +85,10 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
         import bench_check
 
         return bench_check.run(arguments.rounds)
+    if arguments.what == "verify":
+        import bench_verify
+
+        return bench_verify.run(arguments.rounds)
     import bench_fold
 
     return bench_fold.run()
@@ -88,11 +97,11 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["export", "recalibrate", "fold", "check"])
+    parser.add_argument("what", choices=["export", "recalibrate", "fold", "check", "verify"])
     parser.add_argument("--nets", help="export: names from keras.applications, separated by commas")
     parser.add_argument("--images", type=int, default=64, help="recalibrate: how many images")
     parser.add_argument(
-        "--rounds", type=int, default=5, help="recalibrate, check: how often each is timed; the median counts"
+        "--rounds", type=int, default=5, help="recalibrate, check, verify: how often each is timed; the median counts"
     )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()

@@ -140,9 +140,9 @@ def shares(graph: Any, x: np.ndarray, known: Statistics) -> dict[str, float]:
     import onnxruntime as ort
 
     from bnexport.graph import stages, statistics, tensors
+    from bnexport.graph.protobuf import serialised
     from bnexport.graph.sites import sites
     from bnexport.numerics.moments import Moments
-    from bnexport.subjects.conversion import serialised
 
     found = {name: Moments(1, mean, var) for name, (mean, var) in known.items()}
     values, rank = statistics.by_initializer(found, graph), tensors.ranks(graph)

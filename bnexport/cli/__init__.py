@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bnexport import __version__
-from bnexport.cli import cache, check, demo, explain, export, fold, guard, recalibrate, train
+from bnexport.cli import cache, check, demo, explain, export, fold, pack, recalibrate, train, verify
 
 app = typer.Typer(
     name="bnexport",
@@ -44,6 +44,8 @@ app.command("export")(export.command)
 app.command("check")(check.command)
 app.command("recalibrate")(recalibrate.command)
 app.command("fold")(fold.command)
+app.command("pack")(pack.command)
+app.command("verify")(verify.command)
 app.command("explain")(explain.command)
 app.command("cache")(cache.command)
 
@@ -53,8 +55,7 @@ def main() -> None:
     try:
         app()
     except SystemExit as done:
-        if done.code != guard.INTERRUPTED:
-            raise
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(guard.INTERRUPTED)  # everything is cleaned up; a thread that is still computing is not waited for
+        # Everything is written and cleaned up: neither a thread that is still computing nor the freeing of gigabytes is waited for.
+        os._exit(done.code if isinstance(done.code, int) else 0 if done.code is None else 1)

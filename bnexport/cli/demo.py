@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bnexport.cli import options
-from bnexport.cli.check import save
+from bnexport.cli import options, telling
 from bnexport.cli.guard import guarded
 from bnexport.cli.progress import shown
 
@@ -38,7 +37,7 @@ def command(
 
     with shown(quiet=quiet) as progress:
         done = demo(folder, epochs=epochs, momentum=momentum, seed=SEED if seed is None else seed, progress=progress)
-    save(done.report, folder / "check.json")
+    telling.save(done.report, [folder / "check.json"])
     _tell(done, folder)
     return 0
 

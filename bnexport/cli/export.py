@@ -9,7 +9,7 @@ import typer
 
 from bnexport.cli import options
 from bnexport.cli.guard import guarded
-from bnexport.cli.options import OutputFormat
+from bnexport.cli.options import PlainFormat
 from bnexport.cli.progress import shown
 
 
@@ -17,7 +17,7 @@ from bnexport.cli.progress import shown
 def command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A Keras model: .h5, .hdf5 or .keras.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL.onnx", help="Where the ONNX file goes.")],
-    form: options.Format = OutputFormat.TEXT,
+    form: options.TextOrJson = PlainFormat.TEXT,
     trust: options.Trust = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -26,7 +26,7 @@ def command(
 
     with shown(quiet=quiet) as progress:
         done = export(model, output, trust=trust, progress=progress)
-    if form == OutputFormat.JSON:
+    if form == PlainFormat.JSON:
         from bnexport.report import json
 
         typer.echo(

@@ -9,7 +9,7 @@ import typer
 
 from bnexport.cli import options
 from bnexport.cli.guard import guarded
-from bnexport.cli.options import OutputFormat
+from bnexport.cli.options import PlainFormat
 from bnexport.cli.progress import shown
 
 
@@ -21,7 +21,7 @@ def command(
         Path | None,
         typer.Option("--images", metavar="IMAGES", help="Compare both graphs on these images, not on random ones."),
     ] = None,
-    form: options.Format = OutputFormat.TEXT,
+    form: options.TextOrJson = PlainFormat.TEXT,
     quiet: options.Quiet = False,
 ) -> int:
     """Fold BatchNormalization, and affine Mul and Add, into the operators beside them."""
@@ -29,7 +29,7 @@ def command(
 
     with shown(quiet=quiet) as progress:
         done = fold(model, output, images, progress=progress)
-    if form == OutputFormat.JSON:
+    if form == PlainFormat.JSON:
         from bnexport.report import json
 
         typer.echo(json.dumps(json.folding(done)))

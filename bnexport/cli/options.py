@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -37,6 +39,64 @@ class OutputFormat(StrEnum):
 
     TEXT = "text"
     JSON = "json"
+    JUNIT = "junit"
+    """JUnit XML, as CI systems read it"""
+    GITHUB = "github"
+    """annotations of GitHub Actions, and the step summary"""
+
+
+class PlainFormat(StrEnum):
+    """How stdout tells what is not a check."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Images = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="IMAGES",
+        help="A folder of images (flat, one subfolder for each class, or with a labels.csv), one image, or - for a list of paths on standard input.",
+    ),
+]
+Inputs = Annotated[
+    Path | None,
+    typer.Option(
+        "--inputs",
+        metavar="FILE.npz",
+        help="Arrays in place of images, one for each input of the model; `labels` may be among them.",
+    ),
+]
+Onnx = Annotated[
+    Path | None,
+    typer.Option(
+        "--onnx",
+        metavar="FILE",
+        help="The ONNX file that is really deployed, whoever exported it: hold it against the Keras model in place of a fresh export.",
+    ),
+]
+Rtol = Annotated[
+    list[str],
+    typer.Option(
+        "--rtol",
+        metavar="[TENSOR=]X",
+        help="The largest error that passes, relative to the tensor's scale, in place of 8 measured noise floors; for one tensor or all; repeatable.",
+    ),
+]
+Atol = Annotated[
+    list[str],
+    typer.Option(
+        "--atol",
+        metavar="[TENSOR=]X",
+        help="The same in the tensor's own unit; an error passes up to the sum of both.",
+    ),
+]
+StrictPlacement = Annotated[
+    bool, typer.Option("--strict-placement", help="Fail where CUDA leaves a compute node to the CPU (RT002).")
+]
+GpuMemoryLimit = Annotated[
+    str | None, typer.Option("--gpu-mem-limit", metavar="SIZE", help="The most GPU memory to take, such as 4GiB.")
+]
 
 
 Providers = Annotated[
@@ -78,10 +138,13 @@ Mean = Annotated[
 ]
 Std = Annotated[str | None, typer.Option("--std", metavar="X[,X,X]", help="The same.")]
 Format = Annotated[OutputFormat, typer.Option("--format", help="How stdout tells the answer.")]
+TextOrJson = Annotated[PlainFormat, typer.Option("--format", help="How stdout tells the answer.")]
 Reports = Annotated[
     list[Path],
     typer.Option(
-        "--report", metavar="FILE", help="Also write the report to this file, by its suffix (.json); repeatable."
+        "--report",
+        metavar="FILE",
+        help="Also write the report to this file, by its suffix (.json, .xml for JUnit, .html, .md); repeatable.",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
@@ -102,6 +165,31 @@ def store(*, no_cache: bool) -> Cache:
     from bnexport.cache import NOTHING_KEPT, Cache, folder
 
     return NOTHING_KEPT if no_cache else Cache(folder())
+
+
+def listed(images: Path | None) -> Path | list[Path] | None:
+    """The images as they were named; the list on standard input for "-"."""
+    if images != Path("-"):
+        return images
+    return [Path(line) for line in sys.stdin.read().splitlines() if line.strip()]
+
+
+def memory(text: str | None) -> int | None:
+    """A number of bytes from "4GiB", "500MB" or "1073741824".
+
+    Raises:
+        UsageError: the text is none of these.
+
+    >>> memory("4GiB"), memory("500 MB"), memory(None)
+    (4294967296, 500000000, None)
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", text, re.IGNORECASE)
+    size = float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2].upper() or " ") if found else 0
+    if size < 1:
+        raise UsageError(f"cannot read the memory size {text}", expected="a size such as 4GiB or 500MB")
+    return int(size)
 
 
 def tolerances(texts: Sequence[str], option: str) -> dict[str, float] | None:

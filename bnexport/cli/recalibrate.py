@@ -9,11 +9,11 @@ import typer
 
 from bnexport.cli import options
 from bnexport.cli.guard import guarded
-from bnexport.cli.options import OutputFormat
+from bnexport.cli.options import PlainFormat
 from bnexport.cli.progress import shown
 
 if TYPE_CHECKING:
-    from bnexport.numerics.verdict import Recalibration
+    from bnexport.numerics.outcomes import Recalibration
 
 
 @guarded
@@ -58,7 +58,7 @@ def command(
         bool, typer.Option("--fold", help="Fold the BatchNormalization nodes afterwards; for .onnx.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Write even where accuracy falls.")] = False,
-    form: options.Format = OutputFormat.TEXT,
+    form: options.TextOrJson = PlainFormat.TEXT,
     trust: options.Trust = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -88,8 +88,8 @@ def command(
     return 0 if done else 1
 
 
-def _tell(done: Recalibration, form: OutputFormat, output: Path) -> None:
-    if form == OutputFormat.JSON:
+def _tell(done: Recalibration, form: PlainFormat, output: Path) -> None:
+    if form == PlainFormat.JSON:
         from bnexport.report import json
 
         typer.echo(json.dumps(json.recalibration(done)))

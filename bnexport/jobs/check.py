@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from bnexport import __version__
 from bnexport.cache import NOTHING_KEPT, Cache
 from bnexport.errors import InputError, UsageError
 from bnexport.graph.sites import sites
@@ -19,7 +16,6 @@ from bnexport.numerics.diagnose import STATISTICS_WRONG, diagnose
 from bnexport.numerics.tolerance import Tolerances
 from bnexport.numerics.verdict import CheckReport, Finding, ImageFacts
 from bnexport.parity import floors, one_by_one, randomness
-from bnexport.parity.heads import heads_of
 from bnexport.parity.mismatch import Inquiry
 from bnexport.parity.tally import Tally
 from bnexport.recalibration.remedy import advice
@@ -29,6 +25,7 @@ from bnexport.runtimes.keras_passes import Mode
 from bnexport.runtimes.ort_session import Cuda
 from bnexport.subjects import sides
 from bnexport.subjects.cuda import cuda_sides
+from bnexport.subjects.environment import environment
 from bnexport.subjects.feeds import Feed
 from bnexport.subjects.opening import Opening, Request, opened
 from bnexport.subjects.preparation import Overrides
@@ -105,10 +102,18 @@ def check(
         trust=trust,
     )
     progress = progress or Progress()
-    return examined(opened(request, progress), progress)
+    return examined(opened(request, progress), progress).report
 
 
-def examined(opening: Opening, progress: Progress) -> CheckReport:
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """A report, and the tolerances by which it was made."""
+
+    report: CheckReport
+    tolerances: Tolerances
+
+
+def examined(opening: Opening, progress: Progress) -> Examination:
     """Runs and compares everything that a check consists of.
 
     Raises:
@@ -137,7 +142,7 @@ def examined(opening: Opening, progress: Progress) -> CheckReport:
         else ([], [])
     )
     runners += [trial.runner] if trial else []
-    tally = Tally(runners, heads_of(subject, feeds.classes), tolerances)
+    tally = Tally(runners, subject.heads(feeds.classes), tolerances)
     progress.start("comparing", feeds.count)
     for feed in feeds:
         tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
@@ -162,7 +167,7 @@ def examined(opening: Opening, progress: Progress) -> CheckReport:
     spec = preparation.spec if preparation else None
     inquiry = Inquiry(subject, tally, {r.id: r for r in runners}, spec, deployed, dependent, progress)
     explained, errors = inquiry.findings(first, layers=request.layers)
-    return CheckReport(
+    report = CheckReport(
         model=subject.facts,
         images=ImageFacts(
             request.told,
@@ -202,10 +207,11 @@ def examined(opening: Opening, progress: Progress) -> CheckReport:
                 else None,
             ]
         ),
-        environment=_environment(subject.versions),
+        environment=environment(subject.versions),
         tolerance=tolerances.described,
         layers=errors,
     )
+    return Examination(report, tolerances)
 
 
 def _by_tensor(value: float | Mapping[str, float] | None) -> Mapping[str, float]:
@@ -266,19 +272,3 @@ def _runners(opening: Opening, first: Feed) -> tuple[list[Runner], list[Finding]
         strict_placement=request.strict_placement,
     )
     return runners + found.runners, found.findings
-
-
-def _environment(versions: Mapping[str, str]) -> dict[str, Any]:
-    import numpy
-    import onnx
-
-    return {
-        "bnexport": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "numpy": numpy.__version__,
-        "onnx": onnx.__version__,
-        "onnxruntime": ort_session.version(),
-        **versions,
-        "threads": ort_session.threads(),
-    }

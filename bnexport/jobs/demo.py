@@ -13,7 +13,8 @@ from bnexport.jobs.export import Export, export
 from bnexport.jobs.fold import fold
 from bnexport.jobs.recalibrate import answers, recalibrate
 from bnexport.jobs.train import Training, train
-from bnexport.numerics.verdict import CheckReport, Folding, Recalibration, Side
+from bnexport.numerics.outcomes import Folding, Recalibration
+from bnexport.numerics.verdict import CheckReport, Side
 from bnexport.subjects.progress import Progress
 
 SEED = 5

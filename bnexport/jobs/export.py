@@ -9,9 +9,9 @@ from pathlib import Path
 from bnexport import files, sidecar
 from bnexport.cache import NOTHING_KEPT
 from bnexport.graph import metadata
+from bnexport.graph.protobuf import serialised
 from bnexport.graph.sites import sites
 from bnexport.runtimes import tf2onnx_convert
-from bnexport.subjects.conversion import serialised
 from bnexport.subjects.progress import Progress
 from bnexport.subjects.reference import opened
 

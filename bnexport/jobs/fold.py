@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from bnexport import files, images
 from bnexport.errors import InputError
 from bnexport.graph.fold import fold as folded_graph
+from bnexport.graph.protobuf import serialised
 from bnexport.numerics import tolerance
 from bnexport.numerics.compare import RunningDifference
+from bnexport.numerics.outcomes import Folding
 from bnexport.numerics.preprocess import preprocess
-from bnexport.numerics.verdict import Folding
 from bnexport.subjects import sides
-from bnexport.subjects.conversion import serialised
 from bnexport.subjects.preparation import Overrides
 from bnexport.subjects.progress import Progress
 from bnexport.subjects.subject import Subject, open_feeds, open_subject

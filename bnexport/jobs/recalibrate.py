@@ -15,14 +15,15 @@ from bnexport.errors import UsageError
 from bnexport.files import Format
 from bnexport.graph import metadata, stages, statistics
 from bnexport.graph.fold import fold as folded_graph
+from bnexport.graph.protobuf import serialised
 from bnexport.graph.sites import sites
 from bnexport.jobs.fold import distance, folding_tolerance
 from bnexport.numerics import findings
 from bnexport.numerics.diagnose import diagnose
+from bnexport.numerics.outcomes import Recalibration, Residual
 from bnexport.numerics.tolerance import Tolerances
 from bnexport.numerics.variety import Variety
-from bnexport.numerics.verdict import Recalibration, Residual, Side
-from bnexport.parity.heads import heads_of
+from bnexport.numerics.verdict import Side
 from bnexport.parity.tally import Tally
 from bnexport.recalibration import staged
 from bnexport.recalibration.evidence import gathered, refits, watched
@@ -33,7 +34,6 @@ from bnexport.recalibration.trial import SAMPLES
 from bnexport.runtimes import keras_model, ort_session
 from bnexport.sidecar import Sidecar
 from bnexport.subjects import sides
-from bnexport.subjects.conversion import serialised
 from bnexport.subjects.feeds import Source
 from bnexport.subjects.preparation import Overrides, Preparation
 from bnexport.subjects.progress import Progress
@@ -188,7 +188,7 @@ def _judged(subject: Subject, repaired: onnx.ModelProto, feeds: Source, progress
 
 def _answered(runners: Sequence[Runner], subject: Subject, feeds: Source, progress: Progress) -> list[Side]:
     """What each runner answers on all feeds."""
-    tally = Tally(runners, heads_of(subject, feeds.classes), Tolerances())
+    tally = Tally(runners, subject.heads(feeds.classes), Tolerances())
     progress.start("judging", feeds.count)
     for feed in feeds:
         tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})

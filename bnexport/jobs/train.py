@@ -9,8 +9,8 @@ import numpy as np
 
 from bnexport import files, images, sidecar
 from bnexport.errors import InputError, UsageError
+from bnexport.numerics.outcomes import Epoch
 from bnexport.numerics.spec import Preprocessing
-from bnexport.numerics.verdict import Epoch
 from bnexport.runtimes import keras_model, keras_train, ort_session
 from bnexport.sidecar import Sidecar
 from bnexport.subjects.progress import Progress

@@ -119,6 +119,13 @@ CODES = {
         "-",
         "Say it with --size, --channels, --resize and --scaling.",
     ),
+    "IN006": Explanation(
+        "this machine prepares pictures otherwise",
+        "The pictures in a bundle become other inputs here than on the machine that packed them: another decoder, or another version of one. An error where the outputs are then outside the tolerance.",
+        "bnexport verify decodes and resizes the packed pictures and holds the result against the packed inputs, which must be equal to the last bit.",
+        "EX001: the outputs differ for the packed inputs too, so that it is the runtime.",
+        "Install the versions of pillow and simplejpeg that the bundle names, or decode as your service does and pack arrays with --inputs.",
+    ),
     "EX001": Explanation(
         "the export differs from Keras",
         "The exported graph in onnxruntime computes something else than Keras in the same mode, by more than float rounding.",
@@ -210,6 +217,14 @@ CODES = {
         "As EX001, without Keras; TF32 is switched off.",
         "EX001: the difference is to Keras.",
         "Do not deploy on that provider before it is understood.",
+    ),
+    "RT007": Explanation(
+        "this machine computes something else",
+        "The file in a bundle agreed with Keras where it was packed, and is the same to the last bit. This machine makes something else of the same inputs: another onnxruntime, another "
+        "provider, another processor.",
+        "bnexport verify runs the packed inputs and holds the outputs against the packed ones, within the packed noise floors.",
+        "RT004: the runtime's optimisations are to blame. IN006: the inputs are other ones.",
+        "Run with the onnxruntime that bundle.json names under environment, and bnexport doctor for what is installed here.",
     ),
     "RT006": Explanation(
         "outputs that are not finite",

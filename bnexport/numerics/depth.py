@@ -4,52 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport.numerics.tolerance import FLOORS, LEAST, SMALLEST_FLOOR, STATED
+from bnexport.numerics.tolerance import SMALLEST_FLOOR
+from bnexport.numerics.verdict import LayerError
 
 Array = NDArray[np.generic]
-
-
-@dataclass(frozen=True, slots=True)
-class LayerError:
-    """How far the tensor of one layer is from what Keras computes there.
-
-    Args:
-        name: the layer.
-        kind: its class.
-        inputs: the layers whose outputs it reads.
-        tensor: the tensor in the graph; "" where none was found.
-        max_rel: max |actual - reference| / max |reference|; NaN where it cannot be compared.
-        noise_floor: the same for Keras in float32 against Keras in float64; None where it is not known.
-        problem: why it cannot be compared, "" where it can.
-    """
-
-    name: str
-    kind: str
-    inputs: tuple[str, ...]
-    tensor: str
-    max_rel: float
-    noise_floor: float | None
-    problem: str = ""
-
-    @property
-    def known(self) -> bool:
-        """Whether a tensor was found."""
-        return bool(self.tensor)
-
-    @property
-    def tolerance(self) -> float:
-        """The largest error that is rounding."""
-        return STATED["inference"] if self.noise_floor is None else max(FLOORS * self.noise_floor, LEAST)
-
-    @property
-    def off(self) -> bool:
-        """Whether it is further from Keras than rounding explains."""
-        return self.known and not self.max_rel <= self.tolerance
 
 
 def distance(actual: Array, reference: Array) -> float:

@@ -245,3 +245,25 @@ def reduced_precision(comparison: Comparison) -> Finding | None:
         "or accept it: the strict side shows that the export is right",
     )
     return Finding("RT003", Severity.ERROR if differing else Severity.WARNING, message, evidence, fix)
+
+
+def decoded_otherwise(differing: Mapping[str, float], images: int, *, harmless: bool) -> Finding | None:
+    """IN006: pictures that became other inputs than on the machine that packed them, with the largest difference of each; None where there is none.
+
+    Args:
+        differing: by the picture's name.
+        images: how many there are.
+        harmless: whether the outputs are within the tolerance all the same.
+    """
+    if not differing:
+        return None
+    worst = max(differing, key=lambda name: differing[name])
+    message = f"this machine prepares {len(differing)} of {images} pictures otherwise than the one that packed them, by up to {differing[worst]:.3g} ({worst})"
+    message += "; the outputs agree all the same" if harmless else "; the outputs do not agree then"
+    return Finding(
+        "IN006",
+        Severity.WARNING if harmless else Severity.ERROR,
+        message,
+        {"images": images, "differing": dict(differing), "outputs_agree": harmless},
+        ("install the versions of pillow and simplejpeg that bundle.json names under environment",),
+    )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bnexport.numerics.depth import LayerError
-from bnexport.numerics.verdict import Comparison, Finding, Severity
+from bnexport.numerics.verdict import Comparison, Finding, LayerError, Severity
 
 
 def evidence_of(failed: Sequence[Comparison]) -> dict[str, Any]:
@@ -32,16 +31,18 @@ def _said(failed: Sequence[Comparison]) -> str:
 
 
 def parity_lost(failed: Sequence[Comparison], first: LayerError | None, layers: Sequence[LayerError]) -> Finding:
-    """EX001, or RT005 between two providers: a side that must equal its reference does not.
+    """EX001, RT005 between two providers, or RT007 against what a bundle holds: a side that must equal its reference does not.
 
     Args:
         failed: the comparisons that failed.
         first: the layer where the error begins; None where that is not known.
         layers: all layers that were compared.
     """
-    between_providers = failed[0].reference.startswith("onnx")
-    code = "RT005" if between_providers else "EX001"
-    what = "two providers compute different outputs" if between_providers else "the exported graph differs from Keras"
+    code, what = "EX001", "the exported graph differs from Keras"
+    if failed[0].reference.startswith("onnx"):
+        code, what = "RT005", "two providers compute different outputs"
+    elif failed[0].reference.startswith("golden"):
+        code, what = "RT007", "this machine computes something else than the one that packed the bundle"
     evidence = evidence_of(failed)
     message = f"{what}: {_said(failed)}"
     names: tuple[str, ...] = ()

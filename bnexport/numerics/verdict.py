@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
-from bnexport.numerics.depth import LayerError
+from bnexport.numerics.tolerance import FLOORS, LEAST, STATED
 
 
 class Severity(StrEnum):
@@ -38,15 +37,6 @@ class Finding:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     fix: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """What `fit` reported at the end of one epoch: the mean over its steps, in training mode."""
-
-    number: int
-    loss: float
-    accuracy: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +171,65 @@ class ImageFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerError:
+    """How far the tensor of one layer is from what Keras computes there.
+
+    Args:
+        name: the layer.
+        kind: its class.
+        inputs: the layers whose outputs it reads.
+        tensor: the tensor in the graph; "" where none was found.
+        max_rel: max |actual - reference| / max |reference|; NaN where it cannot be compared.
+        noise_floor: the same for Keras in float32 against Keras in float64; None where it is not known.
+        problem: why it cannot be compared, "" where it can.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    tensor: str
+    max_rel: float
+    noise_floor: float | None
+    problem: str = ""
+
+    @property
+    def known(self) -> bool:
+        """Whether a tensor was found."""
+        return bool(self.tensor)
+
+    @property
+    def tolerance(self) -> float:
+        """The largest error that is rounding."""
+        return STATED["inference"] if self.noise_floor is None else max(FLOORS * self.noise_floor, LEAST)
+
+    @property
+    def off(self) -> bool:
+        """Whether it is further from Keras than rounding explains."""
+        return self.known and not self.max_rel <= self.tolerance
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFacts:
+    """The bundle that was verified.
+
+    Args:
+        path: as it was given.
+        files: how many files were held against their hashes.
+        reference: the side whose outputs are stored in it.
+        tool: name and version of what packed it.
+        environment: versions and machine where it was packed.
+        known: what the check found when it was packed.
+    """
+
+    path: str
+    files: int
+    reference: str
+    tool: Mapping[str, str]
+    environment: Mapping[str, Any]
+    known: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CheckReport:
     """Everything one check found; truthy when it passed.
 
@@ -195,6 +244,7 @@ class CheckReport:
         environment: versions and machine.
         tolerance: the rule by which comparisons passed or failed, in words.
         layers: the error of every layer, from the input to the output; empty where layers were not compared.
+        bundle: the bundle that was verified; None for a check.
     """
 
     model: ModelFacts
@@ -207,6 +257,7 @@ class CheckReport:
     environment: Mapping[str, Any]
     tolerance: str = ""
     layers: tuple[LayerError, ...] = ()
+    bundle: BundleFacts | None = None
 
     @property
     def passed(self) -> bool:
@@ -215,79 +266,3 @@ class CheckReport:
 
     def __bool__(self) -> bool:
         return self.passed
-
-
-@dataclass(frozen=True, slots=True)
-class Residual:
-    """How far the statistics a graph uses are from those of its sites' inputs in inference mode, the largest over all channels.
-
-    Args:
-        mean: |mean used - mean measured| / standard deviation measured.
-        log_std: |ln(standard deviation used / standard deviation measured)|, epsilon included on both sides.
-        site: the site where the larger of the two is largest.
-    """
-
-    mean: float
-    log_std: float
-    site: str
-
-    @property
-    def largest(self) -> float:
-        """The larger of the two."""
-        return max(self.mean, self.log_std)
-
-
-@dataclass(frozen=True, slots=True)
-class Recalibration:
-    """What came of it; truthy when a model was written.
-
-    Args:
-        images: how many images the statistics were measured on.
-        stages: how many stages the graph has.
-        sites: how many BatchNormalization nodes got new statistics.
-        residual: how far the new statistics are from what the sites' inputs have with them in use.
-        scratch_bytes: how much of the live tensors was on disk at most.
-        before: the answers with the old statistics.
-        after: the answers with the new ones.
-        findings: what the images and the old statistics show, most severe first; a BN001 is what this repairs.
-        written: the file; None where the change was refused.
-        refused: why, "" where it was not.
-        folded: how many nodes were folded afterwards.
-    """
-
-    images: int
-    stages: int
-    sites: int
-    residual: Residual
-    scratch_bytes: int
-    before: Side
-    after: Side
-    findings: tuple[Finding, ...]
-    written: Path | None
-    refused: str
-    folded: int = 0
-
-    def __bool__(self) -> bool:
-        return self.written is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Folding:
-    """What came of a fold; truthy when a file was written.
-
-    Args:
-        folded: for each node that is gone its name, the node that took it in, and how: "after", "before" or "merged".
-        refused: for each BatchNormalization node that stays its name and the reason.
-        max_rel: how far the folded graph's outputs and logits are from the original's, relative to their size.
-        tolerance: the largest distance that is float rounding.
-        written: the file; None where the distance is larger.
-    """
-
-    folded: tuple[tuple[str, str, str], ...]
-    refused: tuple[tuple[str, str], ...]
-    max_rel: float
-    tolerance: float
-    written: Path | None
-
-    def __bool__(self) -> bool:
-        return self.written is not None

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from bnexport.errors import InputError
 from bnexport.graph import tensors
 from bnexport.graph.layers import tensors_of
+from bnexport.graph.protobuf import serialised
 from bnexport.numerics import depth
-from bnexport.numerics.depth import LayerError
+from bnexport.numerics.verdict import LayerError
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.keras_passes import Mode
 from bnexport.runtimes.keras_recorder import Layer
-from bnexport.subjects.conversion import serialised
 from bnexport.subjects.progress import Progress
 from bnexport.subjects.reference import Reference
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from bnexport.errors import InputError
 from bnexport.graph import kernels
 from bnexport.numerics import mismatches
-from bnexport.numerics.depth import LayerError, first_off, hidden
+from bnexport.numerics.depth import first_off, hidden
 from bnexport.numerics.inputs import Refit, candidates
 from bnexport.numerics.preprocess import rescaled
 from bnexport.numerics.spec import Preprocessing
-from bnexport.numerics.verdict import Finding, Severity
+from bnexport.numerics.verdict import Finding, LayerError, Severity
 from bnexport.parity.localise import layer_errors
 from bnexport.parity.optimisations import blamed
 from bnexport.parity.tally import Lost, Tally
@@ -35,7 +35,7 @@ class Inquiry:
     """What is needed to find out.
 
     Args:
-        subject: what is checked.
+        subject: what is checked; None where only its graph is there.
         tally: what was seen.
         runners: the sides by id.
         spec: how images are prepared; None for arrays.
@@ -44,7 +44,7 @@ class Inquiry:
         progress: told of each stage.
     """
 
-    subject: Subject
+    subject: Subject | None
     tally: Tally
     runners: Mapping[str, Runner]
     spec: Preprocessing | None
@@ -98,7 +98,7 @@ class Inquiry:
             blame = blamed(runner.graph(), _provider(runner), given, runner.names, right, self.progress)
             if blame is not None:
                 return mismatches.optimised_away(lost.failed, blame.optimizers, blame.nodes, blame.tensor), ()
-        if self.deployed is not None:
+        if self.deployed is not None and self.subject is not None:
             if self.tally.matches(runner.id, "keras-training"):
                 return mismatches.training_exported(lost.failed), ()
             for how in self._otherwise(self.deployed, runner, lost.feed.inputs, wanted):
@@ -113,7 +113,7 @@ class Inquiry:
 
     def layers(self, runner: Runner, feeds: Feeds) -> tuple[LayerError, ...]:
         """The error of every layer of the Keras model in the graph of a side; none where there is no Keras model, or the graph does not run so."""
-        if self.subject.reference is None or runner.graph is None:
+        if self.subject is None or self.subject.reference is None or runner.graph is None:
             return ()
         try:
             return tuple(

@@ -11,7 +11,6 @@ from bnexport.errors import InputError
 from bnexport.numerics import findings
 from bnexport.numerics.tolerance import Tolerances
 from bnexport.numerics.verdict import Comparison, Finding
-from bnexport.parity.heads import heads_of
 from bnexport.parity.tally import Tally
 from bnexport.subjects.feeds import Feed
 from bnexport.subjects.progress import Progress
@@ -46,7 +45,7 @@ def compared(
             continue
         alone = replace(runner, id=f"{runner.id} one by one", runtime="onnxruntime", provider="cpu")
         together = replace(runner, runtime="onnxruntime", provider="cpu")
-        tally = Tally([alone, together], heads_of(subject, ()), tolerances)
+        tally = Tally([alone, together], subject.heads(()), tolerances)
         try:
             whole = {name: value[:ALONE] for name, value in runner.compute(batch).items()}
             tally.add(few, {together.id: whole, alone.id: _alone(runner, few.inputs)})

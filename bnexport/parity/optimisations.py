@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from bnexport.graph import tensors
+from bnexport.graph.protobuf import serialised
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.ort_session import Session
-from bnexport.subjects.conversion import serialised
 from bnexport.subjects.progress import Progress
 
 if TYPE_CHECKING:

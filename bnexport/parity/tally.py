@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from bnexport.errors import InputError, UsageError
 from bnexport.numerics import compare, findings
+from bnexport.numerics.heads import Heads
 from bnexport.numerics.tolerance import Limit, Tolerances
 from bnexport.numerics.verdict import Comparison, Difference, Finding, Severity, Side
-from bnexport.parity.heads import Heads
 from bnexport.parity.pairs import Kind, Pair, pairs
 from bnexport.subjects.feeds import Feed
 from bnexport.subjects.sides import Outputs, Runner

@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from bnexport.errors import InputError
 from bnexport.graph import stages as cut
 from bnexport.graph import statistics, tensors
+from bnexport.graph.protobuf import serialised
 from bnexport.graph.sites import Site, sites
 from bnexport.numerics.moments import Moments, none, pooled_rows
-from bnexport.numerics.verdict import Residual
+from bnexport.numerics.outcomes import Residual
 from bnexport.recalibration.live import LiveTensors
 from bnexport.runtimes import ort_session
-from bnexport.subjects.conversion import serialised
 from bnexport.subjects.progress import Progress
 
 if TYPE_CHECKING:

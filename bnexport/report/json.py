@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bnexport.numerics.verdict import CheckReport, Comparison, Finding, Folding, Recalibration, Side
+from bnexport.numerics.outcomes import Folding, Recalibration
+from bnexport.numerics.verdict import BundleFacts, CheckReport, Comparison, Finding, Side
 
 SCHEMA_VERSION = "1.0"
 SCHEMA = Path(__file__).with_name("check.schema.json")
@@ -60,6 +61,33 @@ def check(report: CheckReport) -> dict[str, Any]:
             for layer in report.layers
         ],
         "environment": dict(report.environment),
+        **(_bundle(report.bundle) if report.bundle else {}),
+    }
+
+
+def _bundle(facts: BundleFacts) -> dict[str, Any]:
+    return {
+        "files_checked": facts.files,
+        "bundle": {
+            "path": facts.path,
+            "reference": facts.reference,
+            "tool": facts.tool,
+            "environment": facts.environment,
+            "known": [_finding(finding) for finding in facts.known],
+        },
+    }
+
+
+def packing(path: Path, samples: int, sets: int, size: int, refused: str, report: CheckReport) -> dict[str, Any]:
+    """What became of a packing as plain values, the check that was made first among them."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "written": None if refused else str(path),
+        "refused": refused or None,
+        "samples": samples,
+        "data_sets": sets,
+        "bytes": size,
+        "check": check(report),
     }
 
 

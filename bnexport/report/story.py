@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bnexport.numerics.verdict import CheckReport, Epoch, Side
+from bnexport.numerics.outcomes import Epoch
+from bnexport.numerics.verdict import CheckReport, Side
 from bnexport.report.text import safe
 
 if TYPE_CHECKING:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
 from bnexport.numerics.verdict import CheckReport, Finding, Severity
+from bnexport.report.words import class_name, floors, footer, plain, verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,16 +24,14 @@ def safe(text: str) -> str:
     >>> safe("a" + chr(27) + "[31mb")
     'a\\x1b[31mb'
     """
-    return escape("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
+    return escape(plain(text))
 
 
 def show_check(report: CheckReport, console: Console) -> None:
     """Prints the report."""
     worst = report.findings[0] if report.findings else None
-    if report:
-        console.print("[bold green]PASS[/]", f"{safe(report.model.path)}: {_passed(report)}", soft_wrap=True)
-    else:
-        console.print("[bold red]FAIL[/]", safe(report.model.path), soft_wrap=True)
+    word, _, told = verdict(report).partition(" ")
+    console.print(f"[bold {'green' if report else 'red'}]{word}[/]", escape(told), soft_wrap=True)
     if worst is not None and worst.severity == Severity.ERROR:
         _show(worst, console, steps=1)
     console.print()
@@ -46,18 +46,10 @@ def show_check(report: CheckReport, console: Console) -> None:
             console.print("  ->", safe(step), soft_wrap=True)
     for finding in rest:
         _show(finding, console, steps=len(finding.fix))
-    console.print(f"[dim]{safe(_footer(report))}[/]", soft_wrap=True)
-
-
-def _passed(report: CheckReport) -> str:
-    several = len({side.runtime for side in report.sides} | {side.provider for side in report.sides}) > 2
-    same = (
-        "every runtime computes the same thing"
-        if several
-        else "its sides agree; there is no other runtime to hold it against"
-    )
-    differ = any(finding.code == "BN005" for finding in report.findings)
-    return f"{same}; training mode differs from inference mode (BN005)" if differ else same
+    if report.bundle:
+        for finding in report.bundle.known:
+            console.print(f"[dim]known when packed: {finding.code}[/]", safe(finding.message), soft_wrap=True)
+    console.print(f"[dim]{escape(footer(report))}[/]", soft_wrap=True)
 
 
 def _show(finding: Finding, console: Console, *, steps: int) -> None:
@@ -84,19 +76,15 @@ def _show_images(report: CheckReport, console: Console) -> None:
     for i, name in enumerate(images.names):
         cells = []
         for side in sides:
-            answer = _class_name(report, side.answers[i])
+            answer = escape(class_name(report, side.answers[i]))
             sure = f" {side.confidence[i]:.3f}" if side.confidence else ""
             wrong = images.labels[i] >= 0 and side.answers[i] != images.labels[i]
             cells.append(f"[red]{answer}{sure}[/]" if wrong else f"{answer}{sure}")
-        table.add_row(safe(name), _class_name(report, images.labels[i]) if images.labels[i] >= 0 else "?", *cells)
+        table.add_row(
+            safe(name), escape(class_name(report, images.labels[i])) if images.labels[i] >= 0 else "?", *cells
+        )
     console.print(table)
     console.print()
-
-
-def _class_name(report: CheckReport, index: int) -> str:
-    if index < 0:
-        return "none"
-    return safe(report.images.classes[index]) if index < len(report.images.classes) else str(index)
 
 
 def _show_comparisons(report: CheckReport, console: Console) -> None:
@@ -124,11 +112,7 @@ def _show_comparisons(report: CheckReport, console: Console) -> None:
             safe(c.tensor),
             f"{c.difference.max_abs:.3g}",
             f"{c.difference.max_rel:.2g}",
-            ""
-            if c.noise_floors is None
-            else f"{c.noise_floors:.2g}"
-            if c.noise_floors < 100
-            else f"{c.noise_floors:.0f}",
+            floors(c),
             same,
             verdict,
         )
@@ -154,14 +138,19 @@ def _floors(count: float) -> str:
     return f"{count:.2g}" if count < 100 else f"{count:.0f}"
 
 
-def _footer(report: CheckReport) -> str:
-    norm = f"{report.model.layers} BatchNormalization layers" + (
-        f" ({report.model.frozen} frozen)" if report.model.frozen else ""
-    )
-    p = report.preprocessing
-    prepared = (
-        f"; {p['size'][0]}x{p['size'][1]}x{p['channels']}, {p['resize']}, scaling {p['scaling']} ({report.preprocessing_origin})"
-        if p
-        else ""
-    )
-    return f"{report.images.count} images{prepared}; {norm}; max rel is relative to the largest value of the reference; {report.tolerance}"
+def show_packing(
+    path: Path, samples: int, sets: int, size: int, refused: str, report: CheckReport, console: Console
+) -> None:
+    """Prints what became of a packing, and what the check found that was made first."""
+    if refused:
+        console.print("[bold red]REFUSED[/]", safe(f"{path}: {refused}"), soft_wrap=True)
+    else:
+        console.print(
+            safe(f"{path}: {samples} images in {sets} data sets, {size / 1e6:.1f} MB, checked before it was packed"),
+            soft_wrap=True,
+        )
+    for finding in report.findings:
+        known = "" if refused else " (packed as known)"
+        console.print(f"[{_COLOUR[finding.severity]}]{finding.code}[/]{known}", safe(finding.message), soft_wrap=True)
+    step = f"bnexport check {report.model.path} {report.images.source}" if refused else f"bnexport verify {path}"
+    console.print("next:", safe(step), soft_wrap=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.errors import UsageError
-from bnexport.numerics.verdict import Epoch
+from bnexport.numerics.outcomes import Epoch
 
 
 def architectures() -> list[str]:

@@ -106,7 +106,7 @@ class Session:
     """One graph, ready to run on one provider; a provider that was asked for is the one that runs, or this raises.
 
     Args:
-        model: the serialised ONNX model.
+        model: the serialised ONNX model, or its file.
         provider: "cpu" or "cuda".
         callers: how many threads will call `run` at the same time; the CPU threads are shared out among them.
         optimized: False for the graph as it is written.
@@ -120,7 +120,7 @@ class Session:
 
     def __init__(
         self,
-        model: bytes,
+        model: bytes | Path,
         provider: Provider = "cpu",
         *,
         callers: int = 1,
@@ -144,7 +144,11 @@ class Session:
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         try:
             self._session = ort.InferenceSession(
-                model, options, providers=wanted, enable_fallback=0, disabled_optimizers=list(without) or None
+                model if isinstance(model, bytes) else str(model),
+                options,
+                providers=wanted,
+                enable_fallback=0,
+                disabled_optimizers=list(without) or None,
             )
             self._session.disable_fallback()
         except Exception as error:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnexport import __version__, sidecar
-from bnexport.errors import InputError
 from bnexport.files import Format
 from bnexport.graph import finish, weights
 from bnexport.runtimes import keras_model, keras_trace, tf2onnx_convert
@@ -62,16 +61,3 @@ def finished(
         },
     )
     return model
-
-
-def serialised(model: onnx.ModelProto) -> bytes:
-    """The model as bytes.
-
-    Raises:
-        InputError: it is larger than the 2 GiB that one protobuf message can hold.
-    """
-    try:
-        content: bytes = model.SerializeToString()
-    except Exception as error:
-        raise InputError("the graph is larger than 2 GiB, more than one ONNX file can hold") from error
-    return content

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from bnexport.errors import InputError
 from bnexport.graph import metadata, tensors
+from bnexport.graph.protobuf import serialised
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.ort_session import STRICT_CUDA
-from bnexport.subjects.conversion import serialised
 from bnexport.subjects.feeds import Shape
 from bnexport.subjects.sides import Feeds, Outputs, Runner
 from bnexport.subjects.subject import Subject, read_onnx

@@ -50,6 +50,14 @@ class Source(Protocol):
         """A hash of everything the first `count` items depend on: content and preparation."""
         ...
 
+    def sampled(self, count: int, *, batch_size: int, whole: bool) -> Source:
+        """At most `count` of the items that can be read, evenly spread, in batches of `batch_size`; with `whole` in such batches only, where need be with items that come again."""
+        ...
+
+    def paths(self) -> Mapping[str, Path]:
+        """The file of each picture by its name; empty for arrays."""
+        ...
+
 
 class Pictures:
     """Pictures as the one input of a model."""
@@ -89,6 +97,20 @@ class Pictures:
             self._pictures, spec, self._sidecar, name=self._name, batch_size=reader.batch_size, threads=reader.threads
         )
 
+    def sampled(self, count: int, *, batch_size: int, whole: bool) -> Source:
+        """Some of the pictures; `unreadable` must be known, so that all of them were read once."""
+        lost = {u.name for u in self.unreadable}
+        readable = [picture for picture in self._pictures if picture.name not in lost]
+        chosen = [readable[row] for row in _spread(len(readable), count, batch_size if whole else None)]
+        spec = self._reader.spec
+        return Pictures(
+            chosen, spec, self._sidecar, name=self._name, batch_size=batch_size, threads=self._reader.threads
+        )
+
+    def paths(self) -> Mapping[str, Path]:
+        """The file of each picture by its name."""
+        return {picture.name: picture.path for picture in self._pictures}
+
     def __iter__(self) -> Iterator[Feed]:
         """The batches.
 
@@ -103,7 +125,26 @@ class Pictures:
 class Arrays:
     """Arrays from an .npz file: one for each input of the model, and optionally `labels` (N,) of class numbers."""
 
-    def __init__(self, path: Path, shapes: Mapping[str, Shape], classes: tuple[str, ...], *, batch_size: int) -> None:
+    def __init__(
+        self,
+        arrays: Mapping[str, NDArray[Any]],
+        labels: NDArray[np.int64],
+        classes: tuple[str, ...],
+        batch_size: int,
+    ) -> None:
+        self.count = len(labels)
+        self.classes = classes
+        self.unreadable: list[images.Unreadable] = []
+        self.spec: Preprocessing | None = None
+        self._arrays, self._labels, self._batch_size = arrays, labels, batch_size
+
+    @classmethod
+    def read(cls, path: Path, shapes: Mapping[str, Shape], classes: tuple[str, ...], batch_size: int) -> Arrays:
+        """The arrays in a file.
+
+        Raises:
+            InputError: it cannot be read, or does not hold the model's inputs.
+        """
         arrays = _loaded(path)
         labels = arrays.pop("labels", None)
         if len(shapes) == 1 and len(arrays) == 1:  # one of each: the name does not matter
@@ -123,16 +164,21 @@ class Arrays:
         counts = {len(a) for a in arrays.values()} | ({len(labels)} if labels is not None else set())
         if len(counts) != 1 or counts == {0}:
             raise InputError(f"{path}: the arrays are empty or of different length", found=str(sorted(counts)))
-        self.count = counts.pop()
-        self.classes = classes
-        self.unreadable: list[images.Unreadable] = []
-        self.spec: Preprocessing | None = None
-        self._arrays, self._batch_size = arrays, batch_size
-        self._labels = np.full(self.count, -1, np.int64) if labels is None else labels.astype(np.int64)
+        unknown = np.full(counts.pop(), -1, np.int64)
+        return cls(arrays, unknown if labels is None else labels.astype(np.int64), classes, batch_size)
 
     def fingerprint(self, count: int) -> str:
         """A hash of the arrays."""
         return cache.fingerprint({name: array[:count] for name, array in self._arrays.items()})
+
+    def sampled(self, count: int, *, batch_size: int, whole: bool) -> Source:
+        """Some of the rows."""
+        rows = _spread(self.count, count, batch_size if whole else None)
+        return Arrays({n: a[rows] for n, a in self._arrays.items()}, self._labels[rows], self.classes, batch_size)
+
+    def paths(self) -> Mapping[str, Path]:
+        """None."""
+        return {}
 
     def prepared_as(self, spec: Preprocessing) -> Source:  # noqa: ARG002 - arrays come as they are
         """Itself."""
@@ -143,6 +189,14 @@ class Arrays:
         parts = -(-self.count // self._batch_size)
         for rows in np.array_split(np.arange(self.count), parts):
             yield Feed({n: a[rows] for n, a in self._arrays.items()}, tuple(str(r) for r in rows), self._labels[rows])
+
+
+def _spread(total: int, count: int, multiple: int | None) -> NDArray[np.intp]:
+    """At most `count` positions below `total`, evenly spread; with `multiple` so many or a multiple of it, where need be some of them again."""
+    rows = np.unique(np.linspace(0, total - 1, min(total, max(1, count))).round().astype(np.intp))
+    if multiple is None:
+        return rows
+    return np.resize(rows, max(multiple, len(rows) // multiple * multiple))
 
 
 def _loaded(path: Path) -> dict[str, NDArray[Any]]:

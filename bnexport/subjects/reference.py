@@ -17,6 +17,7 @@ from bnexport.cache import Cache
 from bnexport.errors import InputError
 from bnexport.files import Format
 from bnexport.graph import tensors
+from bnexport.graph.protobuf import serialised
 from bnexport.runtimes import keras_model, ort_session, saved_model, tf2onnx_convert
 from bnexport.runtimes.keras_model import LoadedModel
 from bnexport.runtimes.keras_passes import Mode, Passes
@@ -137,7 +138,7 @@ class Reference:
             return graph, stored
         graph = self._exported()
         logits = [tensor for tensor, _ in tensors.squashed(graph).values()]
-        whole = conversion.serialised(tensors.with_outputs(graph, logits))
+        whole = serialised(tensors.with_outputs(graph, logits))
         self.store.put(whole, *key)
         return graph, whole
 

@@ -14,17 +14,18 @@ from bnexport import cache
 from bnexport.cache import Cache
 from bnexport.errors import MachineError
 from bnexport.graph import tensors
+from bnexport.graph.protobuf import serialised
 from bnexport.graph.sites import sites
 from bnexport.graph.training_twin import training_twin
 from bnexport.numerics import findings
 from bnexport.numerics.verdict import Finding
 from bnexport.runtimes import ort_session
-from bnexport.runtimes.keras_passes import Mode
 from bnexport.runtimes.ort_session import STRICT_CUDA, Cuda
-from bnexport.subjects.conversion import serialised
 
 if TYPE_CHECKING:
     import onnx
+
+    from bnexport.runtimes.keras_passes import Mode
 
 Feeds = Mapping[str, NDArray[Any]]
 Outputs = dict[str, NDArray[Any]]

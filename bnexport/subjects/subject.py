@@ -15,6 +15,7 @@ from bnexport.errors import ExportError, InputError, UsageError, reason
 from bnexport.files import Format
 from bnexport.graph import metadata, tensors
 from bnexport.graph.sites import own_parameters, sites
+from bnexport.numerics.heads import Heads
 from bnexport.numerics.verdict import ModelFacts
 from bnexport.runtimes import ort_session
 from bnexport.sidecar import Sidecar
@@ -61,6 +62,15 @@ class Subject:
     half: bool
     versions: dict[str, str]
 
+    def heads(self, classes: tuple[str, ...]) -> Heads:
+        """What it gives out, with the classes that it or the images name."""
+        return Heads(
+            tuple(output.name for output in self.graph.graph.output),
+            {output: kind for output, (_, kind) in tensors.squashed(self.graph).items()},
+            classes,
+            bool(self.known and self.known.classes),
+        )
+
 
 def open_subject(
     model: Path,
@@ -103,7 +113,7 @@ def open_feeds(
         if overrides.given:
             raise UsageError("--inputs holds what the model sees", found="preprocessing flags", fix="leave them out")
         classes = subject.known.classes if subject.known else ()
-        return Arrays(inputs, subject.shapes, classes, batch_size=batch_size), None
+        return Arrays.read(inputs, subject.shapes, classes, batch_size), None
     name, shape = only_input(subject.shapes)
     preparation = prepare(shape, subject.known, subject.origin, overrides)
     spec, threads = preparation.spec, ort_session.threads()

@@ -106,7 +106,7 @@ def test_even_where_little_is_left_to_count_by(digits: Digits, tmp_path: Path) -
     report = checked(trained(digits, 600), digits, tmp_path)
     assert "BN001" not in codes(report)
     subject = open_subject(tmp_path / "net.keras", Progress())
-    feeds = Arrays(tmp_path / "data.npz", subject.shapes, (), batch_size=512)
+    feeds = Arrays.read(tmp_path / "data.npz", subject.shapes, (), 512)
     trial = tried(subject, feeds, Progress())
     assert trial is not None
     assert warm_up(trial.evidence.statistics).updates == pytest.approx(600, rel=0.2)

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from bnexport.numerics.depth import LayerError, distance, first_off, hidden
+from bnexport.numerics.depth import distance, first_off, hidden
+from bnexport.numerics.verdict import LayerError
 
 
 def layer(name: str, error: float | None, *inputs: str) -> LayerError:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bnexport.graph import tensors
-from bnexport.subjects.subject import Subject
-
 
 @dataclass(frozen=True, slots=True)
 class Heads:
@@ -26,17 +23,11 @@ class Heads:
     named_by_model: bool = False
 
     def shown(self, name: str) -> str:
-        """What a report calls a tensor: a model with one output has logits and probabilities, others have names."""
+        """What a report calls a tensor: a model with one output has logits and probabilities, others have names.
+
+        >>> Heads(("predictions",), {"predictions": "softmax"}).shown("predictions/logits")
+        'logits'
+        """
         if len(self.outputs) > 1 or name.removesuffix("/logits") not in self.squash:
             return name
         return "logits" if name.endswith("/logits") else "probabilities"
-
-
-def heads_of(subject: Subject, classes: tuple[str, ...]) -> Heads:
-    """The heads of a model that is checked, with the classes that it or the images name."""
-    return Heads(
-        tuple(output.name for output in subject.graph.graph.output),
-        {output: kind for output, (_, kind) in tensors.squashed(subject.graph).items()},
-        classes,
-        bool(subject.known and subject.known.classes),
-    )

@@ -1,0 +1,243 @@
+"""A bundle: everything a machine without TensorFlow needs to see whether it computes what Keras computed.
+
+bundle.json                     this module's `Bundle`: hashes of all other files, and its own
+model.onnx                      the file that is deployed
+images/000000.png ...           the pictures themselves, so that decoder and resize are checked too
+test_data_set_0/input_0.pb      one TensorProto for each input of the graph: what the pictures became
+output_0.pb     and for each output: what Keras made of it (both as onnx.backend.test reads them)
+logits_0.pb     what it had before the softmax
+model_repository/NAME/          with --layout triton
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+
+from bnexport.errors import InputError
+from bnexport.held import Held
+from bnexport.numerics.heads import Heads
+from bnexport.numerics.verdict import Finding, ModelFacts
+
+SCHEMA_VERSION = "1.0"
+INDEX = "bundle.json"
+MODEL = "model.onnx"
+APPENDED = "appended.pb"
+
+_OWN = re.compile(rb'("bundle_sha256": ")([0-9a-f]{64})(")')
+_MOST_INDEX = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One picture, or one row of arrays.
+
+    Args:
+        name: as it was given.
+        label: its class, -1 where unknown.
+        file: the picture in the bundle; "" for arrays.
+    """
+
+    name: str
+    label: int = -1
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """One batch: its folder and what is in it."""
+
+    folder: str
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor that is compared.
+
+    Args:
+        name: what a check calls it; the logits behind an output are `OUTPUT/logits`.
+        tensor: its name in the graph.
+        file: its file in each data set's folder.
+    """
+
+    name: str
+    tensor: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The noise floor of a tensor."""
+
+    tensor: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How close is close enough, as the check that made the bundle knew it (`bnexport.numerics.tolerance`)."""
+
+    floors: tuple[Floor, ...]
+    images: int
+    missing: str
+    half: bool
+    rtol: Mapping[str, float]
+    atol: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """The index of a bundle.
+
+    Args:
+        schema_version: of this record; fields are only ever added.
+        bundle_sha256: of the index itself, with zeros in this place.
+        tool: name and version of what wrote it.
+        environment: versions and machine where it was packed.
+        model: the model that was packed.
+        reference: the side whose outputs are stored.
+        inputs: the graph's inputs; the data sets hold them as input_0.pb and so on.
+        tensors: what is compared.
+        heads: what the model gives out.
+        preprocessing: how the pictures are prepared; None for arrays.
+        preprocessing_origin: where that was learned.
+        tolerance: how close is close enough.
+        sets: the data sets.
+        verdict: of the check when it was packed.
+        findings: of that check.
+        files: the SHA-256 of every other file, by its path in the bundle.
+    """
+
+    schema_version: str
+    bundle_sha256: str
+    tool: Mapping[str, str]
+    environment: Mapping[str, Any]
+    model: ModelFacts
+    reference: str
+    inputs: tuple[str, ...]
+    tensors: tuple[Tensor, ...]
+    heads: Heads
+    preprocessing: dict[str, Any] | None
+    preprocessing_origin: str
+    tolerance: Tolerance
+    sets: tuple[DataSet, ...]
+    verdict: str
+    findings: tuple[Finding, ...]
+    files: Mapping[str, str]
+
+
+def index_text(bundle: Bundle) -> bytes:
+    """The content of bundle.json, its own hash filled in."""
+    values = asdict(bundle) | {"bundle_sha256": "0" * 64}
+    content = msgspec.json.format(msgspec.json.encode(values, enc_hook=str), indent=2)
+    return _OWN.sub(rb"\g<1>" + hashlib.sha256(content).hexdigest().encode() + rb"\g<3>", content, count=1)
+
+
+def read(folder: Path) -> Bundle:
+    """The index of the bundle in a folder.
+
+    Raises:
+        InputError: it is no bundle, bundle.json was changed, or it was written by a newer bnexport.
+    """
+    path = folder / INDEX
+    if not folder.is_dir():
+        raise InputError(f"there is no bundle {folder}", expected="a folder that bnexport pack wrote")
+    if not path.is_file():
+        raise InputError(f"{folder} is not a bundle", found=f"no {INDEX}", expected="a folder that bnexport pack wrote")
+    try:
+        if path.stat().st_size > _MOST_INDEX:
+            raise InputError(f"{path} is damaged", found=f"more than {_MOST_INDEX >> 20} MiB")
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror})") from error
+    own = _OWN.search(content)
+    zeroed = _OWN.sub(rb"\g<1>" + b"0" * 64 + rb"\g<3>", content, count=1)
+    if own is None or hashlib.sha256(zeroed).hexdigest().encode() != own[2]:
+        raise InputError(f"{path} was changed since it was packed", fix="pack or copy the bundle again")
+    try:
+        version = msgspec.json.decode(content, type=dict[str, Any]).get("schema_version")
+        if str(version).split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+            raise InputError(
+                f"{path} was written by another bnexport", found=f"schema version {version}", expected=SCHEMA_VERSION
+            )
+        bundle = msgspec.json.decode(content, type=Bundle)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged ({error})", fix="pack or copy the bundle again") from error
+    _refuse_incomplete(bundle, folder)
+    return bundle
+
+
+def _refuse_incomplete(bundle: Bundle, folder: Path) -> None:
+    """Refuses an index that names files outside the bundle, or files without a hash."""
+    named = {MODEL, APPENDED}
+    for part in bundle.sets:
+        if not part.items:
+            raise InputError(f"{folder / INDEX} is damaged", found=f"{part.folder} without images")
+        named |= {f"{part.folder}/input_{nth}.pb" for nth in range(len(bundle.inputs))}
+        named |= {f"{part.folder}/{tensor.file}" for tensor in bundle.tensors}
+        named |= {item.file for item in part.items if item.file}
+    if missing := sorted(named - set(bundle.files)):
+        raise InputError(f"{folder / INDEX} is damaged", found=f"no hash of {missing[0]}")
+    if not bundle.sets or not bundle.tensors or not bundle.inputs:
+        raise InputError(f"{folder / INDEX} is damaged", found="nothing to compare")
+    for name in bundle.files:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not (folder / path).resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"{folder / INDEX} names a file outside the bundle", found=name)
+
+
+def contents(index: Bundle, folder: Path) -> dict[str, bytes]:
+    """The content of every file but the model, held against its hash.
+
+    Raises:
+        InputError: a file is missing, cannot be read, or was changed.
+    """
+    return {name: _content(folder / name, digest) for name, digest in index.files.items() if name != MODEL}
+
+
+def whole(model: Future[Held], index: Bundle, folder: Path) -> Held:
+    """The model that is being read, held against its hash.
+
+    Raises:
+        InputError: it is missing, cannot be read, or was changed.
+    """
+    path = folder / MODEL
+    try:
+        held = model.result()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    _hold_against(held.sha256(), index.files[MODEL], path)
+    return held
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"the bundle is incomplete: there is no {path}", fix="pack or copy the bundle again")
+    return InputError(f"cannot read {path} ({error.strerror})")
+
+
+def _content(path: Path, digest: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    _hold_against(hashlib.sha256(content).hexdigest(), digest, path)
+    return content
+
+
+def _hold_against(found: str, digest: str, path: Path) -> None:
+    if found != digest:
+        raise InputError(
+            f"{path} was changed since it was packed",
+            found=f"SHA-256 {found[:12]}…",
+            expected=f"{digest[:12]}…",
+            fix="pack or copy the bundle again",
+        )

@@ -1,0 +1,83 @@
+"""`bnexport pack`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bnexport.cli import options
+from bnexport.cli.guard import guarded
+from bnexport.cli.options import OutputFormat, Provider
+from bnexport.cli.progress import shown
+
+
+class Layout(StrEnum):
+    """What else a bundle may hold."""
+
+    TRITON = "triton"
+
+
+@guarded
+def command(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model: .h5, .hdf5, .keras or .onnx.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="BUNDLE", help="The folder to write.")],
+    images: options.Images = None,
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, help="How many of the images it holds, evenly spread.")
+    ] = 32,
+    layout: Annotated[
+        Layout | None,
+        typer.Option("--layout", help="triton: also a model repository for NVIDIA Triton, model_repository/NAME."),
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="The model's name in that repository.")] = "",
+    onnx: options.Onnx = None,
+    inputs: options.Inputs = None,
+    provider: options.Providers = [Provider.AUTO],  # noqa: B006 - typer reads the default, nobody writes to it
+    require: options.Require = [],  # noqa: B006 - as above
+    batch_size: options.BatchSize = 32,
+    labels: options.Labels = None,
+    size: options.Size = None,
+    channels: options.Channels = None,
+    resize: options.ResizeKernel = None,
+    scaling: options.ScalingKind = None,
+    fit: options.FitKind = None,
+    channel_order: options.ChannelOrder = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    rtol: options.Rtol = [],  # noqa: B006 - as above
+    atol: options.Atol = [],  # noqa: B006 - as above
+    trust: options.Trust = False,
+    no_cache: options.NoCache = False,
+    form: options.Format = OutputFormat.TEXT,
+    report: options.Reports = [],  # noqa: B006 - as above
+    quiet: options.Quiet = False,
+) -> int:
+    """Check a model and write a bundle: what a machine without TensorFlow needs to verify it."""
+    from bnexport.cli import telling
+    from bnexport.jobs.pack import pack
+    from bnexport.subjects.opening import Request
+
+    telling.writable(report)
+    request = Request(
+        model=model,
+        source=options.listed(images),
+        inputs=inputs,
+        onnx=onnx,
+        labels=labels,
+        providers=[p.value for p in provider],
+        require=[r.value for r in require],
+        batch_size=batch_size,
+        overrides=options.overrides(size, channels, resize, scaling, fit, channel_order, mean, std),
+        rtol=options.tolerances(rtol, "--rtol") or {},
+        atol=options.tolerances(atol, "--atol") or {},
+        store=options.store(no_cache=no_cache),
+        trust=trust,
+    )
+    with shown(quiet=quiet) as progress:
+        done = pack(request, output, samples=samples, layout=layout or "", name=name, progress=progress)
+    telling.pack(done, form)
+    telling.save(done.report, report)
+    return 0 if done else 1

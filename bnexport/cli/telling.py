@@ -1,0 +1,108 @@
+"""How a check is told: on stdout in the format that was asked for, and in report files by their suffix."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from bnexport import files
+from bnexport.cli.options import OutputFormat
+from bnexport.errors import MachineError
+
+if TYPE_CHECKING:
+    from bnexport.jobs.pack import Packing
+    from bnexport.numerics.verdict import CheckReport
+
+SUFFIXES = (".json", ".xml", ".html", ".md")
+
+
+def writable(paths: Sequence[Path]) -> None:
+    """Makes sure, before anything is computed, that reports can be written.
+
+    Raises:
+        UsageError: a suffix is unknown or a folder does not exist.
+        MachineError: a package that a report is made with is missing.
+    """
+    for path in paths:
+        files.writable(path, SUFFIXES)
+    if any(path.suffix == ".html" for path in paths) and not (find_spec("jinja2") and find_spec("matplotlib")):
+        raise MachineError(
+            "an HTML report needs jinja2 and matplotlib", fix="install them with: pip install 'bnexport[report]'"
+        )
+
+
+def ready(form: OutputFormat) -> None:
+    """Imports what telling a check as text needs, for whoever has to wait for something else anyway."""
+    if form == OutputFormat.TEXT:
+        for module in ("rich.console", "bnexport.report.text"):
+            import_module(module)
+
+
+def tell(result: CheckReport, form: OutputFormat) -> None:
+    """Prints a check on stdout; as "github" also into the step summary, where there is one."""
+    if form == OutputFormat.TEXT:
+        from rich.console import Console
+
+        from bnexport.report.text import show_check
+
+        console = Console(highlight=False)
+        show_check(result, console if console.is_terminal else Console(highlight=False, width=120))
+        return
+    if form == OutputFormat.GITHUB:
+        from bnexport.report import github, markdown
+
+        typer.echo(github.check(result))
+        summary = os.environ.get("GITHUB_STEP_SUMMARY")
+        if summary:
+            with Path(summary).open("a", encoding="utf-8") as stream:
+                stream.write(markdown.check(result))
+        return
+    typer.echo(_text(result, ".xml" if form == OutputFormat.JUNIT else ".json"))
+
+
+def save(result: CheckReport, paths: Sequence[Path]) -> None:
+    """Writes a check to files, each whole or not at all."""
+    for path in paths:
+        files.write_text(path, _text(result, path.suffix) + "\n")
+
+
+def _text(result: CheckReport, suffix: str) -> str:
+    match suffix:
+        case ".html":
+            from bnexport.report import html
+
+            return html.check(result)
+        case ".xml":
+            from bnexport.report import junit
+
+            return junit.check(result)
+        case ".md":
+            from bnexport.report import markdown
+
+            return markdown.check(result)
+    from bnexport.report import json
+
+    return json.dumps(json.check(result))
+
+
+def pack(done: Packing, form: OutputFormat) -> None:
+    """Prints what became of a packing; in any format but text and JSON, the check that was made first."""
+    if form in (OutputFormat.JUNIT, OutputFormat.GITHUB):
+        tell(done.report, form)
+        return
+    if form == OutputFormat.JSON:
+        from bnexport.report import json
+
+        typer.echo(json.dumps(json.packing(done.path, done.samples, done.sets, done.size, done.refused, done.report)))
+        return
+    from rich.console import Console
+
+    from bnexport.report.text import show_packing
+
+    show_packing(done.path, done.samples, done.sets, done.size, done.refused, done.report, Console(highlight=False))

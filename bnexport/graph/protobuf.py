@@ -1,0 +1,147 @@
+"""Models and arrays as ONNX' own messages in bytes, and back; and the few bytes that make a stored graph give out more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.errors import InputError, reason
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def serialised(model: onnx.ModelProto) -> bytes:
+    """The model as bytes.
+
+    Raises:
+        InputError: it is larger than the 2 GiB that one protobuf message can hold.
+    """
+    try:
+        content: bytes = model.SerializeToString()
+    except Exception as error:
+        raise InputError("the graph is larger than 2 GiB, more than one ONNX file can hold") from error
+    return content
+
+
+def tensor_bytes(array: NDArray[Any], name: str) -> bytes:
+    """An array as a serialised TensorProto."""
+    from onnx import numpy_helper
+
+    content: bytes = numpy_helper.from_array(np.ascontiguousarray(array), name).SerializeToString()
+    return content
+
+
+def array_from(content: bytes, path: str) -> NDArray[Any]:
+    """The array in a serialised TensorProto.
+
+    What `tensor_bytes` writes (dims, data_type, name, raw_data) is read here: importing onnx takes a tenth of a whole verification. Anything else is left to onnx.
+
+    Raises:
+        InputError: it holds something else; `path` is named.
+    """
+    try:
+        plain = _plain_tensor(memoryview(content))
+    except (IndexError, ValueError, OverflowError) as error:
+        raise InputError(f"{path} is not a tensor ({reason(error)})") from error
+    return _array_by_onnx(content, path) if plain is None else plain
+
+
+def _plain_tensor(content: memoryview) -> NDArray[Any] | None:
+    """The array in a TensorProto of plain fields (onnx.proto3); None where it has others."""
+    dims, dtype, raw = [], None, memoryview(b"")
+    place = 0
+    while place < len(content):
+        key, place = _varint(content, place)
+        number, wire = key >> 3, key & 7
+        value, place = _varint(content, place)
+        if wire == _BYTES:
+            if place + value > len(content):
+                raise ValueError("it ends too early")
+            field, place = content[place : place + value], place + value
+        if (number, wire) == (1, _VARINT):
+            dims.append(value)
+        elif (number, wire) == (2, _VARINT):
+            dtype = _DTYPES.get(value)
+        elif (number, wire) == (9, _BYTES):
+            raw = field
+        elif (number, wire) != (8, _BYTES):  # the name
+            return None
+    return None if dtype is None else np.frombuffer(raw, dtype).reshape(dims)
+
+
+_VARINT, _BYTES = 0, 2
+_DTYPES = {1: "<f4", 2: "u1", 3: "i1", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8"}
+
+
+def _varint(content: memoryview, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = content[place]
+        value |= (byte & 127) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 128:
+            return value, place
+        if shift > 63:
+            raise ValueError("a number is too long")
+
+
+def _array_by_onnx(content: bytes, path: str) -> NDArray[Any]:
+    import onnx
+
+    try:
+        tensor = onnx.TensorProto.FromString(content)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise InputError(f"{path} keeps its values in another file")
+        array: NDArray[Any] = onnx.numpy_helper.to_array(tensor)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path} is not a tensor ({reason(error)})") from error
+    return array
+
+
+def giving_out(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
+    """What has to stand behind the bytes of a stored model for its graph to give out the tensors `names` too; empty where it does so already.
+
+    Serialised messages that stand behind each other are merged when they are read: repeated fields are joined.
+    """
+    import onnx
+
+    more = onnx.ModelProto()
+    known = {info.name: info for info in model.graph.value_info}
+    given = {info.name for info in model.graph.output}
+    for name in names:
+        if name not in given:
+            more.graph.output.append(known.get(name) or onnx.ValueInfoProto(name=name))
+    content: bytes = more.SerializeToString()
+    return content
+
+
+def input_dtypes(model: onnx.ModelProto) -> dict[str, np.dtype[Any]]:
+    """The NumPy dtype of each of the graph's inputs."""
+    import onnx
+
+    return {
+        info.name: onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type) for info in model.graph.input
+    }
+
+
+def keeps_weights_elsewhere(path: Path) -> bool:
+    """Whether an ONNX file keeps weights in other files (external data)."""
+    import onnx
+
+    tensors = onnx.load(path, load_external_data=False).graph.initializer
+    return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors)
+
+
+def model_from(content: bytes) -> onnx.ModelProto:
+    """The model in a serialised ModelProto."""
+    import onnx
+
+    model: onnx.ModelProto = onnx.ModelProto.FromString(content)
+    return model

@@ -1,0 +1,182 @@
+"""`bnexport verify`: does this machine compute what Keras computed when the bundle was packed? TensorFlow is not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnexport.held import Held
+from bnexport.subjects.progress import Progress
+
+if TYPE_CHECKING:
+    from bnexport.numerics.verdict import CheckReport, Finding
+    from bnexport.runtimes.ort_session import Session
+
+MODEL, APPENDED = "model.onnx", "appended.pb"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A bundle whose model is being read and opened by onnxruntime.
+
+    That takes most of the time of a verification, and nothing else is waited for: what is needed afterwards is imported and looked at meanwhile, the
+    hashes among it. No result is given before they are right.
+
+    Args:
+        folder: the bundle.
+        model: its model.
+        session: on the CPU; None where that is not asked for.
+    """
+
+    folder: Path
+    model: Future[Held]
+    session: Future[Session] | None
+
+
+@contextmanager
+def opened(folder: Path, providers: Sequence[str], require: Sequence[str]) -> Iterator[Opened]:
+    """The bundle in a folder, being opened."""
+    with ThreadPoolExecutor(2) as beside:
+        model = beside.submit(lambda: Held(folder / MODEL, folder / APPENDED))
+        try:
+            from bnexport.runtimes import ort_session
+
+            ort_session.version()  # imports onnxruntime, before anything else is imported
+            wanted = {"auto", "cpu"} & {*providers, *require}
+            session = beside.submit(lambda: ort_session.Session(model.result().source, "cpu")) if wanted else None
+            yield Opened(folder, model, session)
+        finally:
+            if model.exception() is None:
+                model.result().close()
+
+
+def verify(
+    path: Path | str,
+    *,
+    providers: Sequence[str] = ("auto",),
+    require: Sequence[str] = (),
+    rtol: Mapping[str, float] | None = None,
+    atol: Mapping[str, float] | None = None,
+    strict_placement: bool = False,
+    gpu_memory_limit: int | None = None,
+    progress: Progress | None = None,
+) -> CheckReport:
+    """Whether onnxruntime on this machine computes what is stored in a bundle, from the stored inputs and from the stored pictures.
+
+    Args:
+        path: the bundle.
+        providers: "auto", "cpu", "cuda".
+        require: providers without which there is nothing to verify.
+        rtol: the largest error, relative to the tensor's scale, that passes, by tensor ("" for all others), in place of the packed tolerance.
+        atol: the same in the tensor's own unit; an error passes up to the sum of both.
+        strict_placement: a compute node that CUDA leaves to the CPU is an error.
+        gpu_memory_limit: the most GPU memory that onnxruntime may take, in bytes.
+        progress: told of each stage.
+
+    Returns:
+        The report, `bundle` set; truthy when everything agrees.
+
+    Raises:
+        InputError: a file of the bundle is missing, damaged or was changed.
+        UsageError: a tolerance is not usable, or names a tensor that there is not.
+        MachineError: a required provider does not run.
+    """
+    with opened(Path(path), providers, require) as being_opened:
+        return verified(
+            being_opened,
+            providers=providers,
+            require=require,
+            given=(dict(rtol or {}), dict(atol or {})),
+            strict_placement=strict_placement,
+            gpu_memory_limit=gpu_memory_limit,
+            progress=progress or Progress(),
+        )
+
+
+def verified(
+    opened: Opened,
+    *,
+    providers: Sequence[str],
+    require: Sequence[str],
+    given: tuple[dict[str, float], dict[str, float]],
+    strict_placement: bool,
+    gpu_memory_limit: int | None,
+    progress: Progress,
+) -> CheckReport:
+    """The report on a bundle that is being opened; the arguments are those of `verify`, `given` its tolerances."""
+    # Imported here, while onnxruntime opens the model.
+    from bnexport import bundle
+    from bnexport.numerics import findings
+    from bnexport.numerics.verdict import BundleFacts, CheckReport, ImageFacts
+    from bnexport.parity import golden
+    from bnexport.parity.tally import Tally
+    from bnexport.runtimes.ort_session import Cuda, Session
+    from bnexport.subjects.cuda import cuda_sides
+    from bnexport.subjects.environment import environment
+    from bnexport.subjects.sides import settle_providers
+
+    folder = opened.folder
+    progress.stage("reading the bundle")
+    index = bundle.read(folder)
+    files = bundle.contents(index, folder)
+    model = bundle.whole(opened.model, index, folder)
+    chosen, lost = settle_providers(providers, require)
+    feeds = [golden.feed(index, part, files, folder) for part in index.sets]
+    runners = [golden.golden_side(index, feeds, files, folder)]
+    decoded = golden.decoded(index, files, feeds)
+    progress.stage("opening onnxruntime")
+    if opened.session is not None:
+        runners.append(golden.packed_side(opened.session.result(), index, model.content))
+    if "cuda" in chosen:
+        found = cuda_sides(
+            lambda how: [golden.packed_side(Session(model.source, "cuda", cuda=how), index, model.content)],
+            feeds[0].inputs,
+            strict=Cuda(memory_limit=gpu_memory_limit),
+            wanted=providers,
+            require=require,
+            strict_placement=strict_placement,
+        )
+        runners, lost = runners + found.runners, lost + found.findings
+    tolerances = golden.tolerances(index)
+    if any(given):
+        tolerances = replace(tolerances, rtol=given[0], atol=given[1])
+    tally = Tally(runners, index.heads, tolerances)
+    count = sum(len(feed.names) for feed in feeds)
+    progress.start("comparing", count)
+    for feed in feeds:
+        tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
+        progress.advance(len(feed.names))
+    tally.refuse_unknown(given)
+    comparisons, reduced = tally.judged((), ())
+    explained: list[Finding | None] = []
+    if tally.lost():
+        from bnexport.parity.mismatch import Inquiry  # most bundles need none of it
+
+        inquiry = Inquiry(None, tally, {runner.id: runner for runner in runners}, None, None, (), progress)
+        explained, _ = inquiry.findings(feeds[0], layers=False)
+    return CheckReport(
+        model=index.model,
+        images=ImageFacts(str(folder), count, tuple(tally.names), tuple(tally.labels), index.heads.classes, ()),
+        preprocessing=index.preprocessing or {},
+        preprocessing_origin=index.preprocessing_origin,
+        sides=tuple(tally.side(runner) for runner in runners),
+        comparisons=tuple(comparisons),
+        findings=findings.ordered(
+            [
+                *lost,
+                *explained,
+                findings.not_finite(tally.not_finite, count),
+                *reduced,
+                golden.prepared_otherwise(decoded, feeds, runners, tally),
+            ]
+        ),
+        environment=environment({}),
+        tolerance=tolerances.described,
+        bundle=BundleFacts(
+            str(folder), len(files) + 2, index.reference, dict(index.tool), dict(index.environment), index.findings
+        ),
+    )

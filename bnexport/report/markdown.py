@@ -1,0 +1,62 @@
+"""A check as Markdown, for a step summary or a comment on a pull request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from html import escape
+
+from bnexport.numerics.verdict import CheckReport, Severity
+from bnexport.report.words import floors, footer, plain, verdict
+
+_SIGN = {Severity.ERROR: "❌", Severity.WARNING: "⚠️", Severity.INFO: "ℹ️"}  # noqa: RUF001 - the sign for information
+
+
+def check(report: CheckReport) -> str:
+    """The verdict, the findings with what to do, and the tables of sides and comparisons."""
+    parts = [f"## {'✅' if report else '❌'} {_text(verdict(report))}", ""]
+    for finding in report.findings:
+        parts.append(f"- {_SIGN[finding.severity]} **{finding.code}** {_text(finding.message)}")
+        parts += [f"  - {_text(step)}" for step in finding.fix]
+    parts += [
+        "",
+        *_table(
+            ("side", "right", "seconds"),
+            [
+                (side.id, "" if side.correct is None else f"{side.correct}/{side.of}", f"{side.seconds:.2f}")
+                for side in report.sides
+            ],
+        ),
+    ]
+    parts += [
+        "",
+        *_table(
+            ("compared", "with", "tensor", "max rel", "noise floors", ""),
+            [
+                (
+                    c.actual,
+                    c.reference,
+                    c.tensor,
+                    f"{c.difference.max_rel:.2g}",
+                    floors(c),
+                    "ok" if c else "**differs**",
+                )
+                for c in report.comparisons
+            ],
+        ),
+    ]
+    return "\n".join([*parts, "", f"<sub>{_text(footer(report))}</sub>", ""])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [
+        head,
+        ["---"] * len(head),
+        *([cell if cell == "**differs**" else _text(cell) for cell in row] for row in rows),
+    ]
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def _text(text: str) -> str:
+    """Text in which nothing is markup, neither Markdown's nor HTML's."""
+    return re.sub(r"([\\`*_\[\]|~#!@:])", r"\\\1", escape(plain(text), quote=False))

@@ -1,0 +1,29 @@
+"""The versions and the machine that a report names."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+from bnexport import __version__
+from bnexport.runtimes import ort_session
+
+
+def environment(versions: Mapping[str, str]) -> dict[str, Any]:
+    """Versions and machine, those of `versions` among them."""
+    import numpy
+    import PIL
+    import simplejpeg
+
+    return {
+        "bnexport": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "numpy": numpy.__version__,
+        "onnxruntime": ort_session.version(),
+        "pillow": PIL.__version__,
+        "simplejpeg": simplejpeg.__version__,
+        **versions,
+        "threads": ort_session.threads(),
+    }
