@@ -53,7 +53,7 @@ def failures(
     half = reference.model.dtype == "float16"
     tolerances = Tolerances(floors.measured(reference, feed, MODES), floors.IMAGES, "", half=half)
     subject: Any = SimpleNamespace(known=None, graph=graph)
-    tally = Tally(runners, subject, (), tolerances)
+    tally = Tally(runners, subject.heads(()), tolerances)
     tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
     floors.where_lost(tally, reference, Progress())
     judged = [c for c in tally.judged((), ())[0] if c.actual.startswith("onnx")]

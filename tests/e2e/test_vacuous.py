@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from bnexport.numerics.compare import IncomparableError, RunningDifference
+from bnexport.numerics.heads import Heads
 from bnexport.numerics.tolerance import Tolerances
 from bnexport.numerics.verdict import Comparison
 from bnexport.parity.tally import Tally
@@ -38,8 +37,7 @@ def judged(actual: Sequence[Outputs], reference: Sequence[Outputs]) -> list[Comp
         Runner("keras-inference", "keras", "inference", "tensorflow", dict),
         Runner("onnx-inference@cpu", "onnxruntime", "inference", "cpu", dict),
     ]
-    subject: Any = SimpleNamespace(known=None, graph=graph(list(reference[0])))
-    tally = Tally(runners, subject, (), Tolerances())
+    tally = Tally(runners, Heads(tuple(reference[0])), Tolerances())
     for theirs, ours in zip(reference, actual, strict=True):
         rows = len(next(iter(theirs.values()), np.zeros(0)))
         feed = Feed({}, tuple(map(str, range(rows))), np.full(rows, -1))
