@@ -236,6 +236,21 @@ def pixels(content: bytes, spec: Preprocessing) -> NDArray[Any]:
     return np.asarray(image.resize((width, height), _KERNELS[spec.resize])).reshape(height, width, spec.channels)
 
 
+def thumbnail(path: Path, side: int = 96) -> bytes | None:
+    """A picture as a small PNG, for a report; None where it cannot be read."""
+    try:
+        with Image.open(path, formats=_FORMATS) as opened:
+            _refuse_huge(*opened.size)
+            opened.draft("RGB", (side, side))
+            small = _eight_bit(opened).convert("RGB")
+            small.thumbnail((side, side))
+        content = io.BytesIO()
+        small.save(content, "PNG")
+    except Exception:  # noqa: BLE001 - as in `prepared`; whoever asks shows nothing then
+        return None
+    return content.getvalue()
+
+
 def _fitted(image: Image.Image, width: int, height: int, fit: Fit) -> Image.Image:
     """The picture with the aspect ratio of the wanted size, cut or padded in the middle (keras.utils.image_utils.smart_resize)."""
     old_width, old_height = image.size

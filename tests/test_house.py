@@ -17,7 +17,7 @@ BELOW = {"runtimes", "graph", "images", "sidecar", "cache", "bundle", "held", "f
 
 # A room and the rooms it may look into. Always downwards.
 MAY_IMPORT = {
-    "cli": {"cli", "jobs", "subjects", "report", "numerics", "bundle", "cache", "files", "errors"},
+    "cli": {"cli", "jobs", "subjects", "report", "numerics", "images", "cache", "files", "errors"},
     "jobs": {"jobs", "recalibration", "parity", "subjects", *BELOW},
     "recalibration": {"recalibration", "subjects", *BELOW},
     "parity": {"parity", "subjects", *BELOW},

@@ -75,9 +75,10 @@ def save(result: CheckReport, paths: Sequence[Path]) -> None:
 def _text(result: CheckReport, suffix: str) -> str:
     match suffix:
         case ".html":
+            from bnexport import images
             from bnexport.report import html
 
-            return html.check(result)
+            return html.check(result, [images.thumbnail(path) for path in result.images.files[: html.SHOWN]])
         case ".xml":
             from bnexport.report import junit
 

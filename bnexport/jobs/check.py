@@ -13,6 +13,7 @@ from bnexport.errors import InputError, UsageError
 from bnexport.graph.sites import sites
 from bnexport.numerics import findings
 from bnexport.numerics.diagnose import STATISTICS_WRONG, diagnose
+from bnexport.numerics.drift import drift
 from bnexport.numerics.tolerance import Tolerances
 from bnexport.numerics.verdict import CheckReport, Finding, ImageFacts
 from bnexport.parity import floors, one_by_one, randomness
@@ -176,6 +177,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
             tuple(tally.labels),
             tally.heads.classes,
             unreadable,
+            tuple(paths[name] for name in tally.names) if (paths := feeds.paths()) else (),
         ),
         preprocessing=spec.as_dict() if spec else {},
         preprocessing_origin=preparation.origin if preparation else "",
@@ -210,6 +212,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
         environment=environment(subject.versions),
         tolerance=tolerances.described,
         layers=errors,
+        drift=drift(trial.evidence.statistics) if trial else None,
     )
     return Examination(report, tolerances)
 

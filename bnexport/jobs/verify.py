@@ -160,7 +160,15 @@ def verified(
         explained, _ = inquiry.findings(feeds[0], layers=False)
     return CheckReport(
         model=index.model,
-        images=ImageFacts(str(folder), count, tuple(tally.names), tuple(tally.labels), index.heads.classes, ()),
+        images=ImageFacts(
+            str(folder),
+            count,
+            tuple(tally.names),
+            tuple(tally.labels),
+            index.heads.classes,
+            (),
+            tuple(folder / item.file for part in index.sets for item in part.items if item.file),
+        ),
         preprocessing=index.preprocessing or {},
         preprocessing_origin=index.preprocessing_origin,
         sides=tuple(tally.side(runner) for runner in runners),

@@ -123,13 +123,7 @@ def warm_up(found: Sequence[Statistics]) -> WarmUp:
     Args:
         found: one or more sites with finite statistics.
     """
-    targets, regressors = [], []
-    for s in found:
-        usable = s.seen_var > 0
-        std, unit = np.sqrt(s.seen_var + s.epsilon), s.seen_var + DRIFT
-        targets += [((s.mean - s.seen_mean) / std)[usable], ((s.var - s.seen_var) / unit)[usable]]
-        regressors += [(-s.seen_mean / std)[usable], ((1 - s.seen_var) / unit)[usable]]
-    y, x = np.concatenate(targets), np.concatenate(regressors)
+    x, y = _distances(found)
     xx, yy = float(x @ x), float(y @ y)
     left = float(x @ y) / xx if xx else math.nan
     explained = 1 - float(np.square(y - left * x).sum()) / yy if yy else math.nan
@@ -137,3 +131,74 @@ def warm_up(found: Sequence[Statistics]) -> WarmUp:
     momentum = momenta.pop() if len(momenta) == 1 else None
     updates = math.log(left) / math.log(momentum) if momentum and 0 < momentum < 1 and 0 < left < 1 else None
     return WarmUp(left, explained, updates, momentum)
+
+
+@dataclass(frozen=True, slots=True)
+class SiteDrift:
+    """How far one site is off: medians over its channels, and the largest; one dead channel ruins a model with perfect medians.
+
+    Args:
+        name: the site.
+        z_median: of the distance of the means in standard deviations.
+        z_max: the largest.
+        log_std_median: of |ln(moving standard deviation / seen standard deviation)|.
+        log_std_max: the largest.
+        frozen: whether the layer runs on its moving statistics in training mode too.
+    """
+
+    name: str
+    z_median: float
+    z_max: float
+    log_std_median: float
+    log_std_max: float
+    frozen: bool
+
+
+POINTS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How far all sites are off, in the graph's order, and the warm-up that explains it best.
+
+    Args:
+        sites: those with finite statistics.
+        fit: the warm-up.
+        points: a sample of what the fit saw: what it explains the distance by, and the distance, in its units; a perfect warm-up has all of them on a line through 0 of slope `fit.initial_weight`.
+    """
+
+    sites: tuple[SiteDrift, ...]
+    fit: WarmUp
+    points: tuple[tuple[float, float], ...]
+
+
+def drift(found: Sequence[Statistics]) -> Drift | None:
+    """The drift of some sites; None where none of them has finite statistics."""
+    usable = [s for s in found if np.isfinite(s.log_ratio).all() and np.isfinite(s.z).all()]
+    if not usable:
+        return None
+    sites = tuple(
+        SiteDrift(
+            s.name,
+            float(np.median(s.z)),
+            float(s.z.max()),
+            float(np.median(np.abs(s.log_ratio))),
+            float(np.abs(s.log_ratio).max()),
+            s.frozen,
+        )
+        for s in usable
+    )
+    x, y = _distances(usable)
+    some = np.linspace(0, len(x) - 1, min(POINTS, len(x))).astype(np.intp)
+    return Drift(sites, warm_up(usable), tuple(zip(x[some].tolist(), y[some].tolist(), strict=True)))
+
+
+def _distances(found: Sequence[Statistics]) -> tuple[F64, F64]:
+    """What a warm-up explains the distance to the seen statistics by, and that distance, over all channels that vary."""
+    targets, regressors = [], []
+    for s in found:
+        usable = s.seen_var > 0
+        std, unit = np.sqrt(s.seen_var + s.epsilon), s.seen_var + DRIFT
+        targets += [((s.mean - s.seen_mean) / std)[usable], ((s.var - s.seen_var) / unit)[usable]]
+        regressors += [(-s.seen_mean / std)[usable], ((1 - s.seen_var) / unit)[usable]]
+    return np.concatenate(regressors), np.concatenate(targets)

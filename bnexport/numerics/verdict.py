@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bnexport.numerics.tolerance import FLOORS, LEAST, STATED
+
+if TYPE_CHECKING:
+    from bnexport.numerics.drift import Drift
 
 
 class Severity(StrEnum):
@@ -115,6 +119,7 @@ class Side:
         answers: the class of each image, -1 where an output is not finite; empty where there are no classes.
         confidence: the probability of that class, one per image; empty where there are no probabilities.
         seconds: time spent computing, tracing and loading included.
+        scores: what the class is the largest of, for each class of the first images; empty where there are no classes.
     """
 
     id: str
@@ -126,6 +131,7 @@ class Side:
     answers: tuple[int, ...]
     confidence: tuple[float, ...]
     seconds: float
+    scores: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +166,7 @@ class ImageFacts:
         labels: the class of each, -1 where unknown.
         classes: the class names; empty where unknown.
         unreadable: the files that could not be read, with the reason.
+        files: where each image is; empty for arrays.
     """
 
     source: str
@@ -168,6 +175,7 @@ class ImageFacts:
     labels: tuple[int, ...]
     classes: tuple[str, ...]
     unreadable: tuple[tuple[str, str], ...]
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +253,7 @@ class CheckReport:
         tolerance: the rule by which comparisons passed or failed, in words.
         layers: the error of every layer, from the input to the output; empty where layers were not compared.
         bundle: the bundle that was verified; None for a check.
+        drift: how far the moving statistics are from what the layers see; None where that was not measured.
     """
 
     model: ModelFacts
@@ -258,6 +267,7 @@ class CheckReport:
     tolerance: str = ""
     layers: tuple[LayerError, ...] = ()
     bundle: BundleFacts | None = None
+    drift: Drift | None = None
 
     @property
     def passed(self) -> bool:

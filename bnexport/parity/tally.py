@@ -18,6 +18,9 @@ from bnexport.parity.pairs import Kind, Pair, pairs
 from bnexport.subjects.feeds import Feed
 from bnexport.subjects.sides import Outputs, Runner
 
+SCORES = 12
+"""Of so many images the scores of every class are kept."""
+
 _NOTHING = Difference(0, 0.0, float("nan"), float("nan"), float("nan"), 0.0, float("-inf"), 0, 0)
 
 
@@ -48,6 +51,7 @@ class Tally:
         self._deciding = ""
         self._answers: dict[str, list[NDArray[np.int64]]] = {runner.id: [] for runner in runners}
         self._confidence: dict[str, list[NDArray[Any]]] = {runner.id: [] for runner in runners}
+        self._kept: dict[str, list[list[float]]] = {runner.id: [] for runner in runners}
         self.not_finite: dict[str, int] = {}
 
     def add(self, feed: Feed, outputs: Mapping[str, Outputs]) -> None:
@@ -72,7 +76,9 @@ class Tally:
                 if given is None or given.ndim != 2 or len(given) != len(feed.names):
                     self._answers[side].append(np.full(len(feed.names), -1, np.int64))  # it gives no such output
                     continue
-                found = compare.answers(self._scores(values))
+                scores = self._scores(values)
+                self._kept[side] += scores[: max(0, SCORES - len(self._kept[side]))].tolist()
+                found = compare.answers(scores)
                 self._answers[side].append(found)
                 if self._deciding in self.heads.squash:
                     self._confidence[side].append(_confidence(given, found))
@@ -136,6 +142,7 @@ class Tally:
             answers=tuple(found.tolist()),
             confidence=tuple(float(c) for c in confidence),
             seconds=runner.seconds,
+            scores=tuple(tuple(row) for row in self._kept[runner.id]),
         )
 
     def _joined(self, side: str) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bnexport.numerics.drift import Drift
 from bnexport.numerics.outcomes import Folding, Recalibration
 from bnexport.numerics.verdict import BundleFacts, CheckReport, Comparison, Finding, Side
 
@@ -60,8 +61,18 @@ def check(report: CheckReport) -> dict[str, Any]:
             }
             for layer in report.layers
         ],
+        "drift": _drift(report.drift) if report.drift else None,
         "environment": dict(report.environment),
         **(_bundle(report.bundle) if report.bundle else {}),
+    }
+
+
+def _drift(drift: Drift) -> dict[str, Any]:
+    return {
+        "initial_weight": drift.fit.initial_weight,
+        "r_squared": drift.fit.r_squared,
+        "estimated_updates": drift.fit.updates,
+        "sites": [asdict(site) for site in drift.sites],
     }
 
 

@@ -27,7 +27,7 @@ def check(report: CheckReport) -> str:
     document.add_testsuite(suite)
     document.update_statistics()  # type: ignore[no-untyped-call] # junitparser types only part of itself
     text: bytes = document.tostring()  # type: ignore[no-untyped-call] # as above
-    return text.decode()
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + text.decode()
 
 
 def _compared(comparison: Comparison, seconds: float) -> TestCase:

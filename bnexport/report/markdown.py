@@ -59,4 +59,4 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _text(text: str) -> str:
     """Text in which nothing is markup, neither Markdown's nor HTML's."""
-    return re.sub(r"([\\`*_\[\]|~#!@:])", r"\\\1", escape(plain(text), quote=False))
+    return re.sub(r"([\\`*_\[\]|~#!@]|:(?=//))", r"\\\1", escape(plain(text), quote=False))
