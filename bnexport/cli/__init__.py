@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bnexport import __version__
-from bnexport.cli import cache, check, demo, explain, export, fold, pack, recalibrate, train, verify
+from bnexport.cli import cache, check, demo, doctor, explain, export, fold, pack, recalibrate, train, verify
 
 app = typer.Typer(
     name="bnexport",
@@ -46,6 +46,7 @@ app.command("recalibrate")(recalibrate.command)
 app.command("fold")(fold.command)
 app.command("pack")(pack.command)
 app.command("verify")(verify.command)
+app.command("doctor")(doctor.command)
 app.command("explain")(explain.command)
 app.command("cache")(cache.command)
 

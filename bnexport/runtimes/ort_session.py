@@ -88,18 +88,30 @@ def threads() -> int:
 @cache
 def cuda_missing() -> str:
     """Why CUDA cannot run here, in words; "" where nothing is known to be missing (only a real batch proves that it runs)."""
-    ort = _load()
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
+    if cuda_major() is None:
         return "this onnxruntime has no CUDA provider (install onnxruntime-gpu in place of onnxruntime)"
     if not _loads("libcuda.so.1"):
         return "no NVIDIA driver (libcuda.so.1 cannot be loaded)"
-    with contextlib.redirect_stdout(io.StringIO()), native_output_held():
-        ort.preload_dlls()  # prints to stdout what it does not find; the libraries are tried by name below
-    major = int(str(getattr(ort, "cuda_version", "") or "13").split(".", maxsplit=1)[0])
-    missing = [name for library, name in _LIBRARIES.get(major, _LIBRARIES[13]) if not _loads(library)]
+    missing = [brings for _, brings, loads in cuda_libraries() if not loads]
     if missing:
-        return f"the CUDA {major} libraries {', '.join(missing)} cannot be loaded (pip install 'onnxruntime-gpu[cuda,cudnn]')"
+        return f"the CUDA {cuda_major()} libraries {', '.join(missing)} cannot be loaded (pip install 'onnxruntime-gpu[cuda,cudnn]')"
     return ""
+
+
+def cuda_major() -> int | None:
+    """The CUDA version that this onnxruntime is built for; None where it has no CUDA provider."""
+    ort = _load()
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        return None
+    return int(str(getattr(ort, "cuda_version", "") or "13").split(".", maxsplit=1)[0])
+
+
+def cuda_libraries() -> list[tuple[str, str, bool]]:
+    """Each library that the CUDA provider needs: its file, what brings it, and whether it loads."""
+    with contextlib.redirect_stdout(io.StringIO()), native_output_held():
+        _load().preload_dlls()  # prints to stdout what it does not find; the libraries are tried by name below
+    needed = _LIBRARIES.get(cuda_major() or 13, _LIBRARIES[13])
+    return [(library, brings, _loads(library)) for library, brings in needed]
 
 
 class Session:
