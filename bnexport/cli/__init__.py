@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -53,6 +54,7 @@ app.command("cache")(cache.command)
 
 def main() -> None:
     """The entry point of the `bnexport` command."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container that stops lets us clean up, as Ctrl-C does
     try:
         app()
     except SystemExit as done:

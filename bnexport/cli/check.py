@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import options
+from bnexport.cli import confinement, options
 from bnexport.cli.guard import guarded
 from bnexport.cli.options import OutputFormat, Provider
 from bnexport.cli.progress import shown
@@ -45,9 +45,14 @@ def command(
     no_cache: options.NoCache = False,
     form: options.Format = OutputFormat.TEXT,
     report: options.Reports = [],  # noqa: B006 - as above
+    untrusted: options.Untrusted = False,
+    time_limit: options.TimeLimit = 600,
+    memory_limit: options.MemoryLimit = None,
     quiet: options.Quiet = False,
 ) -> int:
     """Run a model in Keras and onnxruntime, in training and inference mode, and compare."""
+    if untrusted and not confinement.inside():
+        return confinement.run(time_limit, options.memory(memory_limit))
     from bnexport.cli import telling
     from bnexport.jobs.check import check
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import options
+from bnexport.cli import confinement, options
 from bnexport.cli.guard import guarded
 from bnexport.cli.options import PlainFormat
 from bnexport.cli.progress import shown
@@ -19,9 +19,14 @@ def command(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL.onnx", help="Where the ONNX file goes.")],
     form: options.TextOrJson = PlainFormat.TEXT,
     trust: options.Trust = False,
+    untrusted: options.Untrusted = False,
+    time_limit: options.TimeLimit = 600,
+    memory_limit: options.MemoryLimit = None,
     quiet: options.Quiet = False,
 ) -> int:
     """Write a Keras model as ONNX, every BatchNormalization layer a named node."""
+    if untrusted and not confinement.inside():
+        return confinement.run(time_limit, options.memory(memory_limit))
     from bnexport.jobs.export import export
 
     with shown(quiet=quiet) as progress:

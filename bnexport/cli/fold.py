@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import options
+from bnexport.cli import confinement, options
 from bnexport.cli.guard import guarded
 from bnexport.cli.options import PlainFormat
 from bnexport.cli.progress import shown
@@ -22,9 +22,14 @@ def command(
         typer.Option("--images", metavar="IMAGES", help="Compare both graphs on these images, not on random ones."),
     ] = None,
     form: options.TextOrJson = PlainFormat.TEXT,
+    untrusted: options.Untrusted = False,
+    time_limit: options.TimeLimit = 600,
+    memory_limit: options.MemoryLimit = None,
     quiet: options.Quiet = False,
 ) -> int:
     """Fold BatchNormalization, and affine Mul and Add, into the operators beside them."""
+    if untrusted and not confinement.inside():
+        return confinement.run(time_limit, options.memory(memory_limit))
     from bnexport.jobs.fold import fold
 
     with shown(quiet=quiet) as progress:

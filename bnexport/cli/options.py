@@ -157,6 +157,19 @@ Trust = Annotated[
         help="Load the model even where it holds code of its own (Lambda layers, unknown modules), and run that code.",
     ),
 ]
+Untrusted = Annotated[
+    bool,
+    typer.Option(
+        "--untrusted", help="Run in a process of its own, with limits of time and memory: for files of others."
+    ),
+]
+TimeLimit = Annotated[
+    float, typer.Option("--time-limit", metavar="SECONDS", min=1, help="With --untrusted: how long it may take.")
+]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option("--memory-limit", metavar="SIZE", help="With --untrusted: the most memory it may take, such as 8GiB."),
+]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Compute everything anew, and keep nothing.")]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import options
+from bnexport.cli import confinement, options
 from bnexport.cli.guard import guarded
 from bnexport.cli.options import OutputFormat, Provider
 from bnexport.cli.progress import shown
@@ -53,9 +53,14 @@ def command(
     no_cache: options.NoCache = False,
     form: options.Format = OutputFormat.TEXT,
     report: options.Reports = [],  # noqa: B006 - as above
+    untrusted: options.Untrusted = False,
+    time_limit: options.TimeLimit = 600,
+    memory_limit: options.MemoryLimit = None,
     quiet: options.Quiet = False,
 ) -> int:
     """Check a model and write a bundle: what a machine without TensorFlow needs to verify it."""
+    if untrusted and not confinement.inside():
+        return confinement.run(time_limit, options.memory(memory_limit))
     from bnexport.cli import telling
     from bnexport.jobs.pack import pack
     from bnexport.subjects.opening import Request

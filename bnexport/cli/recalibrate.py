@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bnexport.cli import options
+from bnexport.cli import confinement, options
 from bnexport.cli.guard import guarded
 from bnexport.cli.options import PlainFormat
 from bnexport.cli.progress import shown
@@ -60,9 +60,14 @@ def command(
     force: Annotated[bool, typer.Option("--force", help="Write even where accuracy falls.")] = False,
     form: options.TextOrJson = PlainFormat.TEXT,
     trust: options.Trust = False,
+    untrusted: options.Untrusted = False,
+    time_limit: options.TimeLimit = 600,
+    memory_limit: options.MemoryLimit = None,
     quiet: options.Quiet = False,
 ) -> int:
     """Give every BatchNormalization layer the statistics of these images, unless that does harm."""
+    if untrusted and not confinement.inside():
+        return confinement.run(time_limit, options.memory(memory_limit))
     from bnexport.jobs.recalibrate import recalibrate
 
     with shown(quiet=quiet) as progress:

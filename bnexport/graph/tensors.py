@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,40 @@ def without_weights(model: onnx.ModelProto, *, larger_than: int = 256) -> onnx.M
         elif tensor.name not in listed:
             light.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     return light
+
+
+def refuse_impossible(model: onnx.ModelProto) -> None:
+    """Refuses what the checker lets pass: weights of another size than their shape says, and operators that no runtime brings.
+
+    Raises:
+        InputError: there is one.
+    """
+    import onnx
+
+    for tensor in model.graph.initializer:
+        count = math.prod(tensor.dims)
+        if min(tensor.dims, default=0) < 0:
+            raise InputError(f"the weight {tensor.name} has a negative size", found=str(list(tensor.dims)))
+        if not tensor.HasField("raw_data"):
+            continue
+        bits = 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        if tensor.data_type not in _PACKED and len(tensor.raw_data) * 8 != count * bits:
+            raise InputError(
+                f"the weight {tensor.name} is damaged",
+                found=f"{len(tensor.raw_data)} bytes",
+                expected=f"{count * bits // 8} for the shape {list(tensor.dims)}",
+            )
+    own = {(function.domain, function.name) for function in model.functions}
+    for node in model.graph.node:
+        if node.domain not in _DOMAINS and (node.domain, node.op_type) not in own:
+            raise InputError(
+                f"the graph needs the operator {node.op_type} of the domain {node.domain}, which onnxruntime does not bring",
+                fix="export the model without it",
+            )
+
+
+_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"}
+_PACKED = {21, 22, 23, 25, 26}  # onnx.TensorProto: UINT4, INT4, FLOAT4E2M1, UINT2, INT2: several to a byte
 
 
 def squashed(model: onnx.ModelProto) -> dict[str, tuple[str, str]]:

@@ -16,8 +16,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bnexport.errors import InputError, reason
+from bnexport.errors import InputError
 from bnexport.files import Format
+from bnexport.runtimes import keras_container
 
 Config = dict[str, Any]
 
@@ -56,27 +57,14 @@ def read(path: Path, kind: Format) -> Config:
     Raises:
         InputError: the file is damaged, or holds no model.
     """
-    import h5py
-
-    try:
-        if kind == Format.KERAS:
-            with zipfile.ZipFile(path) as archive:
-                if "config.json" not in archive.namelist():
-                    raise InputError(
-                        f"{path} is an archive without a Keras model",
-                        expected="config.json inside, as model.save(...) writes it",
-                    )
-                text: Any = archive.read("config.json")
-        else:
-            with h5py.File(path, "r") as file:
-                if "model_config" not in file.attrs:
-                    raise _no_model(
-                        path, weights="layer_names" in file.attrs or "layers" in file or "model_weights" in file
-                    )
-                text = file.attrs["model_config"]
-    except (OSError, zipfile.BadZipFile, KeyError, EOFError) as error:
-        what = "HDF5 file" if kind == Format.HDF5 else "Keras archive"
-        raise InputError(f"{path} is a damaged {what} ({reason(error)})", fix="copy or download it again") from error
+    text = keras_container.config_text(path, kind)
+    if text is None and kind == Format.KERAS:
+        raise InputError(
+            f"{path} is an archive without a Keras model",
+            expected="config.json inside, as model.save(...) writes it",
+        )
+    if text is None:
+        raise _no_model(path)
     try:
         found = json.loads(text)
     except (ValueError, TypeError) as error:
@@ -86,7 +74,11 @@ def read(path: Path, kind: Format) -> Config:
     return found
 
 
-def _no_model(path: Path, *, weights: bool) -> InputError:
+def _no_model(path: Path) -> InputError:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        weights = "layer_names" in file.attrs or "layers" in file or "model_weights" in file
     return InputError(
         f"{path} is not a whole model",
         found="weights only" if weights else "an HDF5 file without a model",

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bnexport.errors import InputError, MachineError
 from bnexport.files import Format, model_format, sha256
-from bnexport.runtimes import keras_config
+from bnexport.runtimes import keras_config, keras_container
 from bnexport.runtimes.quiet import native_output_held
 
 Array = NDArray[Any]
@@ -123,8 +123,10 @@ def load(path: Path, *, trust: bool = False) -> LoadedModel:
     if kind in (Format.ONNX, Format.SAVED_MODEL):
         what = "an ONNX file" if kind == Format.ONNX else "a SavedModel, which Keras cannot load as a model"
         raise InputError(f"{path} is {what}", expected="a Keras model (.h5, .hdf5 or .keras)")
+    weights = keras_container.inspected(path, kind)
     try:
         config = keras_config.read(path, kind)
+        keras_container.refuse_absurd(config, weights, path)
         if not trust and keras_config.public_names():
             keras_config.refuse_foreign(config, path)
         changed, repairs = keras_config.repaired(config)

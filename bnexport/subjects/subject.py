@@ -193,13 +193,16 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     """The graph in an ONNX file.
 
     Raises:
-        InputError: it is not a complete, valid ONNX model.
+        InputError: it is not a complete, valid ONNX model, or one that only a runtime with operators of somebody's own can run.
     """
     import onnx
 
     try:
         model: onnx.ModelProto = onnx.load(path)
         onnx.checker.check_model(tensors.without_weights(model))
+        tensors.refuse_impossible(model)
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(f"{path} is not a valid ONNX model ({reason(error)})") from error
     if not model.graph.node:
