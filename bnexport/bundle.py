@@ -138,7 +138,22 @@ def index_text(bundle: Bundle) -> bytes:
     """The content of bundle.json, its own hash filled in."""
     values = asdict(bundle) | {"bundle_sha256": "0" * 64}
     content = msgspec.json.format(msgspec.json.encode(values, enc_hook=str), indent=2)
-    return _OWN.sub(rb"\g<1>" + hashlib.sha256(content).hexdigest().encode() + rb"\g<3>", content, count=1)
+    return with_own_hash(content)
+
+
+def with_own_hash(content: bytes) -> bytes:
+    """An index whose hash of itself is right; the same where it gives none."""
+    hashes, found = own_hash(content), _OWN.search(content)
+    return content[: found.start(2)] + hashes[1] + content[found.end(2) :] if hashes and found else content
+
+
+def own_hash(content: bytes) -> tuple[bytes, bytes] | None:
+    """The hash that an index gives of itself, and the one it has: of its content with zeros in that place; None where it gives none."""
+    found = _OWN.search(content)
+    if found is None:
+        return None
+    zeroed = content[: found.start(2)] + b"0" * 64 + content[found.end(2) :]
+    return found[2], hashlib.sha256(zeroed).hexdigest().encode()
 
 
 def read(folder: Path) -> Bundle:
@@ -158,9 +173,8 @@ def read(folder: Path) -> Bundle:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror})") from error
-    own = _OWN.search(content)
-    zeroed = _OWN.sub(rb"\g<1>" + b"0" * 64 + rb"\g<3>", content, count=1)
-    if own is None or hashlib.sha256(zeroed).hexdigest().encode() != own[2]:
+    own = own_hash(content)
+    if own is None or own[0] != own[1]:
         raise InputError(f"{path} was changed since it was packed", fix="pack or copy the bundle again")
     try:
         version = msgspec.json.decode(content, type=dict[str, Any]).get("schema_version")
@@ -184,6 +198,8 @@ def _refuse_incomplete(bundle: Bundle, folder: Path) -> None:
         named |= {f"{part.folder}/input_{nth}.pb" for nth in range(len(bundle.inputs))}
         named |= {f"{part.folder}/{tensor.file}" for tensor in bundle.tensors}
         named |= {item.file for item in part.items if item.file}
+        if bundle.preprocessing is not None and not all(item.file for item in part.items):
+            raise InputError(f"{folder / INDEX} is damaged", found=f"an image in {part.folder} without a file")
     if missing := sorted(named - set(bundle.files)):
         raise InputError(f"{folder / INDEX} is damaged", found=f"no hash of {missing[0]}")
     if not bundle.sets or not bundle.tensors or not bundle.inputs:

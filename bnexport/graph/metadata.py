@@ -38,8 +38,8 @@ def read(target: onnx.ModelProto | onnx.NodeProto, key: str, default: Any = None
         if entry.key == PREFIX + key:
             try:
                 return json.loads(entry.value)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise InputError(
-                    f"the ONNX file's metadata entry {entry.key} is not JSON", found=entry.value[:80]
+                    f"the ONNX file's metadata entry {entry.key} is not JSON", found=repr(entry.value[:80])
                 ) from error
     return default

@@ -87,6 +87,17 @@ def refuse_impossible(model: onnx.ModelProto) -> None:
     """
     import onnx
 
+    texts = [text for holder in (model, *model.graph.node) for e in holder.metadata_props for text in (e.key, e.value)]
+    parts = (
+        *model.graph.node,
+        *model.graph.initializer,
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+    )
+    texts += [part.name for part in parts]
+    if not all(isinstance(text, str) for text in texts):  # protobuf gives what is not UTF-8 as bytes
+        raise InputError("a name in the graph is not text")
     for tensor in model.graph.initializer:
         count = math.prod(tensor.dims)
         if min(tensor.dims, default=0) < 0:

@@ -181,7 +181,7 @@ class Preprocessing:
                 mean=tuple(float(v) for v in values.get("mean", ())),
                 std=tuple(float(v) for v in values.get("std", ())),
             )
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"a preprocessing specification cannot be read ({error})", found=str(values)) from error
 
     def changed(self, **values: Any) -> Preprocessing:

@@ -64,7 +64,7 @@ def read(path: Path, kind: Format) -> Config:
             expected="config.json inside, as model.save(...) writes it",
         )
     if text is None:
-        raise _no_model(path)
+        raise _no_model(path, weights=keras_container.holds_weights(path))
     try:
         found = json.loads(text)
     except (ValueError, TypeError) as error:
@@ -74,11 +74,7 @@ def read(path: Path, kind: Format) -> Config:
     return found
 
 
-def _no_model(path: Path) -> InputError:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        weights = "layer_names" in file.attrs or "layers" in file or "model_weights" in file
+def _no_model(path: Path, *, weights: bool) -> InputError:
     return InputError(
         f"{path} is not a whole model",
         found="weights only" if weights else "an HDF5 file without a model",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,21 @@ def config_text(path: Path, kind: Format) -> Any:
         raise _damaged(path, kind, error) from error
 
 
+def holds_weights(path: Path) -> bool:
+    """Whether an HDF5 file without a model holds weights.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return "layer_names" in file.attrs or "layers" in file or "model_weights" in file
+    except Exception as error:  # as above
+        raise _damaged(path, Format.HDF5, error) from error
+
+
 def refuse_absurd(config: Any, weights: int, path: Path) -> None:
     """Refuses layers that are wider than the file has weights for: Keras would try to make them.
 
@@ -97,7 +113,7 @@ def _configs(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _weights(file: Any, path: Path, size: int) -> int:
-    """The bytes of all data sets in an HDF5 file, after making sure that every one of them is in it."""
+    """The bytes of all data sets and attributes in an HDF5 file, after making sure that every one of them is in it."""
     import h5py
 
     total, waiting, seen = 0, [file], set()
@@ -107,6 +123,7 @@ def _weights(file: Any, path: Path, size: int) -> int:
         if address in seen:
             continue
         seen.add(address)
+        total += _attributes(group)
         for name in group:
             link = group.get(name, getlink=True)
             if isinstance(link, h5py.ExternalLink):
@@ -119,9 +136,16 @@ def _weights(file: Any, path: Path, size: int) -> int:
             elif isinstance(found, h5py.Dataset):
                 if found.external or found.is_virtual:
                     raise InputError(f"{path} refers to another file", found=f"the values of {name} are elsewhere")
-                total += found.size * found.dtype.itemsize
-                _refuse_bomb(total, size, path)
+                total += found.size * found.dtype.itemsize + _attributes(found)
+            _refuse_bomb(total, size, path)
+    _refuse_bomb(total, size, path)
     return total
+
+
+def _attributes(found: Any) -> int:
+    """The bytes of its attributes, as they are declared."""
+    attributes = [found.attrs.get_id(name) for name in found.attrs]
+    return sum(math.prod(attribute.shape) * attribute.dtype.itemsize for attribute in attributes)
 
 
 def _refuse_bomb(total: int, size: int, path: Path) -> None:

@@ -1,0 +1,109 @@
+"""The functions that read what somebody else wrote, by kind of file, and the damage each is given."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bnexport import bundle, images, sidecar
+from bnexport.graph.protobuf import serialised
+from bnexport.graph.sites import sites
+from bnexport.graph.training_twin import training_twin
+from bnexport.jobs.verify import verify
+from bnexport.numerics.spec import Preprocessing
+from bnexport.runtimes import keras_model
+from bnexport.runtimes.ort_session import Session
+from bnexport.subjects.progress import Progress
+from bnexport.subjects.subject import open_subject
+from tests.fuzz.mutations import mutated, mutated_archive
+
+SPEC = Preprocessing((32, 32), 3)
+
+
+def load_keras(path: Path) -> None:
+    keras_model.load(path)
+
+
+def load_onnx(path: Path) -> None:
+    subject = open_subject(path, Progress())
+    Session(serialised(subject.graph))
+    if sites(subject.graph):
+        Session(serialised(training_twin(subject.graph)))
+
+
+def load_sidecar(path: Path) -> None:
+    sidecar.read(path.with_suffix(""))
+
+
+def load_image(path: Path) -> None:
+    images.prepared(path.read_bytes(), SPEC)
+
+
+def load_bundle(path: Path) -> None:
+    verify(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of input.
+
+    Args:
+        seeds: the sound files.
+        suffix: of a damaged one.
+        load: the function that reads it.
+        command: the command line that reads it, PATH for the file.
+        damage: what is done to a sound one's content.
+    """
+
+    seeds: tuple[Path, ...]
+    suffix: str
+    load: Callable[[Path], None]
+    command: tuple[str, ...]
+    damage: Callable[[bytes, random.Random], bytes] = mutated
+
+    def write(self, folder: Path, nth: int) -> Path:
+        """The damaged input of that number, the same each time."""
+        rng = random.Random(nth)  # noqa: S311 - to be repeated, not to be secret
+        seed = self.seeds[nth % len(self.seeds)]
+        path = folder / f"{nth}{self.suffix}"
+        if seed.is_dir():
+            return damaged_bundle(seed, path, rng)
+        path.write_bytes(self.damage(seed.read_bytes(), rng))
+        return path
+
+
+def damaged_bundle(seed: Path, path: Path, rng: random.Random) -> Path:
+    """A bundle with one file mutated, and an index that says it is right: a damaged one alone would never get past its hashes."""
+    shutil.copytree(seed, path)
+    index = bundle.read(path)
+    name = rng.choice([bundle.INDEX, *index.files])
+    content = mutated((path / name).read_bytes(), rng)
+    (path / name).write_bytes(content)
+    if name != bundle.INDEX:
+        files = {**index.files, name: hashlib.sha256(content).hexdigest()}
+        (path / bundle.INDEX).write_bytes(bundle.index_text(replace(index, files=files)))
+    else:
+        (path / name).write_bytes(bundle.with_own_hash(content))
+    return path
+
+
+def kinds(models: Path, odd: Path, packed: Path) -> dict[str, Kind]:
+    """Every kind, by its suffix."""
+    check = ("check", "PATH", str(models / "three"), "-q", "--no-cache")
+    return {
+        "h5": Kind((models / "tiny_residual.h5",), ".h5", load_keras, check),
+        "keras": Kind((models / "tiny_residual.keras",), ".keras", load_keras, check, mutated_archive),
+        "onnx": Kind((models / "tiny_residual.onnx", models / "torch_residual.onnx"), ".onnx", load_onnx, check),
+        "toml": Kind((models / "tiny_residual.h5.toml",), ".onnx.toml", load_sidecar, check),
+        "image": Kind(
+            tuple(sorted(odd.glob("*.*"))),
+            ".jpg",
+            load_image,
+            ("check", str(models / "tiny_residual.onnx"), "PATH", "-q", "--no-cache"),
+        ),
+        "bundle": Kind((packed,), "", load_bundle, ("verify", "PATH", "-q")),
+    }
