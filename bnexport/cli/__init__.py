@@ -5,12 +5,29 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bnexport import __version__
-from bnexport.cli import cache, check, demo, doctor, explain, export, fold, pack, recalibrate, train, verify
+from bnexport.cli import (
+    cache,
+    check,
+    config,
+    demo,
+    doctor,
+    explain,
+    export,
+    fold,
+    guard,
+    pack,
+    recalibrate,
+    settings,
+    train,
+    verify,
+)
+from bnexport.errors import BnexportError
 
 app = typer.Typer(
     name="bnexport",
@@ -31,12 +48,20 @@ def _print_version(value: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     *,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback does what it asks for
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """The options before the command."""
+    """The options before the command; and those that files and the environment set for it."""
+    if context.resilient_parsing:  # shell completion
+        return
+    try:
+        known = settings.options_of(context.command, context)
+        context.default_map = settings.defaults(settings.settings(known, Path.cwd(), os.environ), known)
+    except BnexportError as error:
+        raise typer.Exit(guard.said(str(error), error.exit_code)) from error
 
 
 app.command("demo")(demo.command)
@@ -49,6 +74,7 @@ app.command("pack")(pack.command)
 app.command("verify")(verify.command)
 app.command("doctor")(doctor.command)
 app.command("explain")(explain.command)
+app.command("config")(config.command)
 app.command("cache")(cache.command)
 
 

@@ -33,27 +33,28 @@ def _code(command: Callable[[], int]) -> int:
         code = command()
         sys.stdout.flush()
     except BnexportError as error:
-        return _said(str(error), error.exit_code)
+        return said(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _said("interrupted; nothing was left half written", INTERRUPTED)
+        return said("interrupted; nothing was left half written", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output went away: nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except MemoryError:
-        return _said("this machine has too little memory for it; try a smaller --batch-size", 3)
+        return said("this machine has too little memory for it; try a smaller --batch-size", 3)
     except Exception as error:
         if os.environ.get("BNEXPORT_DEBUG"):
             raise
         kind = type(error).__name__
         reason = next((line for line in str(error).splitlines() if line.strip()), "no message")
-        return _said(
+        return said(
             f"internal error ({kind}: {reason}); run again with BNEXPORT_DEBUG=1 for the traceback and report it",
             INTERNAL,
         )
     return code
 
 
-def _said(sentence: str, code: int) -> int:
+def said(sentence: str, code: int) -> int:
+    """Says a sentence on stderr, what cannot be printed escaped; returns the code."""
     printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
     print(f"bnexport: {printable}", file=sys.stderr)
     return code

@@ -1,0 +1,164 @@
+"""What options are set to without being typed: bnexport.toml, [tool.bnexport] in pyproject.toml, and BNEXPORT_* in the environment. What is typed wins."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bnexport.errors import InputError, UsageError
+
+PREFIX = "BNEXPORT_"
+_OTHERS = {"BNEXPORT_CACHE_DIR", "BNEXPORT_DEBUG", "BNEXPORT_CONFINED"}
+"""Variables that are no options."""
+
+_TYPED_ONLY = {"trust"}
+"""What no file may say: a folder that is checked could bring one."""
+
+Options = Mapping[str, Mapping[str, Any]]
+"""For each command its options by name, as the command line has them: with `multiple` and `is_flag`, and `default`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The value of one option of one command, and where it comes from."""
+
+    command: str
+    option: str
+    value: Any
+    origin: str
+
+
+def settings(options: Options, folder: Path, environment: Mapping[str, str]) -> list[Setting]:
+    """The value of every option of every command, when nothing is typed.
+
+    The nearest folder upwards with a bnexport.toml or a [tool.bnexport] counts. Keys are options without their dashes; those at the top hold for every command that has them, those in a
+    table of a command's name for that one. The environment goes before both.
+
+    Args:
+        options: what there is.
+        folder: where to look first.
+        environment: the variables.
+
+    Raises:
+        InputError: a file cannot be read.
+        UsageError: it sets something that there is not.
+    """
+    known = {(command, name) for command, table in options.items() for name in table}
+    found = {(c, n): Setting(c, n, p.default, "default") for c, table in options.items() for n, p in table.items()}
+    for command, name, value, origin in [*_filed(options, folder), *_set(options, environment)]:
+        for key in known:
+            if key[1] == name and command in ("", key[0]):
+                parameter = options[key[0]][name]
+                found[key] = Setting(*key, _typed(value, parameter, origin), origin)
+    return list(found.values())
+
+
+def _filed(options: Options, folder: Path) -> Iterator[tuple[str, str, Any, str]]:
+    path, table = _file(folder)
+    everywhere = {name for command in options.values() for name in command}
+    own = {key: value for key, value in table.items() if key not in options}
+    for key, value in own.items():
+        yield "", _known(key, everywhere, path), value, str(path)
+    for command, inner in table.items():
+        if command not in options:
+            continue
+        if not isinstance(inner, dict):
+            raise UsageError(f"{path}: {command} is a command", expected=f"a table [{command}] of its options")
+        for key, value in inner.items():
+            yield command, _known(key, set(options[command]), path), value, str(path)
+
+
+def _file(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The nearest file upwards that has something to say, and what."""
+    for place in (folder, *folder.parents):
+        own, project = place / "bnexport.toml", place / "pyproject.toml"
+        if own.is_file():
+            return own, _read(own)
+        if project.is_file():
+            tool = _read(project).get("tool", {})
+            if isinstance(tool, dict) and isinstance(tool.get("bnexport"), dict):
+                return project, tool["bnexport"]
+    return folder, {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"cannot read {path} ({error})", fix="mend it, or run elsewhere") from error
+
+
+def _known(key: str, names: set[str], path: Path) -> str:
+    name = key.replace("-", "_")
+    if name in _TYPED_ONLY:
+        raise UsageError(
+            f"{path} says {key}", fix="say it on the command line: a file that comes with a model must not"
+        )
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        fix = f"did you mean {near[0].replace('_', '-')}?" if near else "see: bnexport config"
+        raise UsageError(f"{path} sets {key}, which is no option", fix=fix)
+    return name
+
+
+def _set(options: Options, environment: Mapping[str, str]) -> Iterator[tuple[str, str, Any, str]]:
+    names = {name for command in options.values() for name in command}
+    for variable, text in environment.items():
+        if not variable.startswith(PREFIX) or variable in _OTHERS:
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name in names and text:
+            yield "", name, text, f"environment {variable}"
+
+
+def _typed(value: Any, parameter: Any, origin: str) -> Any:
+    """A value as the command line would have it: lists for options that may be repeated, words for flags, and paths from where they were written."""
+    if parameter.is_flag:
+        if isinstance(value, bool):
+            return value
+        if str(value).lower() not in _WORDS:
+            raise UsageError(f"{origin}: {parameter.name} is {value!r}", expected="true or false")
+        return _WORDS[str(value).lower()]
+    if isinstance(value, dict):
+        raise UsageError(f"{origin}: {parameter.name} is a table", expected="a value")
+    values = value if isinstance(value, list) else str(value).split() if parameter.multiple else [value]
+    texts = [_placed(str(entry), parameter, origin) for entry in values]
+    if parameter.multiple:
+        return texts
+    if len(texts) != 1:
+        raise UsageError(f"{origin}: {parameter.name} has {len(texts)} values", expected="one")
+    return texts[0]
+
+
+_WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def _placed(text: str, parameter: Any, origin: str) -> str:
+    if parameter.type.name not in ("path", "file", "directory") or origin.startswith("environment"):
+        return text
+    return str(Path(origin).parent / text)
+
+
+def defaults(found: list[Setting], options: Options) -> dict[str, dict[str, Any]]:
+    """What is not as it would be anyway, by command and the parameter's own name."""
+    changed: dict[str, dict[str, Any]] = {}
+    for setting in found:
+        if setting.origin != "default":
+            name = options[setting.command][setting.option].name
+            changed.setdefault(setting.command, {})[name] = setting.value
+    return changed
+
+
+def options_of(group: Any, context: Any) -> dict[str, dict[str, Any]]:
+    """The options of every command of the command line, by what is typed for them."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in group.list_commands(context):
+        given = [p for p in group.get_command(context, name).params if p.param_type_name == "option"]
+        typed = {next(o for o in p.opts if o.startswith("--"))[2:].replace("-", "_"): p for p in given}
+        found[name] = {key: p for key, p in typed.items() if key != "help"}
+    return found
