@@ -344,3 +344,20 @@ def test_tensors_are_read_as_onnx_reads_them() -> None:
     listed.data_location = onnx.TensorProto.EXTERNAL
     with pytest.raises(InputError, match="another file"):
         protobuf.array_from(listed.SerializeToString(), "x")
+
+
+def test_the_cuda_acceptance_can_be_rehearsed(packed: Path, tmp_path: Path) -> None:
+    """scripts/cuda/check.py goes through with the CPU in CUDA's place: four graphs, equal to the bit, and a report; without CUDA it exits with 3."""
+    from bnexport.runtimes.ort_session import cuda_missing
+
+    script = Path(__file__).parents[2] / "scripts/cuda/check.py"
+    results = tmp_path / "RESULTS.md"
+    command = [sys.executable, str(script), str(packed), "--provider", "cpu", "--seconds", "0.01"]
+    done = subprocess.run([*command, "--results", str(results)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = results.read_text()
+    assert "Everything held." in told
+    assert all(told.count(f"| {graph} |") == 2 for graph in ("inference", "training twin", "recalibrated", "folded"))
+    assert "bit-identical" in told
+    if cuda_missing():
+        assert subprocess.run([*command[:3]], capture_output=True, check=False).returncode == 3
