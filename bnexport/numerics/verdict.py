@@ -276,3 +276,13 @@ class CheckReport:
 
     def __bool__(self) -> bool:
         return self.passed
+
+    def __str__(self) -> str:
+        """The verdict and the findings, one line each."""
+        lines = [f"{'PASS' if self else 'FAIL'} {self.bundle.path if self.bundle else self.model.path}"]
+        for finding in self.findings:
+            lines += [
+                f"{finding.code} {finding.severity}: {finding.message}",
+                *(f"  -> {step}" for step in finding.fix),
+            ]
+        return "\n".join(lines)
