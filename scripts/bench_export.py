@@ -41,7 +41,8 @@ def measure_export(name: str) -> dict[str, Any]:
     import tf2onnx
 
     from bnexport.files import Format, write_bytes
-    from bnexport.subjects.conversion import graph_of, serialised
+    from bnexport.graph.protobuf import serialised
+    from bnexport.subjects.conversion import graph_of
 
     def ours(model: Any, path: Path) -> None:
         loaded = keras_model.describe(model, Path("net.keras"), Format.KERAS, "0" * 64)

@@ -136,9 +136,10 @@ def speed() -> dict[str, Any]:
     from bench_recalibrate import Timed, pictures
 
     from bnexport.files import Format
+    from bnexport.graph.protobuf import serialised
     from bnexport.runtimes import keras_model, tf2onnx_convert
     from bnexport.runtimes.ort_session import Session
-    from bnexport.subjects.conversion import graph_of, serialised
+    from bnexport.subjects.conversion import graph_of
 
     keras_model.load_framework()
     tf2onnx_convert.load_framework()

@@ -68,12 +68,13 @@ def run(count: int, rounds: int) -> dict[str, Any]:
     import keras
 
     from bnexport.files import Format
+    from bnexport.graph.protobuf import serialised
     from bnexport.graph.sites import sites
     from bnexport.recalibration import staged
     from bnexport.recalibration.live import live_tensors
     from bnexport.runtimes.keras_passes import Passes
     from bnexport.runtimes.ort_session import Session
-    from bnexport.subjects.conversion import graph_of, serialised
+    from bnexport.subjects.conversion import graph_of
     from bnexport.subjects.progress import Progress
 
     keras.utils.set_random_seed(0)

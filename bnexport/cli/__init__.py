@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -84,7 +85,8 @@ def main() -> None:
     try:
         app()
     except SystemExit as done:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError):  # the reader of our output went away
+            sys.stdout.flush()
+            sys.stderr.flush()
         # Everything is written and cleaned up: neither a thread that is still computing nor the freeing of gigabytes is waited for.
         os._exit(done.code if isinstance(done.code, int) else 0 if done.code is None else 1)

@@ -120,7 +120,17 @@ def refuse_impossible(model: onnx.ModelProto) -> None:
             )
 
 
-_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"}
+_DOMAINS = {
+    "",
+    "ai.onnx",
+    "ai.onnx.ml",
+    "ai.onnx.preview",
+    "ai.onnx.preview.training",
+    "com.microsoft",
+    "com.microsoft.experimental",
+    "com.microsoft.nchwc",
+    "com.ms.internal.nhwc",
+}
 _PACKED = {21, 22, 23, 25, 26}  # onnx.TensorProto: UINT4, INT4, FLOAT4E2M1, UINT2, INT2: several to a byte
 
 

@@ -58,6 +58,8 @@ def parity_lost(failed: Sequence[Comparison], first: LayerError | None, layers: 
     elif layers:
         message += "; with optimisations off every layer that was found agrees"
     fix: tuple[str, ...] = ("do not deploy this file", "if the difference is acceptable, say so with --rtol")
+    if code == "RT007":
+        fix = ("bnexport doctor: what runs here; bundle.json says under environment what ran where it was packed", *fix)
     if first is not None:
         fix = (
             f"look at how {first.name} was exported: its weights, attributes and padding (--layers shows every layer)",

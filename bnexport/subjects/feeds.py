@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport import cache, images
-from bnexport.errors import InputError, UsageError
+from bnexport.errors import InputError, UsageError, reason
 from bnexport.numerics.spec import Preprocessing
 from bnexport.sidecar import Sidecar
 from bnexport.subjects.preparation import class_indices
@@ -165,6 +165,8 @@ class Arrays:
         if len(counts) != 1 or counts == {0}:
             raise InputError(f"{path}: the arrays are empty or of different length", found=str(sorted(counts)))
         unknown = np.full(counts.pop(), -1, np.int64)
+        if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
+            raise InputError(f"{path}: labels are no class numbers", found=f"{labels.dtype} of shape {labels.shape}")
         return cls(arrays, unknown if labels is None else labels.astype(np.int64), classes, batch_size)
 
     def fingerprint(self, count: int) -> str:
@@ -204,14 +206,18 @@ def _loaded(path: Path) -> dict[str, NDArray[Any]]:
         with np.load(path, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise InputError(f"{path} is not an .npz file", found="a single array", fix="write it with numpy.savez")
-            return {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in file.files}
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}") from error
-    except (OSError, ValueError, EOFError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # zipfile, zlib, tokenize and NumPy raise whatever they come upon in a damaged file
         raise InputError(
-            f"{path} is not an .npz file of plain arrays ({str(error).splitlines()[0]})",
-            fix="write it with numpy.savez",
+            f"{path} is not an .npz file of plain arrays ({reason(error)})", fix="write it with numpy.savez"
         ) from error
+    if strange := [name for name, array in arrays.items() if not isinstance(array, np.ndarray) or array.ndim == 0]:
+        raise InputError(f"{path} is not an .npz file of plain arrays", found=f"{strange[0]} is no array with rows")
+    return arrays
 
 
 def only_input(shapes: Mapping[str, Shape]) -> tuple[str, Shape]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ import pytest
 from bnexport import check
 from bnexport.cache import NOTHING_KEPT
 from bnexport.files import Format
-from bnexport.graph import weights
+from bnexport.graph import tensors, weights
+from bnexport.numerics.heads import Heads
 from bnexport.numerics.tolerance import Tolerances
 from bnexport.parity import floors
 from bnexport.parity.tally import Tally
@@ -52,8 +52,9 @@ def failures(
     )
     half = reference.model.dtype == "float16"
     tolerances = Tolerances(floors.measured(reference, feed, MODES), floors.IMAGES, "", half=half)
-    subject: Any = SimpleNamespace(known=None, graph=graph)
-    tally = Tally(runners, subject.heads(()), tolerances)
+    outputs = tuple(output.name for output in graph.graph.output)
+    squash = {output: kind for output, (_, kind) in tensors.squashed(graph).items()}
+    tally = Tally(runners, Heads(outputs, squash), tolerances)
     tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
     floors.where_lost(tally, reference, Progress())
     judged = [c for c in tally.judged((), ())[0] if c.actual.startswith("onnx")]

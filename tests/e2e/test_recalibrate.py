@@ -19,6 +19,7 @@ from bnexport.cli import app
 from bnexport.errors import InputError
 from bnexport.files import Format
 from bnexport.graph import statistics
+from bnexport.graph.protobuf import serialised
 from bnexport.graph.sites import sites
 from bnexport.graph.stages import stages, with_moments
 from bnexport.graph.training_twin import training_twin
@@ -26,7 +27,7 @@ from bnexport.numerics.spec import Preprocessing
 from bnexport.recalibration import staged
 from bnexport.recalibration.live import live_tensors
 from bnexport.runtimes import keras_model, ort_session
-from bnexport.subjects.conversion import graph_of, serialised
+from bnexport.subjects.conversion import graph_of
 from bnexport.subjects.progress import Progress
 from tests.e2e import nets
 

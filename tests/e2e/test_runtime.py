@@ -157,10 +157,10 @@ def test_saved_models_that_are_refused(name: str, words: str, saved: Path) -> No
 
 SECOND = """
 import sys, json
-from bnexport.cli import main
+from bnexport.cli import app
 sys.argv = ["bnexport", "check", *json.loads(sys.argv[1]), "-q", "--format", "json"]
 try:
-    main()
+    app()
 except SystemExit as done:
     print(json.dumps({"code": done.code, "tensorflow": "tensorflow" in sys.modules}), file=sys.stderr)
 """

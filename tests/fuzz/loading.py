@@ -9,7 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from bnexport import bundle, images, sidecar
+from bnexport.cli import app
+from bnexport.cli.settings import options_of, settings
 from bnexport.graph.protobuf import serialised
 from bnexport.graph.sites import sites
 from bnexport.graph.training_twin import training_twin
@@ -17,6 +21,7 @@ from bnexport.jobs.verify import verify
 from bnexport.numerics.spec import Preprocessing
 from bnexport.runtimes import keras_model
 from bnexport.runtimes.ort_session import Session
+from bnexport.subjects.feeds import Arrays
 from bnexport.subjects.progress import Progress
 from bnexport.subjects.subject import open_subject
 from tests.fuzz.mutations import mutated, mutated_archive
@@ -41,6 +46,28 @@ def load_sidecar(path: Path) -> None:
 
 def load_image(path: Path) -> None:
     images.prepared(path.read_bytes(), SPEC)
+
+
+def load_arrays(path: Path) -> None:
+    Arrays.read(path, {"image": (None, 32, 32, 1)}, (), 8)
+
+
+def load_labels(path: Path) -> None:
+    images.find([Path(f"{name}.png") for name in ("cross", "disc", "stripes")], labels=path)
+
+
+def load_settings(path: Path) -> None:
+    import typer.main
+
+    group = typer.main.get_command(app)
+    place = path.parent / path.stem
+    place.mkdir()
+    path.rename(place / "bnexport.toml")
+    try:
+        settings(options_of(group, group.make_context("bnexport", ["config"])), place, {})
+    finally:
+        (place / "bnexport.toml").rename(path)
+        place.rmdir()
 
 
 def load_bundle(path: Path) -> None:
@@ -91,8 +118,20 @@ def damaged_bundle(seed: Path, path: Path, rng: random.Random) -> Path:
     return path
 
 
+def written(folder: Path) -> dict[str, Path]:
+    """Sound files of the kinds that are not in the repository."""
+    np.savez(folder / "seed.npz", image=np.zeros((3, 32, 32, 1), np.float32), labels=np.arange(3))
+    (folder / "seed.csv").write_text("file,label\ncross.png,cross\ndisc.png,disc\nstripes.png,stripes\n")
+    (folder / "seed.toml").write_text(
+        'batch-size = 4\nquiet = true\n[check]\nrtol = ["logits=1e-3"]\nlabels = "labels.csv"\n'
+    )
+    return {kind: folder / f"seed.{kind}" for kind in ("npz", "csv", "toml")}
+
+
 def kinds(models: Path, odd: Path, packed: Path) -> dict[str, Kind]:
     """Every kind, by its suffix."""
+    made = written(packed.parent)
+    onnx, three = str(models / "tiny_residual.onnx"), str(models / "three")
     check = ("check", "PATH", str(models / "three"), "-q", "--no-cache")
     return {
         "h5": Kind((models / "tiny_residual.h5",), ".h5", load_keras, check),
@@ -105,5 +144,16 @@ def kinds(models: Path, odd: Path, packed: Path) -> dict[str, Kind]:
             load_image,
             ("check", str(models / "tiny_residual.onnx"), "PATH", "-q", "--no-cache"),
         ),
+        "npz": Kind(
+            (made["npz"],),
+            ".npz",
+            load_arrays,
+            ("check", onnx, "--inputs", "PATH", "-q", "--no-cache"),
+            mutated_archive,
+        ),
+        "csv": Kind(
+            (made["csv"],), ".csv", load_labels, ("check", onnx, three, "--labels", "PATH", "-q", "--no-cache")
+        ),
+        "settings": Kind((made["toml"],), ".toml", load_settings, ("config",)),
         "bundle": Kind((packed,), "", load_bundle, ("verify", "PATH", "-q")),
     }

@@ -94,7 +94,7 @@ def mutated_archive(content: bytes, rng: random.Random) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(packed, "w") as new:
         names = old.namelist()
-        chosen = rng.choice([*names, "config.json"])
+        chosen = rng.choice([*names, "config.json"] if "config.json" in names else names)
         for name in names:
             part = old.read(name)
             new.writestr(name, mutated(part, rng) if name == chosen else part)

@@ -25,7 +25,7 @@ COMMANDS = int(os.environ.get("BNEXPORT_FUZZ_COMMANDS", "3"))
 LIMIT = 20.0
 """Seconds for one input."""
 
-KINDS = ("h5", "keras", "onnx", "toml", "image", "bundle")
+KINDS = ("h5", "keras", "onnx", "toml", "image", "npz", "csv", "settings", "bundle")
 
 pytestmark = [pytest.mark.keras, pytest.mark.slow]
 

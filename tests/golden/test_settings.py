@@ -101,11 +101,7 @@ def test_a_file_that_is_wrong_says_so(case: str, folder: Path, models: Path) -> 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_complete_commands_and_options(shell: str) -> None:
-    """The completion script of each shell names this program, and asks it for words."""
-    script = subprocess.run(
-        [sys.executable, "-m", "bnexport", "--show-completion", shell], capture_output=True, text=True, check=False
-    )
-    assert "_BNEXPORT_COMPLETE" in script.stdout or script.returncode == 0
+    """Each shell is told the commands and options that a word may become."""
 
     def words(line: str) -> str:
         asked = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1), "_TYPER_COMPLETE_ARGS": line}
