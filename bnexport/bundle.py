@@ -22,14 +22,12 @@ from typing import Any
 import msgspec
 
 from bnexport.errors import InputError
-from bnexport.held import Held
+from bnexport.held import APPENDED, MODEL, Held
 from bnexport.numerics.heads import Heads
 from bnexport.numerics.verdict import Finding, ModelFacts
 
 SCHEMA_VERSION = "1.0"
 INDEX = "bundle.json"
-MODEL = "model.onnx"
-APPENDED = "appended.pb"
 
 _OWN = re.compile(rb'("bundle_sha256": ")([0-9a-f]{64})(")')
 _MOST_INDEX = 64 << 20

@@ -1,4 +1,4 @@
-"""A file held in memory with a few bytes behind it, to be read as if it were one file."""
+"""A bundle's model held in memory with a few bytes behind it, to be read as if it were one file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import mmap
 import os
 from pathlib import Path
 
+MODEL, APPENDED = "model.onnx", "appended.pb"
+"""What a bundle calls its model, and what is put behind it."""
+
 _CHUNK = 1 << 30
+_OPEN_FILES = Path("/proc/self/fd")
+_MEMORY_FILES = hasattr(os, "memfd_create") and _OPEN_FILES.is_dir()
 
 
 class Held:
@@ -26,7 +31,7 @@ class Held:
     def __init__(self, path: Path, behind: Path) -> None:
         self._content, self._memory, self._size = b"", -1, 0
         with path.open("rb") as stream:
-            if not hasattr(os, "memfd_create"):
+            if not _MEMORY_FILES:
                 self._content = stream.read()
                 self.source: bytes | Path = self._content + behind.read_bytes()
                 return
@@ -34,7 +39,7 @@ class Held:
             while more := os.sendfile(self._memory, stream.fileno(), self._size, _CHUNK):
                 self._size += more
         os.write(self._memory, behind.read_bytes())
-        self.source = Path(f"/proc/self/fd/{self._memory}")
+        self.source = _OPEN_FILES / str(self._memory)
 
     def content(self) -> bytes:
         """All of it."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnexport import __version__, bundle, files
+from bnexport import __version__, bundle, files, held
 from bnexport.bundle import Bundle, DataSet, Floor, Item, Tensor
 from bnexport.errors import InputError, UsageError
 from bnexport.graph import protobuf, triton
@@ -97,7 +97,7 @@ def pack(
     progress.stage("packing")
     graph, content = _deployed_file(opening)
     index, parts = _packed(opening, done, graph, samples)
-    parts = {bundle.MODEL: content, **parts}
+    parts = {held.MODEL: content, **parts}
     if layout:
         stem = name or request.model.stem
         parts |= triton.repository(graph, content, stem, index.heads.classes, request.batch_size)
@@ -142,7 +142,7 @@ def _packed(
     fixed = interface.batch
     feeds = opening.feeds.sampled(samples, batch_size=fixed or opening.request.batch_size, whole=fixed is not None)
     paths = opening.feeds.paths()
-    parts: dict[str, bytes] = {bundle.APPENDED: protobuf.giving_out(graph, names.values())}
+    parts: dict[str, bytes] = {held.APPENDED: protobuf.giving_out(graph, names.values())}
     sets: list[DataSet] = []
     compared: dict[str, Tensor] = {}
     for nth, feed in enumerate(feeds):

@@ -9,14 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnexport.held import Held
+from bnexport.held import APPENDED, MODEL, Held
 from bnexport.subjects.progress import Progress
 
 if TYPE_CHECKING:
     from bnexport.numerics.verdict import CheckReport, Finding
     from bnexport.runtimes.ort_session import Session
-
-MODEL, APPENDED = "model.onnx", "appended.pb"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +127,9 @@ def verified(
     runners = [golden.golden_side(index, feeds, files, folder)]
     decoded = golden.decoded(index, files, feeds)
     progress.stage("opening onnxruntime")
-    if opened.session is not None:
-        runners.append(golden.packed_side(opened.session.result(), index, model.content))
+    if "cpu" in chosen:  # without having been asked for, where CUDA was and does not run
+        session = opened.session.result() if opened.session else Session(model.source, "cpu")
+        runners.append(golden.packed_side(session, index, model.content))
     if "cuda" in chosen:
         found = cuda_sides(
             lambda how: [golden.packed_side(Session(model.source, "cuda", cuda=how), index, model.content)],

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from bnexport import bundle
+from bnexport import bundle, held
 from bnexport.graph import protobuf, statistics, tensors
 from bnexport.graph.fold import fold
 from bnexport.graph.protobuf import serialised
@@ -189,7 +189,7 @@ def main() -> int:
     folder = arguments.bundle
     index = bundle.read(folder)
     feeds = inputs(folder, index)
-    plain = protobuf.model_from((folder / bundle.MODEL).read_bytes())
+    plain = protobuf.model_from((folder / held.MODEL).read_bytes())
     tensors.describe(plain)
     logits = next((t.tensor for t in index.tensors if t.name.endswith("/logits")), index.tensors[0].tensor)
     model = tensors.with_outputs(plain, sides.fetches(plain).values())

@@ -330,6 +330,30 @@ def test_what_is_required_and_absent_is_exit_3(packed: Path) -> None:
     assert "CUDA is required and does not run here" in done.stderr
 
 
+def test_what_is_asked_for_and_absent_is_rt001(packed: Path) -> None:
+    """`--provider cuda` without CUDA: the CPU runs in its place, and the verdict is a failure that says why."""
+    from bnexport.runtimes.ort_session import cuda_missing
+
+    if not cuda_missing():
+        pytest.skip("CUDA runs here")
+    report = verify(packed, providers=["cuda"])
+    assert not report
+    assert [f.code for f in report.findings] == ["RT001"]
+    assert all(report.comparisons)
+
+
+def test_a_bundle_is_read_alike_without_files_in_memory(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no files in memory, the model goes to onnxruntime as bytes."""
+    from bnexport import held
+
+    reports = []
+    for there in (True, False):
+        monkeypatch.setattr(held, "_MEMORY_FILES", there)
+        reports.append(verify(packed))
+    first, second = ([(c.tensor, c.difference.max_abs) for c in report.comparisons] for report in reports)
+    assert first == second
+
+
 def test_tensors_are_read_as_onnx_reads_them() -> None:
     """What is read without onnx equals what onnx reads, and what only onnx can read is left to it."""
     rng = np.random.default_rng(0)
