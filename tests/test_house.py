@@ -17,7 +17,9 @@ BELOW = {"runtimes", "graph", "images", "sidecar", "cache", "bundle", "held", "f
 
 # A room and the rooms it may look into. Always downwards.
 MAY_IMPORT = {
-    "cli": {"cli", "jobs", "subjects", "report", "numerics", "images", "cache", "files", "errors"},
+    "cli": {"cli", "batch", "confined", "jobs", "subjects", "report", "numerics", "images", "cache", "files", "errors"},
+    "batch": {"batch", "confined", "cache", "files", "numerics", "errors"},
+    "confined": {"errors"},
     "jobs": {"jobs", "recalibration", "parity", "subjects", *BELOW},
     "recalibration": {"recalibration", "subjects", *BELOW},
     "parity": {"parity", "subjects", *BELOW},
@@ -66,8 +68,8 @@ DOORS = {
     "rich": {"cli", "report"},
     "jinja2": {"report/html.py"},
     "matplotlib": {"report/plots.py"},
-    "junitparser": {"report/junit.py"},
-    "msgspec": {"bundle.py"},
+    "junitparser": {"report/junit.py", "report/batch.py"},
+    "msgspec": {"bundle.py", "batch/plan.py"},
     "typer": {"cli"},
 }
 HEAVY = ("tensorflow", "keras", "onnx", "onnxruntime", "matplotlib", "ray")

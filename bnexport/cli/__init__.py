@@ -13,6 +13,7 @@ import typer
 
 from bnexport import __version__
 from bnexport.cli import (
+    batch,
     cache,
     check,
     config,
@@ -73,6 +74,7 @@ app.command("recalibrate")(recalibrate.command)
 app.command("fold")(fold.command)
 app.command("pack")(pack.command)
 app.command("verify")(verify.command)
+app.command("batch")(batch.command)
 app.command("doctor")(doctor.command)
 app.command("explain")(explain.command)
 app.command("config")(config.command)

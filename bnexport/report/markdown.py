@@ -14,13 +14,13 @@ _SIGN = {Severity.ERROR: "❌", Severity.WARNING: "⚠️", Severity.INFO: "ℹ�
 
 def check(report: CheckReport) -> str:
     """The verdict, the findings with what to do, and the tables of sides and comparisons."""
-    parts = [f"## {'✅' if report else '❌'} {_text(verdict(report))}", ""]
+    parts = [f"## {'✅' if report else '❌'} {text(verdict(report))}", ""]
     for finding in report.findings:
-        parts.append(f"- {_SIGN[finding.severity]} **{finding.code}** {_text(finding.message)}")
-        parts += [f"  - {_text(step)}" for step in finding.fix]
+        parts.append(f"- {_SIGN[finding.severity]} **{finding.code}** {text(finding.message)}")
+        parts += [f"  - {text(step)}" for step in finding.fix]
     parts += [
         "",
-        *_table(
+        *table(
             ("side", "right", "seconds"),
             [
                 (side.id, "" if side.correct is None else f"{side.correct}/{side.of}", f"{side.seconds:.2f}")
@@ -30,7 +30,7 @@ def check(report: CheckReport) -> str:
     ]
     parts += [
         "",
-        *_table(
+        *table(
             ("compared", "with", "tensor", "max rel", "noise floors", ""),
             [
                 (
@@ -45,18 +45,19 @@ def check(report: CheckReport) -> str:
             ],
         ),
     ]
-    return "\n".join([*parts, "", f"<sub>{_text(footer(report))}</sub>", ""])
+    return "\n".join([*parts, "", f"<sub>{text(footer(report))}</sub>", ""])
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table in lines; cells are text."""
     lines = [
         head,
         ["---"] * len(head),
-        *([cell if cell == "**differs**" else _text(cell) for cell in row] for row in rows),
+        *([cell if cell == "**differs**" else text(cell) for cell in row] for row in rows),
     ]
     return ["| " + " | ".join(line) + " |" for line in lines]
 
 
-def _text(text: str) -> str:
+def text(value: str) -> str:
     """Text in which nothing is markup, neither Markdown's nor HTML's."""
-    return re.sub(r"([\\`*_\[\]|~#!@]|:(?=//))", r"\\\1", escape(plain(text), quote=False))
+    return re.sub(r"([\\`*_\[\]|~#!@]|:(?=//))", r"\\\1", escape(plain(value), quote=False))

@@ -61,7 +61,7 @@ def test_every_option_that_is_named_exists() -> None:
     """Each --option in the README belongs to a command, or to a tool that is named beside it."""
     helped = "".join(
         CliRunner().invoke(app, [name, "--help"]).stdout
-        for name in ("check", "pack", "verify", "recalibrate", "demo", "train", "fold")
+        for name in ("check", "pack", "verify", "recalibrate", "demo", "train", "fold", "batch")
     )
     theirs = {"--load-outputs", "--onnxrt", "--gpus", "--no-cache-dir", "--install-completion"}
     for option in set(re.findall(r"--[a-z][a-z-]+", README)) - theirs:
@@ -109,6 +109,21 @@ def test_the_container_asks_for_cuda(place: Path) -> None:
     for arguments in (image, container["args"]):
         ended = done([str(a).replace("/bundle", "bundle") for a in arguments], place)
         assert ended.returncode == (3 if cuda_missing() else 0), ended.stderr
+
+
+def test_the_plan_is_one(place: Path) -> None:
+    """The plan in the README can be read, and asks for each model on each set with each of its options."""
+    [text] = blocks("toml")
+    room = place / "batch"
+    (room / "zoo").mkdir(parents=True)
+    (room / "old/older").mkdir(parents=True)
+    shutil.copy(place / "model.keras", room / "zoo/a.keras")
+    shutil.copy(place / "model.keras", room / "old/older/b.h5")
+    shutil.copytree(place / "images", room / "sets/one")
+    (room / "plan.toml").write_text(text)
+    shown = done(["batch", "plan.toml", "--dry-run"], room)
+    assert shown.returncode == 0, shown.stderr
+    assert len(shown.stdout.splitlines()) == 4
 
 
 def test_the_commit_hook_passes(place: Path) -> None:

@@ -1,0 +1,174 @@
+"""A plan: models x image sets x options, in TOML.
+
+    results = "results"                       where the results go; paths are seen from the plan's folder
+    jobs = 2                                  how many checks at a time; as many as there are CPU threads where it does not say
+    timeout = 600                             seconds for one check
+
+    [[check]]
+    models = ["zoo/*.keras", "old/**/*.h5"]   globs, or names
+    images = ["sets/*"]                       folders; or inputs = ["data/*.npz"]
+    onnx = "{model}.onnx"                     the deployed file, {model} for the model's path without its suffix; "" for none
+    options = {scaling = "unit", layers = true}
+    # or several: each model on each set with each of them
+    # options = [{name = "cpu", provider = ["cpu"]}, {name = "gpu", require = ["cuda"]}]
+
+Options are those of `bnexport check` without their dashes; `name` is what reports call them.
+"""
+
+from __future__ import annotations
+
+import glob
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bnexport.errors import InputError, UsageError
+
+Options = dict[str, Any]
+
+_OWN = {"format", "report", "quiet", "untrusted", "time-limit", "onnx", "inputs", "trust", "no-cache"}
+"""Options that the batch sets itself, or that must be typed."""
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One [[check]] of a plan."""
+
+    models: list[str]
+    images: list[str] = []
+    inputs: list[str] = []
+    onnx: str = ""
+    options: Options | list[Options] = {}
+
+
+class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A whole plan."""
+
+    check: list[Entry]
+    results: str = "results"
+    jobs: int = 0
+    timeout: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check of a plan.
+
+    Args:
+        name: by which it is told apart in reports, and from one run to the next.
+        model: the model.
+        images: the folder of images; None where there are arrays.
+        inputs: the arrays; None where there are images.
+        onnx: the deployed file; None for none.
+        arguments: the options as `bnexport check` takes them.
+    """
+
+    name: str
+    model: Path
+    images: Path | None
+    inputs: Path | None
+    onnx: Path | None
+    arguments: tuple[str, ...]
+
+    @property
+    def command(self) -> list[str]:
+        """The arguments of `bnexport` that run it."""
+        given = [str(self.images)] if self.images else ["--inputs", str(self.inputs)]
+        deployed = ["--onnx", str(self.onnx)] if self.onnx else []
+        return ["check", str(self.model), *given, *deployed, *self.arguments]
+
+
+def read(path: Path) -> Plan:
+    """The plan in a file.
+
+    Raises:
+        InputError: it cannot be read.
+        UsageError: it is no plan.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"there is no plan {path}", fix="write one: see bnexport batch --help") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"cannot read {path} ({error})") from error
+    try:
+        plan = msgspec.convert(values, Plan)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{path} is not a plan ({error})", fix="see bnexport batch --help") from error
+    if not plan.check:
+        raise UsageError(f"{path} is not a plan", found="no [[check]]")
+    if plan.jobs < 0 or not plan.timeout > 0:
+        raise UsageError(f"{path}: jobs and timeout must be above 0", found=f"{plan.jobs} and {plan.timeout:g}")
+    return plan
+
+
+def checks(plan: Plan, folder: Path, known: Sequence[str]) -> list[Check]:
+    """Every check of a plan, in its order.
+
+    Args:
+        plan: the plan.
+        folder: from where its paths are seen.
+        known: the options of `bnexport check`, without their dashes.
+
+    Raises:
+        UsageError: a glob finds nothing, an option is unknown, or two checks are the same.
+    """
+    found = [check for entry in plan.check for check in _of(entry, folder, known)]
+    names = [check.name for check in found]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"the plan has the check {twice} twice", fix="give its options a name, or leave one out")
+    return found
+
+
+def _of(entry: Entry, folder: Path, known: Sequence[str]) -> Iterator[Check]:
+    if bool(entry.images) == bool(entry.inputs):
+        raise UsageError("each [[check]] needs images or inputs", found="both" if entry.images else "none")
+    models = _matching(entry.models, folder)
+    sets = _matching(entry.images or entry.inputs, folder)
+    variants = entry.options if isinstance(entry.options, list) else [entry.options]
+    for model in models:
+        for data in sets:
+            for options in variants or [{}]:
+                told = str(options.get("name", "")) or " ".join(_arguments(options, known))
+                parts = [_short(model, folder), _short(data, folder), told]
+                onnx = entry.onnx.format(model=model.with_suffix("")) if entry.onnx else ""
+                yield Check(
+                    name=" | ".join(part for part in parts if part),
+                    model=model,
+                    images=data if entry.images else None,
+                    inputs=data if entry.inputs else None,
+                    onnx=folder / onnx if onnx else None,
+                    arguments=tuple(_arguments(options, known)),
+                )
+
+
+def _matching(patterns: Sequence[str], folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for pattern in patterns:
+        names = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207 - Path.glob refuses absolute patterns
+        here = [folder / name for name in sorted(names)]
+        if not here:
+            raise UsageError(f"nothing matches {pattern} in {folder}")
+        found += [path for path in here if path not in found]
+    return found
+
+
+def _short(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+
+
+def _arguments(options: Mapping[str, Any], known: Sequence[str]) -> Iterator[str]:
+    for key, value in options.items():
+        option = key.replace("_", "-")
+        if option == "name":
+            continue
+        if option in _OWN or option not in known:
+            raise UsageError(f"a plan cannot set {key}", expected=", ".join(sorted(set(known) - _OWN)))
+        if value is True:
+            yield f"--{option}"
+        elif value is not False:
+            for each in value if isinstance(value, list) else [value]:
+                yield f"--{option}={each}"

@@ -1,0 +1,83 @@
+"""`bnexport batch`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bnexport.cli import options, settings
+from bnexport.cli.guard import guarded
+
+
+class BatchFormat(StrEnum):
+    """How stdout tells a batch."""
+
+    TEXT = "text"
+    NDJSON = "ndjson"
+    """one JSON object for each check, as it comes"""
+
+
+@guarded
+def command(
+    context: typer.Context,
+    plan: Annotated[Path, typer.Argument(metavar="PLAN.toml", help="What to check: see the README, Many models.")],
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs", "-j", min=0, help="How many checks at a time; 0: what the plan says, or one for each CPU core."
+        ),
+    ] = 0,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0, metavar="SECONDS", help="For one check; 0: what the plan says, or 600.")
+    ] = 0.0,
+    results: Annotated[
+        Path | None, typer.Option("--results", metavar="DIR", help="The folder of the results, in place of the plan's.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would run, and what is finished already.")
+    ] = False,
+    form: Annotated[BatchFormat, typer.Option("--format", help="How stdout tells the answer.")] = BatchFormat.TEXT,
+    quiet: options.Quiet = False,
+) -> int:
+    """Run every check of a plan, each in a process of its own; what an earlier run finished is not repeated."""
+    from rich.console import Console
+
+    from bnexport.batch.batch import batch, planned
+    from bnexport.files import write_text
+    from bnexport.numerics.batched import Result
+    from bnexport.report import batch as telling
+
+    parent = context.parent
+    known = [name.replace("_", "-") for name in settings.options_of(parent.command, parent)["check"]] if parent else []
+    wanted = planned(plan, known, options.store(no_cache=False), jobs=jobs, timeout=timeout, results=results)
+    console = Console(highlight=False, soft_wrap=True)
+    if dry_run:
+        finished = wanted.finished()
+        for key, check in wanted.checks:
+            console.print("finished" if key in finished else "to run  ", check.name, markup=False)
+        return 0
+    progress = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
+
+    def told(result: Result, done: int, total: int) -> None:
+        progress.print(telling.line(result, done, total))
+        if form == BatchFormat.NDJSON:
+            typer.echo(telling.record(result))
+
+    done = batch(wanted, told)
+    for name, content in (
+        ("summary.ndjson", telling.ndjson(done)),
+        ("summary.xml", telling.junit(done)),
+        ("summary.md", telling.markdown(done)),
+        ("summary.html", telling.html(done)),
+    ):
+        write_text(done.path / name, content)
+    if form == BatchFormat.NDJSON:
+        for result in done.results:
+            if result.name not in done.repeated:
+                typer.echo(telling.record(result))
+    else:
+        telling.show(done, console)
+    return done.exit_code
