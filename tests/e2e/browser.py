@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
 from collections.abc import Iterator
@@ -43,14 +42,6 @@ class Browser:
         told = [json.loads(entry["message"])["message"] for entry in self._driver.get_log("performance")]
         return [m["params"]["request"]["url"] for m in told if m["method"] == "Network.requestWillBeSent"]
 
-    def picture(self, *, height: int | None = None) -> bytes:
-        """The whole page as PNG, or its uppermost part."""
-        options: dict[str, Any] = {"captureBeyondViewport": True, "format": "png"}
-        if height is not None:
-            clip = {"x": 0, "y": 0, "width": self.says("innerWidth"), "height": height, "scale": 1}
-            options["clip"] = clip
-        return base64.b64decode(self._driver.execute_cdp_cmd("Page.captureScreenshot", options)["data"])
-
 
 @contextmanager
 def browser() -> Iterator[Browser]:
@@ -61,10 +52,12 @@ def browser() -> Iterator[Browser]:
         pytest.skip("chromium and its chromedriver are not installed")
     options = Options()
     options.binary_location = program
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"):
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     chrome = webdriver.Chrome(options=options, service=Service(driver))
+    chrome.set_page_load_timeout(60)
+    chrome.set_script_timeout(30)
     try:
         yield Browser(chrome)
     finally:

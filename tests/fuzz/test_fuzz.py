@@ -16,10 +16,10 @@ from bnexport.jobs.pack import pack
 from bnexport.subjects.opening import Request
 from tests.fuzz.loading import Kind, kinds
 
-COUNT = int(os.environ.get("BNEXPORT_FUZZ", "250"))
+COUNT = int(os.environ.get("BNEXPORT_FUZZ", "150"))
 """How many damaged inputs of each kind; BNEXPORT_FUZZ=2000 for the long run."""
 
-COMMANDS = int(os.environ.get("BNEXPORT_FUZZ_COMMANDS", "3"))
+COMMANDS = int(os.environ.get("BNEXPORT_FUZZ_COMMANDS", "2"))
 """How many of them through the command line, each a process; BNEXPORT_FUZZ_COMMANDS=50 for the long run."""
 
 LIMIT = 20.0
