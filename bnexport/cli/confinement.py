@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 
-from bnexport import confined
 from bnexport.errors import InputError
 
 
 def inside() -> bool:
     """Whether this process is the confined one."""
+    from bnexport import confined
+
     return bool(os.environ.get(confined.INSIDE))
 
 
@@ -27,6 +27,10 @@ def run(seconds: float, memory: int | None) -> int:
         InputError: it took longer, or crashed.
         MachineError: this system cannot limit a process.
     """
+    import subprocess
+
+    from bnexport import confined
+
     child = confined.start(sys.argv[1:], memory)
     try:
         code = child.wait(seconds)

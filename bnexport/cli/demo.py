@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bnexport.cli import options, telling
+from bnexport.cli import options
 from bnexport.cli.guard import guarded
 from bnexport.cli.progress import shown
 
@@ -33,6 +33,7 @@ def command(
     quiet: options.Quiet = False,
 ) -> int:
     """Overfit ResNet50 on three pictures, export it, and see who answers what."""
+    from bnexport.cli import telling
     from bnexport.jobs.demo import SEED, demo
 
     with shown(quiet=quiet) as progress:

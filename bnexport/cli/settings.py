@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,11 +76,19 @@ def _file(folder: Path) -> tuple[Path, dict[str, Any]]:
         own, project = place / "bnexport.toml", place / "pyproject.toml"
         if own.is_file():
             return own, _read(own)
-        if project.is_file():
+        if _mentioned(project):
             tool = _read(project).get("tool", {})
             if isinstance(tool, dict) and isinstance(tool.get("bnexport"), dict):
                 return project, tool["bnexport"]
     return folder, {}
+
+
+def _mentioned(path: Path) -> bool:
+    """Whether bnexport stands in a file: most projects have nothing to say to it, and TOML takes a while."""
+    try:
+        return path.is_file() and b"bnexport" in path.read_bytes()
+    except OSError:
+        return False
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -100,6 +107,8 @@ def _known(key: str, names: set[str], path: Path) -> str:
             f"{path} says {key}", fix="say it on the command line: a file that comes with a model must not"
         )
     if name not in names:
+        import difflib
+
         near = difflib.get_close_matches(name, names, n=1)
         fix = f"did you mean {near[0].replace('_', '-')}?" if near else "see: bnexport config"
         raise UsageError(f"{path} sets {key}, which is no option", fix=fix)

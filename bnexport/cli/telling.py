@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from bnexport import files
 from bnexport.cli.options import OutputFormat
 from bnexport.errors import MachineError
 
@@ -29,6 +28,8 @@ def writable(paths: Sequence[Path]) -> None:
         UsageError: a suffix is unknown or a folder does not exist.
         MachineError: a package that a report is made with is missing.
     """
+    from bnexport import files
+
     for path in paths:
         files.writable(path, SUFFIXES)
     if any(path.suffix == ".html" for path in paths) and not (find_spec("jinja2") and find_spec("matplotlib")):
@@ -68,6 +69,8 @@ def tell(result: CheckReport, form: OutputFormat) -> None:
 
 def save(result: CheckReport, paths: Sequence[Path]) -> None:
     """Writes a check to files, each whole or not at all."""
+    from bnexport import files
+
     for path in paths:
         files.write_text(path, _text(result, path.suffix) + "\n")
 
