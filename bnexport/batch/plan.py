@@ -134,7 +134,7 @@ def _of(entry: Entry, folder: Path, known: Sequence[str]) -> Iterator[Check]:
             for options in variants or [{}]:
                 told = str(options.get("name", "")) or " ".join(_arguments(options, known))
                 parts = [_short(model, folder), _short(data, folder), told]
-                onnx = entry.onnx.format(model=model.with_suffix("")) if entry.onnx else ""
+                onnx = entry.onnx.replace("{model}", str(model.with_suffix("")))
                 yield Check(
                     name=" | ".join(part for part in parts if part),
                     model=model,

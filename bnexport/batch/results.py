@@ -45,8 +45,12 @@ class Folder:
             check.inputs,
             check.onnx,
         )
-        parts: list[Any] = [check.arguments, cache.surroundings()]
-        parts += [[path.name, self._sha256(path)] if path and path.exists() else None for path in files_read]
+        parts: list[Any] = [
+            check.name,
+            check.arguments,
+            cache.surroundings(),
+        ]  # copies of one model have results of their own
+        parts += [[path.name, self._sha256(path) if path.exists() else ""] if path else None for path in files_read]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def _sha256(self, path: Path) -> str:

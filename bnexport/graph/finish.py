@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnexport.errors import ExportError
+from bnexport.errors import ExportError, reason
 from bnexport.graph import metadata, tensors
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def finish(
         inferred = onnx.shape_inference.infer_shapes(light, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(
-            f"the exported graph is not valid ONNX ({str(error).strip().splitlines()[0]})",
+            f"the exported graph is not valid ONNX ({reason(error)})",
             fix="report this model to bnexport",
         ) from error
     del graph.value_info[:]

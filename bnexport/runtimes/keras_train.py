@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport.errors import UsageError
+from bnexport.errors import UsageError, reason
 from bnexport.numerics.outcomes import Epoch
 
 
@@ -69,7 +69,7 @@ def overfit(
     try:
         model = getattr(keras.applications, arch)(input_shape=x.shape[1:], classes=classes, weights=None)
     except ValueError as error:
-        raise UsageError(f"{arch} cannot take images of shape {x.shape[1:]} ({str(error).splitlines()[0]})") from error
+        raise UsageError(f"{arch} cannot take images of shape {x.shape[1:]} ({reason(error)})") from error
     if momentum is not None:
         for layer in model._flatten_layers():
             if isinstance(layer, keras.layers.BatchNormalization):

@@ -116,6 +116,22 @@ def test_one_bad_model_never_stops_the_rest(place: Path) -> None:
     assert {values["status"] for values in results(place).values()} == {"timeout"}
 
 
+def test_copies_of_a_model_have_results_of_their_own(place: Path) -> None:
+    """The same file in two folders is two checks, each with its own name; braces in `onnx` that mean nothing stay as they are."""
+    (place / "more").mkdir()
+    shutil.copy(place / "models/m00.onnx", place / "more/m00.onnx")
+    (place / "plan.toml").write_text(
+        "results = 'out'\n[[check]]\nmodels = ['models/m00.onnx', 'more/m00.onnx']\nimages = ['sets/a']\n"
+    )
+    assert run("batch", place / "plan.toml", "-q").exit_code == 1
+    assert sorted(results(place)) == ["models/m00.onnx | sets/a", "more/m00.onnx | sets/a"]
+    with (place / "plan.toml").open("a") as stream:
+        stream.write("onnx = '{net}.onnx'\n")
+    assert (
+        run("batch", place / "plan.toml", "-q").exit_code == 4
+    )  # an ONNX file held against an ONNX file has no verdict
+
+
 def test_every_summary_tells_the_same(place: Path) -> None:
     """NDJSON, JUnit, Markdown and HTML have each check once, in the plan's order; NDJSON on stdout as they come."""
     (place / "models/bad<b>.onnx").write_text("no model")
