@@ -23,8 +23,9 @@ import msgspec
 
 from bnexport.errors import InputError
 from bnexport.held import APPENDED, MODEL, Held
+from bnexport.numerics.facts import ModelFacts
 from bnexport.numerics.heads import Heads
-from bnexport.numerics.verdict import Finding, ModelFacts
+from bnexport.numerics.verdict import Finding
 
 SCHEMA_VERSION = "1.0"
 INDEX = "bundle.json"

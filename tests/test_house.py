@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "runtimes": {"runtimes", "files", "numerics", "errors"},
     "graph": {"graph", "numerics", "errors"},
     "cache": {"files", "errors"},
-    "images": {"numerics", "errors"},
+    "images": {"images", "numerics", "errors"},
     "sidecar": {"files", "numerics", "errors"},
     "bundle": {"held", "numerics", "errors"},
     "held": set(),
@@ -70,9 +70,11 @@ DOORS = {
     "matplotlib": {"report/plots.py"},
     "junitparser": {"report/junit.py", "report/batch.py"},
     "msgspec": {"bundle.py", "batch/plan.py"},
+    "fsspec": {"images/places.py"},
+    "pyarrow": {"images/manifest.py"},
     "typer": {"cli"},
 }
-HEAVY = ("tensorflow", "keras", "onnx", "onnxruntime", "matplotlib", "ray")
+HEAVY = ("tensorflow", "keras", "onnx", "onnxruntime", "matplotlib", "ray", "mlflow", "pyarrow", "fsspec")
 
 
 def room(path: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import options, settings
+from bnexport.cli import options, settings, values
 from bnexport.cli.guard import guarded
 
 
@@ -52,7 +52,7 @@ def command(
 
     parent = context.parent
     known = [name.replace("_", "-") for name in settings.options_of(parent.command, parent)["check"]] if parent else []
-    wanted = planned(plan, known, options.store(no_cache=False), jobs=jobs, timeout=timeout, results=results)
+    wanted = planned(plan, known, values.store(no_cache=False), jobs=jobs, timeout=timeout, results=results)
     console = Console(highlight=False, soft_wrap=True)
     if dry_run:
         finished = wanted.finished()

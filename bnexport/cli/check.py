@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import confinement, options
+from bnexport.cli import confinement, options, values
 from bnexport.cli.guard import guarded
 from bnexport.cli.options import OutputFormat, Provider
 from bnexport.cli.progress import shown
@@ -17,6 +17,8 @@ from bnexport.cli.progress import shown
 def command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model: .h5, .hdf5, .keras or .onnx.")],
     images: options.Images = None,
+    null: options.Null = False,
+    shard: options.Shard = None,
     inputs: options.Inputs = None,
     provider: options.Providers = [Provider.AUTO],  # noqa: B006 - typer reads the default, nobody writes to it
     require: options.Require = [],  # noqa: B006 - as above
@@ -52,7 +54,7 @@ def command(
 ) -> int:
     """Run a model in Keras and onnxruntime, in training and inference mode, and compare."""
     if untrusted and not confinement.inside():
-        return confinement.run(time_limit, options.memory(memory_limit))
+        return confinement.run(time_limit, values.memory(memory_limit))
     from bnexport.cli import telling
     from bnexport.jobs.check import check
 
@@ -60,20 +62,21 @@ def command(
     with shown(quiet=quiet) as progress:
         result = check(
             model,
-            options.listed(images),
+            values.listed(images, null=null),
+            shard=values.part(shard),
             inputs=inputs,
             labels=labels,
             providers=[p.value for p in provider],
             require=[r.value for r in require],
             batch_size=batch_size,
-            overrides=options.overrides(size, channels, resize, scaling, fit, channel_order, mean, std),
+            overrides=values.overrides(size, channels, resize, scaling, fit, channel_order, mean, std),
             onnx=onnx,
-            rtol=options.tolerances(rtol, "--rtol"),
-            atol=options.tolerances(atol, "--atol"),
+            rtol=values.tolerances(rtol, "--rtol"),
+            atol=values.tolerances(atol, "--atol"),
             layers=layers,
             strict_placement=strict_placement,
-            gpu_memory_limit=options.memory(gpu_mem_limit),
-            store=options.store(no_cache=no_cache),
+            gpu_memory_limit=values.memory(gpu_mem_limit),
+            store=values.store(no_cache=no_cache),
             trust=trust,
             progress=progress,
         )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import confinement, options
+from bnexport.cli import confinement, options, values
 from bnexport.cli.guard import guarded
 from bnexport.cli.options import PlainFormat
 from bnexport.cli.progress import shown
@@ -26,7 +26,7 @@ def command(
 ) -> int:
     """Write a Keras model as ONNX, every BatchNormalization layer a named node."""
     if untrusted and not confinement.inside():
-        return confinement.run(time_limit, options.memory(memory_limit))
+        return confinement.run(time_limit, values.memory(memory_limit))
     from bnexport.jobs.export import export
 
     with shown(quiet=quiet) as progress:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import confinement, options
+from bnexport.cli import confinement, options, values
 from bnexport.cli.guard import guarded
 from bnexport.cli.options import PlainFormat
 from bnexport.cli.progress import shown
@@ -18,7 +18,7 @@ def command(
     model: Annotated[Path, typer.Argument(metavar="IN.onnx", help="An ONNX file with BatchNormalization nodes.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.onnx", help="Where the folded file goes.")],
     images: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--images", metavar="IMAGES", help="Compare both graphs on these images, not on random ones."),
     ] = None,
     form: options.TextOrJson = PlainFormat.TEXT,
@@ -29,7 +29,7 @@ def command(
 ) -> int:
     """Fold BatchNormalization, and affine Mul and Add, into the operators beside them."""
     if untrusted and not confinement.inside():
-        return confinement.run(time_limit, options.memory(memory_limit))
+        return confinement.run(time_limit, values.memory(memory_limit))
     from bnexport.jobs.fold import fold
 
     with shown(quiet=quiet) as progress:

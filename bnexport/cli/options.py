@@ -1,22 +1,14 @@
-"""The options that several commands share, and how their text is read."""
+"""The options that several commands share."""
 
 from __future__ import annotations
 
-import re
-import sys
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from bnexport.errors import UsageError
 from bnexport.numerics.spec import Fit, Order, Resize, Scaling
-
-if TYPE_CHECKING:
-    from bnexport.cache import Cache
-    from bnexport.subjects.preparation import Overrides
 
 
 class Provider(StrEnum):
@@ -53,10 +45,22 @@ class PlainFormat(StrEnum):
 
 
 Images = Annotated[
-    Path | None,
+    str | None,
     typer.Argument(
         metavar="IMAGES",
-        help="A folder of images (flat, one subfolder for each class, or with a labels.csv), one image, or - for a list of paths on standard input.",
+        help="A folder of images (flat, one subfolder for each class, or with a labels.csv), one image, a manifest (.csv, .tsv, .parquet), tar shards (.tar), each here or at a URL; or - for a list of paths and URLs on standard input.",
+    ),
+]
+Null = Annotated[
+    bool,
+    typer.Option("--null", "-0", help="The list on standard input is separated by null bytes, as by find -print0."),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="K/N",
+        help="Only the Kth of N parts of the images: together they are all, each time the same.",
     ),
 ]
 Inputs = Annotated[
@@ -171,114 +175,3 @@ MemoryLimit = Annotated[
     typer.Option("--memory-limit", metavar="SIZE", help="With --untrusted: the most memory it may take, such as 8GiB."),
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Compute everything anew, and keep nothing.")]
-
-
-def store(*, no_cache: bool) -> Cache:
-    """What was computed before."""
-    from bnexport.cache import NOTHING_KEPT, Cache, folder
-
-    return NOTHING_KEPT if no_cache else Cache(folder())
-
-
-def listed(images: Path | None) -> Path | list[Path] | None:
-    """The images as they were named; the list on standard input for "-"."""
-    if images != Path("-"):
-        return images
-    return [Path(line) for line in sys.stdin.read().splitlines() if line.strip()]
-
-
-def memory(text: str | None) -> int | None:
-    """A number of bytes from "4GiB", "500MB" or "1073741824".
-
-    Raises:
-        UsageError: the text is none of these.
-
-    >>> memory("4GiB"), memory("500 MB"), memory(None)
-    (4294967296, 500000000, None)
-    """
-    if text is None:
-        return None
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", text, re.IGNORECASE)
-    size = float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2].upper() or " ") if found else 0
-    if size < 1:
-        raise UsageError(f"cannot read the memory size {text}", expected="a size such as 4GiB or 500MB")
-    return int(size)
-
-
-def tolerances(texts: Sequence[str], option: str) -> dict[str, float] | None:
-    """Tolerances by tensor, "" for all others, from texts such as "1e-3" and "logits=1e-4"; None where there are none.
-
-    Raises:
-        UsageError: a text is neither.
-
-    >>> tolerances(["1e-3", "logits=1e-4"], "--rtol")
-    {'': 0.001, 'logits': 0.0001}
-    """
-    found = {}
-    for text in texts:
-        name, _, number = text.rpartition("=")
-        try:
-            found[name] = float(number)
-        except ValueError as error:
-            raise UsageError(
-                f"cannot read {option} {text}",
-                expected="a number such as 1e-3, or a tensor and a number such as logits=1e-3",
-            ) from error
-    return found or None
-
-
-def size(text: str) -> tuple[int, int]:
-    """Height and width from "197" or "197x224".
-
-    Raises:
-        UsageError: the text is neither.
-
-    >>> size("197x224")
-    (197, 224)
-    """
-    try:
-        parts = [int(part) for part in text.lower().split("x")]
-        height, width = parts * 2 if len(parts) == 1 else parts
-    except ValueError as error:
-        raise UsageError(
-            f"cannot read --size {text}", expected="a number such as 224, or height x width such as 197x224"
-        ) from error
-    if min(height, width) < 1:
-        raise UsageError(f"cannot use --size {text}", expected="1 or more")
-    return height, width
-
-
-def overrides(
-    size_text: str | None,
-    channels: int | None,
-    resize: Resize | None,
-    scaling: Scaling | None,
-    fit: Fit | None = None,
-    order: Order | None = None,
-    mean: str | None = None,
-    std: str | None = None,
-) -> Overrides:
-    """What the user said about preprocessing."""
-    from bnexport.subjects.preparation import Overrides
-
-    if (mean or std) and scaling is None:
-        scaling = Scaling.MEAN_STD
-    numbers_given = [numbers(text, name) if text else None for text, name in ((mean, "--mean"), (std, "--std"))]
-    return Overrides(size(size_text) if size_text else None, channels, resize, scaling, fit, order, *numbers_given)
-
-
-def numbers(text: str, option: str) -> tuple[float, ...]:
-    """The numbers in a text such as "0.5" or "0.485,0.456,0.406".
-
-    Raises:
-        UsageError: there is something else in it.
-
-    >>> numbers("0.485,0.456,0.406", "--mean")
-    (0.485, 0.456, 0.406)
-    """
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(
-            f"cannot read {option} {text}", expected="a number such as 0.5, or three such as 0.485,0.456,0.406"
-        ) from error

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import confinement, options
+from bnexport.cli import confinement, options, values
 from bnexport.cli.guard import guarded
 from bnexport.cli.options import OutputFormat, Provider
 from bnexport.cli.progress import shown
@@ -25,6 +25,7 @@ def command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model: .h5, .hdf5, .keras or .onnx.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="BUNDLE", help="The folder to write.")],
     images: options.Images = None,
+    null: options.Null = False,
     samples: Annotated[
         int, typer.Option("--samples", min=1, help="How many of the images it holds, evenly spread.")
     ] = 32,
@@ -60,7 +61,7 @@ def command(
 ) -> int:
     """Check a model and write a bundle: what a machine without TensorFlow needs to verify it."""
     if untrusted and not confinement.inside():
-        return confinement.run(time_limit, options.memory(memory_limit))
+        return confinement.run(time_limit, values.memory(memory_limit))
     from bnexport.cli import telling
     from bnexport.jobs.pack import pack
     from bnexport.subjects.opening import Request
@@ -68,17 +69,17 @@ def command(
     telling.writable(report)
     request = Request(
         model=model,
-        source=options.listed(images),
+        source=values.listed(images, null=null),
         inputs=inputs,
         onnx=onnx,
         labels=labels,
         providers=[p.value for p in provider],
         require=[r.value for r in require],
         batch_size=batch_size,
-        overrides=options.overrides(size, channels, resize, scaling, fit, channel_order, mean, std),
-        rtol=options.tolerances(rtol, "--rtol") or {},
-        atol=options.tolerances(atol, "--atol") or {},
-        store=options.store(no_cache=no_cache),
+        overrides=values.overrides(size, channels, resize, scaling, fit, channel_order, mean, std),
+        rtol=values.tolerances(rtol, "--rtol") or {},
+        atol=values.tolerances(atol, "--atol") or {},
+        store=values.store(no_cache=no_cache),
         trust=trust,
     )
     with shown(quiet=quiet) as progress:

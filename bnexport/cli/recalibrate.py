@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bnexport.cli import confinement, options
+from bnexport.cli import confinement, options, values
 from bnexport.cli.guard import guarded
 from bnexport.cli.options import PlainFormat
 from bnexport.cli.progress import shown
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 def command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model: .h5, .hdf5, .keras or .onnx.")],
     images: Annotated[
-        Path | None, typer.Argument(metavar="IMAGES", help="The images whose statistics the model shall have.")
+        str | None,
+        typer.Argument(
+            metavar="IMAGES", help="The images whose statistics the model shall have: named as for bnexport check."
+        ),
     ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="OUT", help="Where the model goes: .onnx, .keras or .h5.")
@@ -29,7 +32,7 @@ def command(
         Path | None, typer.Option("--inputs", metavar="FILE.npz", help="Arrays in place of images.")
     ] = None,
     evaluate: Annotated[
-        Path | None, typer.Option("--eval", metavar="IMAGES", help="Judge before and after on these images instead.")
+        str | None, typer.Option("--eval", metavar="IMAGES", help="Judge before and after on these images instead.")
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="At most so many images, chosen at random.")] = 2048,
     seed: Annotated[int, typer.Option(help="For that choice.")] = 0,
@@ -67,7 +70,7 @@ def command(
 ) -> int:
     """Give every BatchNormalization layer the statistics of these images, unless that does harm."""
     if untrusted and not confinement.inside():
-        return confinement.run(time_limit, options.memory(memory_limit))
+        return confinement.run(time_limit, values.memory(memory_limit))
     from bnexport.jobs.recalibrate import recalibrate
 
     with shown(quiet=quiet) as progress:
@@ -81,7 +84,7 @@ def command(
             samples=samples,
             seed=seed,
             batch_size=batch_size,
-            overrides=options.overrides(size, channels, resize, scaling, fit, channel_order, mean, std),
+            overrides=values.overrides(size, channels, resize, scaling, fit, channel_order, mean, std),
             scratch=scratch,
             memory=None if memory is None else memory * 1_000_000,
             fold=fold,

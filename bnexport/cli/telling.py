@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from bnexport.cli.options import OutputFormat
-from bnexport.errors import MachineError
+from bnexport.errors import InputError, MachineError
 
 if TYPE_CHECKING:
     from bnexport.jobs.pack import Packing
+    from bnexport.numerics.facts import Readable
     from bnexport.numerics.verdict import CheckReport
 
 SUFFIXES = (".json", ".xml", ".html", ".md")
@@ -78,10 +79,9 @@ def save(result: CheckReport, paths: Sequence[Path]) -> None:
 def _text(result: CheckReport, suffix: str) -> str:
     match suffix:
         case ".html":
-            from bnexport import images
             from bnexport.report import html
 
-            return html.check(result, [images.thumbnail(path) for path in result.images.files[: html.SHOWN]])
+            return html.check(result, [_thumbnail(picture) for picture in result.images.first])
         case ".xml":
             from bnexport.report import junit
 
@@ -93,6 +93,15 @@ def _text(result: CheckReport, suffix: str) -> str:
     from bnexport.report import json
 
     return json.dumps(json.check(result))
+
+
+def _thumbnail(picture: Readable) -> bytes | None:
+    from bnexport import images
+
+    try:
+        return images.thumbnail(picture.read())
+    except InputError:
+        return None  # it is gone since it was read
 
 
 def pack(done: Packing, form: OutputFormat) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import options
+from bnexport.cli import options, values
 from bnexport.cli.guard import guarded
 from bnexport.cli.progress import shown
 from bnexport.numerics.spec import Fit, Order, Preprocessing, Resize, Scaling
@@ -43,7 +43,7 @@ def command(
     """Overfit ResNet50, or another keras.applications net, on a few images."""
     from bnexport.jobs.train import train
 
-    spec = Preprocessing(options.size(size or "197"), channels or 1).changed(
+    spec = Preprocessing(values.size(size or "197"), channels or 1).changed(
         resize=resize, scaling=scaling, fit=fit, order=channel_order
     )
     with shown(quiet=quiet) as progress:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import confinement, options
+from bnexport.cli import confinement, options, values
 from bnexport.cli.guard import guarded
 from bnexport.cli.options import OutputFormat, Provider
 from bnexport.cli.progress import shown
@@ -31,7 +31,7 @@ def command(
 ) -> int:
     """Run a bundle on this machine and compare with what Keras computed; needs no TensorFlow."""
     if untrusted and not confinement.inside():
-        return confinement.run(time_limit, options.memory(memory_limit))
+        return confinement.run(time_limit, values.memory(memory_limit))
     from bnexport.cli import telling
     from bnexport.jobs.verify import opened, verified
 
@@ -43,9 +43,9 @@ def command(
             being_opened,
             providers=providers,
             require=required,
-            given=(options.tolerances(rtol, "--rtol") or {}, options.tolerances(atol, "--atol") or {}),
+            given=(values.tolerances(rtol, "--rtol") or {}, values.tolerances(atol, "--atol") or {}),
             strict_placement=strict_placement,
-            gpu_memory_limit=options.memory(gpu_mem_limit),
+            gpu_memory_limit=values.memory(gpu_mem_limit),
             progress=progress,
         )
     telling.tell(result, form)

@@ -14,8 +14,9 @@ from bnexport.graph.sites import sites
 from bnexport.numerics import findings
 from bnexport.numerics.diagnose import STATISTICS_WRONG, diagnose
 from bnexport.numerics.drift import drift
+from bnexport.numerics.facts import SHOWN, ImageFacts
 from bnexport.numerics.tolerance import Tolerances
-from bnexport.numerics.verdict import CheckReport, Finding, ImageFacts
+from bnexport.numerics.verdict import CheckReport, Finding
 from bnexport.parity import floors, one_by_one, randomness
 from bnexport.parity.mismatch import Inquiry
 from bnexport.parity.tally import Tally
@@ -37,11 +38,12 @@ from bnexport.subjects.subject import Subject
 
 def check(
     model: Path | str,
-    source: Path | str | Sequence[Path] | None = None,
+    source: str | Path | Sequence[str | Path] | None = None,
     *,
     inputs: Path | None = None,
     onnx: Path | str | None = None,
     labels: Path | None = None,
+    shard: tuple[int, int] | None = None,
     providers: Sequence[str] = ("auto",),
     require: Sequence[str] = (),
     batch_size: int = 32,
@@ -59,10 +61,11 @@ def check(
 
     Args:
         model: .h5, .hdf5, .keras, a SavedModel folder, or .onnx, then only the ONNX sides are run.
-        source: a folder of images, one image, or a list of images.
+        source: a folder of images, one image, a manifest, tar shards, or a list of images; paths or URLs (`bnexport.images.find`).
         inputs: an .npz file in place of `source`.
         onnx: the deployed ONNX file, to be held against the Keras model.
         labels: a CSV file with the columns file and label.
+        shard: the position of a part of the images, from 0, and how many parts there are.
         providers: "auto", "cpu", "cuda".
         require: providers without which the check makes no sense.
         batch_size: the largest batch; training mode depends on it.
@@ -86,10 +89,11 @@ def check(
     """
     request = Request(
         model=Path(model),
-        source=Path(source) if isinstance(source, str) else source,
+        source=source,
         inputs=inputs,
         onnx=Path(onnx) if onnx is not None else None,
         labels=labels,
+        shard=shard,
         providers=providers,
         require=require,
         batch_size=batch_size,
@@ -177,7 +181,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
             tuple(tally.labels),
             tally.heads.classes,
             unreadable,
-            tuple(paths[name] for name in tally.names) if (paths := feeds.paths()) else (),
+            tuple(feeds.pictures(tally.names[:SHOWN]).values()),
         ),
         preprocessing=spec.as_dict() if spec else {},
         preprocessing_origin=preparation.origin if preparation else "",

@@ -29,7 +29,7 @@ RANDOM_IMAGES = 8
 
 
 def fold(
-    model: Path | str, output: Path | str, source: Path | str | None = None, *, progress: Progress | None = None
+    model: Path | str, output: Path | str, source: str | Path | None = None, *, progress: Progress | None = None
 ) -> Folding:
     """Writes an ONNX file with its BatchNormalization nodes folded, if that does not change what it computes.
 
@@ -38,7 +38,7 @@ def fold(
     Args:
         model: .onnx.
         output: .onnx.
-        source: a folder of images.
+        source: images (`bnexport.images.find`).
         progress: told of each stage.
 
     Raises:
@@ -63,7 +63,7 @@ def fold(
             fix=done.refusals[0].reason if done.refusals else "it may have been folded before",
         )
     progress.stage("comparing both graphs")
-    pictures = images.find(Path(source)) if source is not None else None
+    pictures = images.find(source) if source is not None else None
     difference = distance(subject, done.model, pictures)
     allowed = folding_tolerance(subject)
     passed = difference <= allowed
@@ -83,7 +83,7 @@ def folding_tolerance(subject: Subject) -> float:
     return tolerance.STATED_HALF if subject.half else tolerance.STATED["inference"]
 
 
-def distance(subject: Subject, other: onnx.ModelProto, pictures: list[images.Picture] | None) -> float:
+def distance(subject: Subject, other: onnx.ModelProto, pictures: images.Listing | None) -> float:
     """How far another graph's outputs and logits are from the subject's, relative to their size; NaN where they cannot be compared."""
     pair = [sides.onnx_sides(graph, ["cpu"], modes=("inference",))[0] for graph in (other, subject.graph)]
     running: dict[str, RunningDifference] = {}
@@ -95,7 +95,7 @@ def distance(subject: Subject, other: onnx.ModelProto, pictures: list[images.Pic
     return float("nan") if any(np.isnan(found)) else max(found)
 
 
-def _batches(subject: Subject, pictures: list[images.Picture] | None) -> Iterator[dict[str, NDArray[Any]]]:
+def _batches(subject: Subject, pictures: images.Listing | None) -> Iterator[dict[str, NDArray[Any]]]:
     if pictures is not None:
         feeds, _ = open_feeds(subject, pictures, None, Overrides(), RANDOM_IMAGES)
         yield from (dict(feed.inputs) for feed in feeds)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnexport import __version__, bundle, files, held
+from bnexport import __version__, bundle, files, held, images
 from bnexport.bundle import Bundle, DataSet, Floor, Item, Tensor
-from bnexport.errors import InputError, UsageError
+from bnexport.errors import UsageError
 from bnexport.graph import protobuf, triton
 from bnexport.graph.protobuf import serialised
 from bnexport.jobs.check import Examination, examined
@@ -141,7 +141,6 @@ def _packed(
     outputs = [info.name for info in graph.graph.output]
     fixed = interface.batch
     feeds = opening.feeds.sampled(samples, batch_size=fixed or opening.request.batch_size, whole=fixed is not None)
-    paths = opening.feeds.paths()
     parts: dict[str, bytes] = {held.APPENDED: protobuf.giving_out(graph, names.values())}
     sets: list[DataSet] = []
     compared: dict[str, Tensor] = {}
@@ -160,7 +159,9 @@ def _packed(
             file = f"output_{position}.pb" if tensor in outputs else f"logits_{position}.pb"
             parts[f"{folder}/{file}"] = protobuf.tensor_bytes(array, tensor)
             compared[check_name] = Tensor(check_name, tensor, file)
-        sets.append(DataSet(folder, _items(feed, paths, sum(len(part.items) for part in sets), parts)))
+        sets.append(
+            DataSet(folder, _items(feed, feeds.pictures(feed.names), sum(len(part.items) for part in sets), parts))
+        )
     spec = opening.preparation.spec if opening.preparation else None
     if spec is not None and interface.moved_in:
         spec = spec.changed(layout=Layout.NCHW)
@@ -202,16 +203,15 @@ def _golden(opening: Opening, graph: onnx.ModelProto) -> tuple[str, Callable[[Fe
     return f"{reference.runtime}-inference", partial(reference.run, "inference")
 
 
-def _items(feed: Feed, paths: Mapping[str, Path], position: int, parts: dict[str, bytes]) -> tuple[Item, ...]:
+def _items(
+    feed: Feed, pictures: Mapping[str, images.Picture], position: int, parts: dict[str, bytes]
+) -> tuple[Item, ...]:
     """The pictures of a batch, their files put among `parts` under numbers: names may be anything."""
     items = []
     for offset, (name, label) in enumerate(zip(feed.names, feed.labels.tolist(), strict=True)):
         file = ""
-        if name in paths:
-            file = f"images/{position + offset:06d}{paths[name].suffix.lower()}"
-            try:
-                parts[file] = paths[name].read_bytes()
-            except OSError as error:
-                raise InputError(f"cannot read {paths[name]} ({error.strerror})") from error
+        if name in pictures:
+            file = f"images/{position + offset:06d}{pictures[name].suffix}"
+            parts[file] = pictures[name].read()
         items.append(Item(name, label, file))
     return tuple(items)

@@ -50,7 +50,7 @@ def recalibrate(
     output: Path | str,
     *,
     inputs: Path | None = None,
-    evaluate: Path | None = None,
+    evaluate: Path | str | None = None,
     labels: Path | None = None,
     samples: int = SAMPLES,
     seed: int = 0,
@@ -105,11 +105,10 @@ def recalibrate(
         raise UsageError("an ONNX file cannot become a Keras model", found=str(output), expected=".onnx")
     if fold and output.suffix != ".onnx":
         raise UsageError("only an ONNX file can be folded", found=str(output), expected=".onnx")
-    pictures = images.find(Path(source), labels=labels) if source is not None else []
-    judged_on = images.find(Path(evaluate), labels=labels) if evaluate is not None else None
-    if len(pictures) > samples:
-        chosen = np.sort(np.random.default_rng(seed).choice(len(pictures), samples, replace=False))
-        pictures = [pictures[i] for i in chosen]
+    pictures = images.find(source, labels=labels) if source is not None else None
+    judged_on = images.find(evaluate, labels=labels) if evaluate is not None else None
+    if pictures is not None and len(pictures) > samples:
+        pictures = pictures.chosen(np.sort(np.random.default_rng(seed).choice(len(pictures), samples, replace=False)))
 
     subject = open_subject(model, progress, trust=trust)
     overrides = overrides or Overrides()
@@ -131,7 +130,7 @@ def recalibrate(
     refused = harm(before, after, evidence, found) if not force else ""
     folded = 0
     if fold and not refused:
-        repaired, folded, refused = _folded(subject, repaired, pictures or None)
+        repaired, folded, refused = _folded(subject, repaired, pictures)
     if not refused:
         _write(subject, repaired, values, measured, _known(subject, preparation), output)
     return Recalibration(
@@ -197,7 +196,7 @@ def _answered(runners: Sequence[Runner], subject: Subject, feeds: Source, progre
 
 
 def _folded(
-    subject: Subject, repaired: onnx.ModelProto, pictures: list[images.Picture] | None
+    subject: Subject, repaired: onnx.ModelProto, pictures: images.Listing | None
 ) -> tuple[onnx.ModelProto, int, str]:
     """The repaired graph folded, how many nodes went, and why it must not be written ("" where it may)."""
     done = folded_graph(repaired)

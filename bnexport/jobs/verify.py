@@ -107,9 +107,10 @@ def verified(
 ) -> CheckReport:
     """The report on a bundle that is being opened; the arguments are those of `verify`, `given` its tolerances."""
     # Imported here, while onnxruntime opens the model.
-    from bnexport import bundle
+    from bnexport import bundle, images
     from bnexport.numerics import findings
-    from bnexport.numerics.verdict import BundleFacts, CheckReport, ImageFacts
+    from bnexport.numerics.facts import SHOWN, BundleFacts, ImageFacts
+    from bnexport.numerics.verdict import CheckReport
     from bnexport.parity import golden
     from bnexport.parity.tally import Tally
     from bnexport.runtimes.ort_session import Cuda, Session
@@ -166,7 +167,7 @@ def verified(
             tuple(tally.labels),
             index.heads.classes,
             (),
-            tuple(folder / item.file for part in index.sets for item in part.items if item.file),
+            tuple(images.Picture(str(folder / i.file), i.name) for p in index.sets for i in p.items if i.file)[:SHOWN],
         ),
         preprocessing=index.preprocessing or {},
         preprocessing_origin=index.preprocessing_origin,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bnexport.numerics.facts import BundleFacts, ImageFacts, ModelFacts
 from bnexport.numerics.tolerance import FLOORS, LEAST, STATED
 
 if TYPE_CHECKING:
@@ -135,50 +135,6 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """The model that was checked.
-
-    Args:
-        path: as it was given.
-        sha256: of the file.
-        format: "h5", "keras" or "onnx".
-        parameters: the number of weights.
-        layers: BatchNormalization layers.
-        frozen: how many of them are frozen.
-    """
-
-    path: str
-    sha256: str
-    format: str
-    parameters: int
-    layers: int
-    frozen: int
-
-
-@dataclass(frozen=True, slots=True)
-class ImageFacts:
-    """The images it was checked on.
-
-    Args:
-        source: as it was given.
-        count: images that were read.
-        names: their file names, in order.
-        labels: the class of each, -1 where unknown.
-        classes: the class names; empty where unknown.
-        unreadable: the files that could not be read, with the reason.
-        files: where each image is; empty for arrays.
-    """
-
-    source: str
-    count: int
-    names: tuple[str, ...]
-    labels: tuple[int, ...]
-    classes: tuple[str, ...]
-    unreadable: tuple[tuple[str, str], ...]
-    files: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class LayerError:
     """How far the tensor of one layer is from what Keras computes there.
 
@@ -214,27 +170,6 @@ class LayerError:
     def off(self) -> bool:
         """Whether it is further from Keras than rounding explains."""
         return self.known and not self.max_rel <= self.tolerance
-
-
-@dataclass(frozen=True, slots=True)
-class BundleFacts:
-    """The bundle that was verified.
-
-    Args:
-        path: as it was given.
-        files: how many files were held against their hashes.
-        reference: the side whose outputs are stored in it.
-        tool: name and version of what packed it.
-        environment: versions and machine where it was packed.
-        known: what the check found when it was packed.
-    """
-
-    path: str
-    files: int
-    reference: str
-    tool: Mapping[str, str]
-    environment: Mapping[str, Any]
-    known: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 
 from bnexport.errors import InputError, UsageError
 from bnexport.numerics import compare, findings
+from bnexport.numerics.facts import SHOWN
 from bnexport.numerics.heads import Heads
 from bnexport.numerics.tolerance import Limit, Tolerances
 from bnexport.numerics.verdict import Comparison, Difference, Finding, Severity, Side
 from bnexport.parity.pairs import Kind, Pair, pairs
 from bnexport.subjects.feeds import Feed
 from bnexport.subjects.sides import Outputs, Runner
-
-SCORES = 12
-"""Of so many images the scores of every class are kept."""
 
 _NOTHING = Difference(0, 0.0, float("nan"), float("nan"), float("nan"), 0.0, float("-inf"), 0, 0)
 
@@ -77,7 +75,7 @@ class Tally:
                     self._answers[side].append(np.full(len(feed.names), -1, np.int64))  # it gives no such output
                     continue
                 scores = self._scores(values)
-                self._kept[side] += scores[: max(0, SCORES - len(self._kept[side]))].tolist()
+                self._kept[side] += scores[: max(0, SHOWN - len(self._kept[side]))].tolist()
                 found = compare.answers(scores)
                 self._answers[side].append(found)
                 if self._deciding in self.heads.squash:

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
+from bnexport.numerics.facts import SHOWN
 from bnexport.numerics.verdict import CheckReport, Finding, Severity, Side
 from bnexport.report import plots
 from bnexport.report.words import class_name, floors, footer, plain, preparation
-
-SHOWN = 12
-"""So many images are shown, and so many of their scores."""
 
 _COLUMNS = 8
 

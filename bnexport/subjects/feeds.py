@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,8 +54,8 @@ class Source(Protocol):
         """At most `count` of the items that can be read, evenly spread, in batches of `batch_size`; with `whole` in such batches only, where need be with items that come again."""
         ...
 
-    def paths(self) -> Mapping[str, Path]:
-        """The file of each picture by its name; empty for arrays."""
+    def pictures(self, names: Collection[str]) -> dict[str, images.Picture]:
+        """The pictures of these names; empty for arrays."""
         ...
 
 
@@ -64,7 +64,7 @@ class Pictures:
 
     def __init__(
         self,
-        pictures: Sequence[images.Picture],
+        pictures: images.Listing,
         spec: Preprocessing,
         known: Sidecar | None,
         *,
@@ -72,9 +72,8 @@ class Pictures:
         batch_size: int,
         threads: int,
     ) -> None:
-        labels = sorted({p.label for p in pictures if p.label})
         self._sidecar = known = known or Sidecar()
-        self.classes = known.classes or tuple(labels)
+        self.classes = known.classes or pictures.classes
         self.count = len(pictures)
         self.spec: Preprocessing | None = spec
         self._known, self._name, self._pictures = known.labels, name, pictures
@@ -85,8 +84,8 @@ class Pictures:
         """A hash of the files and of how they are prepared."""
         digest = hashlib.sha256(json.dumps([self.spec.as_dict() if self.spec else None, count]).encode())
         for picture in self._pictures[:count]:
-            with contextlib.suppress(OSError):  # unreadable files are left out when they are read, too
-                digest.update(hashlib.sha256(picture.path.read_bytes()).digest())
+            with contextlib.suppress(InputError):  # unreadable files are left out when they are read, too
+                digest.update(hashlib.sha256(picture.read()).digest())
             digest.update(picture.name.encode())
         return digest.hexdigest()
 
@@ -100,16 +99,22 @@ class Pictures:
     def sampled(self, count: int, *, batch_size: int, whole: bool) -> Source:
         """Some of the pictures; `unreadable` must be known, so that all of them were read once."""
         lost = {u.name for u in self.unreadable}
-        readable = [picture for picture in self._pictures if picture.name not in lost]
-        chosen = [readable[row] for row in _spread(len(readable), count, batch_size if whole else None)]
+        readable = np.array([row for row, picture in enumerate(self._pictures) if picture.name not in lost], np.intp)
+        chosen = self._pictures.chosen(readable[_spread(len(readable), count, batch_size if whole else None)])
         spec = self._reader.spec
         return Pictures(
             chosen, spec, self._sidecar, name=self._name, batch_size=batch_size, threads=self._reader.threads
         )
 
-    def paths(self) -> Mapping[str, Path]:
-        """The file of each picture by its name."""
-        return {picture.name: picture.path for picture in self._pictures}
+    def pictures(self, names: Collection[str]) -> dict[str, images.Picture]:
+        """The pictures of these names."""
+        wanted: dict[str, images.Picture] = {}
+        for picture in self._pictures:
+            if len(wanted) == len(names):
+                break
+            if picture.name in names:
+                wanted[picture.name] = picture
+        return wanted
 
     def __iter__(self) -> Iterator[Feed]:
         """The batches.
@@ -178,7 +183,7 @@ class Arrays:
         rows = _spread(self.count, count, batch_size if whole else None)
         return Arrays({n: a[rows] for n, a in self._arrays.items()}, self._labels[rows], self.classes, batch_size)
 
-    def paths(self) -> Mapping[str, Path]:
+    def pictures(self, names: Collection[str]) -> dict[str, images.Picture]:  # noqa: ARG002 - there are none
         """None."""
         return {}
 

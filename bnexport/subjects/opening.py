@@ -26,10 +26,11 @@ class Request:
 
     Args:
         model: .h5, .hdf5 or .keras; or .onnx, then only the ONNX sides are run.
-        source: a folder of images, one image, or a list of images.
+        source: a folder of images, one image, a manifest, tar shards (`bnexport.images.find`), or a list of images.
         inputs: an .npz file in place of `source`, for models with several inputs or no images.
         onnx: the deployed ONNX file, to be held against the Keras model in place of bnexport's own export of it.
         labels: a CSV file with the columns file and label.
+        shard: the position of a part of the images, from 0, and how many parts there are.
         providers: "auto", "cpu", "cuda".
         require: providers without which the check makes no sense.
         batch_size: the largest batch; training mode depends on it.
@@ -44,10 +45,11 @@ class Request:
     """
 
     model: Path
-    source: Path | Sequence[Path] | None = None
+    source: str | Path | Sequence[str | Path] | None = None
     inputs: Path | None = None
     onnx: Path | None = None
     labels: Path | None = None
+    shard: tuple[int, int] | None = None
     providers: Sequence[str] = ("auto",)
     require: Sequence[str] = ()
     batch_size: int = 32
@@ -64,7 +66,7 @@ class Request:
     def told(self) -> str:
         """Where the images or arrays are, in words."""
         source = self.source or self.inputs
-        return str(source) if isinstance(source, Path) else "a list of images"
+        return str(source) if isinstance(source, str | Path) else "a list of images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +106,24 @@ def opened(request: Request, progress: Progress) -> Opening:
     if request.batch_size < 1:
         raise UsageError("the batch size is not usable", found=str(request.batch_size), expected="1 or more")
     _refuse_odd_pair(request.model, request.onnx, layers=request.layers)
-    pictures = images.find(request.source, labels=request.labels) if request.source is not None else []
+    pictures = images.find(request.source, labels=request.labels) if request.source is not None else None
+    if request.shard is not None:
+        pictures = _part(pictures, *request.shard)
     providers, lost = sides.settle_providers(request.providers, request.require)
     subject = open_subject(request.model, progress, store=request.store, trust=request.trust, deployed=request.onnx)
     feeds, preparation = open_feeds(subject, pictures, request.inputs, request.overrides, request.batch_size)
     deployed = open_deployed(request.onnx, subject) if request.onnx is not None else None
     return Opening(request, subject, feeds, preparation, deployed, providers, lost)
+
+
+def _part(pictures: images.Listing | None, nth: int, count: int) -> images.Listing:
+    if pictures is None:
+        raise UsageError(
+            "a part of the images was asked for, and there are none", fix="leave out --shard with --inputs"
+        )
+    if len(pictures) < count:
+        raise UsageError(f"{len(pictures)} images are too few for {count} parts", fix="ask for fewer")
+    return pictures.shard(nth, count)
 
 
 def _refuse_odd_pair(model: Path, onnx: Path | None, *, layers: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +14,8 @@ from bnexport.errors import ExportError, InputError, UsageError, reason
 from bnexport.files import Format
 from bnexport.graph import metadata, tensors
 from bnexport.graph.sites import own_parameters, sites
+from bnexport.numerics.facts import ModelFacts
 from bnexport.numerics.heads import Heads
-from bnexport.numerics.verdict import ModelFacts
 from bnexport.runtimes import ort_session
 from bnexport.sidecar import Sidecar
 from bnexport.subjects.feeds import Arrays, Pictures, Shape, Source, only_input
@@ -101,7 +100,7 @@ def open_subject(
 
 
 def open_feeds(
-    subject: Subject, pictures: Sequence[images.Picture], inputs: Path | None, overrides: Overrides, batch_size: int
+    subject: Subject, pictures: images.Listing | None, inputs: Path | None, overrides: Overrides, batch_size: int
 ) -> tuple[Source, Preparation | None]:
     """What the subject is run on: arrays where `inputs` names a file, else the pictures, with how they are prepared.
 
@@ -109,7 +108,11 @@ def open_feeds(
         InputError: the arrays do not fit the model, or the model does not take images.
         UsageError: what was said about preprocessing does not fit.
     """
-    if inputs is not None:
+    if inputs is not None or pictures is None:
+        if inputs is None:
+            raise UsageError(
+                "there is nothing to run the model on", fix="pass a folder of images, or --inputs data.npz"
+            )
         if overrides.given:
             raise UsageError("--inputs holds what the model sees", found="preprocessing flags", fix="leave them out")
         classes = subject.known.classes if subject.known else ()

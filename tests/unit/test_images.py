@@ -12,6 +12,7 @@ from PIL import Image
 
 from bnexport import images
 from bnexport.errors import InputError
+from bnexport.images import reader
 from bnexport.numerics.preprocess import preprocess, rescaled
 from bnexport.numerics.spec import Fit, Layout, Order, Preprocessing, Resize, Scaling
 from bnexport.numerics.variety import Variety
@@ -74,7 +75,7 @@ def test_jpeg_of_every_kind(mode: str, channels: int) -> None:
 
 def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture of more pixels than the limit is an error that says how many."""
-    monkeypatch.setattr(images, "MAX_PIXELS", 99)
+    monkeypatch.setattr("bnexport.images.decode.MAX_PIXELS", 99)
     for form in ("PNG", "JPEG"):
         with pytest.raises(InputError, match="10x10 pixels"):
             images.pixels(encoded(np.zeros((10, 10, 3), np.uint8), form), Preprocessing((2, 2), 3))
@@ -225,7 +226,7 @@ ODD = Path(__file__).parent.parent / "odd_images"
 def test_odd_pictures_are_pixels_or_a_named_reason(path: Path) -> None:
     """Truncated, mislabelled, animated, deep, rotated by EXIF: an image of the right shape, or one entry with a reason (scripts/make_odd_images.py)."""
     spec = Preprocessing((8, 8), 3)
-    found = images._prepared(images.Picture(path, path.name), spec)
+    found = reader._prepared(images.Picture(str(path), path.name), spec)
     if path.name.startswith("broken"):
         assert isinstance(found, images.Unreadable)
         assert found.reason

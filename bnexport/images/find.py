@@ -1,0 +1,117 @@
+"""What a user names as images: a folder, a picture, a list, a manifest or tar shards, as paths or URLs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from bnexport.errors import InputError
+from bnexport.images import manifest, places, shards
+from bnexport.images.decode import SUFFIXES
+from bnexport.images.listing import Lister, Listing
+
+TABLE = "labels.csv"
+"""The labels of the pictures in a folder."""
+
+
+def find(source: str | Path | Sequence[str | Path], *, labels: Path | None = None) -> Listing:
+    """The pictures that `source` names.
+
+    * A folder, here or at a URL: sorted by name. It may be flat, have one subfolder for each class, hold a `labels.csv` with the columns file and label, or hold tar shards.
+    * A manifest (.csv, .tsv, .parquet): a path or URL for each picture, and a label; paths are seen from its folder.
+    * Tar shards in the WebDataset layout: one .tar, or several as `train-{0000..0099}.tar` or with `*`.
+    * One picture, or a list of paths and URLs, which keep their order.
+
+    Args:
+        source: any of these.
+        labels: a CSV file that goes before `labels.csv` and before subfolders.
+
+    Raises:
+        InputError: there is nothing at `source`, or nothing that looks like a picture.
+        MachineError: a package that it needs is missing.
+    """
+    table = labels
+    if not isinstance(source, str | Path):
+        found, told = _list(source), "the list of images"
+    else:
+        told = str(source)
+        place = told if places.is_url(told) else Path(told)
+        if shards.named(told):
+            found = shards.read(told)
+        elif isinstance(place, str):
+            found = manifest.read(place) if manifest.named(place) else _remote(place)
+        elif not place.exists():
+            raise InputError(f"there is no folder {place}", fix="check the path")
+        elif place.is_file():
+            found = manifest.read(told) if manifest.named(told) else _one(place)
+        else:
+            try:
+                found = _walk(place)
+            except OSError as error:
+                raise InputError(f"cannot read the folder {place} ({error.strerror})") from error
+            if table is None and (place / TABLE).is_file():
+                table = place / TABLE
+    if not found:
+        raise InputError(f"there is no image in {told}", expected="files such as " + ", ".join(sorted(SUFFIXES)[:4]))
+    return _labelled(found, table) if table else found
+
+
+def _list(source: Sequence[str | Path]) -> Listing:
+    lister = Lister()
+    for entry in source:
+        lister.add(str(entry))
+    return lister.listing()
+
+
+def _one(place: Path) -> Listing:
+    lister = Lister(str(place.parent))
+    lister.add(place.name)
+    return lister.listing()
+
+
+def _walk(folder: Path) -> Listing:
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    names = [entry.name for entry in entries if entry.is_file()]
+    for part in entries:
+        if part.is_dir():
+            paths = [f"{root}/{name}" for root, _, files in os.walk(part) for name in files]
+            below = [path.removeprefix(f"{folder}/") for path in paths]
+            names += sorted(below, key=lambda name: name.split("/"))
+    return _below(str(folder), names)
+
+
+def _remote(url: str) -> Listing:
+    found = places.below(url)
+    if found == [url]:
+        return _list(found)
+    names = [name.removeprefix(url.rstrip("/") + "/") for name in found]
+    listing = _below(url, sorted(names, key=lambda name: ("/" in name, name.split("/"))))
+    return _labelled(listing, places.joined(url, TABLE)) if TABLE in names else listing
+
+
+def _below(folder: str, names: Sequence[str]) -> Listing:
+    """The pictures among the names of the files of a folder, or else its tar shards."""
+    pictures = [name for name in names if looks_like_a_picture(name)]
+    tars = [places.joined(folder, name) for name in names if name.endswith(shards.SUFFIX)]
+    if tars and not pictures:
+        return shards.read(tars)
+    lister = Lister(folder)
+    for name in pictures:
+        lister.add(name, name.split("/")[0] if "/" in name else "")
+    return lister.listing()
+
+
+def _labelled(pictures: Listing, table: str | Path) -> Listing:
+    label = dict(manifest.rows(str(table), 2))
+    if not any(picture.name in label for picture in pictures):
+        raise InputError(
+            f"no picture is named in {table}", found=next(iter(label), "nothing"), expected=pictures[0].name
+        )
+    return pictures.labelled(label)
+
+
+def looks_like_a_picture(name: str) -> bool:
+    """Whether a name ends like a picture's, and is not hidden."""
+    last = name.rsplit("/", 1)[-1]
+    return not last.startswith(".") and "." + last.rsplit(".", 1)[-1].lower() in SUFFIXES

@@ -1,0 +1,120 @@
+"""Where pictures are: a path, or a URL that fsspec knows (s3://, gs://, https://, ...)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from bnexport.errors import InputError, MachineError, reason
+
+SCHEME = "://"
+
+
+def is_url(place: str | Path) -> bool:
+    """Whether this names something that is not in the file system.
+
+    >>> is_url("s3://bucket/images"), is_url("images/cat.jpg")
+    (True, False)
+    """
+    return isinstance(place, str) and SCHEME in place
+
+
+def joined(folder: str, name: str) -> str:
+    """A name as it is seen from a folder: absolute names and URLs stay what they are.
+
+    >>> joined("s3://bucket/set", "a/b.png"), joined("/sets", "/b.png"), joined("/sets", "https://host/b.png")
+    ('s3://bucket/set/a/b.png', '/b.png', 'https://host/b.png')
+    """
+    if is_url(name) or not folder or (name.startswith("/") and not is_url(folder)):
+        return name
+    return f"{folder.rstrip('/')}/{name}" if folder != "/" else f"/{name}"
+
+
+def read(place: str, span: tuple[int, int] | None = None) -> bytes:
+    """The content of a file or URL; with `span` the bytes from an offset, so many of them.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if is_url(place):
+        files, path = filesystem(place)
+        start, end = (span[0], span[0] + span[1]) if span else (None, None)
+        try:
+            content: bytes = files.cat_file(path, start=start, end=end)
+        except Exception as error:  # every protocol has exceptions of its own
+            raise _unreadable(place, error) from error
+    else:
+        try:
+            with Path(place).open("rb") as stream:
+                if span is None:
+                    return stream.read()
+                stream.seek(span[0])
+                content = stream.read(span[1])
+        except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+            raise _unreadable(place, error) from error
+    if span is not None and len(content) != span[1]:
+        raise InputError(f"{place} ends within a file that it should hold")
+    return content
+
+
+@contextmanager
+def opened(place: str) -> Iterator[IO[bytes]]:
+    """A file or URL as a stream that can seek.
+
+    Raises:
+        InputError: it cannot be opened or read.
+    """
+    try:
+        with filesystem(place)[0].open(place, "rb") if is_url(place) else Path(place).open("rb") as stream:
+            yield stream
+    except (InputError, MachineError):
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {place}") from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(place, error) from error
+
+
+def below(place: str) -> list[str]:
+    """Every file below a URL, sorted, as URLs; the URL itself where it is a file.
+
+    Raises:
+        InputError: there is nothing, or it cannot be listed.
+    """
+    files, path = filesystem(place)
+    scheme = place.split(SCHEME)[0]
+    try:
+        found = [path] if files.isfile(path) else files.find(path)
+    except Exception as error:  # as in `read`
+        raise _unreadable(place, error) from error
+    if not found:
+        raise InputError(f"there is nothing at {place}", fix="check the URL, and that it may be listed")
+    return sorted(name if is_url(name) else f"{scheme}{SCHEME}{name.lstrip('/')}" for name in found)
+
+
+def filesystem(place: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the path in it.
+
+    Raises:
+        InputError: the protocol is unknown.
+        MachineError: the package for it is missing.
+    """
+    import fsspec
+
+    try:
+        files, path = fsspec.core.url_to_fs(place)
+    except ImportError as error:
+        raise MachineError(
+            f"{place.split(SCHEME)[0]}:// needs another package ({reason(error)})",
+            fix="install it, or all of them with: pip install 'bnexport[remote]'",
+        ) from error
+    except Exception as error:
+        raise InputError(f"cannot open {place} ({reason(error)})") from error
+    return files, path
+
+
+def _unreadable(place: str, error: Exception) -> InputError:
+    why = error.strerror if isinstance(error, OSError) and error.strerror else reason(error)
+    return InputError(f"cannot read {place} ({why})")

@@ -1,0 +1,91 @@
+"""What a check was made of: the model, the images, the bundle; plain records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from bnexport.numerics.verdict import Finding
+
+SHOWN = 12
+"""Of so many images a report shows each one."""
+
+
+class Readable(Protocol):
+    """An image that a report may show."""
+
+    @property
+    def name(self) -> str:
+        """By which reports tell it."""
+        ...
+
+    def read(self) -> bytes:
+        """Its file's content."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """The model that was checked.
+
+    Args:
+        path: as it was given.
+        sha256: of the file.
+        format: "h5", "keras" or "onnx".
+        parameters: the number of weights.
+        layers: BatchNormalization layers.
+        frozen: how many of them are frozen.
+    """
+
+    path: str
+    sha256: str
+    format: str
+    parameters: int
+    layers: int
+    frozen: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """The images it was checked on.
+
+    Args:
+        source: as it was given.
+        count: images that were read.
+        names: their file names, in order.
+        labels: the class of each, -1 where unknown.
+        classes: the class names; empty where unknown.
+        unreadable: the files that could not be read, with the reason.
+        first: the first ones, at most `SHOWN`, for whoever shows them; empty for arrays.
+    """
+
+    source: str
+    count: int
+    names: tuple[str, ...]
+    labels: tuple[int, ...]
+    classes: tuple[str, ...]
+    unreadable: tuple[tuple[str, str], ...]
+    first: tuple[Readable, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFacts:
+    """The bundle that was verified.
+
+    Args:
+        path: as it was given.
+        files: how many files were held against their hashes.
+        reference: the side whose outputs are stored in it.
+        tool: name and version of what packed it.
+        environment: versions and machine where it was packed.
+        known: what the check found when it was packed.
+    """
+
+    path: str
+    files: int
+    reference: str
+    tool: Mapping[str, str]
+    environment: Mapping[str, Any]
+    known: tuple[Finding, ...]
