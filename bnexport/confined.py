@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
 from bnexport.errors import MachineError
@@ -21,20 +21,39 @@ _GRACE = 5.0
 """Seconds to clean up in, once a process was told to end."""
 
 
-def start(
-    arguments: Sequence[str], memory: int | None = None, cores: Collection[int] = (), *, captured: bool = False
-) -> subprocess.Popen[str]:
+def start(arguments: Sequence[str], memory: int | None = None) -> subprocess.Popen[bytes]:
     """`bnexport ARGUMENTS` in a process of its own.
 
     Args:
         arguments: what it is asked.
         memory: the most memory it may take, in bytes; None for as much as the machine has.
-        cores: the CPU cores it may run on; empty for all.
-        captured: what it prints is read by the caller, and not shown.
 
     Raises:
         MachineError: this system cannot limit a process.
     """
+    return subprocess.Popen(  # noqa: S603 - this very program
+        [sys.executable, "-m", "bnexport", *arguments],
+        env={**os.environ, INSIDE: "1"},
+        preexec_fn=_limits(memory, ()),
+        start_new_session=True,
+    )
+
+
+def enter(cores: Collection[int] = ()) -> None:
+    """Puts this process under the same limits, in a session of its own.
+
+    Args:
+        cores: the CPU cores it may run on; empty for all.
+
+    Raises:
+        MachineError: this system cannot limit a process.
+    """
+    os.setsid()
+    _limits(None, cores)()
+    os.environ[INSIDE] = "1"
+
+
+def _limits(memory: int | None, cores: Collection[int]) -> Callable[[], None]:
     try:
         import resource
     except ImportError as error:
@@ -50,20 +69,10 @@ def start(
         if system is not None:
             system.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # whoever waits for the answer is gone
 
-    pipe = subprocess.PIPE if captured else None
-    return subprocess.Popen(  # noqa: S603 - this very program
-        [sys.executable, "-m", "bnexport", *arguments],
-        env={**os.environ, INSIDE: "1"},
-        stdin=subprocess.DEVNULL if captured else None,
-        stdout=pipe,
-        stderr=pipe,
-        text=True,
-        preexec_fn=limited,
-        start_new_session=True,
-    )
+    return limited
 
 
-def end(child: subprocess.Popen[str]) -> None:
+def end(child: subprocess.Popen[bytes]) -> None:
     """Ends a process: politely, then for good."""
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGTERM)

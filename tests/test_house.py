@@ -72,6 +72,7 @@ DOORS = {
     "msgspec": {"bundle.py", "batch/plan.py"},
     "fsspec": {"images/places.py"},
     "pyarrow": {"images/manifest.py"},
+    "ray": {"batch/cluster.py"},
     "typer": {"cli"},
 }
 HEAVY = ("tensorflow", "keras", "onnx", "onnxruntime", "matplotlib", "ray", "mlflow", "pyarrow", "fsspec")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bnexport.batch import plan, running
 from bnexport.batch.plan import Check
 from bnexport.batch.results import Folder
+from bnexport.batch.running import Watcher
 from bnexport.cache import Cache
 from bnexport.numerics.batched import Batch, Result
 
@@ -65,26 +66,41 @@ def planned(
     )
 
 
-def batch(wanted: Planned, told: Callable[[Result, int, int], None]) -> Batch:
+def batch(wanted: Planned, entry: running.Entry, watcher: Watcher, *, cluster: str | None = None) -> Batch:
     """Runs what has no result yet.
 
     Args:
         wanted: the plan.
-        told: called with each new result, how many are finished, and how many there are.
+        entry: the command line's entry point.
+        watcher: told of each check.
+        cluster: the address of a Ray cluster, "" for the one that Ray finds or starts; None for this machine.
+
+    Raises:
+        MachineError: there is no Ray, or no such cluster.
     """
     finished = wanted.finished()
     repeated: set[str] = set()
-    total = len(wanted.checks)
 
-    def keep(result: Result) -> None:
-        wanted.folder.put(result)
-        finished[result.key] = result
-        repeated.add(result.name)
-        told(result, len(finished), total)
+    class Keeping(Watcher):
+        """Keeps each result before it is told."""
+
+        def began(self, name: str) -> None:
+            watcher.began(name)
+
+        def ended(self, result: Result) -> None:
+            wanted.folder.put(result)
+            finished[result.key] = result
+            repeated.add(result.name)
+            watcher.ended(result)
 
     left = [(key, check) for key, check in wanted.checks if key not in finished]
-    if left:
-        running.run(left, min(wanted.jobs, len(left)), wanted.timeout, keep)
+    if left and cluster is not None:
+        from bnexport.batch import cluster as ray
+
+        ray.run(left, cluster, wanted.jobs, wanted.timeout, entry, Keeping())
+    elif left:
+        keras = any(check.model.suffix != ".onnx" for _, check in left)
+        running.Workshop(entry, keras=keras).run(left, min(wanted.jobs, len(left)), wanted.timeout, Keeping())
     results = tuple(finished[key] for key, _ in wanted.checks)
     done = Batch(wanted.folder.path, results, frozenset(repeated), wanted.folder.last())
     wanted.folder.finish(results)

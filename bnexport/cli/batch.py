@@ -10,6 +10,7 @@ import typer
 
 from bnexport.cli import options, settings, values
 from bnexport.cli.guard import guarded
+from bnexport.errors import UsageError
 
 
 class BatchFormat(StrEnum):
@@ -18,6 +19,13 @@ class BatchFormat(StrEnum):
     TEXT = "text"
     NDJSON = "ndjson"
     """one JSON object for each check, as it comes"""
+
+
+class Engine(StrEnum):
+    """Where checks run."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 @guarded
@@ -39,34 +47,46 @@ def command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would run, and what is finished already.")
     ] = False,
+    engine: Annotated[
+        Engine, typer.Option("--engine", help="ray: on a Ray cluster, whose nodes see the same files.")
+    ] = Engine.LOCAL,
+    address: Annotated[
+        str,
+        typer.Option(
+            "--address", help="Of the Ray cluster; default: the one that Ray finds, else one on this machine."
+        ),
+    ] = "",
     form: Annotated[BatchFormat, typer.Option("--format", help="How stdout tells the answer.")] = BatchFormat.TEXT,
     quiet: options.Quiet = False,
 ) -> int:
     """Run every check of a plan, each in a process of its own; what an earlier run finished is not repeated."""
     from rich.console import Console
 
+    from bnexport.__main__ import main
     from bnexport.batch.batch import batch, planned
+    from bnexport.cli.watching import watched
     from bnexport.files import write_text
     from bnexport.numerics.batched import Result
     from bnexport.report import batch as telling
 
+    if address and engine != Engine.RAY:
+        raise UsageError("--address is for a Ray cluster", fix="add --engine ray")
     parent = context.parent
     known = [name.replace("_", "-") for name in settings.options_of(parent.command, parent)["check"]] if parent else []
     wanted = planned(plan, known, values.store(no_cache=False), jobs=jobs, timeout=timeout, results=results)
     console = Console(highlight=False, soft_wrap=True)
+    finished = wanted.finished()
     if dry_run:
-        finished = wanted.finished()
         for key, check in wanted.checks:
             console.print("finished" if key in finished else "to run  ", check.name, markup=False)
         return 0
-    progress = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
 
-    def told(result: Result, done: int, total: int) -> None:
-        progress.print(telling.line(result, done, total))
+    def told(result: Result) -> None:
         if form == BatchFormat.NDJSON:
             typer.echo(telling.record(result))
 
-    done = batch(wanted, told)
+    with watched(len(finished), len(wanted.checks), told, quiet=quiet) as watcher:
+        done = batch(wanted, main, watcher, cluster=address if engine == Engine.RAY else None)
     for name, content in (
         ("summary.ndjson", telling.ndjson(done)),
         ("summary.xml", telling.junit(done)),

@@ -1,0 +1,95 @@
+"""A batch while it runs: a line for each check that is done, and on a terminal what is running, how far it is and how long it will take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from bnexport.batch.running import Watcher
+from bnexport.report import batch as telling
+from bnexport.report.words import plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from bnexport.numerics.batched import Result
+
+
+class Lines(Watcher):
+    """Prints a line for each result.
+
+    Args:
+        console: where.
+        done: how many checks were finished before.
+        total: how many there are.
+        more: told of each result too.
+    """
+
+    def __init__(self, console: Console, done: int, total: int, more: Callable[[Result], None]) -> None:
+        self._console, self._done, self._total, self._more = console, done, total, more
+
+    def ended(self, result: Result) -> None:
+        """A check has its result."""
+        self._done += 1
+        self._console.print(telling.line(result, self._done, self._total))
+        self._more(result)
+
+
+class Table(Lines):
+    """Lines, and below them a row for each check that runs, and one for all of them with the time that is left."""
+
+    def __init__(self, rows: Progress, console: Console, done: int, total: int, more: Callable[[Result], None]) -> None:
+        super().__init__(console, done, total, more)
+        self._rows = rows
+        self._all = rows.add_task("all checks", total=total, completed=done)
+        self._running: dict[str, TaskID] = {}
+
+    def began(self, name: str) -> None:
+        """A check was started."""
+        self._running[name] = self._rows.add_task(plain(name), total=None)
+
+    def ended(self, result: Result) -> None:
+        """A check has its result."""
+        self._rows.remove_task(self._running.pop(result.name))
+        super().ended(result)
+        self._rows.advance(self._all)
+
+
+@contextmanager
+def watched(done: int, total: int, more: Callable[[Result], None], *, quiet: bool) -> Iterator[Watcher]:
+    """What is shown on stderr.
+
+    Args:
+        done: how many checks were finished before.
+        total: how many there are.
+        more: told of each result too.
+        quiet: nothing is.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
+    if quiet or not console.is_terminal:
+        yield Lines(console, done, total, more)
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as rows:
+        yield Table(rows, console, done, total, more)
