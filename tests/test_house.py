@@ -17,10 +17,24 @@ BELOW = {"runtimes", "graph", "images", "sidecar", "cache", "bundle", "held", "f
 
 # A room and the rooms it may look into. Always downwards.
 MAY_IMPORT = {
-    "cli": {"cli", "batch", "confined", "jobs", "subjects", "report", "numerics", "images", "cache", "files", "errors"},
-    "batch": {"batch", "confined", "cache", "files", "numerics", "errors"},
+    "cli": {
+        "cli",
+        "__main__",
+        "batch",
+        "confined",
+        "jobs",
+        "subjects",
+        "report",
+        "numerics",
+        "images",
+        "cache",
+        "files",
+        "errors",
+    },
+    "batch": {"batch", "cluster", "confined", "cache", "files", "numerics", "errors"},
     "confined": {"errors"},
-    "jobs": {"jobs", "recalibration", "parity", "subjects", *BELOW},
+    "cluster": {"confined", "errors"},
+    "jobs": {"jobs", "cluster", "recalibration", "parity", "subjects", *BELOW},
     "recalibration": {"recalibration", "subjects", *BELOW},
     "parity": {"parity", "subjects", *BELOW},
     "subjects": {"subjects", *BELOW},
@@ -72,7 +86,7 @@ DOORS = {
     "msgspec": {"bundle.py", "batch/plan.py"},
     "fsspec": {"images/places.py"},
     "pyarrow": {"images/manifest.py"},
-    "ray": {"batch/cluster.py"},
+    "ray": {"cluster.py"},
     "typer": {"cli"},
 }
 HEAVY = ("tensorflow", "keras", "onnx", "onnxruntime", "matplotlib", "ray", "mlflow", "pyarrow", "fsspec")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bnexport import confined
 from bnexport.batch import plan, running
 from bnexport.batch.plan import Check
 from bnexport.batch.results import Folder
@@ -57,7 +58,7 @@ def planned(
     told, place = plan.read(path), path.resolve().parent
     checks = plan.checks(told, place, known)
     folder = Folder(results or place / told.results, store)
-    threads = len(running.cores())
+    threads = len(confined.cores())
     return Planned(
         folder,
         tuple((folder.key(check), check) for check in checks),

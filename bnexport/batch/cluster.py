@@ -1,50 +1,18 @@
-"""The same on a Ray cluster: a task for each check, tried again where a node is lost.
-
-Models, images and the results' folder have the same names on every node (a shared file system), or are URLs; bnexport is installed on each.
-"""
+"""Running checks on a Ray cluster: a task for each, tried again where a node is lost."""
 
 from __future__ import annotations
 
-import fcntl
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from bnexport.batch.plan import Check
-from bnexport.batch.running import Entry, Watcher, Workshop, cores
-from bnexport.errors import MachineError, reason
+from bnexport.batch.running import Entry, Watcher, Workshop
+from bnexport.cluster import connected, core, cpus, failed
 from bnexport.numerics.batched import Result
 
 RETRIES = 5
 """How often a check is tried again whose node was lost."""
-
-
-def connected(address: str) -> Any:
-    """Ray, connected to a cluster.
-
-    Args:
-        address: of the cluster; "" for the one that Ray finds (RAY_ADDRESS), else one on this machine.
-
-    Raises:
-        MachineError: Ray is not installed, or there is no such cluster.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise MachineError("this needs Ray", fix="install it with: pip install 'bnexport[ray]'") from error
-    try:
-        if not ray.is_initialized():
-            ray.init(address=address or None, log_to_driver=False, logging_level="ERROR", include_dashboard=None)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise MachineError(
-            f"cannot reach the Ray cluster {address or 'of this machine'} ({reason(error)})",
-            fix="start one with: ray start --head",
-        ) from error
-    return ray
 
 
 def run(
@@ -69,7 +37,7 @@ def run(
     running: dict[Any, str] = {}
     try:
         while waiting or running:
-            ahead = max(jobs, int(ray.cluster_resources().get("CPU", 1)))
+            ahead = max(jobs, cpus(ray))
             while waiting and len(running) < ahead:
                 key, check = waiting.pop()
                 gpus = 1 if "--require=cuda" in check.arguments else 0
@@ -81,7 +49,7 @@ def run(
                 try:
                     watcher.ended(ray.get(reference))
                 except ray.exceptions.RayError as error:
-                    raise MachineError(f"the cluster could not run the check {name} ({reason(error)})") from error
+                    raise failed(ray, error, f"run the check {name}") from error
     finally:
         for reference in running:
             ray.cancel(reference, force=True)
@@ -90,21 +58,5 @@ def run(
 def _one(key: str, check: Check, timeout: float, entry: Entry, environment: dict[str, str]) -> Result:
     """A check on a node, on a core that no other task of the node has."""
     os.environ.update({name: value for name, value in environment.items() if name.startswith("BNEXPORT_")})
-    with _core() as core:
-        return Workshop(entry, keras=check.model.suffix != ".onnx").one(key, check, timeout, [core])
-
-
-@contextmanager
-def _core() -> Iterator[int]:
-    """A CPU core, by a lock that goes with the process; any core where Ray was promised more of them than there are."""
-    mine = cores()
-    with ExitStack() as stack:
-        for core in mine:
-            stream = stack.enter_context(Path(tempfile.gettempdir(), f"bnexport-core-{core}").open("w"))
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                continue
-            yield core
-            return
-        yield mine[os.getpid() % len(mine)]
+    with core() as mine:
+        return Workshop(entry, keras=check.model.suffix != ".onnx").one(key, check, timeout, [mine])

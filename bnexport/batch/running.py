@@ -137,13 +137,8 @@ def _inside(
     entry()
 
 
-def cores() -> list[int]:
-    """The CPU cores this process may run on."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-
-
 def _shares(jobs: int) -> list[list[int]]:
-    mine = cores()
+    mine = confined.cores()
     if jobs > len(mine):
         return [[] for _ in range(jobs)]
     return [mine[nth * len(mine) // jobs : (nth + 1) * len(mine) // jobs] for nth in range(jobs)]

@@ -10,7 +10,7 @@ import typer
 
 from bnexport.cli import options, settings, values
 from bnexport.cli.guard import guarded
-from bnexport.errors import UsageError
+from bnexport.cli.options import Engine
 
 
 class BatchFormat(StrEnum):
@@ -19,13 +19,6 @@ class BatchFormat(StrEnum):
     TEXT = "text"
     NDJSON = "ndjson"
     """one JSON object for each check, as it comes"""
-
-
-class Engine(StrEnum):
-    """Where checks run."""
-
-    LOCAL = "local"
-    RAY = "ray"
 
 
 @guarded
@@ -47,15 +40,8 @@ def command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would run, and what is finished already.")
     ] = False,
-    engine: Annotated[
-        Engine, typer.Option("--engine", help="ray: on a Ray cluster, whose nodes see the same files.")
-    ] = Engine.LOCAL,
-    address: Annotated[
-        str,
-        typer.Option(
-            "--address", help="Of the Ray cluster; default: the one that Ray finds, else one on this machine."
-        ),
-    ] = "",
+    engine: options.EngineKind = Engine.LOCAL,
+    address: options.Address = "",
     form: Annotated[BatchFormat, typer.Option("--format", help="How stdout tells the answer.")] = BatchFormat.TEXT,
     quiet: options.Quiet = False,
 ) -> int:
@@ -69,8 +55,7 @@ def command(
     from bnexport.numerics.batched import Result
     from bnexport.report import batch as telling
 
-    if address and engine != Engine.RAY:
-        raise UsageError("--address is for a Ray cluster", fix="add --engine ray")
+    cluster = values.cluster(engine, address)
     parent = context.parent
     known = [name.replace("_", "-") for name in settings.options_of(parent.command, parent)["check"]] if parent else []
     wanted = planned(plan, known, values.store(no_cache=False), jobs=jobs, timeout=timeout, results=results)
@@ -86,7 +71,7 @@ def command(
             typer.echo(telling.record(result))
 
     with watched(len(finished), len(wanted.checks), told, quiet=quiet) as watcher:
-        done = batch(wanted, main, watcher, cluster=address if engine == Engine.RAY else None)
+        done = batch(wanted, main, watcher, cluster=cluster)
     for name, content in (
         ("summary.ndjson", telling.ndjson(done)),
         ("summary.xml", telling.junit(done)),

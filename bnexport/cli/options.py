@@ -44,6 +44,20 @@ class PlainFormat(StrEnum):
     JSON = "json"
 
 
+class Engine(StrEnum):
+    """Which machines do the work."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+EngineKind = Annotated[
+    Engine, typer.Option("--engine", help="ray: on a Ray cluster, whose nodes see the same files, or URLs.")
+]
+Address = Annotated[
+    str,
+    typer.Option("--address", help="Of the Ray cluster; default: the one that Ray finds, else one on this machine."),
+]
 Images = Annotated[
     str | None,
     typer.Argument(

@@ -9,7 +9,7 @@ import typer
 
 from bnexport.cli import confinement, options, values
 from bnexport.cli.guard import guarded
-from bnexport.cli.options import PlainFormat
+from bnexport.cli.options import Engine, PlainFormat
 from bnexport.cli.progress import shown
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def command(
         bool, typer.Option("--fold", help="Fold the BatchNormalization nodes afterwards; for .onnx.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Write even where accuracy falls.")] = False,
+    engine: options.EngineKind = Engine.LOCAL,
+    address: options.Address = "",
     form: options.TextOrJson = PlainFormat.TEXT,
     trust: options.Trust = False,
     untrusted: options.Untrusted = False,
@@ -90,6 +92,7 @@ def command(
             fold=fold,
             force=force,
             trust=trust,
+            cluster=values.cluster(engine, address),
             progress=progress,
         )
     _tell(done, form, output)

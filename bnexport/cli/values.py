@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bnexport.cli.options import Engine
 from bnexport.errors import UsageError
 from bnexport.numerics.spec import Fit, Order, Resize, Scaling
 
@@ -52,6 +53,19 @@ def part(text: str | None) -> tuple[int, int] | None:
     if not (nth.isdecimal() and count.isdecimal() and 0 < int(nth) <= int(count)):
         raise UsageError("--shard is not usable", found=text, expected="K/N with K from 1 to N, such as 2/8")
     return int(nth) - 1, int(count)
+
+
+def cluster(engine: Engine, address: str) -> str | None:
+    """The address of the cluster; None for this machine.
+
+    Raises:
+        UsageError: there is an address and no cluster is asked for.
+    """
+    if engine == Engine.RAY:
+        return address
+    if address:
+        raise UsageError("--address is for a Ray cluster", fix="add --engine ray")
+    return None
 
 
 def memory(text: str | None) -> int | None:

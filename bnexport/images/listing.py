@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import overload
@@ -108,6 +108,11 @@ class Listing(Sequence[Picture]):
         """Each in turn."""
         return (self._picture(int(row)) for row in self._rows)
 
+    def __reduce__(self) -> tuple[Callable[..., Listing], tuple[object, ...]]:
+        """Travels to another process with what it lists, and not with the list that it is a part of."""
+        entries = [(p.name, p.label, p.span, p.place) for p in self]
+        return _restored, (self._kept.folder, entries, self.classes)
+
     def chosen(self, positions: NDArray[np.intp]) -> Listing:
         """Those at `positions`, in that order."""
         return Listing(self._kept, np.asarray(self._rows)[positions], self.classes)
@@ -135,3 +140,14 @@ class Listing(Sequence[Picture]):
             return Picture(places.joined(kept.folder, name), name, label)
         shard, offset, size = kept.spans[3 * row : 3 * row + 3]
         return Picture(kept.shards[shard], name, label, (offset, size))
+
+
+def _restored(
+    folder: str, entries: list[tuple[str, str, tuple[int, int] | None, str]], classes: tuple[str, ...]
+) -> Listing:
+    lister = Lister(folder)
+    for name, label, span, place in entries:
+        if span is not None and lister.shards[-1:] != [place]:
+            lister.shards.append(place)
+        lister.add(name, label, span)
+    return Listing(lister, range(len(entries)), classes)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport import files, images, sidecar
+from bnexport.cache import NOTHING_KEPT
 from bnexport.errors import UsageError
 from bnexport.files import Format
 from bnexport.graph import metadata, stages, statistics
@@ -20,18 +22,17 @@ from bnexport.graph.sites import sites
 from bnexport.jobs.fold import distance, folding_tolerance
 from bnexport.numerics import findings
 from bnexport.numerics.diagnose import diagnose
-from bnexport.numerics.outcomes import Recalibration, Residual
+from bnexport.numerics.outcomes import Recalibration
 from bnexport.numerics.tolerance import Tolerances
-from bnexport.numerics.variety import Variety
 from bnexport.numerics.verdict import Side
 from bnexport.parity.tally import Tally
-from bnexport.recalibration import staged
-from bnexport.recalibration.evidence import gathered, refits, watched
-from bnexport.recalibration.live import live_tensors, memory_available
+from bnexport.recalibration.evidence import gathered, refits
+from bnexport.recalibration.pool import residual
 from bnexport.recalibration.remedy import harm
 from bnexport.recalibration.staged import Measured
 from bnexport.recalibration.trial import SAMPLES
-from bnexport.runtimes import keras_model, ort_session
+from bnexport.recalibration.worker import Alone, Team, Worker, Workers
+from bnexport.runtimes import keras_model
 from bnexport.sidecar import Sidecar
 from bnexport.subjects import sides
 from bnexport.subjects.feeds import Source
@@ -42,6 +43,10 @@ from bnexport.subjects.subject import Subject, open_feeds, open_subject
 
 if TYPE_CHECKING:
     import onnx
+
+
+LEAST = 8
+"""A worker on a cluster has at least so many images."""
 
 
 def recalibrate(
@@ -61,16 +66,17 @@ def recalibrate(
     fold: bool = False,
     force: bool = False,
     trust: bool = False,
+    cluster: str | None = None,
     progress: Progress | None = None,
 ) -> Recalibration:
     """Measures the self-consistent statistics of every BatchNormalization node on the images, and writes the model with them.
 
     Self-consistent: every site's moving statistics equal the statistics of its own input in inference mode with those very statistics
-    (`bnexport.recalibration.staged`). The result does not depend on the batch size or on the order of the images.
+    (`bnexport.recalibration.staged`). The result does not depend on the batch size, on the order of the images, or on how many machines share them.
 
     Args:
         model: .h5, .hdf5, .keras or .onnx.
-        source: a folder of images.
+        source: images (`bnexport.images.find`).
         output: .onnx, .keras or .h5; a Keras file only from a Keras model.
         inputs: an .npz file in place of `source`.
         evaluate: other images for judging before and after; by default the same ones.
@@ -84,12 +90,13 @@ def recalibrate(
         fold: fold the BatchNormalization nodes afterwards (`bnexport.jobs.fold`); for an ONNX output only.
         force: write even where accuracy falls, the images are unfit, or nothing shows that the old statistics are wrong.
         trust: load a Keras model even where it holds code of its own.
+        cluster: the address of a Ray cluster, "" for the one that Ray finds or starts; None for this machine.
         progress: told of each stage.
 
     Raises:
         InputError: the model has no BatchNormalization node to recalibrate, or model or images cannot be read.
         UsageError: the output does not fit the model.
-        MachineError: the disk or the scratch folder is full, or TensorFlow is missing.
+        MachineError: the disk or the scratch folder is full, TensorFlow is missing, or there is no such cluster.
     """
     progress = progress or Progress()
     model, output = Path(model), files.writable(Path(output), (".onnx", ".keras", ".h5"))
@@ -115,15 +122,12 @@ def recalibrate(
     feeds, preparation = open_feeds(subject, pictures, inputs, overrides, batch_size)
     others = open_feeds(subject, judged_on, None, overrides, batch_size)[0] if judged_on is not None else feeds
     _announce(subject.graph, feeds.count, progress)
-    variety = Variety()
-    with live_tensors(scratch, memory_available() // 2 if memory is None else memory) as live:
-        batches = watched(feeds, feeds.count, variety)
-        measured = staged.measure(subject.graph, batches, feeds.count, live, "cpu", progress)
-        on_disk = live.most_on_disk
-    values = statistics.by_initializer(measured.moments, subject.graph)
-    repaired = statistics.with_statistics(subject.graph, values)
-    remaining = _verified(repaired, feeds, progress)
-    before, after = _judged(subject, repaired, others, progress)
+    with _team(subject, feeds, others, scratch, memory, cluster, progress) as team:
+        measured, variety, on_disk = team.measured()
+        values = statistics.by_initializer(measured.moments, subject.graph)
+        repaired = statistics.with_statistics(subject.graph, values)
+        remaining = residual(repaired, team.verified(values))
+        before, after = team.judged(values)
     others_fit = refits(subject.graph, measured.moments, feeds, variety)
     evidence = gathered(subject.graph, measured.moments, variety, others_fit)
     found = diagnose(evidence, answers_differ=before.answers != after.answers, stored_iterations=subject.iterations)
@@ -154,16 +158,37 @@ def _announce(graph: onnx.ModelProto, count: int, progress: Progress) -> None:
         progress.note(f"live tensors: {each / 1e6:.1f} MB an image, {each * count / 1e6:.0f} MB for {count}")
 
 
-def _verified(repaired: onnx.ModelProto, feeds: Source, progress: Progress) -> Residual:
-    """The residual of the new statistics, from one more pass in inference mode."""
-    graph = stages.with_moments(repaired)
-    session = ort_session.Session(serialised(graph))
-    progress.start("verifying", feeds.count)
-    pool = staged.Pool(sites(repaired))
-    for feed in feeds:
-        pool.add(session.run(feed.inputs, pool.outputs))
-        progress.advance(len(feed.names))
-    return staged.residual(repaired, pool.moments)
+@contextmanager
+def _team(
+    subject: Subject,
+    feeds: Source,
+    others: Source,
+    scratch: Path | None,
+    memory: int | None,
+    cluster: str | None,
+    progress: Progress,
+) -> Iterator[Team]:
+    """Who measures: this process, or workers on a cluster, each with a shard of the images."""
+    workers: Workers
+    if cluster is None:
+        shares = [feeds.count]
+        workers = Alone(Worker(subject, feeds, others, _answered, scratch, memory, progress))
+    else:
+        from bnexport import cluster as machines
+
+        ray = machines.connected(cluster)
+        count = max(1, min(machines.cpus(ray), feeds.count // LEAST, others.count // LEAST))
+        there = dataclasses.replace(subject, reference=None, whole=None, store=NOTHING_KEPT)
+        shards = [(feeds.shard(nth, count), others.shard(nth, count)) for nth in range(count)]
+        shares = [part.count for part, _ in shards]
+        progress.note(f"{count} workers on the cluster")
+        workers = machines.Workers(
+            ray, Worker, [(ray.put(there), part, other, _answered, scratch, memory) for part, other in shards]
+        )
+    try:
+        yield Team(subject, workers, shares, progress)
+    finally:
+        workers.close()
 
 
 def answers(model: Path, source: Path) -> Side:
@@ -176,13 +201,6 @@ def answers(model: Path, source: Path) -> Side:
     feeds, _ = open_feeds(subject, images.find(source), None, Overrides(), 32)
     [side] = _answered(sides.onnx_sides(subject.graph, ["cpu"], modes=("inference",)), subject, feeds, Progress())
     return side
-
-
-def _judged(subject: Subject, repaired: onnx.ModelProto, feeds: Source, progress: Progress) -> tuple[Side, Side]:
-    """The answers with the old and with the new statistics."""
-    [old] = sides.onnx_sides(subject.graph, ["cpu"], modes=("inference",))
-    before, after = _answered([old, sides.recalibrated_side(repaired)], subject, feeds, progress)
-    return before, after
 
 
 def _answered(runners: Sequence[Runner], subject: Subject, feeds: Source, progress: Progress) -> list[Side]:

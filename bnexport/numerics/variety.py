@@ -14,13 +14,13 @@ FEW = 32
 
 
 class Variety:
-    """Counts images, batch by batch. Eight bytes are kept of each, so that a million of them are no burden."""
+    """Counts images, batch by batch. Of each, eight bytes and its name are kept."""
 
     def __init__(self) -> None:
         self.images = 0
         self.constant: list[str] = []
         self.repeated: list[str] = []
-        self._seen: set[bytes] = set()
+        self._seen: dict[bytes, str] = {}
         self._varied = 0
 
     def as_dict(self) -> dict[str, Any]:
@@ -39,6 +39,16 @@ class Variety:
         variety.images, variety._varied = values["images"], values["varied"]
         variety.constant, variety.repeated = values["constant"], values["repeated"]
         return variety
+
+    def merge(self, other: Variety) -> None:
+        """Adds what another one counted on other images."""
+        twice = other._seen.keys() & self._seen.keys()
+        self.images += other.images
+        self.constant += other.constant
+        self.repeated += other.repeated + sorted(other._seen[digest] for digest in twice)
+        constant = set(other.constant)
+        self._varied += other._varied - sum(other._seen[digest] not in constant for digest in twice)
+        self._seen |= other._seen
 
     @property
     def usable(self) -> int:
@@ -60,7 +70,7 @@ class Variety:
                 self.repeated.append(name)
             elif not constant:
                 self._varied += 1
-            self._seen.add(digest.digest())
+            self._seen.setdefault(digest.digest(), name)
 
 
 def _constant(x: NDArray[Any]) -> bool:

@@ -10,7 +10,6 @@ were normalised by statistics that inference will not use.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,12 +22,12 @@ from numpy.typing import NDArray
 
 from bnexport.errors import InputError
 from bnexport.graph import stages as cut
-from bnexport.graph import statistics, tensors
+from bnexport.graph import tensors
 from bnexport.graph.protobuf import serialised
 from bnexport.graph.sites import Site, sites
-from bnexport.numerics.moments import Moments, none, pooled_rows
-from bnexport.numerics.outcomes import Residual
+from bnexport.numerics.moments import Moments, Total
 from bnexport.recalibration.live import LiveTensors
+from bnexport.recalibration.pool import Pool, merged
 from bnexport.runtimes import ort_session
 from bnexport.subjects.progress import Progress
 
@@ -59,21 +58,6 @@ class Measured:
     images: int
 
 
-class Pool:
-    """The moments of some sites, merged batch by batch from what a graph with `bnexport.graph.stages.add_moments` gives out."""
-
-    def __init__(self, found: Sequence[Site]) -> None:
-        self.outputs = [f"{site.name}/{part}" for site in found for part in ("mean", "var", "shape")]
-        self.moments = {site.name: none(site.channels) for site in found}
-
-    def add(self, made: Mapping[str, Array]) -> None:
-        """One more batch."""
-        for name, moments in self.moments.items():
-            positions = math.prod(made[f"{name}/shape"][2:].tolist())
-            m2 = made[f"{name}/var"].astype(np.float64) * positions
-            self.moments[name] = moments.merged(pooled_rows(positions, made[f"{name}/mean"], m2))
-
-
 def first_sites(model: onnx.ModelProto) -> Sequence[Site]:
     """The sites that see the images through fixed weights only."""
     return cut.stages(model, sites(model))[0].sites
@@ -97,6 +81,120 @@ class FirstStage:
         return pool.moments
 
 
+class Shard:
+    """Some of the images, on their way through the stages of a graph: all of them on one machine, a part on a cluster.
+
+    Args:
+        model: the inference graph; its own statistics do not matter.
+        batches: the images, as inputs of the graph; gone through once.
+        total: how many there are, as far as is known.
+        live: where tensors wait for their next stage.
+        provider: where the stages run.
+
+    Raises:
+        InputError: the graph has no site, or cannot be cut.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        batches: Iterable[Feeds],
+        total: int,
+        live: LiveTensors,
+        provider: ort_session.Provider,
+    ) -> None:
+        self.plan = plan(model)
+        self.images = 0
+        self._model, self._live, self._provider = model, live, provider
+        self._rank = tensors.ranks(model)  # may have to infer shapes: once, not for each stage
+        each = cut.bytes_per_image(model, self.plan)
+        size = max(1, WORKING_SET // each) if each else total
+        self._callers = max(1, min(ort_session.threads(), total // size)) if provider == "cpu" else 1
+        self._batches = _parts(batches, size)
+        self._next = 0
+
+    def totals(self, nth: int, values: Mapping[str, Array], told: Callable[[float], None]) -> dict[str, Total]:
+        """The sums of the sites at the end of a stage.
+
+        Stages come one after the other; the ones before that this object has not been through (it replaces one that was lost) it goes through first.
+
+        Args:
+            nth: the stage.
+            values: the statistics of the stages before, by initializer.
+            told: told of each batch, in images of the whole way.
+        """
+        while self._next < nth:
+            self._through(self._next, values, lambda _: None)
+        return self._through(nth, values, told)
+
+    def _through(self, nth: int, values: Mapping[str, Array], told: Callable[[float], None]) -> dict[str, Total]:
+        stage = self.plan[nth]
+        part = cut.stage_model(self._model, stage, values, self._rank)
+        session = ort_session.Session(serialised(part), self._provider, callers=self._callers)
+        outputs = [info.name for info in part.graph.output]
+        pool = Pool(stage.sites)
+        live = self._live
+        queue: Iterable[tuple[int, Feeds]] = (
+            enumerate(self._batches) if nth == 0 else ((b, live.get(b, stage.needs)) for b in range(len(live)))
+        )
+        run = partial(_run, session, stage.needs, outputs)
+        for batch, feeds, made in _in_order(run, queue, self._callers):
+            pool.add(made)
+            count = len(next(iter(feeds.values())))
+            if nth == 0:
+                self.images += count
+                live.add({name: value for name, value in feeds.items() if name not in stage.drops})
+            live.drop(batch, stage.drops)
+            live.put(batch, {name: made[name] for name in stage.keeps})
+            told(count / len(self.plan))
+        self._next = nth + 1
+        return pool.totals
+
+
+def plan(model: onnx.ModelProto) -> list[cut.Stage]:
+    """The stages that statistics have to be measured in.
+
+    Raises:
+        InputError: the graph has no site, or cannot be cut.
+    """
+    found = sites(model)
+    if not found:
+        raise InputError(
+            "the graph has no BatchNormalization node to recalibrate",
+            fix="it was probably folded: recalibrate the Keras model, or export it with bnexport export, which keeps them",
+        )
+    stages = cut.stages(model, found)
+    # Nothing after the last site has to run.
+    return stages[: 1 + max(k for k, stage in enumerate(stages) if stage.sites)]
+
+
+Step = Callable[[int, Mapping[str, Array]], Sequence[Mapping[str, Total]]]
+"""What gives the sums of a stage, from each shard."""
+
+
+def levels(stages: Sequence[cut.Stage], step: Step) -> dict[str, Moments]:
+    """The self-consistent moments of every site: level by level, from all shards, merged and fixed.
+
+    Args:
+        stages: those of the graph.
+        step: measures one of them, with the statistics of the ones before, by initializer.
+
+    Raises:
+        InputError: a statistic is not finite, or not one image arrived.
+    """
+    result: dict[str, Moments] = {}
+    values: dict[str, Array] = {}
+    for nth, stage in enumerate(stages):
+        found = merged(step(nth, values))
+        if not all(moments.count for moments in found.values()):
+            raise InputError("there is no image to recalibrate from")
+        _refuse_nonfinite(found)
+        result |= found
+        for site in stage.sites:
+            values |= {site.mean: found[site.name].mean, site.var: found[site.name].var}
+    return result
+
+
 def measure(
     model: onnx.ModelProto,
     batches: Iterable[Feeds],
@@ -105,7 +203,7 @@ def measure(
     provider: ort_session.Provider,
     progress: Progress,
 ) -> Measured:
-    """The self-consistent moments of every site of the graph.
+    """The self-consistent moments of every site of the graph, on this machine.
 
     Args:
         model: the inference graph; its own statistics do not matter.
@@ -119,48 +217,10 @@ def measure(
         InputError: the graph has no site, or cannot be cut, or not one image arrived, or a statistic is not finite.
         MachineError: the scratch disk is full.
     """
-    found = sites(model)
-    if not found:
-        raise InputError(
-            "the graph has no BatchNormalization node to recalibrate",
-            fix="it was probably folded: recalibrate the Keras model, or export it with bnexport export, which keeps them",
-        )
-    plan = cut.stages(model, found)
-    # Nothing after the last site has to run.
-    plan = plan[: 1 + max(k for k, stage in enumerate(plan) if stage.sites)]
-    rank = tensors.ranks(model)  # may have to infer shapes: once, not for each stage
-    each = cut.bytes_per_image(model, plan)
-    size = max(1, WORKING_SET // each) if each else total
-    callers = max(1, min(ort_session.threads(), total // size)) if provider == "cpu" else 1
-    batches = _parts(batches, size)
-    images = 0
-    result: dict[str, Moments] = {}
-    values: dict[str, Array] = {}
+    shard = Shard(model, batches, total, live, provider)
     progress.start("recalibrating", total)
-    for k, stage in enumerate(plan):
-        part = cut.stage_model(model, stage, values, rank)
-        session = ort_session.Session(serialised(part), provider, callers=callers)
-        outputs = [info.name for info in part.graph.output]
-        pool = Pool(stage.sites)
-        queue: Iterable[tuple[int, Feeds]] = (
-            enumerate(batches) if k == 0 else ((b, live.get(b, stage.needs)) for b in range(len(live)))
-        )
-        run = partial(_run, session, stage.needs, outputs)
-        for batch, feeds, made in _in_order(run, queue, callers):
-            pool.add(made)
-            if k == 0:
-                images += len(next(iter(feeds.values())))
-                live.add({name: value for name, value in feeds.items() if name not in stage.drops})
-            live.drop(batch, stage.drops)
-            live.put(batch, {name: made[name] for name in stage.keeps})
-            progress.advance(len(next(iter(feeds.values()))) / len(plan))
-        _refuse_nonfinite(pool.moments)
-        result |= pool.moments
-        for site in stage.sites:
-            values |= {site.mean: pool.moments[site.name].mean, site.var: pool.moments[site.name].var}
-    if not len(live):
-        raise InputError("there is no image to recalibrate from")
-    return Measured(result, len(plan), images)
+    found = levels(shard.plan, lambda nth, values: [shard.totals(nth, values, progress.advance)])
+    return Measured(found, len(shard.plan), shard.images)
 
 
 def _run(session: ort_session.Session, needs: Sequence[str], outputs: Sequence[str], feeds: Feeds) -> Feeds:
@@ -199,22 +259,3 @@ def _refuse_nonfinite(found: Mapping[str, Moments]) -> None:
                 f"the input of {name} is not finite on these images",
                 fix="check the weights before this layer and the preprocessing",
             )
-
-
-def residual(model: onnx.ModelProto, measured: Mapping[str, Moments]) -> Residual:
-    """The residual of the statistics that a graph holds against what was measured with them in use.
-
-    A channel whose deviation is below sqrt(epsilon) is measured against sqrt(var + epsilon): less does not reach the output.
-    """
-    worst = Residual(0.0, 0.0, "")
-    for name, (site, mean, var) in statistics.current(model).items():
-        found = measured[name]
-        std = np.sqrt(found.var + site.epsilon)
-        here = Residual(
-            float(np.max(np.abs(mean - found.mean) / std)),
-            float(np.max(np.abs(0.5 * np.log((var + site.epsilon) / (found.var + site.epsilon))))),
-            name,
-        )
-        if not here.largest <= worst.largest:  # NaN counts as the worst
-            worst = here
-    return worst

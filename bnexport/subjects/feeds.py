@@ -54,6 +54,10 @@ class Source(Protocol):
         """At most `count` of the items that can be read, evenly spread, in batches of `batch_size`; with `whole` in such batches only, where need be with items that come again."""
         ...
 
+    def shard(self, nth: int, count: int) -> Source:
+        """Every `count`th item from the `nth` on."""
+        ...
+
     def pictures(self, names: Collection[str]) -> dict[str, images.Picture]:
         """The pictures of these names; empty for arrays."""
         ...
@@ -91,9 +95,15 @@ class Pictures:
 
     def prepared_as(self, spec: Preprocessing) -> Source:
         """The same pictures prepared otherwise."""
-        reader = self._reader
+        return self._of(self._pictures, spec, self._reader.batch_size)
+
+    def shard(self, nth: int, count: int) -> Source:
+        """Every `count`th picture from the `nth` on; the classes are those of all."""
+        return self._of(self._pictures.shard(nth, count), self._reader.spec, self._reader.batch_size)
+
+    def _of(self, pictures: images.Listing, spec: Preprocessing, batch_size: int) -> Pictures:
         return Pictures(
-            self._pictures, spec, self._sidecar, name=self._name, batch_size=reader.batch_size, threads=reader.threads
+            pictures, spec, self._sidecar, name=self._name, batch_size=batch_size, threads=self._reader.threads
         )
 
     def sampled(self, count: int, *, batch_size: int, whole: bool) -> Source:
@@ -101,10 +111,7 @@ class Pictures:
         lost = {u.name for u in self.unreadable}
         readable = np.array([row for row, picture in enumerate(self._pictures) if picture.name not in lost], np.intp)
         chosen = self._pictures.chosen(readable[_spread(len(readable), count, batch_size if whole else None)])
-        spec = self._reader.spec
-        return Pictures(
-            chosen, spec, self._sidecar, name=self._name, batch_size=batch_size, threads=self._reader.threads
-        )
+        return self._of(chosen, self._reader.spec, batch_size)
 
     def pictures(self, names: Collection[str]) -> dict[str, images.Picture]:
         """The pictures of these names."""
@@ -182,6 +189,11 @@ class Arrays:
         """Some of the rows."""
         rows = _spread(self.count, count, batch_size if whole else None)
         return Arrays({n: a[rows] for n, a in self._arrays.items()}, self._labels[rows], self.classes, batch_size)
+
+    def shard(self, nth: int, count: int) -> Source:
+        """Every `count`th row from the `nth` on."""
+        arrays = {name: array[nth::count] for name, array in self._arrays.items()}
+        return Arrays(arrays, self._labels[nth::count], self.classes, self._batch_size)
 
     def pictures(self, names: Collection[str]) -> dict[str, images.Picture]:  # noqa: ARG002 - there are none
         """None."""

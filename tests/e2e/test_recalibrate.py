@@ -24,6 +24,7 @@ from bnexport.graph.sites import sites
 from bnexport.graph.stages import stages, with_moments
 from bnexport.graph.training_twin import training_twin
 from bnexport.numerics.spec import Preprocessing
+from bnexport.recalibration import pool as pooling
 from bnexport.recalibration import staged
 from bnexport.recalibration.live import live_tensors
 from bnexport.runtimes import keras_model, ort_session
@@ -52,9 +53,9 @@ def repaired(model: onnx.ModelProto, found: staged.Measured) -> onnx.ModelProto:
 
 
 def residual(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> float:
-    pool = staged.Pool(sites(model))
+    pool = pooling.Pool(sites(model))
     pool.add(ort_session.Session(serialised(with_moments(model))).run(feeds, pool.outputs))
-    return staged.residual(model, pool.moments).largest
+    return pooling.residual(model, pool.moments).largest
 
 
 @pytest.fixture

@@ -1,0 +1,67 @@
+"""What the inputs of sites add up to, batch by batch, and how far a graph's statistics are from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.graph import statistics
+from bnexport.graph.sites import Site
+from bnexport.numerics.moments import Moments, Total
+from bnexport.numerics.outcomes import Residual
+
+if TYPE_CHECKING:
+    import onnx
+
+Array = NDArray[Any]
+
+
+class Pool:
+    """The moments of some sites, merged batch by batch from what a graph with `bnexport.graph.stages.add_moments` gives out."""
+
+    def __init__(self, found: Sequence[Site]) -> None:
+        self.outputs = [f"{site.name}/{part}" for site in found for part in ("mean", "var", "shape")]
+        self.totals = {site.name: Total.none(site.channels) for site in found}
+
+    def add(self, made: Mapping[str, Array]) -> None:
+        """One more batch."""
+        for name, total in self.totals.items():
+            positions = math.prod(made[f"{name}/shape"][2:].tolist())
+            m2 = made[f"{name}/var"].astype(np.float64) * positions
+            self.totals[name] = total.merged(Total.of_rows(positions, made[f"{name}/mean"], m2))
+
+    @property
+    def moments(self) -> dict[str, Moments]:
+        """The moments of all batches so far."""
+        return {name: total.moments for name, total in self.totals.items()}
+
+
+def merged(parts: Sequence[Mapping[str, Total]]) -> dict[str, Moments]:
+    """The moments of what several pools have seen."""
+    found = dict(parts[0])
+    for part in parts[1:]:
+        found = {name: total.merged(part[name]) for name, total in found.items()}
+    return {name: total.moments for name, total in found.items()}
+
+
+def residual(model: onnx.ModelProto, measured: Mapping[str, Moments]) -> Residual:
+    """The residual of the statistics that a graph holds against what was measured with them in use.
+
+    A channel whose deviation is below sqrt(epsilon) is measured against sqrt(var + epsilon): less does not reach the output.
+    """
+    worst = Residual(0.0, 0.0, "")
+    for name, (site, mean, var) in statistics.current(model).items():
+        found = measured[name]
+        std = np.sqrt(found.var + site.epsilon)
+        here = Residual(
+            float(np.max(np.abs(mean - found.mean) / std)),
+            float(np.max(np.abs(0.5 * np.log((var + site.epsilon) / (found.var + site.epsilon))))),
+            name,
+        )
+        if not here.largest <= worst.largest:  # NaN counts as the worst
+            worst = here
+    return worst

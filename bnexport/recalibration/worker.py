@@ -1,0 +1,183 @@
+"""What one machine does for a recalibration: all of it, or its shard of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from bnexport.graph import stages, statistics
+from bnexport.graph.protobuf import serialised
+from bnexport.graph.sites import sites
+from bnexport.numerics.facts import SHOWN
+from bnexport.numerics.moments import Moments, Total
+from bnexport.numerics.variety import Variety
+from bnexport.numerics.verdict import Side
+from bnexport.recalibration import staged
+from bnexport.recalibration.evidence import watched
+from bnexport.recalibration.live import live_tensors, memory_available
+from bnexport.recalibration.pool import Pool, merged
+from bnexport.runtimes import ort_session
+from bnexport.subjects import sides
+from bnexport.subjects.feeds import Source
+from bnexport.subjects.progress import Progress
+from bnexport.subjects.sides import Runner
+from bnexport.subjects.subject import Subject
+
+Values = Mapping[str, NDArray[Any]]
+Answered = Callable[[Sequence[Runner], Subject, Source, Progress], list[Side]]
+"""What each runner answers on all feeds."""
+
+
+class Worker:
+    """Its images, and the tensors of theirs that wait for the next stage.
+
+    Args:
+        subject: the model.
+        feeds: the images whose statistics are measured.
+        others: the images to judge on.
+        answered: judges.
+        scratch: where tensors go that do not fit into memory.
+        memory: how many bytes of them stay in memory; None for half of what is free.
+        progress: told of each batch.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        feeds: Source,
+        others: Source,
+        answered: Answered,
+        scratch: Path | None,
+        memory: int | None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._subject, self._feeds, self._others, self._answered = subject, feeds, others, answered
+        self._progress = progress or Progress()
+        self._variety = Variety()
+        self._stack = ExitStack()
+        budget = memory_available() // 2 if memory is None else memory
+        self._live = self._stack.enter_context(live_tensors(scratch, budget))
+        batches = watched(feeds, feeds.count, self._variety)
+        self._shard = staged.Shard(subject.graph, batches, feeds.count, self._live, "cpu")
+
+    def totals(self, nth: int, values: Values) -> dict[str, Total]:
+        """The sums of the sites at the end of a stage."""
+        return self._shard.totals(nth, values, self._progress.advance)
+
+    def seen(self) -> tuple[int, Variety, int]:
+        """How many images there were, what they are like, and how many bytes of live tensors were on disk at most. No stage follows."""
+        self._stack.close()
+        return self._shard.images, self._variety, self._live.most_on_disk
+
+    def verified(self, values: Values) -> dict[str, Total]:
+        """The sums of every site with new statistics in use, from one more pass in inference mode."""
+        repaired = statistics.with_statistics(self._subject.graph, values)
+        session = ort_session.Session(serialised(stages.with_moments(repaired)))
+        pool = Pool(sites(repaired))
+        for feed in self._feeds:
+            pool.add(session.run(feed.inputs, pool.outputs))
+            self._progress.advance(len(feed.names))
+        return pool.totals
+
+    def judged(self, values: Values) -> tuple[Side, Side]:
+        """The answers with the old and with new statistics."""
+        repaired = statistics.with_statistics(self._subject.graph, values)
+        [old] = sides.onnx_sides(self._subject.graph, ["cpu"], modes=("inference",))
+        before, after = self._answered(
+            [old, sides.recalibrated_side(repaired)], self._subject, self._others, self._progress
+        )
+        return before, after
+
+    def close(self) -> None:
+        """Its scratch files are not needed any longer."""
+        self._stack.close()
+
+
+class Workers(Protocol):
+    """One worker for each shard of the images."""
+
+    def each(self, method: str, *arguments: Any, told: Callable[[], None]) -> list[Any]:
+        """What a method of each gives, in their order; `told` is called when one has answered."""
+        ...
+
+    def close(self) -> None:
+        """They are not needed any longer."""
+        ...
+
+
+class Alone:
+    """One worker, here."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def each(self, method: str, *arguments: Any, told: Callable[[], None]) -> list[Any]:  # noqa: ARG002 - it tells by itself
+        """What its method gives."""
+        return [getattr(self._worker, method)(*arguments)]
+
+    def close(self) -> None:
+        """It is not needed any longer."""
+        self._worker.close()
+
+
+class Team:
+    """All workers together: what they find, merged.
+
+    Args:
+        subject: the model.
+        workers: one for each shard.
+        shares: how many images each has, for the progress.
+        progress: told of each part of the way that a worker has gone.
+    """
+
+    def __init__(self, subject: Subject, workers: Workers, shares: Sequence[int], progress: Progress) -> None:
+        self._subject, self._workers, self._shares, self._progress = subject, workers, shares, progress
+
+    def measured(self) -> tuple[staged.Measured, Variety, int]:
+        """The self-consistent moments of every site, what the images are like, and how many bytes of live tensors were on disk at most."""
+        plan = staged.plan(self._subject.graph)
+        each = sum(self._shares) / len(self._shares) / len(plan)
+        told = partial(self._progress.advance, each)
+        self._progress.start("recalibrating", sum(self._shares))
+        found = staged.levels(plan, lambda nth, values: self._workers.each("totals", nth, values, told=told))
+        variety, images, on_disk = Variety(), 0, 0
+        for seen, kind, scratch in self._workers.each("seen", told=lambda: None):
+            images, on_disk = images + seen, on_disk + scratch
+            variety.merge(kind)
+        return staged.Measured(found, len(plan), images), variety, on_disk
+
+    def verified(self, values: Values) -> dict[str, Moments]:
+        """The moments of every site with new statistics in use."""
+        return merged(self._all("verifying", "verified", values))
+
+    def judged(self, values: Values) -> tuple[Side, Side]:
+        """The answers with the old and with new statistics."""
+        found = self._all("judging", "judged", values)
+        return _together([before for before, _ in found]), _together([after for _, after in found])
+
+    def _all(self, text: str, method: str, values: Values) -> list[Any]:
+        self._progress.start(text, sum(self._shares))
+        return self._workers.each(
+            method, values, told=partial(self._progress.advance, sum(self._shares) / len(self._shares))
+        )
+
+
+def _together(parts: Sequence[Side]) -> Side:
+    """One side's answers on several shards, one after the other."""
+    right = [part.correct for part in parts if part.correct is not None]
+    return replace(
+        parts[0],
+        correct=sum(right) if right else None,
+        of=sum(part.of for part in parts),
+        answers=tuple(chain.from_iterable(part.answers for part in parts)),
+        confidence=tuple(chain.from_iterable(part.confidence for part in parts)),
+        seconds=sum(part.seconds for part in parts),
+        scores=tuple(chain.from_iterable(part.scores for part in parts))[:SHOWN],
+    )
