@@ -31,7 +31,7 @@ MAY_IMPORT = {
         "files",
         "errors",
     },
-    "batch": {"batch", "cluster", "confined", "cache", "files", "numerics", "errors"},
+    "batch": {"batch", "cluster", "confined", "cache", "images", "files", "numerics", "errors"},
     "confined": {"errors"},
     "cluster": {"confined", "errors"},
     "jobs": {"jobs", "cluster", "recalibration", "parity", "subjects", *BELOW},

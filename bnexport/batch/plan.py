@@ -6,7 +6,7 @@
 
     [[check]]
     models = ["zoo/*.keras", "old/**/*.h5"]   globs, or names
-    images = ["sets/*"]                       folders; or inputs = ["data/*.npz"]
+    images = ["sets/*"]                       folders, manifests, shards or URLs; or inputs = ["data/*.npz"]
     onnx = "{model}.onnx"                     the deployed file, {model} for the model's path without its suffix; "" for none
     options = {scaling = "unit", layers = true}
     # or several: each model on each set with each of them
@@ -30,7 +30,7 @@ from bnexport.errors import InputError, UsageError
 
 Options = dict[str, Any]
 
-_OWN = {"format", "report", "quiet", "untrusted", "time-limit", "onnx", "inputs", "trust", "no-cache"}
+_OWN = {"format", "report", "quiet", "untrusted", "time-limit", "onnx", "inputs", "trust", "no-cache", "null"}
 """Options that the batch sets itself, or that must be typed."""
 
 
@@ -60,25 +60,28 @@ class Check:
     Args:
         name: by which it is told apart in reports, and from one run to the next.
         model: the model.
-        images: the folder of images; None where there are arrays.
+        images: a path or URL, as `bnexport check` takes it; "" where there are arrays.
         inputs: the arrays; None where there are images.
         onnx: the deployed file; None for none.
+        labels: the table of labels; None for none.
         arguments: the options as `bnexport check` takes them.
     """
 
     name: str
     model: Path
-    images: Path | None
+    images: str
     inputs: Path | None
     onnx: Path | None
+    labels: Path | None
     arguments: tuple[str, ...]
 
     @property
     def command(self) -> list[str]:
         """The arguments of `bnexport` that run it."""
-        given = [str(self.images)] if self.images else ["--inputs", str(self.inputs)]
-        deployed = ["--onnx", str(self.onnx)] if self.onnx else []
-        return ["check", str(self.model), *given, *deployed, *self.arguments]
+        given = [self.images] if self.images else ["--inputs", str(self.inputs)]
+        named = {"--onnx": self.onnx, "--labels": self.labels}
+        beside = [part for option, path in named.items() if path for part in (option, str(path))]
+        return ["check", str(self.model), *given, *beside, *self.arguments]
 
 
 def read(path: Path) -> Plan:
@@ -126,38 +129,43 @@ def checks(plan: Plan, folder: Path, known: Sequence[str]) -> list[Check]:
 def _of(entry: Entry, folder: Path, known: Sequence[str]) -> Iterator[Check]:
     if bool(entry.images) == bool(entry.inputs):
         raise UsageError("each [[check]] needs images or inputs", found="both" if entry.images else "none")
-    models = _matching(entry.models, folder)
+    models = [Path(name) for name in _matching(entry.models, folder)]
     sets = _matching(entry.images or entry.inputs, folder)
     variants = entry.options if isinstance(entry.options, list) else [entry.options]
     for model in models:
         for data in sets:
             for options in variants or [{}]:
                 told = str(options.get("name", "")) or " ".join(_arguments(options, known))
-                parts = [_short(model, folder), _short(data, folder), told]
+                parts = [_short(str(model), folder), _short(data, folder), told]
                 onnx = entry.onnx.replace("{model}", str(model.with_suffix("")))
+                labels = options.get("labels")
                 yield Check(
                     name=" | ".join(part for part in parts if part),
                     model=model,
-                    images=data if entry.images else None,
-                    inputs=data if entry.inputs else None,
+                    images=data if entry.images else "",
+                    inputs=Path(data) if entry.inputs else None,
                     onnx=folder / onnx if onnx else None,
-                    arguments=tuple(_arguments(options, known)),
+                    labels=folder / str(labels) if labels else None,
+                    arguments=tuple(_arguments({k: v for k, v in options.items() if k != "labels"}, known)),
                 )
 
 
-def _matching(patterns: Sequence[str], folder: Path) -> list[Path]:
-    found: list[Path] = []
+def _matching(patterns: Sequence[str], folder: Path) -> list[str]:
+    found: list[str] = []
     for pattern in patterns:
+        if "://" in pattern or ".." in pattern.partition("{")[2]:  # a URL; shards {0000..0099} are one set
+            found.append(pattern if "://" in pattern else str(folder / pattern))
+            continue
         names = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207 - Path.glob refuses absolute patterns
-        here = [folder / name for name in sorted(names)]
+        here = [str(folder / name) for name in sorted(names)]
         if not here:
             raise UsageError(f"nothing matches {pattern} in {folder}")
         found += [path for path in here if path not in found]
     return found
 
 
-def _short(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+def _short(path: str, folder: Path) -> str:
+    return path.removeprefix(f"{folder.as_posix().rstrip('/')}/")
 
 
 def _arguments(options: Mapping[str, Any], known: Sequence[str]) -> Iterator[str]:

@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bnexport import cache, files
+from bnexport import cache, files, images
 from bnexport.batch.plan import Check
 from bnexport.cache import Cache
-from bnexport.errors import MachineError
+from bnexport.errors import BnexportError, MachineError
 from bnexport.numerics.batched import Result
 
 
@@ -38,25 +38,28 @@ class Folder:
 
     def key(self, check: Check) -> str:
         """The hash of everything a check depends on: the files' names and content, the options, bnexport and the frameworks."""
-        files_read = (
-            check.model,
-            check.model.with_name(check.model.name + ".toml"),
-            check.images,
-            check.inputs,
-            check.onnx,
-        )
-        parts: list[Any] = [
-            check.name,
-            check.arguments,
-            cache.surroundings(),
-        ]  # copies of one model have results of their own
-        parts += [[path.name, self._sha256(path) if path.exists() else ""] if path else None for path in files_read]
+        beside = check.model.with_name(check.model.name + ".toml")
+        parts: list[Any] = [check.name, check.arguments, cache.surroundings()]  # copies of one model have their own
+        read = (check.model, beside, check.inputs, check.onnx, check.labels)
+        parts += [[path.name, self._file(path)] if path else None for path in read]
+        parts.append(self._images(check.images) if check.images else None)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def _sha256(self, path: Path) -> str:
+    def _file(self, path: Path) -> str:
         if path not in self._hashed:
-            self._hashed[path] = files.sha256(path) if path.is_dir() else self._store.sha256(path)
+            there = path.exists()
+            self._hashed[path] = (files.sha256(path) if path.is_dir() else self._store.sha256(path)) if there else ""
         return self._hashed[path]
+
+    def _images(self, source: str) -> str:
+        """A hash of the pictures, read again only where a file's facts have changed; "" where they cannot be listed, which the check will say."""
+        place = Path(source)
+        if place not in self._hashed:
+            try:
+                self._hashed[place] = images.fingerprint(source, self._store.get, self._store.put)
+            except BnexportError:
+                self._hashed[place] = ""
+        return self._hashed[place]
 
     def get(self, key: str) -> Result | None:
         """The result of an earlier run; None where there is none with a verdict."""

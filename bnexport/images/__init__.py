@@ -2,6 +2,7 @@
 
 from bnexport.images.decode import SUFFIXES, pixels, prepared, thumbnail
 from bnexport.images.find import find
+from bnexport.images.fingerprint import fingerprint
 from bnexport.images.listing import Listing, Picture
 from bnexport.images.reader import Batch, Reader, Unreadable
 
@@ -13,6 +14,7 @@ __all__ = [
     "Reader",
     "Unreadable",
     "find",
+    "fingerprint",
     "pixels",
     "prepared",
     "thumbnail",

@@ -94,6 +94,19 @@ def below(place: str) -> list[str]:
     return sorted(name if is_url(name) else f"{scheme}{SCHEME}{name.lstrip('/')}" for name in found)
 
 
+def version(url: str) -> str:
+    """What tells whether the content behind a URL has changed, as far as its server says.
+
+    Raises:
+        InputError: it does not answer.
+    """
+    files, path = filesystem(url)
+    try:
+        return str(files.ukey(path))
+    except Exception as error:  # as in `read`
+        raise _unreadable(url, error) from error
+
+
 def filesystem(place: str) -> tuple[Any, str]:
     """The fsspec file system of a URL, and the path in it.
 
