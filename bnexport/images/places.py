@@ -45,6 +45,8 @@ def read(place: str, span: tuple[int, int] | None = None) -> bytes:
             content: bytes = files.cat_file(path, start=start, end=end)
         except Exception as error:  # every protocol has exceptions of its own
             raise _unreadable(place, error) from error
+        if span and len(content) > span[1]:  # a web server that does not know ranges
+            content = content[start:end]
     else:
         try:
             with Path(place).open("rb") as stream:
@@ -55,7 +57,7 @@ def read(place: str, span: tuple[int, int] | None = None) -> bytes:
         except (OSError, ValueError) as error:  # ValueError: a name with a null byte
             raise _unreadable(place, error) from error
     if span is not None and len(content) != span[1]:
-        raise InputError(f"{place} ends within a file that it should hold")
+        raise InputError(f"{place} ends within a picture that it should hold")
     return content
 
 
