@@ -5,6 +5,7 @@
     python scripts/bench.py fold
     python scripts/bench.py check [--rounds 5]
     python scripts/bench.py verify [--rounds 15]
+    python scripts/bench.py batch [--images 64]
 
 Each takes --json FILE to keep the figures.
 
@@ -24,6 +25,9 @@ check: seconds of a cold check of the demo's ResNet50 (whole processes) against 
 
 verify: seconds of `bnexport verify` (whole processes: hash, decode, run, compare) against a bare script that imports onnxruntime, loads, runs and calls allclose, and
 against `polygraphy run --onnxrt --load-outputs` on the same model and data.
+
+batch: images per second of one ONNX side of a check, from JPEG files to comparison, against the bare runtime on decoded arrays, with the most that the CPU time of decoding leaves;
+where the time goes; the peak memory of whole checks by the number of images; the first batch out of a manifest of a million lines; and small models with one job and with two.
 """
 
 from __future__ import annotations
@@ -89,6 +93,10 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
         import bench_verify
 
         return bench_verify.run(arguments.rounds)
+    if arguments.what == "batch":
+        import bench_batch
+
+        return bench_batch.run(arguments.images, arguments.rounds)
     import bench_fold
 
     return bench_fold.run()
@@ -97,11 +105,14 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["export", "recalibrate", "fold", "check", "verify"])
+    parser.add_argument("what", choices=["export", "recalibrate", "fold", "check", "verify", "batch"])
     parser.add_argument("--nets", help="export: names from keras.applications, separated by commas")
-    parser.add_argument("--images", type=int, default=64, help="recalibrate: how many images")
+    parser.add_argument("--images", type=int, default=64, help="recalibrate, batch: how many images")
     parser.add_argument(
-        "--rounds", type=int, default=5, help="recalibrate, check, verify: how often each is timed; the median counts"
+        "--rounds",
+        type=int,
+        default=5,
+        help="recalibrate, check, verify, batch: how often each is timed; the median counts",
     )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()

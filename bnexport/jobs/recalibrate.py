@@ -30,7 +30,6 @@ from bnexport.recalibration.evidence import gathered, refits
 from bnexport.recalibration.pool import residual
 from bnexport.recalibration.remedy import harm
 from bnexport.recalibration.staged import Measured
-from bnexport.recalibration.trial import SAMPLES
 from bnexport.recalibration.worker import Alone, Team, Worker, Workers
 from bnexport.runtimes import keras_model
 from bnexport.sidecar import Sidecar
@@ -44,6 +43,9 @@ from bnexport.subjects.subject import Subject, open_feeds, open_subject
 if TYPE_CHECKING:
     import onnx
 
+
+SAMPLES = 2048
+"""How many images are enough: 10^3 to 10^4 (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3)."""
 
 LEAST = 8
 """A worker on a cluster has at least so many images."""

@@ -17,7 +17,7 @@ from bnexport.numerics.preprocess import rescaled
 from bnexport.numerics.spec import Preprocessing, Resize
 from bnexport.numerics.variety import Variety
 from bnexport.recalibration.staged import Feeds, FirstStage, first_sites
-from bnexport.subjects.feeds import Feed, Source
+from bnexport.subjects.feeds import Source
 
 if TYPE_CHECKING:
     import onnx
@@ -30,15 +30,17 @@ EXACT_ON = 32
 """Up to so many images may be the training images themselves, whose statistics tell even resize kernels apart."""
 
 
-def watched(feeds: Source, count: int, variety: Variety) -> Iterator[Feeds]:
-    """The model's inputs batch by batch, at most `count` images, counted in `variety` as they go."""
+def thinned(feeds: Source, most: int) -> Source:
+    """At most so many of the images, evenly spread: a folder is sorted by class, and its head is no sample."""
+    parts = -(-feeds.count // most)
+    return feeds.shard(0, parts) if parts > 1 else feeds
+
+
+def watched(feeds: Source, variety: Variety) -> Iterator[Feeds]:
+    """The model's inputs batch by batch, counted in `variety` as they go."""
     for feed in feeds:
-        names, given = _cut(feed, count)
-        variety.add(names, given)
-        yield given
-        count -= len(names)
-        if count <= 0:
-            return
+        variety.add(feed.names, feed.inputs)
+        yield feed.inputs
 
 
 def gathered(
@@ -81,7 +83,8 @@ def _statistics(model: onnx.ModelProto, moments: Mapping[str, Moments]) -> list[
 
 def _refits(first: FirstStage, held: list[Statistics], feeds: Source) -> list[inputs.Refit]:
     """What other scalings and channel orders give, computed from the prepared images; and with the best of them other resize kernels, for which they are decoded again."""
-    batches = list(watched(feeds, TRIED_ON, Variety()))
+    feeds = thinned(feeds, TRIED_ON)
+    batches = list(watched(feeds, Variety()))
     if any(len(batch) != 1 for batch in batches):
         return []
     shape = next(iter(batches[0].values())).shape
@@ -103,11 +106,5 @@ def _refits(first: FirstStage, held: list[Statistics], feeds: Source) -> list[in
         for kernel in Resize:
             if kernel != feeds.spec.resize:
                 new = base.changed(resize=kernel)
-                refits.append(refit(feeds.spec, new, watched(feeds.prepared_as(new), TRIED_ON, Variety())))
+                refits.append(refit(feeds.spec, new, watched(feeds.prepared_as(new), Variety())))
     return refits
-
-
-def _cut(feed: Feed, count: int) -> tuple[tuple[str, ...], Feeds]:
-    if len(feed.names) <= count:
-        return feed.names, feed.inputs
-    return feed.names[:count], {name: value[:count] for name, value in feed.inputs.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from bnexport.errors import InputError
 from bnexport.graph import statistics
@@ -17,7 +16,7 @@ from bnexport.numerics.moments import Moments
 from bnexport.numerics.spec import Preprocessing
 from bnexport.numerics.variety import Variety
 from bnexport.recalibration import staged
-from bnexport.recalibration.evidence import gathered, refits, watched
+from bnexport.recalibration.evidence import gathered, refits, thinned, watched
 from bnexport.recalibration.live import live_tensors, memory_available
 from bnexport.runtimes import ort_session
 from bnexport.subjects import sides
@@ -26,11 +25,12 @@ from bnexport.subjects.progress import Progress
 from bnexport.subjects.sides import Runner
 from bnexport.subjects.subject import Subject
 
-if TYPE_CHECKING:
-    pass
+ENOUGH = 512
+"""A check tries what recalibrating would give on at most so many images, evenly spread: enough to tell which statistics are wrong."""
 
-SAMPLES = 2048
-"""How many images are enough: 10^3 to 10^4 (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3)."""
+
+HELD = 2 << 30
+"""A check is a guest: of the live tensors it holds at most so many bytes in memory, the rest in files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Trial:
 
 
 def tried(subject: Subject, feeds: Source, progress: Progress) -> Trial | None:
-    """Recalibrates a copy of the graph on at most `SAMPLES` of the images; None where there is nothing to recalibrate.
+    """Recalibrates a copy of the graph on at most `ENOUGH` of the images; None where there is nothing to recalibrate.
 
     Where it cannot be done (a layer that is called twice, values that are not finite) the progress says why. What an earlier check of the same
     model and images measured is not measured again.
@@ -50,7 +50,8 @@ def tried(subject: Subject, feeds: Source, progress: Progress) -> Trial | None:
     graph = subject.graph
     if not sites(graph):
         return None
-    key = (subject.facts.sha256, feeds.fingerprint(SAMPLES), ort_session.version())
+    feeds = thinned(feeds, ENOUGH)
+    key = (subject.facts.sha256, feeds.fingerprint(), ort_session.version())
     try:
         measured, variety, others = _measured(subject, feeds, key, progress)
         values = statistics.by_initializer(measured, graph)
@@ -80,9 +81,8 @@ def _measured(
         ]
         return moments.from_bytes(stored[0]), Variety.restored(told["variety"]), others
     variety = Variety()
-    with live_tensors(None, memory_available() // 2) as live:
-        batches = watched(feeds, SAMPLES, variety)
-        found = staged.measure(subject.graph, batches, min(feeds.count, SAMPLES), live, "cpu", progress).moments
+    with live_tensors(None, min(memory_available() // 2, HELD)) as live:
+        found = staged.measure(subject.graph, watched(feeds, variety), feeds.count, live, "cpu", progress).moments
     others = refits(subject.graph, found, feeds, variety)
     told = {
         "variety": variety.as_dict(),

@@ -64,7 +64,7 @@ class Worker:
         self._stack = ExitStack()
         budget = memory_available() // 2 if memory is None else memory
         self._live = self._stack.enter_context(live_tensors(scratch, budget))
-        batches = watched(feeds, feeds.count, self._variety)
+        batches = watched(feeds, self._variety)
         self._shard = staged.Shard(subject.graph, batches, feeds.count, self._live, "cpu")
 
     def totals(self, nth: int, values: Values) -> dict[str, Total]:

@@ -46,8 +46,8 @@ class Source(Protocol):
         """The same pictures prepared otherwise; arrays stay what they are."""
         ...
 
-    def fingerprint(self, count: int) -> str:
-        """A hash of everything the first `count` items depend on: content and preparation."""
+    def fingerprint(self) -> str:
+        """A hash of everything the items depend on: content and preparation."""
         ...
 
     def sampled(self, count: int, *, batch_size: int, whole: bool) -> Source:
@@ -84,10 +84,10 @@ class Pictures:
         self._reader = images.Reader(pictures, spec, batch_size, threads)
         self.unreadable = self._reader.unreadable
 
-    def fingerprint(self, count: int) -> str:
+    def fingerprint(self) -> str:
         """A hash of the files and of how they are prepared."""
-        digest = hashlib.sha256(json.dumps([self.spec.as_dict() if self.spec else None, count]).encode())
-        for picture in self._pictures[:count]:
+        digest = hashlib.sha256(json.dumps(self.spec.as_dict() if self.spec else None).encode())
+        for picture in self._pictures:
             with contextlib.suppress(InputError):  # unreadable files are left out when they are read, too
                 digest.update(hashlib.sha256(picture.read()).digest())
             digest.update(picture.name.encode())
@@ -181,9 +181,9 @@ class Arrays:
             raise InputError(f"{path}: labels are no class numbers", found=f"{labels.dtype} of shape {labels.shape}")
         return cls(arrays, unknown if labels is None else labels.astype(np.int64), classes, batch_size)
 
-    def fingerprint(self, count: int) -> str:
+    def fingerprint(self) -> str:
         """A hash of the arrays."""
-        return cache.fingerprint({name: array[:count] for name, array in self._arrays.items()})
+        return cache.fingerprint(self._arrays)
 
     def sampled(self, count: int, *, batch_size: int, whole: bool) -> Source:
         """Some of the rows."""
