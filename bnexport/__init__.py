@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from bnexport.cli.scripting import iter_checks
     from bnexport.errors import BnexportError, ExportError, InputError, MachineError, UsageError
     from bnexport.jobs.check import check
     from bnexport.jobs.doctor import doctor
@@ -40,6 +41,7 @@ _HOME = {
     "doctor": "bnexport.jobs.doctor",
     "export": "bnexport.jobs.export",
     "fold": "bnexport.jobs.fold",
+    "iter_checks": "bnexport.cli.scripting",
     "pack": "bnexport.jobs.pack",
     "recalibrate": "bnexport.jobs.recalibrate",
     "train": "bnexport.jobs.train",
@@ -65,6 +67,7 @@ __all__ = [
     "doctor",
     "export",
     "fold",
+    "iter_checks",
     "pack",
     "recalibrate",
     "train",

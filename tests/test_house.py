@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "numerics": {"numerics", "errors"},
     "errors": set(),
     "__main__": {"cli"},
-    "__init__": {"errors", "jobs", "subjects", "numerics"},
+    "__init__": {"cli", "errors", "jobs", "subjects", "numerics"},
 }
 
 # A framework, and the files in which it may be imported (inside functions).

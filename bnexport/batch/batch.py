@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bnexport import confined
 from bnexport.batch import plan, running
 from bnexport.batch.plan import Check
 from bnexport.batch.results import Folder
-from bnexport.batch.running import Watcher
 from bnexport.cache import Cache
 from bnexport.numerics.batched import Batch, Result
 
@@ -38,12 +38,18 @@ class Planned:
 
 
 def planned(
-    path: Path, known: Sequence[str], store: Cache, *, jobs: int = 0, timeout: float = 0.0, results: Path | None = None
+    path: Path | Mapping[str, Any],
+    known: Sequence[str],
+    store: Cache,
+    *,
+    jobs: int = 0,
+    timeout: float = 0.0,
+    results: Path | None = None,
 ) -> Planned:
     """What a plan asks for.
 
     Args:
-        path: the plan.
+        path: the plan, or what it would hold; paths are then seen from the current folder.
         known: the options of `bnexport check`, without their dashes.
         store: remembers the hashes of large files.
         jobs: how many at a time; 0 for what the plan says.
@@ -55,7 +61,10 @@ def planned(
         UsageError: it is none, or something in it is not there.
         MachineError: the folder of the results cannot be made.
     """
-    told, place = plan.read(path), path.resolve().parent
+    if isinstance(path, Path):
+        told, place = plan.read(path), path.resolve().parent
+    else:
+        told, place = plan.parsed(path, "the plan"), Path.cwd()
     checks = plan.checks(told, place, known)
     folder = Folder(results or place / told.results, store)
     threads = len(confined.cores())
@@ -67,42 +76,49 @@ def planned(
     )
 
 
-def batch(wanted: Planned, entry: running.Entry, watcher: Watcher, *, cluster: str | None = None) -> Batch:
-    """Runs what has no result yet.
+def left(
+    wanted: Planned,
+    entry: running.Entry,
+    *,
+    cluster: str | None = None,
+    began: Callable[[str], None] = lambda _: None,
+) -> Iterator[Result]:
+    """Runs what has no result yet; each result is kept, and then given.
 
     Args:
         wanted: the plan.
         entry: the command line's entry point.
-        watcher: told of each check.
         cluster: the address of a Ray cluster, "" for the one that Ray finds or starts; None for this machine.
+        began: told of each check that starts, by name.
 
     Raises:
         MachineError: there is no Ray, or no such cluster.
     """
     finished = wanted.finished()
-    repeated: set[str] = set()
-
-    class Keeping(Watcher):
-        """Keeps each result before it is told."""
-
-        def began(self, name: str) -> None:
-            watcher.began(name)
-
-        def ended(self, result: Result) -> None:
-            wanted.folder.put(result)
-            finished[result.key] = result
-            repeated.add(result.name)
-            watcher.ended(result)
-
-    left = [(key, check) for key, check in wanted.checks if key not in finished]
-    if left and cluster is not None:
+    checks = [(key, check) for key, check in wanted.checks if key not in finished]
+    if not checks:
+        return
+    if cluster is not None:
         from bnexport.batch import cluster as ray
 
-        ray.run(left, cluster, wanted.jobs, wanted.timeout, entry, Keeping())
-    elif left:
-        keras = any(check.model.suffix != ".onnx" for _, check in left)
-        running.Workshop(entry, keras=keras).run(left, min(wanted.jobs, len(left)), wanted.timeout, Keeping())
-    results = tuple(finished[key] for key, _ in wanted.checks)
+        results = ray.run(checks, cluster, wanted.jobs, wanted.timeout, entry, began)
+    else:
+        keras = any(check.model.suffix != ".onnx" for _, check in checks)
+        shop = running.Workshop(entry, keras=keras)
+        results = shop.run(checks, min(wanted.jobs, len(checks)), wanted.timeout, began)
+    for result in results:
+        wanted.folder.put(result)
+        yield result
+
+
+def summed(wanted: Planned, repeated: Collection[str]) -> Batch:
+    """What came of a plan that was gone through; the next run is compared with it.
+
+    Args:
+        wanted: the plan.
+        repeated: the names of the checks that were run now.
+    """
+    results = tuple(result for key, _ in wanted.checks if (result := wanted.folder.get(key, verdict=False)))
     done = Batch(wanted.folder.path, results, frozenset(repeated), wanted.folder.last())
     wanted.folder.finish(results)
     return done

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from bnexport.batch.plan import Check
-from bnexport.batch.running import Entry, Watcher, Workshop
+from bnexport.batch.running import Entry, Workshop
 from bnexport.cluster import connected, core, cpus, failed
 from bnexport.numerics.batched import Result
 
@@ -16,9 +16,14 @@ RETRIES = 5
 
 
 def run(
-    wanted: Sequence[tuple[str, Check]], address: str, jobs: int, timeout: float, entry: Entry, watcher: Watcher
-) -> None:
-    """Runs checks on a cluster, each on one CPU, and on a GPU where it requires CUDA.
+    wanted: Sequence[tuple[str, Check]],
+    address: str,
+    jobs: int,
+    timeout: float,
+    entry: Entry,
+    began: Callable[[str], None],
+) -> Iterator[Result]:
+    """Runs checks on a cluster, each on one CPU, and on a GPU where it requires CUDA; gives each result as it comes.
 
     Args:
         wanted: the checks with their keys.
@@ -26,7 +31,7 @@ def run(
         jobs: how many are handed over at a time, at least; as many as the cluster has CPUs where that is more.
         timeout: seconds for one.
         entry: the command line's entry point.
-        watcher: told of each, in the caller's own thread.
+        began: told of each that is handed over, by name.
 
     Raises:
         MachineError: there is no cluster, or a check's node was lost too often.
@@ -41,15 +46,16 @@ def run(
             while waiting and len(running) < ahead:
                 key, check = waiting.pop()
                 gpus = 1 if "--require=cuda" in check.arguments else 0
-                watcher.began(check.name)
+                began(check.name)
                 running[task.options(num_gpus=gpus).remote(key, check, timeout, entry, dict(os.environ))] = check.name
             done, _ = ray.wait(list(running), timeout=1.0)
             for reference in done:
                 name = running.pop(reference)
                 try:
-                    watcher.ended(ray.get(reference))
+                    result: Result = ray.get(reference)
                 except ray.exceptions.RayError as error:
                     raise failed(ray, error, f"run the check {name}") from error
+                yield result
     finally:
         for reference in running:
             ray.cancel(reference, force=True)

@@ -97,14 +97,27 @@ def read(path: Path) -> Plan:
         raise InputError(f"there is no plan {path}", fix="write one: see bnexport batch --help") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"cannot read {path} ({error})") from error
+    return parsed(values, str(path))
+
+
+def parsed(values: Mapping[str, Any], named: str) -> Plan:
+    """A plan of plain values.
+
+    Args:
+        values: what the TOML file holds.
+        named: by which errors tell it.
+
+    Raises:
+        UsageError: it is no plan.
+    """
     try:
         plan = msgspec.convert(values, Plan)
     except msgspec.ValidationError as error:
-        raise UsageError(f"{path} is not a plan ({error})", fix="see bnexport batch --help") from error
+        raise UsageError(f"{named} is not a plan ({error})", fix="see bnexport batch --help") from error
     if not plan.check:
-        raise UsageError(f"{path} is not a plan", found="no [[check]]")
+        raise UsageError(f"{named} is not a plan", found="no [[check]]")
     if plan.jobs < 0 or not plan.timeout > 0:
-        raise UsageError(f"{path}: jobs and timeout must be above 0", found=f"{plan.jobs} and {plan.timeout:g}")
+        raise UsageError(f"{named}: jobs and timeout must be above 0", found=f"{plan.jobs} and {plan.timeout:g}")
     return plan
 
 

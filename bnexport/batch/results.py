@@ -61,14 +61,14 @@ class Folder:
                 self._hashed[place] = ""
         return self._hashed[place]
 
-    def get(self, key: str) -> Result | None:
-        """The result of an earlier run; None where there is none with a verdict."""
+    def get(self, key: str, *, verdict: bool = True) -> Result | None:
+        """The result of an earlier run; None where there is none, or none with a verdict."""
         try:
             values = json.loads((self._checks / f"{key}.json").read_text(encoding="utf-8"))
             found = Result(**{**values, "command": tuple(values["command"])})
         except (OSError, ValueError, TypeError, KeyError):
             return None  # nothing there, or not by this version: it is computed anew
-        return found if found.evaluated else None
+        return found if found.evaluated or not verdict else None
 
     def put(self, result: Result) -> None:
         """Keeps a result, whole or not at all."""

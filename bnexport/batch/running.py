@@ -13,12 +13,13 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from bnexport import confined
@@ -35,16 +36,6 @@ KERAS = ("bnexport.subjects.keras_loaded",)
 
 _GRACE = 5.0
 """Seconds to clean up in, once a process was told to end."""
-
-
-class Watcher:
-    """Told what happens; does nothing with it."""
-
-    def began(self, name: str) -> None:
-        """A check was started."""
-
-    def ended(self, result: Result) -> None:
-        """A check has its result."""
 
 
 @dataclass(slots=True)
@@ -75,14 +66,16 @@ class Workshop:
         self._entry = entry
         self._context.set_forkserver_preload([*FRAMEWORKS, *(KERAS if keras else ())])
 
-    def run(self, wanted: Sequence[tuple[str, Check]], jobs: int, timeout: float, watcher: Watcher) -> None:
-        """Runs checks, `jobs` at a time; the CPU cores are shared out among them.
+    def run(
+        self, wanted: Sequence[tuple[str, Check]], jobs: int, timeout: float, began: Callable[[str], None]
+    ) -> Iterator[Result]:
+        """Runs checks, `jobs` at a time, and gives each result as it comes; the CPU cores are shared out among them.
 
         Args:
             wanted: the checks with their keys.
             jobs: how many at a time.
             timeout: seconds for one.
-            watcher: told of each, in the caller's own thread.
+            began: told of each that starts, by name.
         """
         waiting, free = list(reversed(wanted)), _shares(jobs)
         running: list[_Running] = []
@@ -90,7 +83,7 @@ class Workshop:
             while waiting or running:
                 while waiting and free:
                     key, check = waiting.pop()
-                    watcher.began(check.name)
+                    began(check.name)
                     running.append(self._started(key, check, free.pop()))
                 soonest = min(one.begun for one in running) + timeout
                 wait([one.process.sentinel for one in running], max(0.0, soonest - time.perf_counter()))
@@ -100,7 +93,7 @@ class Workshop:
                         continue
                     running.remove(one)
                     free.append(one.cores)
-                    watcher.ended(_finished(one, timeout))
+                    yield _finished(one, timeout)
         finally:
             for one in running:
                 _end(one.process)
@@ -118,8 +111,20 @@ class Workshop:
         process = self._context.Process(
             target=_inside, args=(self._entry, arguments, folder.name, dict(os.environ), str(Path.cwd()), cores)
         )
-        process.start()
+        with _nothing_of_the_caller():
+            process.start()
         return _Running(key, check, process, folder, cores, time.perf_counter())
+
+
+@contextmanager
+def _nothing_of_the_caller() -> Iterator[None]:
+    """Keeps the caller's script from being run again in the new process (multiprocessing imports it there, for what a target may need of it: ours needs nothing)."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _inside(

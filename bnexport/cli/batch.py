@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import options, settings, values
+from bnexport.cli import options, scripting, values
 from bnexport.cli.guard import guarded
 from bnexport.cli.options import Engine
 
@@ -23,7 +23,6 @@ class BatchFormat(StrEnum):
 
 @guarded
 def command(
-    context: typer.Context,
     plan: Annotated[Path, typer.Argument(metavar="PLAN.toml", help="What to check: see the README, Many models.")],
     jobs: Annotated[
         int,
@@ -49,29 +48,29 @@ def command(
     from rich.console import Console
 
     from bnexport.__main__ import main
-    from bnexport.batch.batch import batch, planned
+    from bnexport.batch.batch import left, planned, summed
     from bnexport.cli.watching import watched
     from bnexport.files import write_text
-    from bnexport.numerics.batched import Result
     from bnexport.report import batch as telling
 
     cluster = values.cluster(engine, address)
-    parent = context.parent
-    known = [name.replace("_", "-") for name in settings.options_of(parent.command, parent)["check"]] if parent else []
-    wanted = planned(plan, known, values.store(no_cache=False), jobs=jobs, timeout=timeout, results=results)
+    wanted = planned(
+        plan, scripting.check_options(), values.store(no_cache=False), jobs=jobs, timeout=timeout, results=results
+    )
     console = Console(highlight=False, soft_wrap=True)
     finished = wanted.finished()
     if dry_run:
         for key, check in wanted.checks:
             console.print("finished" if key in finished else "to run  ", check.name, markup=False)
         return 0
-
-    def told(result: Result) -> None:
-        if form == BatchFormat.NDJSON:
-            typer.echo(telling.record(result))
-
-    with watched(len(finished), len(wanted.checks), told, quiet=quiet) as watcher:
-        done = batch(wanted, main, watcher, cluster=cluster)
+    repeated = set()
+    with watched(len(finished), len(wanted.checks), quiet=quiet) as watcher:
+        for result in left(wanted, main, cluster=cluster, began=watcher.began):
+            repeated.add(result.name)
+            watcher.ended(result)
+            if form == BatchFormat.NDJSON:
+                typer.echo(telling.record(result))
+    done = summed(wanted, repeated)
     for name, content in (
         ("summary.ndjson", telling.ndjson(done)),
         ("summary.xml", telling.junit(done)),

@@ -33,6 +33,8 @@ class OutputFormat(StrEnum):
     JSON = "json"
     JUNIT = "junit"
     """JUnit XML, as CI systems read it"""
+    NDJSON = "ndjson"
+    """a line of JSON for each image, side, comparison, layer and finding, and one for the verdict"""
     GITHUB = "github"
     """annotations of GitHub Actions, and the step summary"""
 

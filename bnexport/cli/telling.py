@@ -65,6 +65,11 @@ def tell(result: CheckReport, form: OutputFormat) -> None:
             with Path(summary).open("a", encoding="utf-8") as stream:
                 stream.write(markdown.check(result))
         return
+    if form == OutputFormat.NDJSON:
+        from bnexport.report import ndjson
+
+        typer.echo(ndjson.check(result))
+        return
     typer.echo(_text(result, ".xml" if form == OutputFormat.JUNIT else ".json"))
 
 
@@ -106,7 +111,7 @@ def _thumbnail(picture: Readable) -> bytes | None:
 
 def pack(done: Packing, form: OutputFormat) -> None:
     """Prints what became of a packing; in any format but text and JSON, the check that was made first."""
-    if form in (OutputFormat.JUNIT, OutputFormat.GITHUB):
+    if form in (OutputFormat.JUNIT, OutputFormat.GITHUB, OutputFormat.NDJSON):
         tell(done.report, form)
         return
     if form == OutputFormat.JSON:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bnexport.batch.running import Watcher
 from bnexport.report import batch as telling
 from bnexport.report.words import plain
 
@@ -17,31 +16,32 @@ if TYPE_CHECKING:
     from bnexport.numerics.batched import Result
 
 
-class Lines(Watcher):
+class Lines:
     """Prints a line for each result.
 
     Args:
         console: where.
         done: how many checks were finished before.
         total: how many there are.
-        more: told of each result too.
     """
 
-    def __init__(self, console: Console, done: int, total: int, more: Callable[[Result], None]) -> None:
-        self._console, self._done, self._total, self._more = console, done, total, more
+    def __init__(self, console: Console, done: int, total: int) -> None:
+        self._console, self._done, self._total = console, done, total
+
+    def began(self, name: str) -> None:
+        """A check was started."""
 
     def ended(self, result: Result) -> None:
         """A check has its result."""
         self._done += 1
         self._console.print(telling.line(result, self._done, self._total))
-        self._more(result)
 
 
 class Table(Lines):
     """Lines, and below them a row for each check that runs, and one for all of them with the time that is left."""
 
-    def __init__(self, rows: Progress, console: Console, done: int, total: int, more: Callable[[Result], None]) -> None:
-        super().__init__(console, done, total, more)
+    def __init__(self, rows: Progress, console: Console, done: int, total: int) -> None:
+        super().__init__(console, done, total)
         self._rows = rows
         self._all = rows.add_task("all checks", total=total, completed=done)
         self._running: dict[str, TaskID] = {}
@@ -58,20 +58,19 @@ class Table(Lines):
 
 
 @contextmanager
-def watched(done: int, total: int, more: Callable[[Result], None], *, quiet: bool) -> Iterator[Watcher]:
+def watched(done: int, total: int, *, quiet: bool) -> Iterator[Lines]:
     """What is shown on stderr.
 
     Args:
         done: how many checks were finished before.
         total: how many there are.
-        more: told of each result too.
         quiet: nothing is.
     """
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
     if quiet or not console.is_terminal:
-        yield Lines(console, done, total, more)
+        yield Lines(console, done, total)
         return
     from rich.progress import (
         BarColumn,
@@ -92,4 +91,4 @@ def watched(done: int, total: int, more: Callable[[Result], None], *, quiet: boo
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as rows:
-        yield Table(rows, console, done, total, more)
+        yield Table(rows, console, done, total)

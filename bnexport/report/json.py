@@ -23,6 +23,11 @@ def dumps(values: Mapping[str, Any]) -> str:
     return json.dumps(_plain(values), ensure_ascii=False, indent=2, allow_nan=False)
 
 
+def line(values: Mapping[str, Any]) -> str:
+    """The same in one line."""
+    return json.dumps(_plain(values), ensure_ascii=False, allow_nan=False)
+
+
 def check(report: CheckReport) -> dict[str, Any]:
     """The report as plain values."""
     facts, images = report.model, report.images
