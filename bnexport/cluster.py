@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -32,14 +33,25 @@ def connected(address: str) -> Any:
     except ImportError as error:
         raise MachineError("this needs Ray", fix="install it with: pip install 'bnexport[ray]'") from error
     try:
+        if address not in ("", "auto", "local"):
+            _answers(address)
         if not ray.is_initialized():
             ray.init(address=address or None, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise MachineError(
             f"cannot reach the Ray cluster {address or 'of this machine'} ({reason(error)})",
             fix="start one with: ray start --head",
         ) from error
     return ray
+
+
+def _answers(address: str) -> None:
+    """Raises what says that nobody listens at an address; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        raise ValueError("an address is HOST:PORT")
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=10):
+        pass
 
 
 def cpus(ray: Any) -> int:

@@ -81,6 +81,7 @@ DOORS = {
     },
     "rich": {"cli", "report"},
     "jinja2": {"report/html.py"},
+    "mlflow": {"report/tracking.py"},
     "matplotlib": {"report/plots.py"},
     "junitparser": {"report/junit.py", "report/batch.py"},
     "msgspec": {"bundle.py", "batch/plan.py"},

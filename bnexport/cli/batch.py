@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import options, scripting, values
+from bnexport.cli import options, scripting, telling, values
 from bnexport.cli.guard import guarded
 from bnexport.cli.options import Engine
 
@@ -41,6 +41,9 @@ def command(
     ] = False,
     engine: options.EngineKind = Engine.LOCAL,
     address: options.Address = "",
+    mlflow: options.Mlflow = False,
+    mlflow_uri: options.MlflowUri = "",
+    mlflow_experiment: options.Experiment = "",
     form: Annotated[BatchFormat, typer.Option("--format", help="How stdout tells the answer.")] = BatchFormat.TEXT,
     quiet: options.Quiet = False,
 ) -> int:
@@ -51,7 +54,7 @@ def command(
     from bnexport.batch.batch import left, planned, summed
     from bnexport.cli.watching import watched
     from bnexport.files import write_text
-    from bnexport.report import batch as telling
+    from bnexport.report import batch as report
 
     cluster = values.cluster(engine, address)
     wanted = planned(
@@ -63,25 +66,29 @@ def command(
         for key, check in wanted.checks:
             console.print("finished" if key in finished else "to run  ", check.name, markup=False)
         return 0
+    tracker = telling.tracker(mlflow_uri, mlflow_experiment, wanted=mlflow)
     repeated = set()
     with watched(len(finished), len(wanted.checks), quiet=quiet) as watcher:
         for result in left(wanted, main, cluster=cluster, began=watcher.began):
             repeated.add(result.name)
             watcher.ended(result)
             if form == BatchFormat.NDJSON:
-                typer.echo(telling.record(result))
+                typer.echo(report.record(result))
     done = summed(wanted, repeated)
-    for name, content in (
-        ("summary.ndjson", telling.ndjson(done)),
-        ("summary.xml", telling.junit(done)),
-        ("summary.md", telling.markdown(done)),
-        ("summary.html", telling.html(done)),
-    ):
+    summaries = {
+        "summary.ndjson": report.ndjson(done),
+        "summary.xml": report.junit(done),
+        "summary.md": report.markdown(done),
+        "summary.html": report.html(done),
+    }
+    for name, content in summaries.items():
         write_text(done.path / name, content)
     if form == BatchFormat.NDJSON:
         for result in done.results:
             if result.name not in done.repeated:
-                typer.echo(telling.record(result))
+                typer.echo(report.record(result))
     else:
-        telling.show(done, console)
+        report.show(done, console)
+    if tracker is not None:
+        telling.track_batch(done, plan.stem, summaries, tracker)
     return done.exit_code

@@ -47,6 +47,9 @@ def command(
     no_cache: options.NoCache = False,
     form: options.Format = OutputFormat.TEXT,
     report: options.Reports = [],  # noqa: B006 - as above
+    mlflow: options.Mlflow = False,
+    mlflow_uri: options.MlflowUri = "",
+    mlflow_experiment: options.Experiment = "",
     untrusted: options.Untrusted = False,
     time_limit: options.TimeLimit = 600,
     memory_limit: options.MemoryLimit = None,
@@ -59,6 +62,7 @@ def command(
     from bnexport.jobs.check import check
 
     telling.writable(report)
+    tracker = telling.tracker(mlflow_uri, mlflow_experiment, wanted=mlflow)
     with shown(quiet=quiet) as progress:
         result = check(
             model,
@@ -82,4 +86,6 @@ def command(
         )
     telling.tell(result, form)
     telling.save(result, report)
+    if tracker is not None:
+        telling.track(result, tracker)
     return 0 if result else 1

@@ -167,6 +167,16 @@ Reports = Annotated[
         help="Also write the report to this file, by its suffix (.json, .xml for JUnit, .html, .md); repeatable.",
     ),
 ]
+Mlflow = Annotated[bool, typer.Option("--mlflow", help="Also log metrics, findings and the HTML report to MLflow.")]
+MlflowUri = Annotated[
+    str,
+    typer.Option(
+        "--mlflow-uri", metavar="URI", help="Where to; default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here."
+    ),
+]
+Experiment = Annotated[
+    str, typer.Option("--mlflow-experiment", metavar="NAME", help="Default: $MLFLOW_EXPERIMENT_NAME, else bnexport.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from bnexport.cli.options import OutputFormat
-from bnexport.errors import InputError, MachineError
+from bnexport.errors import InputError, MachineError, UsageError
 
 if TYPE_CHECKING:
     from bnexport.jobs.pack import Packing
+    from bnexport.numerics.batched import Batch
     from bnexport.numerics.facts import Readable
     from bnexport.numerics.verdict import CheckReport
+    from bnexport.report.tracking import Tracker
 
 SUFFIXES = (".json", ".xml", ".html", ".md")
 
@@ -33,7 +36,12 @@ def writable(paths: Sequence[Path]) -> None:
 
     for path in paths:
         files.writable(path, SUFFIXES)
-    if any(path.suffix == ".html" for path in paths) and not (find_spec("jinja2") and find_spec("matplotlib")):
+    if any(path.suffix == ".html" for path in paths):
+        _needs_html()
+
+
+def _needs_html() -> None:
+    if not (find_spec("jinja2") and find_spec("matplotlib")):
         raise MachineError(
             "an HTML report needs jinja2 and matplotlib", fix="install them with: pip install 'bnexport[report]'"
         )
@@ -98,6 +106,48 @@ def _text(result: CheckReport, suffix: str) -> str:
     from bnexport.report import json
 
     return json.dumps(json.check(result))
+
+
+def tracker(uri: str, experiment: str, *, wanted: bool) -> Tracker | None:
+    """The MLflow store, opened before anything is computed; None where it is not wanted.
+
+    Raises:
+        UsageError: a store is named and not wanted.
+        MachineError: mlflow or what the report is made with is missing, or the store does not answer.
+    """
+    if not wanted:
+        if uri or experiment:
+            raise UsageError("--mlflow-uri and --mlflow-experiment say where to log", fix="add --mlflow")
+        return None
+    _needs_html()
+    from bnexport.report.tracking import Tracker
+
+    return Tracker(uri, experiment)
+
+
+def track(result: CheckReport, tracker: Tracker) -> None:
+    """Logs a check as a run of its own, with its report as HTML and JSON."""
+    from bnexport.report import json, markdown
+
+    artifacts = {f"report{suffix}": _text(result, suffix) for suffix in (".html", ".json")}
+    note = markdown.check(result)
+    run = tracker.check(Path(result.model.path).name, json.check(result), artifacts, note=note)
+    typer.echo(f"logged to {tracker.uri} as run {run}", err=True)
+
+
+def track_batch(done: Batch, name: str, summaries: Mapping[str, str], tracker: Tracker) -> None:
+    """Logs a batch as a run, and each check that was run now as one below it."""
+    run = tracker.batch(name, Counter(result.status for result in done.results), summaries, summaries["summary.md"])
+    for result in done.results:
+        if result.name not in done.repeated:
+            continue
+        if result.report is None:
+            tracker.failed(result.name, result.error, run)
+        else:
+            from bnexport.report import json
+
+            tracker.check(result.name, result.report, {"report.json": json.dumps(result.report)}, run)
+    typer.echo(f"logged to {tracker.uri} as run {run}", err=True)
 
 
 def _thumbnail(picture: Readable) -> bytes | None:

@@ -48,11 +48,11 @@ class Lister:
     """Takes pictures in one by one; `listing` is what they make.
 
     Args:
-        folder: from where names are seen; "" for names that are whole.
+        folder: from where names are seen; "" for the current one.
     """
 
     def __init__(self, folder: str = "") -> None:
-        self.folder = folder
+        self.folder = places.absolute(folder)
         self.names, self.ends = bytearray(), array("q", [0])
         self.labels, self.codes = array("i"), {"": 0}
         self.shards: list[str] = []
@@ -65,6 +65,10 @@ class Lister:
         self.labels.append(self.codes.setdefault(label, len(self.codes)))
         if span is not None:
             self.spans.extend((len(self.shards) - 1, *span))
+
+    def shard(self, place: str) -> None:
+        """What is added from now on is in this tar file."""
+        self.shards.append(places.absolute(place))
 
     def listing(self, *, numbers: bool = False) -> Listing:
         """All of them.
@@ -148,6 +152,6 @@ def _restored(
     lister = Lister(folder)
     for name, label, span, place in entries:
         if span is not None and lister.shards[-1:] != [place]:
-            lister.shards.append(place)
+            lister.shard(place)
         lister.add(name, label, span)
     return Listing(lister, range(len(entries)), classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,13 +22,18 @@ def is_url(place: str | Path) -> bool:
     return isinstance(place, str) and SCHEME in place
 
 
+def absolute(place: str) -> str:
+    """The same place, whatever the current folder of who reads it."""
+    return place if is_url(place) else os.path.abspath(place)  # noqa: PTH100 - links stay links
+
+
 def joined(folder: str, name: str) -> str:
     """A name as it is seen from a folder: absolute names and URLs stay what they are.
 
     >>> joined("s3://bucket/set", "a/b.png"), joined("/sets", "/b.png"), joined("/sets", "https://host/b.png")
     ('s3://bucket/set/a/b.png', '/b.png', 'https://host/b.png')
     """
-    if is_url(name) or not folder or (name.startswith("/") and not is_url(folder)):
+    if is_url(name) or (name.startswith("/") and not is_url(folder)):
         return name
     return f"{folder.rstrip('/')}/{name}" if folder != "/" else f"/{name}"
 

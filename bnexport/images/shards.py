@@ -43,7 +43,7 @@ def read(source: str | Sequence[str]) -> Listing:
                 f"{place} is compressed, and cannot be read picture by picture",
                 fix="unpack it to a plain .tar (gunzip)",
             )
-        lister.shards.append(place)
+        lister.shard(place)
         _index(place, lister)
     return lister.listing(numbers=True)
 
