@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import options, scripting, telling, values
+from bnexport.cli import answer, options, scripting, telling, values
 from bnexport.cli.guard import guarded
 from bnexport.cli.options import Engine
 
@@ -57,6 +57,8 @@ def command(
     from bnexport.report import batch as report
 
     cluster = values.cluster(engine, address)
+    if cluster is not None:
+        answer.keep_clean()
     wanted = planned(
         plan, scripting.check_options(), values.store(no_cache=False), jobs=jobs, timeout=timeout, results=results
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bnexport.cli import confinement, options, values
+from bnexport.cli import answer, confinement, options, values
 from bnexport.cli.guard import guarded
 from bnexport.cli.options import Engine, PlainFormat
 from bnexport.cli.progress import shown
@@ -75,6 +75,10 @@ def command(
         return confinement.run(time_limit, values.memory(memory_limit))
     from bnexport.jobs.recalibrate import recalibrate
 
+    cluster = values.cluster(engine, address)
+    if cluster is not None:
+        answer.keep_clean()
+
     with shown(quiet=quiet) as progress:
         done = recalibrate(
             model,
@@ -92,7 +96,7 @@ def command(
             fold=fold,
             force=force,
             trust=trust,
-            cluster=values.cluster(engine, address),
+            cluster=cluster,
             progress=progress,
         )
     _tell(done, form, output)
