@@ -84,7 +84,7 @@ DOORS = {
     "mlflow": {"report/tracking.py"},
     "matplotlib": {"report/plots.py"},
     "junitparser": {"report/junit.py", "report/batch.py"},
-    "msgspec": {"bundle.py", "batch/plan.py"},
+    "msgspec": {"bundle.py", "batch/plan.py", "batch/results.py"},
     "fsspec": {"images/places.py"},
     "pyarrow": {"images/manifest.py"},
     "ray": {"cluster.py"},

@@ -9,11 +9,28 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bnexport import cache, files, images
 from bnexport.batch.plan import Check
 from bnexport.cache import Cache
 from bnexport.errors import BnexportError, MachineError
-from bnexport.numerics.batched import Result
+from bnexport.numerics.batched import STATUSES, Result
+
+
+class _Finding(msgspec.Struct):
+    """What is read of a finding."""
+
+    code: str
+    severity: str
+    message: str
+
+
+class _Report(msgspec.Struct):
+    """What is read of a check's report."""
+
+    verdict: str
+    findings: list[_Finding]
 
 
 class Folder:
@@ -64,10 +81,13 @@ class Folder:
     def get(self, key: str, *, verdict: bool = True) -> Result | None:
         """The result of an earlier run; None where there is none, or none with a verdict."""
         try:
-            values = json.loads((self._checks / f"{key}.json").read_text(encoding="utf-8"))
-            found = Result(**{**values, "command": tuple(values["command"])})
-        except (OSError, ValueError, TypeError, KeyError):
-            return None  # nothing there, or not by this version: it is computed anew
+            found = msgspec.json.decode((self._checks / f"{key}.json").read_bytes(), type=Result)
+            if found.report is not None:
+                msgspec.convert(found.report, _Report)
+        except (OSError, ValueError, RecursionError):
+            return None  # nothing there, or nothing that this version wrote: it is computed anew
+        if found.status not in STATUSES or found.evaluated != (found.report is not None):
+            return None
         return found if found.evaluated or not verdict else None
 
     def put(self, result: Result) -> None:
@@ -77,10 +97,9 @@ class Folder:
     def last(self) -> dict[str, str]:
         """The status of each check in the run before this one, by name."""
         try:
-            found: dict[str, str] = json.loads((self.path / "last.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return msgspec.json.decode((self.path / "last.json").read_bytes(), type=dict[str, str])
+        except (OSError, ValueError, RecursionError):
             return {}
-        return found
 
     def finish(self, results: Iterable[Result]) -> None:
         """Remembers this run for the next one."""

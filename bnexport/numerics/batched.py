@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 EVALUATED = ("pass", "fail")
+STATUSES = (*EVALUATED, "error", "timeout")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import shutil
+import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as arrow
+from pyarrow import parquet
 
 from bnexport import bundle, images, sidecar
+from bnexport.batch import plan
+from bnexport.batch.results import Folder
+from bnexport.cache import NOTHING_KEPT
 from bnexport.cli import app
 from bnexport.cli.settings import options_of, settings
 from bnexport.graph.protobuf import serialised
 from bnexport.graph.sites import sites
 from bnexport.graph.training_twin import training_twin
 from bnexport.jobs.verify import verify
+from bnexport.numerics.batched import Batch, Result
 from bnexport.numerics.spec import Preprocessing
+from bnexport.report import batch as telling
 from bnexport.runtimes import keras_model
 from bnexport.runtimes.ort_session import Session
 from bnexport.subjects.feeds import Arrays
@@ -54,6 +63,28 @@ def load_arrays(path: Path) -> None:
 
 def load_labels(path: Path) -> None:
     images.find([Path(f"{name}.png") for name in ("cross", "disc", "stripes")], labels=path)
+
+
+def load_listing(path: Path) -> None:
+    listing = images.find(path)
+    for _ in images.Reader(listing[:20], SPEC):
+        pass
+
+
+def load_plan(path: Path) -> None:
+    plan.checks(plan.read(path), path.parent, ["layers", "batch-size", "labels"])
+
+
+def load_result(path: Path) -> None:
+    place = path.parent / path.stem
+    folder = Folder(place, NOTHING_KEPT)
+    shutil.copy(path, place / "checks/key.json")
+    shutil.copy(path, place / "last.json")
+    result = folder.get("key", verdict=False)
+    done = Batch(place, (result,) if result else (), frozenset(), folder.last())
+    for tell in (telling.ndjson, telling.junit, telling.markdown, telling.html):
+        tell(done)
+    shutil.rmtree(place)
 
 
 def load_settings(path: Path) -> None:
@@ -118,19 +149,31 @@ def damaged_bundle(seed: Path, path: Path, rng: random.Random) -> Path:
     return path
 
 
-def written(folder: Path) -> dict[str, Path]:
+def written(folder: Path, odd: Path) -> dict[str, Path]:
     """Sound files of the kinds that are not in the repository."""
     np.savez(folder / "seed.npz", image=np.zeros((3, 32, 32, 1), np.float32), labels=np.arange(3))
     (folder / "seed.csv").write_text("file,label\ncross.png,cross\ndisc.png,disc\nstripes.png,stripes\n")
     (folder / "seed.toml").write_text(
         'batch-size = 4\nquiet = true\n[check]\nrtol = ["logits=1e-3"]\nlabels = "labels.csv"\n'
     )
-    return {kind: folder / f"seed.{kind}" for kind in ("npz", "csv", "toml")}
+    (folder / "plan.toml").write_text(
+        'jobs = 2\n[[check]]\nmodels = ["*.csv"]\nimages = ["seed.*"]\noptions = [{name = "a", layers = true}, {labels = "x.csv"}]\n'
+    )
+    parquet.write_table(arrow.table({"path": ["a.png", "b.png"], "label": [1, 2]}), folder / "seed.parquet")
+    with tarfile.open(folder / "seed.tar", "w") as archive:
+        for path in sorted(odd.glob("*.png")):
+            archive.add(path, path.name)
+            archive.add(path, f"{path.stem}.cls")
+    report = {"verdict": "fail", "findings": [{"code": "BN001", "severity": "error", "message": "stale"}]}
+    result = Result("key", "a | b", ("check", "a"), "fail", 1, 0.5, 1e9, "", report)
+    (folder / "result.json").write_text(json.dumps(asdict(result)))
+    names = {"plan": "plan.toml", "result": "result.json"}
+    return {kind: folder / names.get(kind, f"seed.{kind}") for kind in ("npz", "csv", "toml", "parquet", "tar", *names)}
 
 
 def kinds(models: Path, odd: Path, packed: Path) -> dict[str, Kind]:
     """Every kind, by its suffix."""
-    made = written(packed.parent)
+    made = written(packed.parent, odd)
     onnx, three = str(models / "tiny_residual.onnx"), str(models / "three")
     check = ("check", "PATH", str(models / "three"), "-q", "--no-cache")
     return {
@@ -155,5 +198,10 @@ def kinds(models: Path, odd: Path, packed: Path) -> dict[str, Kind]:
             (made["csv"],), ".csv", load_labels, ("check", onnx, three, "--labels", "PATH", "-q", "--no-cache")
         ),
         "settings": Kind((made["toml"],), ".toml", load_settings, ("config",)),
+        "manifest": Kind((made["csv"],), ".csv", load_listing, ("check", onnx, "PATH", "-q", "--no-cache")),
+        "parquet": Kind((made["parquet"],), ".parquet", load_listing, ("check", onnx, "PATH", "-q", "--no-cache")),
+        "tar": Kind((made["tar"],), ".tar", load_listing, ("check", onnx, "PATH", "-q", "--no-cache")),
+        "plan": Kind((made["plan"],), ".toml", load_plan, ("batch", "PATH", "--dry-run", "-q")),
+        "result": Kind((made["result"],), ".json", load_result, ("batch", "PATH", "-q")),
         "bundle": Kind((packed,), "", load_bundle, ("verify", "PATH", "-q")),
     }

@@ -25,7 +25,22 @@ COMMANDS = int(os.environ.get("BNEXPORT_FUZZ_COMMANDS", "2"))
 LIMIT = 20.0
 """Seconds for one input."""
 
-KINDS = ("h5", "keras", "onnx", "toml", "image", "npz", "csv", "settings", "bundle")
+KINDS = (
+    "h5",
+    "keras",
+    "onnx",
+    "toml",
+    "image",
+    "npz",
+    "csv",
+    "settings",
+    "manifest",
+    "parquet",
+    "tar",
+    "plan",
+    "result",
+    "bundle",
+)
 
 pytestmark = [pytest.mark.keras, pytest.mark.slow]
 
