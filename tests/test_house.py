@@ -19,7 +19,6 @@ BELOW = {"runtimes", "graph", "images", "sidecar", "cache", "bundle", "held", "f
 MAY_IMPORT = {
     "cli": {
         "cli",
-        "__main__",
         "batch",
         "confined",
         "jobs",

@@ -78,7 +78,6 @@ def planned(
 
 def left(
     wanted: Planned,
-    entry: running.Entry,
     *,
     cluster: str | None = None,
     began: Callable[[str], None] = lambda _: None,
@@ -87,7 +86,6 @@ def left(
 
     Args:
         wanted: the plan.
-        entry: the command line's entry point.
         cluster: the address of a Ray cluster, "" for the one that Ray finds or starts; None for this machine.
         began: told of each check that starts, by name.
 
@@ -101,10 +99,10 @@ def left(
     if cluster is not None:
         from bnexport.batch import cluster as ray
 
-        results = ray.run(checks, cluster, wanted.jobs, wanted.timeout, entry, began)
+        results = ray.run(checks, cluster, wanted.jobs, wanted.timeout, began)
     else:
         keras = any(check.model.suffix != ".onnx" for _, check in checks)
-        shop = running.Workshop(entry, keras=keras)
+        shop = running.Workshop(keras=keras)
         results = shop.run(checks, min(wanted.jobs, len(checks)), wanted.timeout, began)
     for result in results:
         wanted.folder.put(result)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from bnexport.batch.plan import Check
-from bnexport.batch.running import Entry, Workshop
+from bnexport.batch.running import Workshop
 from bnexport.cluster import connected, core, cpus, failed
 from bnexport.numerics.batched import Result
 
@@ -20,7 +20,6 @@ def run(
     address: str,
     jobs: int,
     timeout: float,
-    entry: Entry,
     began: Callable[[str], None],
 ) -> Iterator[Result]:
     """Runs checks on a cluster, each on one CPU, and on a GPU where it requires CUDA; gives each result as it comes.
@@ -30,7 +29,6 @@ def run(
         address: of the cluster.
         jobs: how many are handed over at a time, at least; as many as the cluster has CPUs where that is more.
         timeout: seconds for one.
-        entry: the command line's entry point.
         began: told of each that is handed over, by name.
 
     Raises:
@@ -47,7 +45,7 @@ def run(
                 key, check = waiting.pop()
                 gpus = 1 if "--require=cuda" in check.arguments else 0
                 began(check.name)
-                running[task.options(num_gpus=gpus).remote(key, check, timeout, entry, dict(os.environ))] = check.name
+                running[task.options(num_gpus=gpus).remote(key, check, timeout, dict(os.environ))] = check.name
             done, _ = ray.wait(list(running), timeout=1.0)
             for reference in done:
                 name = running.pop(reference)
@@ -61,8 +59,8 @@ def run(
             ray.cancel(reference, force=True)
 
 
-def _one(key: str, check: Check, timeout: float, entry: Entry, environment: dict[str, str]) -> Result:
+def _one(key: str, check: Check, timeout: float, environment: dict[str, str]) -> Result:
     """A check on a node, on a core that no other task of the node has."""
     os.environ.update({name: value for name, value in environment.items() if name.startswith("BNEXPORT_")})
     with core() as mine:
-        return Workshop(entry, keras=check.model.suffix != ".onnx").one(key, check, timeout, [mine])
+        return Workshop(keras=check.model.suffix != ".onnx").one(key, check, timeout, [mine])

@@ -30,7 +30,22 @@ from bnexport.errors import InputError, UsageError
 
 Options = dict[str, Any]
 
-_OWN = {"format", "report", "quiet", "untrusted", "time-limit", "onnx", "inputs", "trust", "no-cache", "null"}
+_OWN = {
+    "format",
+    "report",
+    "quiet",
+    "untrusted",
+    "time-limit",
+    "onnx",
+    "inputs",
+    "trust",
+    "no-cache",
+    "null",
+    "memory-limit",
+    "mlflow",
+    "mlflow-uri",
+    "mlflow-experiment",
+}
 """Options that the batch sets itself, or that must be typed."""
 
 

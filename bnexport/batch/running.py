@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import runpy
 import signal
 import sys
 import tempfile
@@ -27,10 +28,7 @@ from bnexport.batch.plan import Check
 from bnexport.errors import MachineError
 from bnexport.numerics.batched import Result
 
-Entry = Callable[[], None]
-"""The command line's entry point, which reads `sys.argv`."""
-
-FRAMEWORKS = ("numpy", "onnx", "onnxruntime", "bnexport.jobs.check", "bnexport.report.json")
+FRAMEWORKS = ("numpy", "onnx", "onnxruntime", "bnexport.cli", "bnexport.jobs.check", "bnexport.report.json")
 KERAS = ("bnexport.subjects.keras_loaded",)
 """What checks need of modules, and what those of Keras models need more."""
 
@@ -54,16 +52,14 @@ class Workshop:
     """Where checks run.
 
     Args:
-        entry: the command line's entry point.
         keras: whether there are Keras models among them.
     """
 
-    def __init__(self, entry: Entry, *, keras: bool) -> None:
+    def __init__(self, *, keras: bool) -> None:
         try:
             self._context = multiprocessing.get_context("forkserver")
         except ValueError as error:
             raise MachineError("checks side by side need Linux or macOS") from error
-        self._entry = entry
         self._context.set_forkserver_preload([*FRAMEWORKS, *(KERAS if keras else ())])
 
     def run(
@@ -109,7 +105,7 @@ class Workshop:
         folder = tempfile.TemporaryDirectory(prefix="bnexport-batch-")
         arguments = [*check.command, "--format", "json", "--quiet"]
         process = self._context.Process(
-            target=_inside, args=(self._entry, arguments, folder.name, dict(os.environ), str(Path.cwd()), cores)
+            target=_inside, args=(arguments, folder.name, dict(os.environ), str(Path.cwd()), cores)
         )
         with _nothing_of_the_caller():
             process.start()
@@ -127,9 +123,7 @@ def _nothing_of_the_caller() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _inside(
-    entry: Entry, arguments: list[str], folder: str, environment: dict[str, str], place: str, cores: list[int]
-) -> None:
+def _inside(arguments: list[str], folder: str, environment: dict[str, str], place: str, cores: list[int]) -> None:
     """What a check's process does."""
     os.environ.clear()
     os.environ.update(environment)
@@ -139,7 +133,7 @@ def _inside(
         with open(name, mode) as stream:  # noqa: PTH123 - devices, and names that were just made
             os.dup2(stream.fileno(), descriptor)
     sys.argv = ["bnexport", *arguments]
-    entry()
+    runpy.run_module("bnexport", run_name="__main__")
 
 
 def _shares(jobs: int) -> list[list[int]]:

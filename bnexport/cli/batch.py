@@ -50,7 +50,6 @@ def command(
     """Run every check of a plan, each in a process of its own; what an earlier run finished is not repeated."""
     from rich.console import Console
 
-    from bnexport.__main__ import main
     from bnexport.batch.batch import left, planned, summed
     from bnexport.cli.watching import watched
     from bnexport.files import write_text
@@ -71,7 +70,7 @@ def command(
     tracker = telling.tracker(mlflow_uri, mlflow_experiment, wanted=mlflow)
     repeated = set()
     with watched(len(finished), len(wanted.checks), quiet=quiet) as watcher:
-        for result in left(wanted, main, cluster=cluster, began=watcher.began):
+        for result in left(wanted, cluster=cluster, began=watcher.began):
             repeated.add(result.name)
             watcher.ended(result)
             if form == BatchFormat.NDJSON:

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnexport.cli import settings
-
 if TYPE_CHECKING:
     from bnexport.numerics.batched import Result
 
@@ -16,10 +14,12 @@ def check_options() -> list[str]:
     """The options of `bnexport check`, without their dashes: those that a plan may set."""
     import typer
 
-    from bnexport.cli import app
+    from bnexport.cli import check
 
-    group = typer.main.get_command(app)
-    return [name.replace("_", "-") for name in settings.options_of(group, typer.Context(group))["check"]]
+    app = typer.Typer()
+    app.command()(check.command)
+    typed = [name for param in typer.main.get_command(app).params for name in param.opts]
+    return [name[2:] for name in typed if name.startswith("--") and name != "--help"]
 
 
 def iter_checks(
@@ -46,7 +46,6 @@ def iter_checks(
         UsageError: it is none, or something in it is not there.
         MachineError: the folder of the results cannot be made, or there is no such cluster.
     """
-    from bnexport.__main__ import main
     from bnexport.batch.batch import left, planned, summed
     from bnexport.cache import Cache, folder
 
@@ -60,7 +59,7 @@ def iter_checks(
     )
     yield from wanted.finished().values()
     repeated = []
-    for result in left(wanted, main, cluster=cluster):
+    for result in left(wanted, cluster=cluster):
         repeated.append(result.name)
         yield result
     summed(wanted, repeated)

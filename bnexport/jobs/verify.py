@@ -109,8 +109,8 @@ def verified(
     # Imported here, while onnxruntime opens the model.
     from bnexport import bundle, images
     from bnexport.numerics import findings
-    from bnexport.numerics.facts import SHOWN, BundleFacts, ImageFacts
-    from bnexport.numerics.verdict import CheckReport
+    from bnexport.numerics.facts import SHOWN, ImageFacts
+    from bnexport.numerics.verdict import BundleFacts, CheckReport
     from bnexport.parity import golden
     from bnexport.parity.tally import Tally
     from bnexport.runtimes.ort_session import Cuda, Session

@@ -1,13 +1,9 @@
-"""What a check was made of: the model, the images, the bundle; plain records."""
+"""What a check was made of: the model and the images; plain records."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
-
-if TYPE_CHECKING:
-    from bnexport.numerics.verdict import Finding
+from typing import Protocol
 
 SHOWN = 12
 """Of so many images a report shows each one."""
@@ -68,24 +64,3 @@ class ImageFacts:
     classes: tuple[str, ...]
     unreadable: tuple[tuple[str, str], ...]
     first: tuple[Readable, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class BundleFacts:
-    """The bundle that was verified.
-
-    Args:
-        path: as it was given.
-        files: how many files were held against their hashes.
-        reference: the side whose outputs are stored in it.
-        tool: name and version of what packed it.
-        environment: versions and machine where it was packed.
-        known: what the check found when it was packed.
-    """
-
-    path: str
-    files: int
-    reference: str
-    tool: Mapping[str, str]
-    environment: Mapping[str, Any]
-    known: tuple[Finding, ...]

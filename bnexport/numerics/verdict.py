@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from bnexport.numerics.facts import BundleFacts, ImageFacts, ModelFacts
+from bnexport.numerics.facts import ImageFacts, ModelFacts
 from bnexport.numerics.tolerance import FLOORS, LEAST, STATED
 
 if TYPE_CHECKING:
@@ -170,6 +170,27 @@ class LayerError:
     def off(self) -> bool:
         """Whether it is further from Keras than rounding explains."""
         return self.known and not self.max_rel <= self.tolerance
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFacts:
+    """The bundle that was verified.
+
+    Args:
+        path: as it was given.
+        files: how many files were held against their hashes.
+        reference: the side whose outputs are stored in it.
+        tool: name and version of what packed it.
+        environment: versions and machine where it was packed.
+        known: what the check found when it was packed.
+    """
+
+    path: str
+    files: int
+    reference: str
+    tool: Mapping[str, str]
+    environment: Mapping[str, Any]
+    known: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True)

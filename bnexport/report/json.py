@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bnexport.numerics.drift import Drift
-from bnexport.numerics.facts import BundleFacts
 from bnexport.numerics.outcomes import Folding, Recalibration
-from bnexport.numerics.verdict import CheckReport, Comparison, Finding, Side
+from bnexport.numerics.verdict import BundleFacts, CheckReport, Comparison, Finding, Side
 
 SCHEMA_VERSION = "1.0"
 SCHEMA = Path(__file__).with_name("check.schema.json")
