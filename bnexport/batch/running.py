@@ -125,6 +125,8 @@ def _nothing_of_the_caller() -> Iterator[None]:
 
 def _inside(arguments: list[str], folder: str, environment: dict[str, str], place: str, cores: list[int]) -> None:
     """What a check's process does."""
+    if not Path(folder).is_dir():
+        os._exit(0)  # whoever asked was interrupted, and is gone
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(place)
