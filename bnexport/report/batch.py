@@ -115,7 +115,7 @@ _PAGE = """<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
 <title>bnexport batch</title>
-<style>body {{ font: 15px/1.5 system-ui, sans-serif; margin: 1.2rem auto; max-width: 70rem; padding: 0 1rem; }} .wide {{ overflow-x: auto; }}
+<style>p {{ overflow-wrap: anywhere; }} body {{ font: 15px/1.5 system-ui, sans-serif; margin: 1.2rem auto; max-width: 70rem; padding: 0 1rem; }} .wide {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; }} td, th {{ text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #8884; vertical-align: top; }}
 .fail td:nth-child(2) {{ color: #c8443f; }} .pass td:nth-child(2) {{ color: #2f8f55; }} .error td:nth-child(2), .timeout td:nth-child(2) {{ color: #b57b12; }}</style></head>
 <body><h1>{counts}</h1>{changes}<div class="wide"><table><tr><th>check</th><th>status</th><th>seconds</th><th>reason</th></tr>

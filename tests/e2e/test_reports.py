@@ -15,6 +15,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from bnexport.cli import app
+from bnexport.numerics.batched import Batch
+from bnexport.numerics.batched import Result as BatchResult
+from bnexport.report import batch
 from bnexport.report.json import SCHEMA
 from tests.e2e.browser import Browser, browser
 
@@ -165,3 +168,28 @@ def test_the_page_is_dark_in_the_dark(told: Path, opened: Browser) -> None:
         ink = opened.says("getComputedStyle(document.body).color")
         assert opened.says("getComputedStyle(document.querySelector('figure svg text')).fill") == ink
     assert brightness[True] < 60 < 200 < brightness[False]
+
+
+@pytest.mark.browser
+def test_the_page_of_a_batch_is_quiet_and_narrow_too(tmp_path: Path, opened: Browser) -> None:
+    """Long names and markup in them: no console message, no other request, no horizontal scroll, every check a row, what fails newly said."""
+    finding = {"code": "BN001", "severity": "error", "message": "stale moving statistics " * 9}
+    report = {"verdict": "fail", "findings": [finding]}
+    results = tuple(
+        BatchResult(
+            f"k{nth}", f"<b>zoo/{'x' * 90}{nth}</b> | sets/a", ("check",), status, None, 1.5, 0.0, "too long", told
+        )
+        for nth, (status, told) in enumerate(
+            [("fail", report), ("pass", {**report, "findings": []}), ("timeout", None)]
+        )
+    )
+    page = tmp_path / "summary.html"
+    page.write_text(batch.html(Batch(tmp_path, results, frozenset(), {results[0].name: "pass"})), encoding="utf-8")
+    for width, dark in ((1100, False), (360, True)):
+        opened.open(page, width=width, dark=dark)
+        assert opened.says("document.documentElement.scrollWidth") <= width
+    assert opened.console() == []
+    assert page.as_uri() in opened.requests()
+    assert opened.says("document.querySelectorAll('tr').length") == 4
+    assert opened.says("document.querySelectorAll('b').length") == 0
+    assert "new failures" in opened.says("document.body.innerText")
