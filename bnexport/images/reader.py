@@ -11,9 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.errors import InputError, reason
+from bnexport.images import places
 from bnexport.images.decode import prepared
 from bnexport.images.listing import Picture
 from bnexport.numerics.spec import Preprocessing
+
+WAITING = 16
+"""So many pictures behind URLs are fetched at a time: they are waited for, not computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Reader:
         pictures: what to read.
         spec: how to prepare it.
         batch_size: the largest batch; the pictures are spread evenly, so that no batch is left with one or two.
-        threads: how many pictures are decoded at a time.
+        threads: how many pictures are decoded at a time; of URLs at least `WAITING`.
     """
 
     pictures: Sequence[Picture]
@@ -61,7 +65,8 @@ class Reader:
         parts = max(1, -(-total // self.batch_size))
         ends = [round(total * (i + 1) / parts) for i in range(parts)]
         read = 0
-        with ThreadPoolExecutor(self.threads) as pool:
+        far = bool(total) and places.is_url(self.pictures[0].place)
+        with ThreadPoolExecutor(max(self.threads, WAITING) if far else self.threads) as pool:
             queue: deque[Future[NDArray[np.float32] | Unreadable]] = deque()
             ahead = iter(self.pictures)
             done = 0
