@@ -58,13 +58,13 @@ class Lister:
         self.shards: list[str] = []
         self.spans = array("q")
 
-    def add(self, name: str, label: str = "", span: tuple[int, int] | None = None) -> None:
-        """One more; with `span` it is in the last of `shards`."""
+    def add(self, name: str, label: str = "", span: tuple[int, int] | None = None, shard: int = -1) -> None:
+        """One more; with `span` it is in a tar file, the last one unless `shard` says which."""
         self.names += name.encode("utf-8", "surrogateescape")
         self.ends.append(len(self.names))
         self.labels.append(self.codes.setdefault(label, len(self.codes)))
         if span is not None:
-            self.spans.extend((len(self.shards) - 1, *span))
+            self.spans.extend((shard % len(self.shards), *span))
 
     def shard(self, place: str) -> None:
         """What is added from now on is in this tar file."""
@@ -114,8 +114,12 @@ class Listing(Sequence[Picture]):
 
     def __reduce__(self) -> tuple[Callable[..., Listing], tuple[object, ...]]:
         """Travels to another process with what it lists, and not with the list that it is a part of."""
-        entries = [(p.name, p.label, p.span, p.place) for p in self]
-        return _restored, (self._kept.folder, entries, self.classes)
+        kept = self._kept
+        entries = [
+            (self._name(row), self._labels[kept.labels[row]], tuple(kept.spans[3 * row : 3 * row + 3]))
+            for row in map(int, self._rows)
+        ]
+        return _restored, (kept.folder, kept.shards, entries, self.classes)
 
     def chosen(self, positions: NDArray[np.intp]) -> Listing:
         """Those at `positions`, in that order."""
@@ -138,20 +142,28 @@ class Listing(Sequence[Picture]):
 
     def _picture(self, row: int) -> Picture:
         kept = self._kept
-        name = kept.names[kept.ends[row] : kept.ends[row + 1]].decode("utf-8", "surrogateescape")
+        name = self._name(row)
         label = self._labels[kept.labels[row]]
         if not kept.spans:
             return Picture(places.joined(kept.folder, name), name, label)
         shard, offset, size = kept.spans[3 * row : 3 * row + 3]
+        if len(kept.shards) > 1:  # each may have a 000001.jpg
+            name = f"{PurePath(kept.shards[shard]).name}/{name}"
         return Picture(kept.shards[shard], name, label, (offset, size))
+
+    def _name(self, row: int) -> str:
+        kept = self._kept
+        return kept.names[kept.ends[row] : kept.ends[row + 1]].decode("utf-8", "surrogateescape")
 
 
 def _restored(
-    folder: str, entries: list[tuple[str, str, tuple[int, int] | None, str]], classes: tuple[str, ...]
+    folder: str, shards: list[str], entries: list[tuple[str, str, tuple[int, ...]]], classes: tuple[str, ...]
 ) -> Listing:
     lister = Lister(folder)
-    for name, label, span, place in entries:
-        if span is not None and lister.shards[-1:] != [place]:
-            lister.shard(place)
-        lister.add(name, label, span)
+    lister.shards = shards
+    for name, label, place in entries:
+        if place:
+            lister.add(name, label, (place[1], place[2]), place[0])
+        else:
+            lister.add(name, label)
     return Listing(lister, range(len(entries)), classes)

@@ -115,7 +115,7 @@ class Pictures:
 
     def pictures(self, names: Collection[str]) -> dict[str, images.Picture]:
         """The pictures of these names."""
-        wanted: dict[str, images.Picture] = {}
+        names, wanted = set(names), dict[str, images.Picture]()
         for picture in self._pictures:
             if len(wanted) == len(names):
                 break
