@@ -15,6 +15,9 @@ from bnexport.errors import MachineError
 INSIDE = "BNEXPORT_CONFINED"
 """Set in the environment of such a process."""
 
+PLANNED = "plan"
+"""What it is set to where the arguments come from a plan, which says everything: no file and no other variable does."""
+
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 _GRACE = 5.0
@@ -50,7 +53,7 @@ def enter(cores: Collection[int] = ()) -> None:
     """
     os.setsid()
     _limits(None, cores)()
-    os.environ[INSIDE] = "1"
+    os.environ[INSIDE] = PLANNED
 
 
 def _limits(memory: int | None, cores: Collection[int]) -> Callable[[], None]:

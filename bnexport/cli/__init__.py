@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport import __version__
+from bnexport import __version__, confined
 from bnexport.cli import (
     batch,
     cache,
@@ -57,7 +57,7 @@ def _options(
     ] = False,
 ) -> None:
     """The options before the command; and those that files and the environment set for it."""
-    if context.resilient_parsing:  # shell completion
+    if context.resilient_parsing or os.environ.get(confined.INSIDE) == confined.PLANNED:  # shell completion
         return
     try:
         known = settings.options_of(context.command, context)

@@ -101,6 +101,19 @@ def test_what_is_finished_is_not_repeated_and_what_changed_is(place: Path, model
     assert {name: values for name, values in stamps(place).items() if name in first} == first
 
 
+def test_a_plan_says_everything(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files and variables that set options of `bnexport check` do not reach the checks of a plan, whose results would change behind their keys."""
+    assert run("batch", place / "plan.toml", "-q").exit_code == 1
+    plain = results(place)
+    shutil.rmtree(place / "out")
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("BNEXPORT_RTOL", "1e9")
+    (place / "bnexport.toml").write_text("[check]\nbatch-size = 1\nscaling = 'unit'\nreport = ['x.html']\n")
+    assert run("batch", place / "plan.toml", "-q").exit_code == 1
+    assert results(place) == plain
+    assert not (place / "x.html").exists()
+
+
 def test_one_bad_model_never_stops_the_rest(place: Path) -> None:
     """A file that is no model and a check that takes too long have no verdict: exit code 4, the others have theirs, and they are tried again."""
     (place / "models/bad.onnx").write_text("no model")
