@@ -82,10 +82,9 @@ def _walk(folder: Path) -> Listing:
 
 
 def _remote(url: str) -> Listing:
-    found = places.below(url)
-    if found == [url]:
-        return _list(found)
-    names = [name.removeprefix(url.rstrip("/") + "/") for name in found]
+    names = places.below(url)
+    if not names:
+        return _list([url])
     listing = _below(url, sorted(names, key=lambda name: ("/" in name, name.split("/"))))
     return _labelled(listing, places.joined(url, TABLE)) if TABLE in names else listing
 

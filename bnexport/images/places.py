@@ -86,20 +86,20 @@ def opened(place: str) -> Iterator[IO[bytes]]:
 
 
 def below(place: str) -> list[str]:
-    """Every file below a URL, sorted, as URLs; the URL itself where it is a file.
+    """The names of every file below a URL, as seen from there; none where it is a file itself.
 
     Raises:
         InputError: there is nothing, or it cannot be listed.
     """
     files, path = filesystem(place)
-    scheme = place.split(SCHEME)[0]
     try:
-        found = [path] if files.isfile(path) else files.find(path)
+        found = [] if files.isfile(path) else files.find(path)
+        nothing = not found and not files.exists(path)
     except Exception as error:  # as in `read`
         raise _unreadable(place, error) from error
-    if not found:
+    if nothing:
         raise InputError(f"there is nothing at {place}", fix="check the URL, and that it may be listed")
-    return sorted(name if is_url(name) else f"{scheme}{SCHEME}{name.lstrip('/')}" for name in found)
+    return [name.removeprefix(path.rstrip("/") + "/") for name in found]
 
 
 def version(url: str) -> str:

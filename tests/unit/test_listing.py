@@ -137,7 +137,8 @@ def test_urls_are_places(folder: Path, served: str) -> None:
     memory = fsspec.filesystem("memory")
     for name, _, grey in WHOLE:
         memory.pipe(f"/set/{name}", png(grey))
-    assert told(images.find("memory://set")) == WHOLE
+    for url in ("memory://set", "memory:///set/", folder.as_uri(), f"filecache::{folder.as_uri()}"):
+        assert told(images.find(url)) == WHOLE
     batches = list(images.Reader(images.find("memory://set"), Preprocessing((2, 3)), batch_size=4))
     assert [len(batch.names) for batch in batches] == [3, 3]
 
