@@ -70,7 +70,7 @@ def test_every_option_that_is_named_exists() -> None:
 
 def test_the_pytest_recipe_passes_and_fails(place: Path, models: Path) -> None:
     """The test in the README passes on a model that is right, and on a stale one fails with the finding and the command."""
-    [code] = blocks("python")
+    [code, _] = blocks("python")
     (place / "test_model.py").write_text(code)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_model.py"]
     passed = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
@@ -85,6 +85,14 @@ def test_the_pytest_recipe_passes_and_fails(place: Path, models: Path) -> None:
     assert failed.returncode == 1
     assert "BN001 error: stale moving statistics" in failed.stdout
     assert "-> bnexport recalibrate" in failed.stdout
+
+
+def test_the_script_gets_its_results(place: Path) -> None:
+    """The loop in the README prints a line for each check."""
+    [_, code] = blocks("python")
+    (place / "script.py").write_text(code)
+    ran = subprocess.run([sys.executable, "script.py"], cwd=place, capture_output=True, text=True, check=False)
+    assert ran.stdout == "model.keras | images pass {'correct': 3, 'of': 3}\n", ran.stderr
 
 
 def test_the_github_job_runs(place: Path) -> None:
