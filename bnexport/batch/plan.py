@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import glob
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,12 +146,16 @@ def checks(plan: Plan, folder: Path, known: Sequence[str]) -> list[Check]:
         known: the options of `bnexport check`, without their dashes.
 
     Raises:
-        UsageError: a glob finds nothing, an option is unknown, or two checks are the same.
+        UsageError: a glob finds nothing, there is no check, an option is unknown, or two checks are the same.
     """
     found = [check for entry in plan.check for check in _of(entry, folder, known)]
-    names = [check.name for check in found]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UsageError(f"the plan has the check {twice} twice", fix="give its options a name, or leave one out")
+    if not found:
+        raise UsageError(
+            "the plan has no check", found="an entry without models", fix="name some: models = ['zoo/*.keras']"
+        )
+    [(most, times)] = Counter(check.name for check in found).most_common(1)
+    if times > 1:
+        raise UsageError(f"the plan has the check {most} twice", fix="give its options a name, or leave one out")
     return found
 
 
@@ -179,17 +184,17 @@ def _of(entry: Entry, folder: Path, known: Sequence[str]) -> Iterator[Check]:
 
 
 def _matching(patterns: Sequence[str], folder: Path) -> list[str]:
-    found: list[str] = []
+    found: dict[str, None] = {}
     for pattern in patterns:
         if "://" in pattern or ".." in pattern.partition("{")[2]:  # a URL; shards {0000..0099} are one set
-            found.append(pattern if "://" in pattern else str(folder / pattern))
+            found[pattern if "://" in pattern else str(folder / pattern)] = None
             continue
         names = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207 - Path.glob refuses absolute patterns
         here = [str(folder / name) for name in sorted(names)]
         if not here:
             raise UsageError(f"nothing matches {pattern} in {folder}")
-        found += [path for path in here if path not in found]
-    return found
+        found |= dict.fromkeys(here)
+    return list(found)
 
 
 def _short(path: str, folder: Path) -> str:

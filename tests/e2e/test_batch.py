@@ -169,6 +169,7 @@ WRONG = {
     "another type": ("[[check]]\nmodels = 'x'", "Expected `array`"),
     "nothing there": ("[[check]]\nmodels = ['nothing/*']\nimages = ['sets/a']", "nothing matches nothing/*"),
     "images and inputs": ("[[check]]\nmodels = ['models/*']\nimages = ['sets/a']\ninputs = ['x']", "images or inputs"),
+    "no model": ("[[check]]\nmodels = []\nimages = ['sets/a']", "has no check"),
     "an unknown option": (
         "[[check]]\nmodels = ['models/*']\nimages = ['sets/a']\noptions = {fast = true}",
         "cannot set fast",
