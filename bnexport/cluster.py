@@ -28,6 +28,7 @@ def connected(address: str) -> Any:
         MachineError: Ray is not installed, or there is no such cluster.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception
     try:
         import ray
     except ImportError as error:
@@ -92,15 +93,17 @@ class Workers:
 
     Args:
         ray: connected.
-        make: makes one.
+        make: makes one, from what all have and its own arguments.
+        shared: what all have; large, and sent to each node once.
         given: the arguments of each.
     """
 
-    def __init__(self, ray: Any, make: Callable[..., Any], given: Sequence[tuple[Any, ...]]) -> None:
-        self._ray, self._given = ray, given  # what is in the object store stays there
+    def __init__(self, ray: Any, make: Callable[..., Any], shared: Any, given: Sequence[tuple[Any, ...]]) -> None:
+        self._ray = ray
+        self._shared = [ray.put(shared)]  # in a list, and held here: it is there as long as an object may be made again
         # An actor needs a CPU to be placed and none to stay: after a loss the others make room for it.
         remote = ray.remote(max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD")(_Held)
-        self._held = [remote.remote(make, *arguments) for arguments in given]
+        self._held = [remote.remote(make, self._shared, *arguments) for arguments in given]
 
     def each(self, method: str, *arguments: Any, told: Callable[[], None] = lambda: None) -> list[Any]:
         """What a method of each gives, in their order; `told` is called when one has answered.
@@ -130,12 +133,14 @@ class Workers:
 class _Held:
     """One object in a process of its own."""
 
-    def __init__(self, make: Callable[..., Any], *arguments: Any) -> None:
+    def __init__(self, make: Callable[..., Any], shared: list[Any], *arguments: Any) -> None:
+        import ray
+
         self._stack = ExitStack()
         mine = self._stack.enter_context(core())
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, {mine})
-        self._object = make(*arguments)
+        self._object = make(ray.get(shared[0]), *arguments)
 
     def call(self, method: str, *arguments: Any) -> Any:
         """What a method of the object gives."""

@@ -185,7 +185,7 @@ def _team(
         shares = [part.count for part, _ in shards]
         progress.note(f"{count} workers on the cluster")
         workers = machines.Workers(
-            ray, Worker, [(ray.put(there), part, other, _answered, scratch, memory) for part, other in shards]
+            ray, Worker, there, [(part, other, _answered, scratch, memory) for part, other in shards]
         )
     try:
         yield Team(subject, workers, shares, progress)
