@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def load_framework() -> None:
             tf.get_logger().setLevel("ERROR")
     except ImportError as error:
         raise MachineError(
-            f"this needs TensorFlow and Keras ({error})", fix="install it with: pip install tensorflow"
+            f"this needs TensorFlow and Keras ({error})", fix="install them with: pip install 'bnexport[keras]'"
         ) from error
     if keras.backend.backend() != "tensorflow":
         raise MachineError(
@@ -94,6 +95,20 @@ def load_framework() -> None:
     from absl import logging
 
     logging.set_verbosity(logging.ERROR)  # Keras warns through absl about the HDF5 format
+
+
+def refuse_absence() -> None:
+    """Refuses to go on where TensorFlow is not installed, without importing it, which takes seconds.
+
+    Raises:
+        MachineError: something is missing.
+    """
+    missing = [name for name in ("tensorflow", "keras", "h5py") if find_spec(name) is None]
+    if missing:
+        raise MachineError(
+            f"this needs TensorFlow and Keras ({', '.join(missing)} cannot be found)",
+            fix="install them with: pip install 'bnexport[keras]', or check an ONNX file, which needs neither",
+        )
 
 
 def versions() -> dict[str, str]:
@@ -123,6 +138,7 @@ def load(path: Path, *, trust: bool = False) -> LoadedModel:
     if kind in (Format.ONNX, Format.SAVED_MODEL):
         what = "an ONNX file" if kind == Format.ONNX else "a SavedModel, which Keras cannot load as a model"
         raise InputError(f"{path} is {what}", expected="a Keras model (.h5, .hdf5 or .keras)")
+    refuse_absence()
     weights = keras_container.inspected(path, kind)
     try:
         config = keras_config.read(path, kind)

@@ -35,7 +35,9 @@ def load_framework() -> None:
         with native_output_held():
             import tf2onnx
     except ImportError as error:
-        raise MachineError(f"exporting needs tf2onnx ({error})", fix="install it with: pip install tf2onnx") from error
+        raise MachineError(
+            f"exporting needs tf2onnx ({error})", fix="install it with: pip install 'bnexport[keras]'"
+        ) from error
     tf2onnx.logging.set_level(tf2onnx.logging.ERROR)
 
 

@@ -441,6 +441,40 @@ assert not report and {{s.id for s in report.sides}} >= {{"onnx-inference@cpu", 
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "check MODEL IMAGES",
+        "check OLD IMAGES",
+        "check SAVED IMAGES",
+        "check MODEL IMAGES --onnx tiny_residual.onnx",
+        "export MODEL -o out.onnx",
+        "recalibrate MODEL IMAGES -o out.keras",
+        "pack MODEL IMAGES -o out",
+        "train IMAGES -o out.h5",
+        "demo out",
+    ],
+)
+def test_keras_models_without_tensorflow_say_what_to_install(
+    command: str, models: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """The base install alone (no tensorflow, keras, tf2onnx, h5py): exit code 3, one sentence, nothing written."""
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved/saved_model.pb").write_bytes(b"x")
+    shutil.copy(models / "tiny_residual.onnx", tmp_path)
+    before = set(tmp_path.iterdir())
+    places = {"MODEL": models / "tiny_residual.keras", "OLD": models / "tiny_residual.h5", "SAVED": "saved"}
+    arguments = [str({**places, "IMAGES": pictures}.get(part, part)) for part in [*command.split(), "-q"]]
+    blocked = "import sys; sys.modules.update(dict.fromkeys(['tensorflow', 'keras', 'tf2onnx', 'h5py'])); from bnexport.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", blocked, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3, done.stderr
+    assert "pip install 'bnexport[keras]'" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert set(tmp_path.iterdir()) == before
+
+
 def test_an_assumed_specification_is_said_aloud(models: Path, tmp_path: Path) -> None:
     """A model that does not say how its images are prepared gets a warning with what was assumed."""
     import onnx
