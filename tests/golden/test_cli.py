@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -456,9 +457,9 @@ assert not report and {{s.id for s in report.sides}} >= {{"onnx-inference@cpu", 
     ],
 )
 def test_keras_models_without_tensorflow_say_what_to_install(
-    command: str, models: Path, pictures: Path, tmp_path: Path
+    command: str, models: Path, pictures: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """The base install alone (no tensorflow, keras, tf2onnx, h5py): exit code 3, one sentence, nothing written."""
+    """The base install alone (no tensorflow, keras, tf2onnx, h5py) and nothing in the cache: exit code 3, one sentence, nothing written."""
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved/saved_model.pb").write_bytes(b"x")
     shutil.copy(models / "tiny_residual.onnx", tmp_path)
@@ -467,7 +468,12 @@ def test_keras_models_without_tensorflow_say_what_to_install(
     arguments = [str({**places, "IMAGES": pictures}.get(part, part)) for part in [*command.split(), "-q"]]
     blocked = "import sys; sys.modules.update(dict.fromkeys(['tensorflow', 'keras', 'tf2onnx', 'h5py'])); from bnexport.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", blocked, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", blocked, *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "BNEXPORT_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 3, done.stderr
     assert "pip install 'bnexport[keras]'" in done.stderr
