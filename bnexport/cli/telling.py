@@ -76,7 +76,8 @@ def tell(result: CheckReport, form: OutputFormat) -> None:
     if form == OutputFormat.NDJSON:
         from bnexport.report import ndjson
 
-        typer.echo(ndjson.check(result))
+        for line in ndjson.check(result):
+            typer.echo(line)
         return
     typer.echo(_text(result, ".xml" if form == OutputFormat.JUNIT else ".json"))
 

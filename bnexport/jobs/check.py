@@ -178,7 +178,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
             request.told,
             len(tally.names),
             tuple(tally.names),
-            tuple(tally.labels),
+            tally.labels,
             tally.heads.classes,
             unreadable,
             tuple(feeds.pictures(tally.names[:SHOWN]).values()),

@@ -164,7 +164,7 @@ def verified(
             str(folder),
             count,
             tuple(tally.names),
-            tuple(tally.labels),
+            tally.labels,
             index.heads.classes,
             (),
             tuple(images.Picture(str(folder / i.file), i.name) for p in index.sets for i in p.items if i.file)[:SHOWN],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,7 +61,7 @@ class ImageFacts:
     source: str
     count: int
     names: tuple[str, ...]
-    labels: tuple[int, ...]
+    labels: Sequence[int]
     classes: tuple[str, ...]
     unreadable: tuple[tuple[str, str], ...]
     first: tuple[Readable, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -128,8 +128,8 @@ class Side:
     provider: str
     correct: int | None
     of: int
-    answers: tuple[int, ...]
-    confidence: tuple[float, ...]
+    answers: Sequence[int]
+    confidence: Sequence[float]
     seconds: float
     scores: tuple[tuple[float, ...], ...] = ()
 

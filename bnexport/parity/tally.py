@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,13 +43,13 @@ class Tally:
 
     def __init__(self, runners: Sequence[Runner], heads: Heads, tolerances: Tolerances) -> None:
         self.names: list[str] = []
-        self.labels: list[int] = []
+        self.labels = array("i")  # four bytes an image, where objects would take forty
         self.heads = heads
         self._tolerances = tolerances
         self._pairs = pairs(runners)
         self._deciding = ""
-        self._answers: dict[str, list[NDArray[np.int64]]] = {runner.id: [] for runner in runners}
-        self._confidence: dict[str, list[NDArray[Any]]] = {runner.id: [] for runner in runners}
+        self._answers = {runner.id: array("i") for runner in runners}
+        self._confidence = {runner.id: array("d") for runner in runners}
         self._kept: dict[str, list[list[float]]] = {runner.id: [] for runner in runners}
         self.not_finite: dict[str, int] = {}
 
@@ -61,7 +62,7 @@ class Tally:
         if not self.names:
             self._decide(next(iter(outputs.values())))
         self.names += feed.names
-        self.labels += self._usable(feed.labels, outputs).tolist()
+        self.labels.extend(self._usable(feed.labels, outputs).tolist())
         for side, values in outputs.items():
             broken = [_broken_rows(values[o], len(feed.names)) for o in self.heads.outputs if o in values]
             if broken and (count := int(np.count_nonzero(np.logical_or.reduce(broken)))):
@@ -72,14 +73,14 @@ class Tally:
             for side, values in outputs.items():
                 given = values.get(self._deciding)
                 if given is None or given.ndim != 2 or len(given) != len(feed.names):
-                    self._answers[side].append(np.full(len(feed.names), -1, np.int64))  # it gives no such output
+                    self._answers[side].extend([-1] * len(feed.names))  # it gives no such output
                     continue
                 scores = self._scores(values)
                 self._kept[side] += scores[: max(0, SHOWN - len(self._kept[side]))].tolist()
                 found = compare.answers(scores)
-                self._answers[side].append(found)
+                self._answers[side].extend(found.tolist())
                 if self._deciding in self.heads.squash:
-                    self._confidence[side].append(_confidence(given, found))
+                    self._confidence[side].extend(_confidence(given, found).tolist())
 
     def _decide(self, outputs: Outputs) -> None:
         """Chooses the output that gives images their class: the first of shape (N, K) behind a softmax or sigmoid, or with one score for each class name."""
@@ -129,7 +130,6 @@ class Tally:
         found, labels = self._joined(runner.id), np.array(self.labels)
         known = labels >= 0
         right = int(np.count_nonzero(found[known] == labels[known])) if self._deciding and known.any() else None
-        confidence = np.concatenate(self._confidence[runner.id]) if self._confidence[runner.id] else np.array([])
         return Side(
             id=runner.id,
             runtime=runner.runtime,
@@ -137,14 +137,14 @@ class Tally:
             provider=runner.provider,
             correct=right,
             of=int(np.count_nonzero(known)) if right is not None else 0,
-            answers=tuple(found.tolist()),
-            confidence=tuple(float(c) for c in confidence),
+            answers=self._answers[runner.id],
+            confidence=self._confidence[runner.id],
             seconds=runner.seconds,
             scores=tuple(tuple(row) for row in self._kept[runner.id]),
         )
 
     def _joined(self, side: str) -> NDArray[np.int64]:
-        return np.concatenate(self._answers[side]) if self._answers[side] else np.array([], np.int64)
+        return np.array(self._answers[side], np.int64)
 
     @property
     def modes_differ(self) -> bool:

@@ -11,9 +11,9 @@ from bnexport.report import json
 _ENTRIES = {"sides": "side", "comparisons": "comparison", "layers": "layer", "findings": "finding"}
 
 
-def check(report: CheckReport) -> str:
+def check(report: CheckReport) -> Iterator[str]:
     """The report: a line for each image, side, comparison, layer and finding, and at last one with the verdict and everything else."""
-    return "\n".join(json.line(values) for values in _lines(report))
+    return (json.line(values) for values in _lines(report))
 
 
 def _lines(report: CheckReport) -> Iterator[dict[str, Any]]:
