@@ -12,7 +12,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache as once
 from pathlib import Path
@@ -111,12 +111,22 @@ class Cache:
             return files.sha256(path)
         facts = path.stat()
         key = [str(v) for v in (path.resolve(), facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)]
-        known = self.get("sha256", *key)
+        return self.hashed(lambda: files.sha256(path), facts.st_ctime, "sha256", *key)
+
+    def hashed(self, computed: Callable[[], str], changed: float, *key: str) -> str:
+        """A hash that takes long to compute, remembered under the facts it depends on.
+
+        Args:
+            computed: computes it.
+            changed: when the last of those facts changed, in seconds since 1970; within the last `SETTLED` they may change again in the same tick, and nothing is remembered.
+            key: the facts.
+        """
+        known = self.get(*key)
         if known is not None:
             return known.decode()
-        found = files.sha256(path)
-        if time.time() - facts.st_ctime > SETTLED:
-            self.put(found.encode(), "sha256", *key)
+        found = computed()
+        if time.time() - changed > SETTLED:
+            self.put(found.encode(), *key)
         return found
 
     def get_arrays(self, *key: str) -> dict[str, NDArray[Any]] | None:

@@ -73,13 +73,13 @@ class Folder:
         place = Path(source)
         if place not in self._hashed:
             try:
-                self._hashed[place] = images.fingerprint(source, self._store.get, self._store.put)
+                self._hashed[place] = images.fingerprint(source, self._store.hashed)
             except BnexportError:
                 self._hashed[place] = ""
         return self._hashed[place]
 
-    def get(self, key: str, *, verdict: bool = True) -> Result | None:
-        """The result of an earlier run; None where there is none, or none with a verdict."""
+    def get(self, key: str) -> Result | None:
+        """The result of an earlier run; None where there is none with a verdict."""
         try:
             found = msgspec.json.decode((self._checks / f"{key}.json").read_bytes(), type=Result)
             if found.report is not None:
@@ -88,7 +88,7 @@ class Folder:
             return None  # nothing there, or nothing that this version wrote: it is computed anew
         if found.status not in STATUSES or found.evaluated != (found.report is not None):
             return None
-        return found if found.evaluated or not verdict else None
+        return found if found.evaluated else None
 
     def put(self, result: Result) -> None:
         """Keeps a result, whole or not at all."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,33 +11,26 @@ from bnexport.images import places
 from bnexport.images.find import find
 from bnexport.images.listing import Listing
 
-SETTLED = 5.0
-"""A file that has not changed for so many seconds is taken for finished."""
+Hashed = Callable[[Callable[[], str], float, str, str], str]
+"""Remembers a hash: what computes it, when the last of the facts it depends on changed, the kind, and the facts (`bnexport.cache.Cache.hashed`)."""
 
 
-def fingerprint(source: str, get: Callable[[str, str], bytes | None], put: Callable[[bytes, str, str], None]) -> str:
+def fingerprint(source: str, hashed: Hashed) -> str:
     """A hash of the names, labels and content of pictures.
 
     What files contain is read once, and then again when size, inode or times of one have changed. Of a URL, what its server says (size, date, tag) stands for its content.
 
     Args:
         source: as `find` takes it.
-        get: what was kept under a kind and a key.
-        put: keeps it.
+        hashed: remembers.
 
     Raises:
         InputError: the pictures cannot be listed.
         MachineError: a package that it needs is missing.
     """
     listing = find(source)
-    quick, latest = _facts(listing)
-    known = get("pictures", quick)
-    if known is not None:
-        return known.decode()
-    found = _content(listing)
-    if time.time() - latest > SETTLED:
-        put(found.encode(), "pictures", quick)
-    return found
+    facts, changed = _facts(listing)
+    return hashed(lambda: _content(listing), changed, "pictures", facts)
 
 
 def _facts(listing: Listing) -> tuple[str, float]:

@@ -31,7 +31,7 @@ def read(place: str) -> Listing:
         InputError: it cannot be read, or is none.
         MachineError: it is Parquet, and pyarrow is missing.
     """
-    lister = Lister(place.rpartition("/")[0])
+    lister = Lister(places.parent(place))
     try:
         for name, label in _parquet(place) if place.lower().endswith(".parquet") else rows(place):
             lister.add(name, label)

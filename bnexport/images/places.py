@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,15 @@ def joined(folder: str, name: str) -> str:
     if is_url(name) or (name.startswith("/") and not is_url(folder)):
         return name
     return f"{folder.rstrip('/')}/{name}" if folder != "/" else f"/{name}"
+
+
+def parent(place: str) -> str:
+    """The folder of a file or URL.
+
+    >>> parent("s3://bucket/list.csv"), parent("/list.csv")
+    ('s3://bucket', '/')
+    """
+    return place.rpartition("/")[0] if is_url(place) else os.path.dirname(absolute(place))  # noqa: PTH120 - as above
 
 
 def read(place: str, span: tuple[int, int] | None = None) -> bytes:
@@ -100,6 +110,18 @@ def below(place: str) -> list[str]:
     if nothing:
         raise InputError(f"there is nothing at {place}", fix="check the URL, and that it may be listed")
     return [name.removeprefix(path.rstrip("/") + "/") for name in found]
+
+
+def matching(pattern: str) -> list[str]:
+    """The files that a pattern with `*` names, sorted; URLs for a URL."""
+    if not is_url(pattern):
+        return sorted(glob.glob(pattern))  # noqa: PTH207 - Path.glob refuses absolute patterns
+    files, path = filesystem(pattern)
+    try:
+        found = files.glob(path)
+    except Exception as error:  # as in `read`
+        raise _unreadable(pattern, error) from error
+    return sorted(pattern.removesuffix(path) + name for name in found)
 
 
 def version(url: str) -> str:

@@ -5,7 +5,6 @@ Only the headers are read for the list of what there is; pictures are read from 
 
 from __future__ import annotations
 
-import glob
 import re
 import tarfile
 from collections.abc import Sequence
@@ -66,15 +65,10 @@ def expanded(pattern: str) -> list[str]:
         return [place for nth in numbers for place in expanded(pattern[: found.start()] + nth + pattern[found.end() :])]
     if "*" not in pattern:
         return [pattern]
-    if places.is_url(pattern):
-        files, path = places.filesystem(pattern)
-        scheme = pattern.split(places.SCHEME)[0]
-        matching = [f"{scheme}{places.SCHEME}{name.lstrip('/')}" for name in files.glob(path)]
-    else:
-        matching = glob.glob(pattern)  # noqa: PTH207 - Path.glob refuses absolute patterns
+    matching = places.matching(pattern)
     if not matching:
         raise InputError(f"nothing matches {pattern}")
-    return sorted(matching)
+    return matching
 
 
 def _index(place: str, lister: Lister) -> None:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bnexport import images
+from bnexport.cache import Cache
 from bnexport.errors import BnexportError, InputError, MachineError
 from bnexport.images.listing import Lister
 from bnexport.numerics.spec import Preprocessing
@@ -118,7 +119,13 @@ def test_shards_are_read_from_their_place(folder: Path) -> None:
             ]
         tar(place / f"train-{shard:02}.tar", samples)
     wanted = [(f"train-{nth // 2:02}.tar/{nth:04}.png", str(nth // 3), 40 * nth) for nth in range(6)]
-    for source in (place / "train-{00..02}.tar", place / "*.tar", place):
+    for source in (
+        place / "train-{00..02}.tar",
+        place / "*.tar",
+        place,
+        f"{place.as_uri()}/*.tar",
+        f"filecache::{place.as_uri()}/*.tar",
+    ):
         found = images.find(str(source))
         assert told(found) == wanted
         assert found.classes == ()
@@ -180,12 +187,10 @@ def test_parts_are_the_whole(total: int, count: int) -> None:
 
 def test_a_fingerprint_sees_what_changed(folder: Path) -> None:
     """Content, names and labels count, and so does the tar a picture is in; what did not change is not read again."""
-    kept: dict[tuple[str, str], bytes] = {}
+    store = Cache(folder.parent / "cache")
 
     def now() -> str:
-        return images.fingerprint(
-            str(folder), lambda *key: kept.get(key), lambda content, *key: kept.update({key: content})
-        )
+        return images.fingerprint(str(folder), store.hashed)
 
     first = now()
     assert now() == first
