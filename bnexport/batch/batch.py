@@ -78,6 +78,7 @@ def planned(
 
 def left(
     wanted: Planned,
+    finished: Collection[str],
     *,
     cluster: str | None = None,
     began: Callable[[str], None] = lambda _: None,
@@ -86,13 +87,13 @@ def left(
 
     Args:
         wanted: the plan.
+        finished: the keys of what has one.
         cluster: the address of a Ray cluster, "" for the one that Ray finds or starts; None for this machine.
         began: told of each check that starts, by name.
 
     Raises:
         MachineError: there is no Ray, or no such cluster.
     """
-    finished = wanted.finished()
     checks = [(key, check) for key, check in wanted.checks if key not in finished]
     if not checks:
         return
@@ -101,22 +102,23 @@ def left(
 
         results = ray.run(checks, cluster, wanted.jobs, wanted.timeout, began)
     else:
-        keras = any(check.model.suffix != ".onnx" for _, check in checks)
-        shop = running.Workshop(keras=keras)
+        shop = running.Workshop(keras=any(check.keras for _, check in checks))
         results = shop.run(checks, min(wanted.jobs, len(checks)), wanted.timeout, began)
     for result in results:
         wanted.folder.put(result)
         yield result
 
 
-def summed(wanted: Planned, repeated: Collection[str]) -> Batch:
+def summed(wanted: Planned, results: Mapping[str, Result], finished: Collection[str]) -> Batch:
     """What came of a plan that was gone through; the next run is compared with it.
 
     Args:
         wanted: the plan.
-        repeated: the names of the checks that were run now.
+        results: of every check, by key.
+        finished: the keys of those that an earlier run had finished.
     """
-    results = tuple(result for key, _ in wanted.checks if (result := wanted.folder.get(key, verdict=False)))
-    done = Batch(wanted.folder.path, results, frozenset(repeated), wanted.folder.last())
-    wanted.folder.finish(results)
+    ordered = tuple(results[key] for key, _ in wanted.checks)
+    repeated = frozenset(result.name for result in ordered if result.key not in finished)
+    done = Batch(wanted.folder.path, ordered, repeated, wanted.folder.last())
+    wanted.folder.finish(ordered)
     return done

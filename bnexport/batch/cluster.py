@@ -63,4 +63,4 @@ def _one(key: str, check: Check, timeout: float, environment: dict[str, str]) ->
     """A check on a node, on a core that no other task of the node has."""
     os.environ.update({name: value for name, value in environment.items() if name.startswith("BNEXPORT_")})
     with core() as mine:
-        return Workshop(keras=check.model.suffix != ".onnx").one(key, check, timeout, [mine])
+        return Workshop(keras=check.keras).one(key, check, timeout, [mine])

@@ -92,6 +92,11 @@ class Check:
     arguments: tuple[str, ...]
 
     @property
+    def keras(self) -> bool:
+        """Whether it may need Keras; an ONNX file alone does not."""
+        return self.model.suffix != ".onnx"
+
+    @property
     def command(self) -> list[str]:
         """The arguments of `bnexport` that run it."""
         given = [self.images] if self.images else ["--inputs", str(self.inputs)]

@@ -68,14 +68,14 @@ def command(
             console.print("finished" if key in finished else "to run  ", check.name, markup=False)
         return 0
     tracker = telling.tracker(mlflow_uri, mlflow_experiment, wanted=mlflow)
-    repeated = set()
+    found = dict(finished)
     with watched(len(finished), len(wanted.checks), quiet=quiet) as watcher:
-        for result in left(wanted, cluster=cluster, began=watcher.began):
-            repeated.add(result.name)
+        for result in left(wanted, finished, cluster=cluster, began=watcher.began):
+            found[result.key] = result
             watcher.ended(result)
             if form == BatchFormat.NDJSON:
                 typer.echo(report.record(result))
-    done = summed(wanted, repeated)
+    done = summed(wanted, found, finished)
     summaries = {
         "summary.ndjson": report.ndjson(done),
         "summary.xml": report.junit(done),

@@ -57,9 +57,10 @@ def iter_checks(
         timeout=timeout,
         results=Path(results) if results is not None else None,
     )
-    yield from wanted.finished().values()
-    repeated = []
-    for result in left(wanted, cluster=cluster):
-        repeated.append(result.name)
+    finished = wanted.finished()
+    yield from finished.values()
+    found = dict(finished)
+    for result in left(wanted, finished, cluster=cluster):
+        found[result.key] = result
         yield result
-    summed(wanted, repeated)
+    summed(wanted, found, finished)

@@ -138,6 +138,8 @@ def track(result: CheckReport, tracker: Tracker) -> None:
 
 def track_batch(done: Batch, name: str, summaries: Mapping[str, str], tracker: Tracker) -> None:
     """Logs a batch as a run, and each check that was run now as one below it."""
+    from bnexport.report import json
+
     run = tracker.batch(name, Counter(result.status for result in done.results), summaries, summaries["summary.md"])
     for result in done.results:
         if result.name not in done.repeated:
@@ -145,8 +147,6 @@ def track_batch(done: Batch, name: str, summaries: Mapping[str, str], tracker: T
         if result.report is None:
             tracker.failed(result.name, result.error, run)
         else:
-            from bnexport.report import json
-
             tracker.check(result.name, result.report, {"report.json": json.dumps(result.report)}, run)
     typer.echo(f"logged to {tracker.uri} as run {run}", err=True)
 
