@@ -1,7 +1,7 @@
 """Count, mean and centred sum of squares of each channel, the same to the last bit however the values are split and in whatever order they come.
 
 What is added up is n mean and M2 + n mean^2 of each part, with 106 bits (`bnexport.numerics.doubled`). The centred sum follows by subtraction, E[x^2] - E[x]^2, which in float32
-has lost all its digits at mean 1e4 and standard deviation 1 and in float64 eight of sixteen; here twenty are left. The pairwise formula of Chan, Golub and LeVeque ("Algorithms for
+has lost all its digits at mean 1e4 and standard deviation 1 and in float64 eight of sixteen; here more than twenty are left. The pairwise formula of Chan, Golub and LeVeque ("Algorithms for
 computing the sample variance", The American Statistician 37, 1983) in float64 is as exact for one order, but rounds otherwise for each: one bit of one channel, and everything behind it is another
 float32. Cluster and laptop shall give the same file.
 
