@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -78,12 +78,18 @@ def _described(head: bytes) -> str:
     )
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file's content, as 64 hexadecimal digits; of a folder, of the names and hashes of the files in it."""
+def sha256(path: Path, hashes: Mapping[Path, str] | None = None) -> str:
+    """The SHA-256 of a file's content, as 64 hexadecimal digits; of a folder, of the names and hashes of the files in it.
+
+    Args:
+        path: the file or the folder.
+        hashes: those of files in the folder that were hashed while they were read, and are not read again.
+    """
     digest = hashlib.sha256()
     if path.is_dir():
         for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
-            digest.update(f"{file.relative_to(path).as_posix()} {sha256(file)}\n".encode())
+            content = (hashes or {}).get(file) or sha256(file)
+            digest.update(f"{file.relative_to(path).as_posix()} {content}\n".encode())
         return digest.hexdigest()
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):

@@ -44,6 +44,7 @@ def command(
     strict_placement: options.StrictPlacement = False,
     gpu_mem_limit: options.GpuMemoryLimit = None,
     trust: options.Trust = False,
+    signature: options.Signature = "",
     no_cache: options.NoCache = False,
     form: options.Format = OutputFormat.TEXT,
     report: options.Reports = [],  # noqa: B006 - as above
@@ -82,6 +83,7 @@ def command(
             gpu_memory_limit=values.memory(gpu_mem_limit),
             store=values.store(no_cache=no_cache),
             trust=trust,
+            signature=signature,
             progress=progress,
         )
     telling.tell(result, form)

@@ -19,6 +19,7 @@ def command(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL.onnx", help="Where the ONNX file goes.")],
     form: options.TextOrJson = PlainFormat.TEXT,
     trust: options.Trust = False,
+    signature: options.Signature = "",
     untrusted: options.Untrusted = False,
     time_limit: options.TimeLimit = 600,
     memory_limit: options.MemoryLimit = None,
@@ -30,7 +31,7 @@ def command(
     from bnexport.jobs.export import export
 
     with shown(quiet=quiet) as progress:
-        done = export(model, output, trust=trust, progress=progress)
+        done = export(model, output, trust=trust, signature=signature, progress=progress)
     if form == PlainFormat.JSON:
         from bnexport.report import json
 

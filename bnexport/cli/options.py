@@ -187,6 +187,14 @@ Trust = Annotated[
         help="Load the model even where it holds code of its own (Lambda layers, unknown modules), and run that code.",
     ),
 ]
+Signature = Annotated[
+    str,
+    typer.Option(
+        "--signature",
+        metavar="NAME",
+        help="Which function of a SavedModel to run; default: serving_default, or the only one.",
+    ),
+]
 Untrusted = Annotated[
     bool,
     typer.Option(

@@ -51,6 +51,7 @@ def command(
     rtol: options.Rtol = [],  # noqa: B006 - as above
     atol: options.Atol = [],  # noqa: B006 - as above
     trust: options.Trust = False,
+    signature: options.Signature = "",
     no_cache: options.NoCache = False,
     form: options.Format = OutputFormat.TEXT,
     report: options.Reports = [],  # noqa: B006 - as above
@@ -81,6 +82,7 @@ def command(
         atol=values.tolerances(atol, "--atol") or {},
         store=values.store(no_cache=no_cache),
         trust=trust,
+        signature=signature,
     )
     with shown(quiet=quiet) as progress:
         done = pack(request, output, samples=samples, layout=layout or "", name=name, progress=progress)

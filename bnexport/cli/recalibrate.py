@@ -65,6 +65,7 @@ def command(
     address: options.Address = "",
     form: options.TextOrJson = PlainFormat.TEXT,
     trust: options.Trust = False,
+    signature: options.Signature = "",
     untrusted: options.Untrusted = False,
     time_limit: options.TimeLimit = 600,
     memory_limit: options.MemoryLimit = None,
@@ -96,6 +97,7 @@ def command(
             fold=fold,
             force=force,
             trust=trust,
+            signature=signature,
             cluster=cluster,
             progress=progress,
         )

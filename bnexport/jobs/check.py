@@ -55,6 +55,7 @@ def check(
     gpu_memory_limit: int | None = None,
     store: Cache = NOTHING_KEPT,
     trust: bool = False,
+    signature: str = "",
     progress: Progress | None = None,
 ) -> CheckReport:
     """Whether a model computes the same thing in Keras and in onnxruntime, and in training and in inference mode.
@@ -77,6 +78,7 @@ def check(
         gpu_memory_limit: the most GPU memory that onnxruntime may take, in bytes.
         store: what was computed before; nothing by default.
         trust: load a Keras model even where it holds code of its own.
+        signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
         progress: told of each stage.
 
     Returns:
@@ -105,6 +107,7 @@ def check(
         cuda=Cuda(memory_limit=gpu_memory_limit),
         store=store,
         trust=trust,
+        signature=signature,
     )
     progress = progress or Progress()
     return examined(opened(request, progress), progress).report

@@ -39,13 +39,16 @@ class Export:
     logits: dict[str, str]
 
 
-def export(model: Path, output: Path, *, trust: bool = False, progress: Progress | None = None) -> Export:
+def export(
+    model: Path, output: Path, *, trust: bool = False, signature: str = "", progress: Progress | None = None
+) -> Export:
     """Writes the inference graph of a Keras model as ONNX.
 
     Args:
         model: .h5, .hdf5 or .keras, or a SavedModel folder; its sidecar travels into the ONNX file.
         output: .onnx, written whole or not at all.
         trust: load the model even where it holds code of its own.
+        signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
         progress: told of each stage.
 
     Raises:
@@ -56,7 +59,7 @@ def export(model: Path, output: Path, *, trust: bool = False, progress: Progress
     progress = progress or Progress()
     files.writable(output, (".onnx",))
     known = sidecar.read(model)
-    reference = opened(model, known, NOTHING_KEPT, trust=trust, progress=progress)
+    reference = opened(model, known, NOTHING_KEPT, trust=trust, progress=progress, signature=signature)
     described = reference.description()
     tf2onnx_convert.load_framework()
     begun = time.perf_counter()

@@ -68,6 +68,7 @@ def recalibrate(
     fold: bool = False,
     force: bool = False,
     trust: bool = False,
+    signature: str = "",
     cluster: str | None = None,
     progress: Progress | None = None,
 ) -> Recalibration:
@@ -92,6 +93,7 @@ def recalibrate(
         fold: fold the BatchNormalization nodes afterwards (`bnexport.jobs.fold`); for an ONNX output only.
         force: write even where accuracy falls, the images are unfit, or nothing shows that the old statistics are wrong.
         trust: load a Keras model even where it holds code of its own.
+        signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
         cluster: the address of a Ray cluster, "" for the one that Ray finds or starts; None for this machine.
         progress: told of each stage.
 
@@ -119,7 +121,7 @@ def recalibrate(
     if pictures is not None and len(pictures) > samples:
         pictures = pictures.chosen(np.sort(np.random.default_rng(seed).choice(len(pictures), samples, replace=False)))
 
-    subject = open_subject(model, progress, trust=trust)
+    subject = open_subject(model, progress, trust=trust, signature=signature)
     overrides = overrides or Overrides()
     feeds, preparation = open_feeds(subject, pictures, inputs, overrides, batch_size)
     others = open_feeds(subject, judged_on, None, overrides, batch_size)[0] if judged_on is not None else feeds

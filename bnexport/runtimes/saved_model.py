@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport.errors import InputError, reason
+from bnexport.errors import BnexportError, InputError, MachineError, UsageError, reason
+from bnexport.runtimes import saved_model_files, saved_model_safety
 from bnexport.runtimes.quiet import native_output_held
+from bnexport.runtimes.saved_model_files import shown
 from bnexport.runtimes.traced import Trace
 
 SIGNATURE = "serving_default"
-_TOUCHES_FILES = ("ReadFile", "WriteFile", "PyFunc", "EagerPyFunc", "MatchingFiles", "SaveV2", "MergeV2Checkpoints")
-"""Operations with which a graph reads or writes files, or calls Python. Saving and restoring itself uses some of them, under names of its own."""
+"""What is run where no signature is named."""
 
 Array = NDArray[Any]
 
@@ -32,6 +34,8 @@ class SavedModel:
         outputs: the names of the outputs, and `OUTPUT/logits` for each that ends in softmax or sigmoid.
         parameters: the number of weights.
         trace: the graph, for the conversion.
+        signature: the name of the signature.
+        sha256: of the folder as it was when it was copied (`bnexport.files.sha256`).
     """
 
     path: Path
@@ -40,46 +44,88 @@ class SavedModel:
     outputs: tuple[str, ...]
     parameters: int
     trace: Trace
+    signature: str
+    sha256: str
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Every output by name for one batch."""
+        """Every output by name for one batch.
+
+        Raises:
+            InputError: TensorFlow cannot run it on such values.
+            MachineError: it takes more memory than there is.
+        """
         import tensorflow as tf
 
-        values = self.function(*(tf.constant(feeds[name], dtype=dtype) for name, _, dtype in self.inputs))
+        try:
+            values = self.function(*(tf.constant(feeds[name], dtype=dtype) for name, _, dtype in self.inputs))
+        except tf.errors.ResourceExhaustedError as error:
+            raise MachineError(f"{self.path} takes more memory than there is ({reason(error)[:200]})") from error
+        except (tf.errors.OpError, TypeError, ValueError) as error:
+            raise InputError(f"TensorFlow cannot run {self.path} ({shown(reason(error))})") from error
         return {name: np.asarray(value) for name, value in zip(self.outputs, values, strict=True)}
 
 
-def load(path: Path, *, trust: bool = False) -> SavedModel:
-    """The signature "serving_default" of a SavedModel, or its only one.
+def load(path: Path, *, signature: str = "", trust: bool = False) -> SavedModel:
+    """One signature of a SavedModel.
+
+    What TensorFlow loads is a private copy of what was inspected, without the variables of optimizers.
 
     Args:
         path: the folder.
-        trust: run it even where it reads or writes files or calls Python.
+        signature: its name; "" for "serving_default", or the only one.
+        trust: load it even where it may do more than compute, or where its files are links that leave the folder.
 
     Raises:
-        InputError: it cannot be read, has no such signature, or would do more than compute.
+        InputError: it cannot be read, has no such signature, or may do more than compute.
+        UsageError: it has several signatures and none was chosen, or none of the name that was.
     """
+    message, read_as = saved_model_files.read(path, trust=trust)
+    if not trust:
+        saved_model_safety.refuse_more_than_computing(message, path)
+    saved_model_files.keep_serving_graph(message, path)
+    name = _chosen(saved_model_files.signatures(message), signature, path)
+    saved_model_files.drop_optimizer_slots(message)
+    with saved_model_files.private_copy(message, path, read_as, trust=trust) as (copy, digest):
+        try:
+            with native_output_held():
+                return _loaded(copy, path, name, digest)
+        except BnexportError:
+            raise
+        except Exception as error:
+            told = reason(error).replace(str(copy), str(path))[:200]
+            raise InputError(f"TensorFlow cannot read the SavedModel {path} ({shown(told)})") from error
+
+
+def _chosen(names: list[str], wanted: str, path: Path) -> str:
+    listed = ", ".join(shown(name) for name in names) or "none"
+    if wanted:
+        if wanted not in names:
+            raise UsageError(
+                f"{path} has no signature {wanted}", found=listed, fix="choose one of them with --signature NAME"
+            )
+        return wanted
+    if SIGNATURE in names or len(names) == 1:
+        return SIGNATURE if SIGNATURE in names else names[0]
+    if not names:
+        raise InputError(
+            f"{path} has no signature", fix="export it with one: tf.saved_model.save(model, path, signatures=...)"
+        )
+    raise UsageError(
+        f"{path} has several signatures and none of the name {SIGNATURE}",
+        found=listed,
+        fix=f"choose one, for example: bnexport check {shlex.quote(str(path))} IMAGES --signature {shlex.quote(names[0])}",
+    )
+
+
+def _loaded(copy: Path, path: Path, name: str, digest: str) -> SavedModel:
+    """The signature of that name in a private copy of the folder `path`."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    if not trust:
-        _refuse_side_effects(path)
-    try:
-        with native_output_held():
-            loaded = tf.saved_model.load(str(path))
-    except Exception as error:
-        raise InputError(f"TensorFlow cannot read the SavedModel {path} ({reason(error)[:200]})") from error
-    signatures = dict(loaded.signatures)
-    name = SIGNATURE if SIGNATURE in signatures else next(iter(signatures), "")
-    if not name or (name != SIGNATURE and len(signatures) > 1):
-        raise InputError(
-            f"{path} has no signature {SIGNATURE}", found=", ".join(signatures) or "none", fix="export it with one"
-        )
-    signature = signatures[name]
+    signature = tf.saved_model.load(str(copy)).signatures[name]
     frozen = convert_variables_to_constants_v2(signature)
     specs = signature.structured_input_signature[1]
-    places = {tensor.op.name: tensor for tensor in frozen.inputs}
-    ordered = [next(n for n in specs if place == n or place.endswith(f"_{n}")) for place in places]
+    ordered = [_argument(tensor.op.name, specs, path) for tensor in frozen.inputs]
     inputs = tuple(
         (n, tuple(None if side is None else int(side) for side in specs[n].shape), specs[n].dtype.name) for n in ordered
     )
@@ -96,9 +142,16 @@ def load(path: Path, *, trust: bool = False) -> SavedModel:
         logits={n.removesuffix("/logits"): n for n in logits},
         layers=frozenset(),
     )
-    return SavedModel(
-        path, frozen.prune(frozen.inputs, list(fetched.values())), inputs, tuple(fetched), _count(signature), trace
-    )
+    function = frozen.prune(frozen.inputs, list(fetched.values()))
+    return SavedModel(path, function, inputs, tuple(fetched), _count(signature), trace, name, digest)
+
+
+def _argument(placeholder: str, specs: Mapping[str, Any], path: Path) -> str:
+    """The name of the input that a placeholder of the frozen function stands for."""
+    for name in sorted(specs, key=len, reverse=True):
+        if placeholder == name or placeholder.endswith(f"_{name}"):
+            return name
+    raise InputError(f"{path}: the input {shown(placeholder)} is none of its signature", found=", ".join(specs))
 
 
 def _count(signature: Any) -> int:
@@ -111,24 +164,3 @@ def _before_squashing(tensor: Any) -> Any | None:
     while op.type == "Identity":
         op = op.inputs[0].op
     return op.inputs[0] if op.type in ("Softmax", "Sigmoid") else None
-
-
-def _refuse_side_effects(path: Path) -> None:
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as Message
-
-    message = Message()
-    try:
-        message.ParseFromString((path / "saved_model.pb").read_bytes())
-    except (OSError, DecodeError) as error:
-        raise InputError(f"{path} is a damaged SavedModel ({error})", fix="copy or download it again") from error
-    for graph in message.meta_graphs:
-        for function in graph.graph_def.library.function:
-            if function.signature.name.startswith(("__inference__traced_save", "__inference__traced_restore")):
-                continue
-            found = sorted({node.op for node in function.node_def} & set(_TOUCHES_FILES))
-            if found:
-                raise InputError(
-                    f"{path} does more than compute: {', '.join(found)}",
-                    fix="if you trust where it comes from, pass --trust",
-                )

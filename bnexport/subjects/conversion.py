@@ -33,6 +33,7 @@ def finished(
     known: Sidecar | None,
     *,
     name: str = "model",
+    signature: str = "",
 ) -> onnx.ModelProto:
     """A converted graph with its weights and metadata.
 
@@ -44,7 +45,9 @@ def finished(
         digest: its hash.
         known: its sidecar.
         name: for the graph.
+        signature: of the SavedModel that was exported.
     """
+    source = {"file": path.name, "format": str(kind), "sha256": digest}
     weights.attach(model, traced.weights)
     finish.finish(
         model,
@@ -55,7 +58,7 @@ def finished(
             site.name: {"momentum": site.momentum, "frozen": site.frozen, "axis": site.axis} for site in traced.sites
         },
         properties={
-            "source": {"file": path.name, "format": str(kind), "sha256": digest},
+            "source": source | ({"signature": signature} if signature else {}),
             "versions": {"bnexport": __version__, **keras_model.versions(), **tf2onnx_convert.versions()},
             **sidecar.travelling(known),
         },

@@ -42,6 +42,7 @@ class Request:
         cuda: how CUDA runs where parity is asked for.
         store: what was computed before; nothing by default.
         trust: load a Keras model even where it holds code of its own.
+        signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
     """
 
     model: Path
@@ -61,6 +62,7 @@ class Request:
     cuda: Cuda = STRICT_CUDA
     store: Cache = NOTHING_KEPT
     trust: bool = False
+    signature: str = ""
 
     @property
     def told(self) -> str:
@@ -110,7 +112,14 @@ def opened(request: Request, progress: Progress) -> Opening:
     if request.shard is not None:
         pictures = _part(pictures, *request.shard)
     providers, lost = sides.settle_providers(request.providers, request.require)
-    subject = open_subject(request.model, progress, store=request.store, trust=request.trust, deployed=request.onnx)
+    subject = open_subject(
+        request.model,
+        progress,
+        store=request.store,
+        trust=request.trust,
+        deployed=request.onnx,
+        signature=request.signature,
+    )
     feeds, preparation = open_feeds(subject, pictures, request.inputs, request.overrides, request.batch_size)
     deployed = open_deployed(request.onnx, subject) if request.onnx is not None else None
     return Opening(request, subject, feeds, preparation, deployed, providers, lost)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bnexport import cache, files, sidecar
 from bnexport.cache import Cache
-from bnexport.errors import InputError
+from bnexport.errors import InputError, UsageError
 from bnexport.files import Format
 from bnexport.graph import tensors
 from bnexport.graph.protobuf import serialised
@@ -70,6 +70,7 @@ class Reference:
             ort_session.version()
         self.path, self.sha256 = path, digest.result()
         self._known, self.store, self._trust, self._progress = known, store, trust, progress
+        self._key = self.sha256  # everything that what is computed depends on
         self._loaded: LoadedModel | None = None
         self._passes: Passes | None = None
 
@@ -95,11 +96,11 @@ class Reference:
 
     def description(self) -> Description:
         """What it is."""
-        stored = self.store.get("description", self.sha256)
+        stored = self.store.get("description", self._key)
         if stored is not None:
             return Description(**json.loads(stored))
         found = self._described()
-        self.store.put(json.dumps(asdict(found)).encode(), "description", self.sha256)
+        self.store.put(json.dumps(asdict(found)).encode(), "description", self._key)
         return found
 
     def _described(self) -> Description:
@@ -128,7 +129,7 @@ class Reference:
         import onnx
 
         travelling = json.dumps(sidecar.travelling(self._known), sort_keys=True)
-        key = ("graph", self.sha256, self.path.name, travelling)
+        key = ("graph", self._key, self.path.name, travelling)
         stored = self.store.get(*key)
         if stored is not None:
             graph: onnx.ModelProto = onnx.ModelProto.FromString(stored)
@@ -170,19 +171,31 @@ class Reference:
         return self._remembered(lambda: self.passes.drawn(feeds, seed), "drawn", str(seed), cache.fingerprint(feeds))
 
     def _remembered(self, computed: Callable[[], Outputs], *key: str) -> Outputs:
-        found = self.store.get_arrays("pass", self.sha256, *key)
+        found = self.store.get_arrays("pass", self._key, *key)
         if found is None:
             found = computed()
-            self.store.put_arrays(found, "pass", self.sha256, *key)
+            self.store.put_arrays(found, "pass", self._key, *key)
         return found
 
 
 class SavedReference(Reference):
-    """A SavedModel folder: one graph, which knows no layers and no modes."""
+    """A SavedModel folder: one graph, which knows no layers and no modes.
+
+    Args:
+        path, known, store, trust, progress: those of `Reference`.
+        signature: which of its functions is run; "" for "serving_default", or the only one.
+    """
 
     modes = ("inference",)
     runtime = "tensorflow"
     _saved: SavedModel | None = None
+
+    def __init__(
+        self, path: Path, known: Sidecar | None, store: Cache, *, trust: bool, progress: Progress, signature: str = ""
+    ) -> None:
+        super().__init__(path, known, store, trust=trust, progress=progress)
+        self._signature = signature
+        self._key = json.dumps([self.sha256, signature, trust])
 
     @property
     def saved(self) -> SavedModel:
@@ -190,7 +203,12 @@ class SavedReference(Reference):
         if self._saved is None:
             self._progress.stage("loading TensorFlow and the SavedModel")
             keras_model.load_framework()
-            self._saved = saved_model.load(self.path, trust=self._trust)
+            saved = saved_model.load(self.path, signature=self._signature, trust=self._trust)
+            if saved.sha256 != self.sha256:
+                raise InputError(
+                    f"{self.path} changed while it was read", fix="run again when nothing writes into the folder"
+                )
+            self._saved = saved
         return self._saved
 
     @property
@@ -223,14 +241,42 @@ class SavedReference(Reference):
         tf2onnx_convert.load_framework()
         self._progress.stage("exporting")
         return conversion.finished(
-            tf2onnx_convert.convert(saved.trace), saved.trace, self.path, Format.SAVED_MODEL, self.sha256, self._known
+            tf2onnx_convert.convert(saved.trace),
+            saved.trace,
+            self.path,
+            Format.SAVED_MODEL,
+            self.sha256,
+            self._known,
+            signature=saved.signature,
         )
 
     def _computed(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:  # noqa: ARG002 - there is one
         return self.saved.run(feeds)
 
 
-def opened(path: Path, known: Sidecar | None, store: Cache, *, trust: bool, progress: Progress) -> Reference:
-    """The reference in a model file or a SavedModel folder; the arguments are those of `Reference`."""
-    made = SavedReference if files.model_format(path) == Format.SAVED_MODEL else Reference
-    return made(path, known, store, trust=trust, progress=progress)
+def opened(
+    path: Path, known: Sidecar | None, store: Cache, *, trust: bool, progress: Progress, signature: str = ""
+) -> Reference:
+    """The reference in a model file or a SavedModel folder; the arguments are those of `SavedReference`.
+
+    Raises:
+        InputError: it cannot be read.
+        UsageError: a signature is named for what has none.
+    """
+    refuse_needless_signature(path, signature)
+    if files.model_format(path) == Format.SAVED_MODEL:
+        return SavedReference(path, known, store, trust=trust, progress=progress, signature=signature)
+    return Reference(path, known, store, trust=trust, progress=progress)
+
+
+def refuse_needless_signature(path: Path, signature: str) -> None:
+    """Makes sure that a signature is named for a SavedModel only.
+
+    Raises:
+        InputError: the file cannot be read.
+        UsageError: a signature is named for another model.
+    """
+    if signature and files.model_format(path) != Format.SAVED_MODEL:
+        raise UsageError(
+            "--signature names a function of a SavedModel", found=f"{path}, which is none", fix="leave out --signature"
+        )

@@ -21,7 +21,7 @@ from bnexport.sidecar import Sidecar
 from bnexport.subjects.feeds import Arrays, Pictures, Shape, Source, only_input
 from bnexport.subjects.preparation import Overrides, Preparation, prepare
 from bnexport.subjects.progress import Progress
-from bnexport.subjects.reference import Reference, opened
+from bnexport.subjects.reference import Reference, opened, refuse_needless_signature
 
 if TYPE_CHECKING:
     import onnx
@@ -78,6 +78,7 @@ def open_subject(
     store: Cache = NOTHING_KEPT,
     trust: bool = False,
     deployed: Path | None = None,
+    signature: str = "",
 ) -> Subject:
     """The subject in a model file.
 
@@ -87,16 +88,20 @@ def open_subject(
         store: what was computed before.
         trust: load a Keras model even where it holds code of its own.
         deployed: an ONNX file of this model by another exporter, whose graph is taken where bnexport cannot export the model.
+        signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
 
     Raises:
         InputError: it cannot be read.
+        UsageError: a SavedModel has no such signature, or another model none at all.
         ExportError: it is a Keras model that cannot be written as ONNX.
         MachineError: it is a Keras model and TensorFlow is not installed.
     """
+    refuse_needless_signature(model, signature)
     if files.model_format(model) == Format.ONNX:
         return _from_onnx(model, store)
     known = sidecar.read(model)
-    return _from_keras(opened(model, known, store, trust=trust, progress=progress), known, deployed, progress)
+    reference = opened(model, known, store, trust=trust, progress=progress, signature=signature)
+    return _from_keras(reference, known, deployed, progress)
 
 
 def open_feeds(
