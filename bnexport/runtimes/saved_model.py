@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport.errors import BnexportError, InputError, MachineError, UsageError, reason
+from bnexport.errors import BnexportError, ExportError, InputError, MachineError, UsageError, reason
 from bnexport.runtimes import saved_model_files, saved_model_safety
 from bnexport.runtimes.quiet import native_output_held
 from bnexport.runtimes.saved_model_files import shown
@@ -122,8 +122,15 @@ def _loaded(copy: Path, path: Path, name: str, digest: str) -> SavedModel:
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    signature = tf.saved_model.load(str(copy)).signatures[name]
-    frozen = convert_variables_to_constants_v2(signature)
+    loaded = tf.saved_model.load(str(copy))  # its variables live as long as it does
+    signature = loaded.signatures[name]
+    _refuse_changing_variables(signature, name, path)
+    frozen = convert_variables_to_constants_v2(signature, lower_control_flow=False)
+    if any(tensor.dtype == tf.resource for tensor in frozen.inputs):
+        raise ExportError(
+            f"EX002: the signature {shown(name)} of {path} keeps a table or another resource, which ONNX does not have",
+            fix="cut the model behind it",
+        )
     specs = signature.structured_input_signature[1]
     ordered = [_argument(tensor.op.name, specs, path) for tensor in frozen.inputs]
     inputs = tuple(
@@ -144,6 +151,19 @@ def _loaded(copy: Path, path: Path, name: str, digest: str) -> SavedModel:
     )
     function = frozen.prune(frozen.inputs, list(fetched.values()))
     return SavedModel(path, function, inputs, tuple(fetched), _count(signature), trace, name, digest)
+
+
+def _refuse_changing_variables(signature: Any, name: str, path: Path) -> None:
+    functions = signature.graph.as_graph_def().library.function
+    operations = {op.type for op in signature.graph.get_operations()}
+    operations |= {node.op for function in functions for node in function.node_def}
+    changing = operations & {"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"}
+    if changing:
+        raise ExportError(
+            f"EX002: the signature {shown(name)} of {path} changes variables while it runs",
+            found=", ".join(sorted(changing)),
+            fix="export the model without its random layers, or choose another signature with --signature NAME",
+        )
 
 
 def _argument(placeholder: str, specs: Mapping[str, Any], path: Path) -> str:
