@@ -12,11 +12,12 @@ from bnexport.cache import NOTHING_KEPT, Cache
 from bnexport.errors import InputError, UsageError
 from bnexport.graph.sites import sites
 from bnexport.numerics import findings
+from bnexport.numerics.actions import addressed
 from bnexport.numerics.diagnose import STATISTICS_WRONG, diagnose
 from bnexport.numerics.drift import drift
 from bnexport.numerics.facts import SHOWN, ImageFacts
 from bnexport.numerics.tolerance import Tolerances
-from bnexport.numerics.verdict import CheckReport, Finding
+from bnexport.numerics.verdict import Action, CheckReport, Finding
 from bnexport.parity import floors, one_by_one, randomness
 from bnexport.parity.mismatch import Inquiry
 from bnexport.parity.tally import Tally
@@ -168,7 +169,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
         if trial
         else []
     )
-    remedy = advice(str(request.model), request.told, before, after, trial, causes)
+    remedy = advice(before, after, trial, causes)
     wrong = [f.code for f in causes if f.code in STATISTICS_WRONG] if trial else ["unknown"]
     comparisons, found = tally.judged(wrong, remedy)
     preparation = opening.preparation
@@ -190,31 +191,34 @@ def examined(opening: Opening, progress: Progress) -> Examination:
         preprocessing_origin=preparation.origin if preparation else "",
         sides=tuple(answered.values()),
         comparisons=(*comparisons, *alone),
-        findings=findings.ordered(
-            [
-                *opening.lost,
-                *failed,
-                *explained,
-                *dependent,
-                findings.not_finite(tally.not_finite, len(tally.names)),
-                *(_remedied(finding, remedy) for finding in causes),
-                *found,
-                randomness.measured(subject.reference, subject.random_layers, first, progress)
-                if subject.reference
-                else None,
-                findings.repaired(subject.repairs),
-                findings.unreadable(unreadable),
-                findings.frozen(
-                    subject.facts.layers,
-                    trial.evidence.statistics if trial else (),
-                    subject.facts.frozen,
-                    before,
-                    after,
-                ),
-                findings.assumed_preprocessing(spec.described)
-                if preparation and spec and preparation.origin.startswith("assumed")
-                else None,
-            ]
+        findings=addressed(
+            findings.ordered(
+                [
+                    *opening.lost,
+                    *failed,
+                    *explained,
+                    *dependent,
+                    findings.not_finite(tally.not_finite, len(tally.names)),
+                    *(_remedied(finding, remedy) for finding in causes),
+                    *found,
+                    randomness.measured(subject.reference, subject.random_layers, first, progress)
+                    if subject.reference
+                    else None,
+                    findings.repaired(subject.repairs),
+                    findings.unreadable(unreadable),
+                    findings.frozen(
+                        subject.facts.layers,
+                        trial.evidence.statistics if trial else (),
+                        subject.facts.frozen,
+                        before,
+                        after,
+                    ),
+                    findings.assumed_preprocessing(spec.described)
+                    if preparation and spec and preparation.origin.startswith("assumed")
+                    else None,
+                ]
+            ),
+            request.names(),
         ),
         environment=environment(subject.versions),
         tolerance=tolerances.described,
@@ -242,13 +246,13 @@ def _tolerances(subject: Subject, feed: Feed) -> Tolerances:
     return Tolerances(found, floors.IMAGES, "", half=subject.half)
 
 
-def _remedied(finding: Finding, remedy: tuple[str, ...]) -> Finding:
+def _remedied(finding: Finding, remedy: tuple[Action, ...]) -> Finding:
     """Where recalibrating may be the repair, the fix is what it was seen to give on these images."""
     match finding.code:
         case "BN001":
-            return replace(finding, fix=remedy)
+            return replace(finding, actions=remedy)
         case "IN002":
-            return replace(finding, fix=(finding.fix[0], remedy[0]))
+            return replace(finding, actions=(finding.actions[0], remedy[0]))
     return finding
 
 

@@ -20,7 +20,8 @@ from bnexport.graph.fold import fold as folded_graph
 from bnexport.graph.protobuf import serialised
 from bnexport.graph.sites import sites
 from bnexport.jobs.fold import distance, folding_tolerance
-from bnexport.numerics import findings
+from bnexport.numerics import actions, findings
+from bnexport.numerics.actions import addressed
 from bnexport.numerics.diagnose import diagnose
 from bnexport.numerics.outcomes import Recalibration
 from bnexport.numerics.tolerance import Tolerances
@@ -149,7 +150,7 @@ def recalibrate(
         scratch_bytes=on_disk,
         before=before,
         after=after,
-        findings=findings.ordered(found),
+        findings=addressed(findings.ordered(found), actions.names(model, [])),
         written=None if refused else output,
         refused=refused,
         folded=folded,

@@ -109,6 +109,7 @@ def verified(
     # Imported here, while onnxruntime opens the model.
     from bnexport import bundle, images
     from bnexport.numerics import findings
+    from bnexport.numerics.actions import addressed
     from bnexport.numerics.facts import SHOWN, ImageFacts
     from bnexport.numerics.verdict import BundleFacts, CheckReport
     from bnexport.parity import golden
@@ -173,14 +174,17 @@ def verified(
         preprocessing_origin=index.preprocessing_origin,
         sides=tuple(tally.side(runner) for runner in runners),
         comparisons=tuple(comparisons),
-        findings=findings.ordered(
-            [
-                *lost,
-                *explained,
-                findings.not_finite(tally.not_finite, count),
-                *reduced,
-                golden.prepared_otherwise(decoded, feeds, runners, tally),
-            ]
+        findings=addressed(
+            findings.ordered(
+                [
+                    *lost,
+                    *explained,
+                    findings.not_finite(tally.not_finite, count),
+                    *reduced,
+                    golden.prepared_otherwise(decoded, feeds, runners, tally),
+                ]
+            ),
+            {},
         ),
         environment=environment({}),
         tolerance=tolerances.described,

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from bnexport.numerics import inputs
+from bnexport.numerics.actions import RECALIBRATE
 from bnexport.numerics.drift import Statistics, warm_up
 from bnexport.numerics.variety import Variety
-from bnexport.numerics.verdict import Finding, Severity
+from bnexport.numerics.verdict import Action, Finding, Severity
 
 STALE = 0.05
 """BN001 from this share of the initial values on: less does not show in most models' answers."""
@@ -99,16 +100,19 @@ def _broken(found: Sequence[Statistics]) -> Finding:
     }
     first = found[0].name
     message = f"moving statistics of {len(found)} layers are not finite or a variance is negative, first in {first}, channel {channels[first][0]}"
-    fix = ("find out where training diverged, or recalibrate if the weights themselves are finite",)
-    return Finding("BN003", Severity.ERROR, message, {"channels": channels}, fix, tuple(channels))
+    actions = (Action("find out where training diverged, or recalibrate if the weights themselves are finite"),)
+    return Finding("BN003", Severity.ERROR, message, {"channels": channels}, actions, tuple(channels))
 
 
 def _untouched(found: Sequence[Statistics], of: int) -> Finding:
     """BN002: the statistics are exactly the initial ones although the layer was trained: never updated, or never loaded."""
     message = f"the moving statistics of {len(found)} of {of} BatchNormalization layers are exactly 0 and 1 although the layers were trained: never updated, or never loaded"
-    fix = ("load them from the checkpoint (non-trainable weights included)", "or measure them: bnexport recalibrate")
+    actions = (
+        Action("load them from the checkpoint (non-trainable weights included)"),
+        Action("or measure them on images like those of training", RECALIBRATE),
+    )
     return Finding(
-        "BN002", Severity.ERROR, message, {"layers": len(found), "of": of}, fix, tuple(s.name for s in found)
+        "BN002", Severity.ERROR, message, {"layers": len(found), "of": of}, actions, tuple(s.name for s in found)
     )
 
 
@@ -163,12 +167,12 @@ def _sharp(found: Sequence[Statistics]) -> Finding | None:
     alive = amplified > GAIN
     if alive:
         message += f"; on these images they vary, and come out {amplified:.3g} standard deviations large"
-        fix: tuple[str, ...] = (
-            "find out what makes these channels vary now",
-            "bnexport recalibrate gives them the statistics of these images",
+        actions: tuple[Action, ...] = (
+            Action("find out what makes these channels vary now"),
+            Action("or give them the statistics of these images", RECALIBRATE),
         )
     else:
         message += ": rounding and lower precision are amplified as much"
-        fix = ("look at these channels first if another runtime or a lower precision differs",)
+        actions = (Action("look at these channels first if another runtime or a lower precision differs"),)
     evidence = {"channels": channels, "gain": gain, "largest_output": amplified}
-    return Finding("BN004", Severity.WARNING if alive else Severity.INFO, message, evidence, fix, tuple(channels))
+    return Finding("BN004", Severity.WARNING if alive else Severity.INFO, message, evidence, actions, tuple(channels))

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bnexport.numerics.actions import EXPORT
 from bnexport.numerics.drift import Statistics, misfit
-from bnexport.numerics.verdict import Comparison, Finding, Severity, Side
+from bnexport.numerics.verdict import Action, Comparison, Finding, Severity, Side
 
 _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
 
@@ -46,7 +47,7 @@ def ordered(found: Iterable[Finding | None]) -> tuple[Finding, ...]:
 
 
 def modes_disagree(
-    comparison: Comparison, *, right: Right | None, causes: Sequence[str], remedy: Sequence[str]
+    comparison: Comparison, *, right: Right | None, causes: Sequence[str], remedy: Sequence[Action]
 ) -> Finding | None:
     """BN005: training mode and inference mode answer differently.
 
@@ -120,8 +121,12 @@ def frozen(
     if before is not None and after is not None and before.correct is not None and after.correct is not None:
         evidence |= {"inference_correct": before.correct, "thawed_correct": after.correct, "labelled": after.of}
         message += f"; thawed, {after.correct} of {after.of} would be right instead of {before.correct}"
-    fix = ("a head trained on frozen statistics needs just those: do not recalibrate it unless labelled images say so",)
-    return Finding("BN007", Severity.INFO, message, evidence, fix, names)
+    actions = (
+        Action(
+            "a head trained on frozen statistics needs just those: do not recalibrate unless labelled images say so"
+        ),
+    )
+    return Finding("BN007", Severity.INFO, message, evidence, actions, names)
 
 
 def batch_dependent(comparison: Comparison) -> Finding:
@@ -137,10 +142,13 @@ def batch_dependent(comparison: Comparison) -> Finding:
         "images": difference.images,
         "max_rel": difference.max_rel,
     }
-    fix = (
-        "a layer that normalises by the batch was exported or called with training=True: export the model in inference mode (bnexport export)",
+    actions = (
+        Action(
+            "a layer that normalises by the batch was exported or called with training=True: export in inference mode",
+            EXPORT,
+        ),
     )
-    return Finding("BN006", Severity.ERROR, message, evidence, fix)
+    return Finding("BN006", Severity.ERROR, message, evidence, actions)
 
 
 def repaired(repairs: Sequence[str]) -> Finding | None:
@@ -150,8 +158,11 @@ def repaired(repairs: Sequence[str]) -> Finding | None:
     message = (
         f"this Keras does not read the file as it was written; checked is what was made of it: {'; '.join(repairs)}"
     )
-    fix = ("save the model anew with the Keras that made it, or write one that is read everywhere: bnexport export",)
-    return Finding("EX006", Severity.INFO, message, {"repairs": list(repairs)}, fix)
+    actions = (
+        Action("write an ONNX file, which is read everywhere", EXPORT),
+        Action("save the model again with the Keras version that wrote it"),
+    )
+    return Finding("EX006", Severity.INFO, message, {"repairs": list(repairs)}, actions)
 
 
 def unreadable(files: Sequence[tuple[str, str]]) -> Finding | None:
@@ -165,7 +176,7 @@ def unreadable(files: Sequence[tuple[str, str]]) -> Finding | None:
         Severity.WARNING,
         message,
         {"files": [list(entry) for entry in files]},
-        ("replace or remove these files",),
+        (Action("replace or remove these files"),),
     )
 
 
@@ -174,11 +185,11 @@ def not_finite(sides: Mapping[str, int], images: int) -> Finding | None:
     if not sides:
         return None
     message = f"outputs that are not finite: {', '.join(f'{side} for {count} of {images} images' for side, count in sides.items())}"
-    fix = (
-        "look for values that are not finite in the inputs and the weights",
-        "in half precision, for values above 65504",
+    actions = (
+        Action("look for values that are not finite in the inputs and the weights"),
+        Action("in half precision, look for values above 65504"),
     )
-    return Finding("RT006", Severity.ERROR, message, {"sides": dict(sides), "images": images}, fix)
+    return Finding("RT006", Severity.ERROR, message, {"sides": dict(sides), "images": images}, actions)
 
 
 def provider_not_running(provider: str, reason: str) -> Finding:
@@ -189,7 +200,7 @@ def provider_not_running(provider: str, reason: str) -> Finding:
         Severity.ERROR,
         message,
         {"provider": provider, "reason": reason},
-        ("install what is missing, or check with --provider cpu",),
+        (Action("install what is missing, or check with --provider cpu"),),
     )
 
 
@@ -201,7 +212,7 @@ def assumed_preprocessing(described: str) -> Finding:
         Severity.WARNING,
         message,
         {"assumed": described},
-        ("say it with --size, --channels, --resize and --scaling",),
+        (Action("say it with --size, --channels, --resize and --scaling"),),
     )
 
 
@@ -218,8 +229,8 @@ def placed_on_cpu(side: str, nodes: Sequence[tuple[str, str]], *, strict: bool) 
         message,
         {"side": side, "operators": dict(counts), "nodes": [name for _, name in nodes]},
         (
-            "export with operators that CUDA has kernels for (bnexport export), or a newer onnxruntime-gpu",
-            "--strict-placement makes this an error",
+            Action("export with operators that CUDA has kernels for, or use a newer onnxruntime-gpu", EXPORT),
+            Action("--strict-placement makes this an error"),
         ),
     )
 
@@ -240,11 +251,11 @@ def reduced_precision(comparison: Comparison) -> Finding | None:
         "noise_floors": floors,
         "images_differing": differing,
     }
-    fix = (
-        "deploy with the CUDA provider option use_tf32=0, at some cost in speed",
-        "or accept it: the strict side shows that the export is right",
+    actions = (
+        Action("deploy with the CUDA provider option use_tf32=0, at some cost in speed"),
+        Action("or accept it: the strict side shows that the export is right"),
     )
-    return Finding("RT003", Severity.ERROR if differing else Severity.WARNING, message, evidence, fix)
+    return Finding("RT003", Severity.ERROR if differing else Severity.WARNING, message, evidence, actions)
 
 
 def decoded_otherwise(differing: Mapping[str, float], images: int, *, harmless: bool) -> Finding | None:
@@ -265,5 +276,5 @@ def decoded_otherwise(differing: Mapping[str, float], images: int, *, harmless: 
         Severity.WARNING if harmless else Severity.ERROR,
         message,
         {"images": images, "differing": dict(differing), "outputs_agree": harmless},
-        ("install the versions of pillow and simplejpeg that bundle.json names under environment",),
+        (Action("install the versions of pillow and simplejpeg that bundle.json names under environment"),),
     )

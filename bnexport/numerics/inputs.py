@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bnexport.numerics.actions import CHECK
 from bnexport.numerics.drift import Statistics, misfit
 from bnexport.numerics.spec import Order, Preprocessing, Scaling
 from bnexport.numerics.variety import FEW, Variety
-from bnexport.numerics.verdict import Finding, Severity
+from bnexport.numerics.verdict import Action, Finding, Severity
 
 BETTER = 3.0
 """IN001 where another scaling makes the misfit at least so many times smaller (measured: 5 to 280 times)."""
@@ -153,12 +154,15 @@ def wrong_preparation(first: Sequence[Statistics], images: int, refits: Sequence
         message += f"; the {' and the '.join(blurred)} cannot be told from these statistics"
     flags = " ".join(f"{_FLAGS[key]} {after}" for key, (_, after) in best.changed.items())
     what = new if len(best.changed) > 1 else f"{_NAMES[next(iter(best.changed))]} {new}"
-    fix = (
-        f"prepare them with {what} ({flags}, or in the file beside the model)",
-        "do not recalibrate: that would hide the mistake",
+    actions = (
+        Action(
+            f"prepare them with {what} ({flags}, or in the file beside the model)",
+            f"{CHECK} {flags}",
+        ),
+        Action("do not recalibrate: that would hide the mistake"),
     )
     severity = Severity.ERROR if off else Severity.WARNING
-    return Finding("IN001", severity, message, evidence, fix, tuple(s.name for s in first))
+    return Finding("IN001", severity, message, evidence, actions, tuple(s.name for s in first))
 
 
 _NAMES = {"scaling": "scaling", "order": "channel order", "resize": "resize kernel"}
@@ -179,11 +183,19 @@ def other_data(first: Sequence[Statistics], images: int) -> Finding | None:
         f"these images are not like the training images: at the first BatchNormalization layer they are {now:.2g} standard deviations from its moving "
         "statistics, and no known scaling, channel order or resize kernel mends that"
     )
-    fix = (
-        "compare how these images and the training images are made: colours, contrast, inversion, crop, a scaling of its own",
+    actions = (
+        Action(
+            "compare how these images and the training images are made: colours, contrast, inversion, crop, "
+            "a scaling of its own"
+        ),
     )
     return Finding(
-        "IN002", Severity.WARNING, message, {"misfit": now, "limit": limit(images)}, fix, tuple(s.name for s in first)
+        "IN002",
+        Severity.WARNING,
+        message,
+        {"misfit": now, "limit": limit(images)},
+        actions,
+        tuple(s.name for s in first),
     )
 
 
@@ -222,4 +234,6 @@ def few(variety: Variety) -> Finding | None:
         message = f"{variety.images} images are few: statistics measured on them hold for them, not for others"
     wasted = len(constant) + len(repeated)
     severity = Severity.WARNING if reason or wasted > WASTED * variety.images else Severity.INFO
-    return Finding("IN003", severity, message, evidence, ("use some hundred different images like those of training",))
+    return Finding(
+        "IN003", severity, message, evidence, (Action("use some hundred different images like those of training"),)
+    )

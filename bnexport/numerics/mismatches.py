@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bnexport.numerics.verdict import Comparison, Finding, LayerError, Severity
+from bnexport.numerics.actions import DOCTOR, EXPORT
+from bnexport.numerics.verdict import Action, Comparison, Finding, LayerError, Severity
 
 
 def evidence_of(failed: Sequence[Comparison]) -> dict[str, Any]:
@@ -57,15 +58,24 @@ def parity_lost(failed: Sequence[Comparison], first: LayerError | None, layers: 
         }
     elif layers:
         message += "; with optimisations off every layer that was found agrees"
-    fix: tuple[str, ...] = ("do not deploy this file", "if the difference is acceptable, say so with --rtol")
+    actions: tuple[Action, ...] = (
+        Action("do not deploy this file"),
+        Action("if the difference is acceptable, say so with --rtol"),
+    )
     if code == "RT007":
-        fix = ("bnexport doctor: what runs here; bundle.json says under environment what ran where it was packed", *fix)
-    if first is not None:
-        fix = (
-            f"look at how {first.name} was exported: its weights, attributes and padding (--layers shows every layer)",
-            *fix,
+        actions = (
+            Action("see what runs here; bundle.json names under environment what ran where it was packed", DOCTOR),
+            *actions,
         )
-    return Finding(code, Severity.ERROR, message, evidence, fix, names)
+    if first is not None:
+        actions = (_look_at(first), *actions)
+    return Finding(code, Severity.ERROR, message, evidence, actions, names)
+
+
+def _look_at(layer: LayerError) -> Action:
+    return Action(
+        f"look at how {layer.name} was exported: its weights, attributes and padding (--layers shows every layer)"
+    )
 
 
 def hidden_error(first: LayerError, layers: Sequence[LayerError]) -> Finding:
@@ -87,11 +97,8 @@ def hidden_error(first: LayerError, layers: Sequence[LayerError]) -> Finding:
         "first_layer_max_rel": first.max_rel,
         "layers_off": off,
     }
-    fix = (
-        f"look at how {first.name} was exported: its weights, attributes and padding (--layers shows every layer)",
-        "do not deploy this file: other images may show it",
-    )
-    return Finding("EX001", Severity.ERROR, message, evidence, fix, (first.name,))
+    actions = (_look_at(first), Action("do not deploy this file: other images may show it"))
+    return Finding("EX001", Severity.ERROR, message, evidence, actions, (first.name,))
 
 
 def optimised_away(
@@ -111,11 +118,11 @@ def optimised_away(
         message += f", at {' -> '.join(nodes)}"
     message += f": right with optimisations off, {_said(failed)}"
     evidence = evidence_of(failed) | {"optimizers": list(optimizers), "nodes": list(nodes), "tensor_lost": tensor}
-    fix = ["export with bnexport export, which writes what the known faulty optimisations leave alone"]
+    actions = [Action("export with bnexport, which writes what the known faulty optimisations leave alone", EXPORT)]
     if optimizers:
-        fix.append(f"or create the session with disabled_optimizers={list(optimizers)!r}")
-    fix.append("or use a version of onnxruntime where it is mended")
-    return Finding("RT004", Severity.ERROR, message, evidence, tuple(fix))
+        actions.append(Action(f"or create the session with disabled_optimizers={list(optimizers)!r}"))
+    actions.append(Action("or use a version of onnxruntime where it is mended"))
+    return Finding("RT004", Severity.ERROR, message, evidence, tuple(actions))
 
 
 def training_exported(failed: Sequence[Comparison]) -> Finding:
@@ -128,11 +135,11 @@ def training_exported(failed: Sequence[Comparison]) -> Finding:
     evidence = evidence_of(failed) if failed else {}
     if failed:
         message += f" ({_said(failed)}; the training pass agrees)"
-    fix = (
-        "export the model in inference mode: bnexport export, or without training=True in the calls of its layers",
-        "do not deploy this file: what it answers for an image depends on the rest of the batch",
+    actions = (
+        Action("export the model in inference mode, without training=True in the calls of its layers", EXPORT),
+        Action("do not deploy this file: what it answers for an image depends on the rest of the batch"),
     )
-    return Finding("EX003", Severity.ERROR, message, evidence, fix)
+    return Finding("EX003", Severity.ERROR, message, evidence, actions)
 
 
 def taken_otherwise(failed: Sequence[Comparison], how: str) -> Finding:
@@ -148,7 +155,7 @@ def taken_otherwise(failed: Sequence[Comparison], how: str) -> Finding:
         Severity.ERROR,
         message,
         evidence_of(failed) | {"otherwise": how},
-        ("call it so where it is deployed, or export it again so that both take the same",),
+        (Action("call it so where it is deployed, or export it again so that both take the same"),),
     )
 
 
@@ -161,7 +168,7 @@ def interface_differs(differences: Sequence[str]) -> Finding | None:
         Severity.INFO,
         f"the ONNX file is called otherwise than the model: {'; '.join(differences)}",
         {"differences": list(differences)},
-        ("make sure that the code around it does the same",),
+        (Action("make sure that the code around it does the same"),),
     )
 
 
@@ -182,6 +189,6 @@ def other_checkpoint(failed: Sequence[Comparison], count: int, kept: Sequence[st
         Severity.ERROR,
         message,
         evidence,
-        ("export the file again from this model, or check the model it was exported from",),
+        (Action("export the file again from this model, or check the model it was exported from", EXPORT),),
         tuple(other[:8]),
     )

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport.numerics.verdict import Finding, Severity
+from bnexport.numerics.verdict import Action, Finding, Severity
 
 SHOWN = 4
 
@@ -54,5 +54,5 @@ def random_layers(
         f"{len(layers)} random layers ({named}) are on in fit and off in inference: repeated training passes over one batch differ by {evidence['scatter']:.2g} of the outputs' size; "
         f"of the gap between fit and inference {share:.0%} is theirs, {1 - share:.0%} BatchNormalization's"
     )
-    fix = ("judge training by evaluate(), which switches them off; the sides of this check run without them",)
-    return Finding("ST001", Severity.INFO, message, evidence, fix, tuple(layers))
+    actions = (Action("judge training by evaluate(), which switches them off; this check runs without them too"),)
+    return Finding("ST001", Severity.INFO, message, evidence, actions, tuple(layers))

@@ -23,6 +23,24 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Action:
+    """One thing to do about a finding.
+
+    Args:
+        reason: what to do or what it gives, in words that stand without the command.
+        command: a shell command that can be pasted as it is; None where there is none. A rule that does not know the
+            names of the files writes `{model}`, `{data}`, `{keras}` and `{stem}`, which `bnexport.numerics.actions` fills in.
+    """
+
+    reason: str
+    command: str | None = None
+
+    def __str__(self) -> str:
+        """The command and the reason in one line."""
+        return f"{self.command}: {self.reason}" if self.command else self.reason
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was noticed, with its numbers and what to do about it.
 
@@ -31,7 +49,7 @@ class Finding:
         severity: an error fails the check.
         message: one sentence.
         evidence: the numbers behind it.
-        fix: what to do next, most useful first.
+        actions: what to do next, most useful first.
         layers: the layers it happened in, where it happened in layers.
     """
 
@@ -39,8 +57,13 @@ class Finding:
     severity: Severity
     message: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
-    fix: tuple[str, ...] = ()
+    actions: tuple[Action, ...] = ()
     layers: tuple[str, ...] = ()
+
+    @property
+    def fix(self) -> tuple[str, ...]:
+        """The actions as sentences, which JSON has had from the start."""
+        return tuple(str(action) for action in self.actions)
 
 
 @dataclass(frozen=True, slots=True)

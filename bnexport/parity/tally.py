@@ -15,7 +15,7 @@ from bnexport.numerics import compare, findings
 from bnexport.numerics.facts import SHOWN
 from bnexport.numerics.heads import Heads
 from bnexport.numerics.tolerance import Limit, Tolerances
-from bnexport.numerics.verdict import Comparison, Difference, Finding, Severity, Side
+from bnexport.numerics.verdict import Action, Comparison, Difference, Finding, Severity, Side
 from bnexport.parity.pairs import Kind, Pair, pairs
 from bnexport.subjects.feeds import Feed
 from bnexport.subjects.sides import Outputs, Runner
@@ -151,7 +151,7 @@ class Tally:
         """Whether training and inference mode answer differently."""
         return any(f.code == "BN005" for f in self.judged((), ())[1])
 
-    def judged(self, causes: Sequence[str], remedy: Sequence[str]) -> tuple[list[Comparison], list[Finding]]:
+    def judged(self, causes: Sequence[str], remedy: Sequence[Action]) -> tuple[list[Comparison], list[Finding]]:
         """Every comparison with its verdict, and what follows where the modes differ.
 
         Args:
@@ -227,7 +227,7 @@ class Tally:
         return self._tolerances.limit(pair.mode, name, self.heads.shown(name), scale)
 
     def _between_modes(
-        self, pair: Pair, name: str, causes: Sequence[str], remedy: Sequence[str]
+        self, pair: Pair, name: str, causes: Sequence[str], remedy: Sequence[Action]
     ) -> tuple[Comparison, Finding | None]:
         difference, agreement = pair.running[name].result(), self._agreement(pair, name)
         plain = Comparison(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from bnexport.numerics import inputs
+from bnexport.numerics.actions import RECALIBRATE
 from bnexport.numerics.diagnose import STATISTICS_WRONG, Evidence
-from bnexport.numerics.verdict import Finding, Side
+from bnexport.numerics.verdict import Action, Finding, Side
 from bnexport.recalibration.trial import Trial
 
 
@@ -37,36 +37,31 @@ def harm(before: Side, after: Side, evidence: Evidence, causes: Sequence[Finding
 
 
 def advice(
-    model: str, images: str, before: Side | None, after: Side | None, trial: Trial | None, causes: Sequence[Finding]
-) -> tuple[str, ...]:
+    before: Side | None, after: Side | None, trial: Trial | None, causes: Sequence[Finding]
+) -> tuple[Action, ...]:
     """What to do where the modes answer differently, from what recalibrating was seen to give.
 
     Args:
-        model: as the user named it.
-        images: as the user named them.
         before: the answers in inference mode.
         after: the answers of the recalibrated graph; None where it could not be made.
         trial: the recalibration; None where it could not be made.
         causes: what was found about the statistics and the images.
     """
-    output = Path(model).with_suffix("")
-    command = f"bnexport recalibrate {model} {images} -o {output}-recalibrated{Path(model).suffix}"
-    train = "train for more updates, or with a lower BatchNormalization momentum"
-    prepare = "make sure that the images are prepared as they were in training"
+    train = Action("train for more updates, or with a lower BatchNormalization momentum")
+    prepare = Action("make sure that the images are prepared as they were in training")
     if trial is None or before is None or after is None:
         return (train, prepare)
     if any(finding.code == "IN001" for finding in causes):
-        return (
-            "first prepare the images as in training (IN001): until then neither mode says anything about the model",
+        reason = (
+            "first prepare the images as in training (IN001): until then neither mode says anything about the model"
         )
+        return (Action(reason),)
     if reason := harm(before, after, trial.evidence, causes):
-        return (f"do not recalibrate: {reason}", prepare)
+        return (Action(f"do not recalibrate: {reason}"), prepare)
     if before.correct is None:
-        return (
-            f"with the statistics of these images: {command} (no labels are known: judge it on images with labels)",
-            prepare,
-            train,
-        )
+        reason = "gives the model the statistics of these images; no labels are known: judge it on images with labels"
+        return (Action(reason, RECALIBRATE), prepare, train)
     if after.correct == before.correct:
-        return (f"recalibrating would not change how many are right ({before.correct} of {before.of})", prepare)
-    return (f"{command}: {after.correct} of {after.of} right instead of {before.correct}", train, prepare)
+        reason = f"recalibrating would not change how many are right ({before.correct} of {before.of})"
+        return (Action(reason), prepare)
+    return (Action(f"{after.correct} of {after.of} right instead of {before.correct}", RECALIBRATE), train, prepare)

@@ -17,7 +17,10 @@ def check(report: CheckReport) -> str:
     parts = [f"## {'✅' if report else '❌'} {text(verdict(report))}", ""]
     for finding in report.findings:
         parts.append(f"- {_SIGN[finding.severity]} **{finding.code}** {text(finding.message)}")
-        parts += [f"  - {text(step)}" for step in finding.fix]
+        for action in finding.actions:
+            parts.append(f"  - {text(action.reason)}")
+            if action.command:
+                parts += ["", "    ```sh", f"    {plain(action.command)}", "    ```", ""]
     parts += [
         "",
         *table(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from bnexport.numerics.verdict import CheckReport, Finding, Severity
+from bnexport.numerics.verdict import Action, CheckReport, Finding, Severity
 from bnexport.report.words import class_name, floors, footer, plain, verdict
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ def show_check(report: CheckReport, console: Console) -> None:
     _show_comparisons(report, console)
     _show_layers(report, console)
     rest = report.findings[1:] if not report else report.findings
-    if worst is not None and not report and len(worst.fix) > 1:
+    if worst is not None and not report and len(worst.actions) > 1:
         console.print(f"{worst.code}: what else may help")
-        for step in worst.fix[1:]:
-            console.print("  ->", safe(step), soft_wrap=True)
+        for action in worst.actions[1:]:
+            _show_action(action, console)
     for finding in rest:
-        _show(finding, console, steps=len(finding.fix))
+        _show(finding, console, steps=len(finding.actions))
     if report.bundle:
         for finding in report.bundle.known:
             console.print(f"[dim]known when packed: {finding.code}[/]", safe(finding.message), soft_wrap=True)
@@ -54,8 +54,17 @@ def show_check(report: CheckReport, console: Console) -> None:
 
 def _show(finding: Finding, console: Console, *, steps: int) -> None:
     console.print(f"[{_COLOUR[finding.severity]}]{finding.code}[/]", safe(finding.message), soft_wrap=True)
-    for step in finding.fix[:steps]:
-        console.print("  ->", safe(step), soft_wrap=True)
+    for action in finding.actions[:steps]:
+        _show_action(action, console)
+
+
+def _show_action(action: Action, console: Console) -> None:
+    """The command on a line of its own, so that it can be copied, and the reason below it."""
+    if action.command:
+        console.print("  ->", safe(action.command), soft_wrap=True)
+        console.print("    ", safe(action.reason), soft_wrap=True)
+    else:
+        console.print("  ->", safe(action.reason), soft_wrap=True)
 
 
 def _show_sides(report: CheckReport, console: Console) -> None:

@@ -10,6 +10,7 @@ from bnexport import files, images
 from bnexport.cache import NOTHING_KEPT, Cache
 from bnexport.errors import UsageError
 from bnexport.files import Format
+from bnexport.numerics import actions
 from bnexport.numerics.verdict import Finding
 from bnexport.runtimes.ort_session import STRICT_CUDA, Cuda, Provider
 from bnexport.subjects import sides
@@ -63,6 +64,17 @@ class Request:
     store: Cache = NOTHING_KEPT
     trust: bool = False
     signature: str = ""
+
+    def names(self) -> dict[str, str]:
+        """What commands in findings call the files (`bnexport.numerics.actions`)."""
+        source = str(self.source) if isinstance(self.source, str | Path) else ""
+        words = [source] if source not in ("", "-") else []
+        words = ["--inputs", str(self.inputs)] if self.inputs is not None else words
+        if words:
+            words += ["--labels", str(self.labels)] if self.labels is not None else []
+            words += [*(["--signature", self.signature] if self.signature else []), *self.overrides.arguments]
+        further = ["--onnx", str(self.onnx)] if self.onnx is not None else []
+        return actions.names(self.model, words, further)
 
     @property
     def told(self) -> str:

@@ -32,6 +32,16 @@ class Overrides:
         """The fields that were said."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
 
+    @property
+    def arguments(self) -> list[str]:
+        """The same as arguments of a command."""
+        words: list[str] = []
+        for name, value in self.given.items():
+            separator = "x" if name == "size" else ","
+            text = separator.join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [f"--{'channel-order' if name == 'order' else name}", text]
+        return words
+
 
 @dataclass(frozen=True, slots=True)
 class Preparation:

@@ -240,11 +240,30 @@ def test_check_tells_the_story_in_json(suffix: str, models: Path, pictures: Path
 def test_the_first_lines_say_verdict_reason_and_next_step(models: Path, pictures: Path) -> None:
     """A reader of a failing job's output sees in three lines what failed, why, and what to do."""
     result = run("check", models / "tiny_residual.onnx", pictures, "-q")
-    verdict, reason, step = result.stdout.splitlines()[:3]
+    verdict, reason, step, gain = result.stdout.splitlines()[:4]
     assert verdict.startswith("FAIL")
     assert reason.startswith("BN001 stale moving statistics: about ")
     assert step.strip().startswith("-> bnexport recalibrate")
-    assert step.endswith("3 of 3 right instead of 1")
+    assert gain.strip() == "3 of 3 right instead of 1"
+
+
+def test_commands_of_findings_can_be_pasted(models: Path, pictures: Path, tmp_path: Path) -> None:
+    """What a finding says to run is a shell command, also for names with spaces, quotes and dollars; the reason is beside it."""
+    folder = tmp_path / "it's a $HOME folder"
+    folder.mkdir()
+    model = Path(shutil.copy(models / "tiny_residual.onnx", folder / "a net.onnx"))
+    labels = folder / "the labels.csv"
+    labels.write_text("file,label\ncross.png,cross\ndisc.png,disc\nstripes.png,stripes\n", encoding="utf-8")
+    result = run("check", model, pictures, "--labels", labels, "--scaling", "unit", "-q", "--format", "json")
+    actions = [action for finding in json.loads(result.stdout)["findings"] for action in finding["actions"]]
+    commands = [action["command"] for action in actions if action["command"]]
+    assert all(action["reason"] for action in actions)
+    assert any("recalibrate" in command for command in commands), commands
+    for command in commands:
+        script = f"PATH={Path(sys.executable).parent}:$PATH; {command} -q"
+        shell = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+        assert shell.returncode in (0, 1), shell.stderr
+    assert not any("{" in command for command in commands)
 
 
 def test_odd_places_and_names(models: Path, pictures: Path, tmp_path: Path) -> None:
