@@ -92,8 +92,8 @@ def load(path: Path, *, signature: str = "", trust: bool = False) -> SavedModel:
         except BnexportError:
             raise
         except Exception as error:
-            told = reason(error).replace(str(copy), str(path))[:200]
-            raise InputError(f"TensorFlow cannot read the SavedModel {path} ({shown(told)})") from error
+            cause = f"{type(error).__name__}: {reason(error)}".replace(str(copy), str(path))
+            raise InputError(f"TensorFlow cannot read the SavedModel {path} ({shown(cause)})") from error
 
 
 def _chosen(names: list[str], wanted: str, path: Path) -> str:

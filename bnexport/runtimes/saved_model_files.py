@@ -102,7 +102,7 @@ def keep_serving_graph(message: Any, path: Path) -> None:
 
 def shown(text: str) -> str:
     """A name from a file, fit for a message: without control characters, and not too long."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:100])
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
 
 
 @contextmanager

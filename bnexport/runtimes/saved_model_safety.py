@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ def _references(nodes: Iterable[Any]) -> Iterator[tuple[str, str]]:
 def _refuse_other_uses(
     graph: Any, nodes: Mapping[str, Any], functions: Mapping[str, Any], saver: Saver, path: Path
 ) -> None:
-    """The saver's functions are called by the saver alone, and every function that is called is there."""
+    """The saver's functions are called by the saver alone; every function that is called is there, and none calls itself."""
     own = {saver.saving, saver.restoring} - {""}
     inside = [pair for function in functions.values() for pair in _references(function.node_def)]
     outside = list(_references(nodes.values()))
@@ -168,6 +169,13 @@ def _refuse_other_uses(
             f"{path} may do more than compute: it saves or restores variables by the function {shown(min(own & named))}, which not only its saver calls",
             fix=TRUST,
         )
+    calls = {
+        name: {called for _, called in _references(f.node_def)} & functions.keys() for name, f in functions.items()
+    }
+    try:
+        TopologicalSorter(calls).prepare()
+    except CycleError as error:
+        raise InputError(f"{path} has a function that calls itself", found=shown(error.args[1][0])) from error
     missing = {name for _, name in (*inside, *outside)} - functions.keys() - COMPUTING - SAVING - RESTORING
     if missing:
         raise InputError(f"{path} is a damaged SavedModel (it has no function {shown(min(missing))})")

@@ -304,6 +304,13 @@ def call_what_is_not_there(message: Any) -> None:
     caller.attr["f"].func.name = "somebody_else"
 
 
+def call_itself(message: Any) -> None:
+    for function in message.meta_graphs[0].graph_def.library.function:
+        for node in function.node_def:
+            if "PartitionedCall" in node.op:
+                node.attr["f"].func.name = function.signature.name
+
+
 def repeat_a_name(message: Any) -> None:
     graph = message.meta_graphs[0].graph_def
     graph.library.function.add().CopyFrom(graph.library.function[0])
@@ -318,6 +325,7 @@ def repeat_a_name(message: Any) -> None:
         (restore_another_file, "from a file that it names itself"),
         (name_a_function_like_an_operation, "with the name of an operation"),
         (call_what_is_not_there, "has no function somebody_else"),
+        (call_itself, "calls itself"),
         (repeat_a_name, "names occur twice"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
