@@ -15,6 +15,7 @@ from bnexport.errors import BnexportError, ExportError, InputError, MachineError
 from bnexport.runtimes import saved_model_files, saved_model_safety
 from bnexport.runtimes.quiet import native_output_held
 from bnexport.runtimes.saved_model_files import shown
+from bnexport.runtimes.saved_model_part import leave_out_other_functions
 from bnexport.runtimes.traced import Trace
 
 SIGNATURE = "serving_default"
@@ -80,9 +81,11 @@ def load(path: Path, *, signature: str = "", trust: bool = False) -> SavedModel:
         UsageError: it has several signatures and none was chosen, or none of the name that was.
     """
     message, read_as = saved_model_files.read(path, trust=trust)
-    if not trust:
-        saved_model_safety.refuse_more_than_computing(message, path)
     saved_model_files.keep_serving_graph(message, path)
+    if not trust:
+        if signature:
+            leave_out_other_functions(message.meta_graphs[0], signature)
+        saved_model_safety.refuse_more_than_computing(message, path)
     name = _chosen(saved_model_files.signatures(message), signature, path)
     saved_model_files.drop_optimizer_slots(message)
     with saved_model_files.private_copy(message, path, read_as, trust=trust) as (copy, digest):

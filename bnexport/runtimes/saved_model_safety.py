@@ -60,7 +60,7 @@ def refuse_more_than_computing(message: Any, path: Path) -> None:
         shadowing = [name for name in functions if op_def_registry.get(name) is not None]
         if shadowing:
             raise InputError(f"{path} has a function with the name of an operation", found=shown(shadowing[0]))
-        saver = _saver(graph, nodes, functions)
+        saver = find_saver(graph, nodes, functions)
         accepted = COMPUTING | functions.keys()
         own = dict.fromkeys(saver.writes, WRITES) | {name: frozenset({"RestoreV2"}) for name in saver.reads}
         refused = [
@@ -86,18 +86,18 @@ def _listed(refused: list[tuple[str, str]]) -> str:
     return ", ".join(written) + (f" and {len(unique) - 5} more" if len(unique) > 5 else "")
 
 
-def _saver(graph: Any, nodes: Mapping[str, Any], functions: Mapping[str, Any]) -> Saver:
+def find_saver(graph: Any, nodes: Mapping[str, Any], functions: Mapping[str, Any]) -> Saver:
     """The saver of a graph, as its saver definition names it. Nodes of which more than the saver depends are none of its."""
-    save, restore = _node(graph.saver_def.save_tensor_name), _node(graph.saver_def.restore_op_name)
+    save, restore = node_of(graph.saver_def.save_tensor_name), node_of(graph.saver_def.restore_op_name)
     saving, restoring = _called(nodes.get(save)), _called(nodes.get(restore))
-    inputs = {name: [_node(each) for each in node.input] for name, node in nodes.items()}
+    inputs = {name: [node_of(each) for each in node.input] for name, node in nodes.items()}
     uses: dict[str, list[str]] = {}
     for name, sources in inputs.items():
         for source in sources:
             uses.setdefault(source, []).append(name)
-    for_saving, for_restoring = _reached([save], inputs.get), _reached([restore], inputs.get)
+    for_saving, for_restoring = reached_from([save], inputs.get), reached_from([restore], inputs.get)
     signatures = {
-        _node(tensor.name)
+        node_of(tensor.name)
         for signature in graph.signature_def.values()
         for tensor in (*signature.inputs.values(), *signature.outputs.values())
     }
@@ -107,7 +107,7 @@ def _saver(graph: Any, nodes: Mapping[str, Any], functions: Mapping[str, Any]) -
     def only(first: list[str], own: set[str], other: set[str]) -> frozenset[str]:
         kept: set[str] = set()
         for name in first:
-            reached = _reached([name], uses.get)
+            reached = reached_from([name], uses.get)
             if reached <= own and not reached & other and not reached & signatures:
                 kept |= reached
         return frozenset(kept)
@@ -120,7 +120,7 @@ def _saver(graph: Any, nodes: Mapping[str, Any], functions: Mapping[str, Any]) -
     )
 
 
-def _node(tensor: str) -> str:
+def node_of(tensor: str) -> str:
     """The node of a tensor or a control input."""
     return tensor.removeprefix("^").partition(":")[0]
 
@@ -129,7 +129,8 @@ def _called(node: Any) -> str:
     return str(node.attr["f"].func.name) if node is not None and node.op in CALLS else ""
 
 
-def _reached(first: Iterable[str], following: Callable[[str], list[str] | None]) -> set[str]:
+def reached_from(first: Iterable[str], following: Callable[[str], list[str] | None]) -> set[str]:
+    """What is reached from some names by following each to others, themselves included."""
     reached: set[str] = set()
     ahead = list(first)
     while ahead:
@@ -140,7 +141,7 @@ def _reached(first: Iterable[str], following: Callable[[str], list[str] | None])
     return reached
 
 
-def _references(nodes: Iterable[Any]) -> Iterator[tuple[str, str]]:
+def references(nodes: Iterable[Any]) -> Iterator[tuple[str, str]]:
     """The name of each node that refers to a function, and of the function."""
     for node in nodes:
         yield node.name, node.op
@@ -155,8 +156,8 @@ def _refuse_other_uses(
 ) -> None:
     """The saver's functions are called by the saver alone; every function that is called is there, and none calls itself."""
     own = {saver.saving, saver.restoring} - {""}
-    inside = [pair for function in functions.values() for pair in _references(function.node_def)]
-    outside = list(_references(nodes.values()))
+    inside = [pair for function in functions.values() for pair in references(function.node_def)]
+    outside = list(references(nodes.values()))
     objects = graph.object_graph_def
     named = {name for _, name in inside} | set(objects.concrete_functions)
     for entry in graph.graph_def.library.gradient:
@@ -169,9 +170,7 @@ def _refuse_other_uses(
             f"{path} may do more than compute: it saves or restores variables by the function {shown(min(own & named))}, which not only its saver calls",
             fix=TRUST,
         )
-    calls = {
-        name: {called for _, called in _references(f.node_def)} & functions.keys() for name, f in functions.items()
-    }
+    calls = {name: {called for _, called in references(f.node_def)} & functions.keys() for name, f in functions.items()}
     try:
         TopologicalSorter(calls).prepare()
     except CycleError as error:
@@ -185,20 +184,20 @@ def _refuse_other_files(
     graph: Any, nodes: Mapping[str, Any], functions: Mapping[str, Any], saver: Saver, path: Path
 ) -> None:
     """What restores variables takes the name of the file from the tensor that TensorFlow feeds."""
-    given = _node(graph.saver_def.filename_tensor_name)
+    given = node_of(graph.saver_def.filename_tensor_name)
 
     def origin(tensor: str, among: Mapping[str, Any]) -> str:
-        name, seen = _node(tensor), set()
+        name, seen = node_of(tensor), set()
         while name in among and name not in seen and among[name].op == "Identity" and among[name].input:
             seen.add(name)
-            name = _node(among[name].input[0])
+            name = node_of(among[name].input[0])
         return name
 
     names = {origin(nodes[name].input[0], nodes) for name in saver.reads if nodes[name].op == "RestoreV2"}
     if saver.restoring:
         function = functions[saver.restoring]
         body = {node.name: node for node in function.node_def}
-        call = nodes[_node(graph.saver_def.restore_op_name)]
+        call = nodes[node_of(graph.saver_def.restore_op_name)]
         arguments = dict(zip([a.name for a in function.signature.input_arg], call.input, strict=False))
         for node in function.node_def:
             if node.op == "RestoreV2":

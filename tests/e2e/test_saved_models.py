@@ -459,6 +459,38 @@ def test_signatures_are_chosen_by_name(plain: Path, arrays: Path, tmp_path: Path
     assert json.loads(metadata["bnexport.source"])["signature"] == "twice"
 
 
+def test_a_signature_is_run_without_functions_beside_it(arrays: Path, tmp_path: Path) -> None:
+    """A model for training on devices saves and restores by signatures of its own: the one that infers, chosen by name, is loaded without them; theirs are refused."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.weight = tf.Variable([[1.0, 2.0], [3.0, 4.0]])
+
+    def keep(name: Any) -> Any:
+        tf.raw_ops.Save(filename=name, tensor_names=["w"], data=[module.weight.read_value()])
+        return {"name": name}
+
+    def restore(name: Any) -> Any:
+        module.weight.assign(tf.raw_ops.Restore(file_pattern=name, tensor_name="w", dt=tf.float32))
+        return {"w": module.weight.read_value()}
+
+    text = [tf.TensorSpec([], tf.string, name="name")]
+    module.infer = tf.function(
+        lambda x: {"y": tf.matmul(x, module.weight)}, input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")]
+    )
+    module.save = tf.function(keep, input_signature=text)
+    module.restore = tf.function(restore, input_signature=text)
+    signatures = {name: getattr(module, name).get_concrete_function() for name in ("infer", "save", "restore")}
+    path = tmp_path / "model"
+    tf.saved_model.save(module, str(path), signatures=signatures)
+    for refused in ("", "save", "restore"):
+        with pytest.raises(InputError, match=r"may do more than compute: (Save|Restore) in the function"):
+            saved_model.load(path, signature=refused)
+    loaded = saved_model.load(path, signature="infer")
+    np.testing.assert_allclose(loaded.run({"x": np.ones((1, 2), np.float32)})["y"], [[4.0, 6.0]])
+    assert check(path, inputs=arrays, signature="infer")
+
+
 def test_signature_is_an_option_of_the_commands(plain: Path, arrays: Path, models: Path, tmp_path: Path) -> None:
     """check, export and pack take it; other models than SavedModels have none; a plan may set it."""
     run = CliRunner()
