@@ -46,6 +46,11 @@ class Limits:
     seconds: float
     memory: int
 
+    @property
+    def options(self) -> list[str]:
+        """The same for bnexport, which runs in one more process of its own."""
+        return ["--untrusted", "--time-limit", f"{self.seconds:g}", "--memory-limit", str(self.memory)]
+
 
 def models(folder: Path) -> Iterator[Path]:
     """The models in a folder and in the folders inside it."""
@@ -137,8 +142,7 @@ def examine(
 
 def check(model: Path, about: Record, pictures: Path | None, arrays: Path, limits: Limits, folder: Path) -> Record:
     """What `bnexport check` makes of a model."""
-    limit = ["--untrusted", "--time-limit", f"{limits.seconds:g}", "--memory-limit", str(limits.memory)]
-    command = ["-m", "bnexport", "check", str(model), "--format", "json", "-q", "--no-cache", *limit]
+    command = ["-m", "bnexport", "check", str(model), "--format", "json", "-q", "--no-cache", *limits.options]
     image = about.get("image")
     if pictures is not None and image:
         command += [str(pictures), *(["--size", f"{image[0]}x{image[1]}"] if about["open"] else [])]
@@ -173,7 +177,7 @@ def check(model: Path, about: Record, pictures: Path | None, arrays: Path, limit
 def against_keras2(model: Path, arrays: Path, limits: Limits, folder: Path) -> Record:
     """How far bnexport's export is from what tf_keras computes of the file."""
     exported = folder / "export.onnx"
-    command = ["-m", "bnexport", "export", str(model), "-o", str(exported), "-q", "--untrusted"]
+    command = ["-m", "bnexport", "export", str(model), "-o", str(exported), "-q", *limits.options]
     code, _, err = run(command, limits, folder)
     return (
         attempt("keras2", model, arrays, limits, folder, str(exported))
