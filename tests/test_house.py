@@ -77,7 +77,7 @@ DOORS = {
     "onnx": {
         "graph",
         "runtimes/tf2onnx_convert.py",
-        "subjects/subject.py",
+        "subjects/onnx_file.py",
         "subjects/reference.py",
     },
     "rich": {"cli", "report"},

@@ -43,3 +43,47 @@ def read(target: onnx.ModelProto | onnx.NodeProto, key: str, default: Any = None
                     f"the ONNX file's metadata entry {entry.key} is not JSON", found=repr(entry.value[:80])
                 ) from error
     return default
+
+
+def logits(model: onnx.ModelProto) -> dict[str, str]:
+    """The tensor before softmax or sigmoid by output, as `bnexport export` wrote it; empty where it did not.
+
+    Raises:
+        InputError: the entry is no table of names.
+    """
+    entry = read(model, "logits", {})
+    if not isinstance(entry, dict) or not all(isinstance(tensor, str) for tensor in entry.values()):
+        raise _wrong_type("logits", entry, "a table with a tensor's name for each output")
+    return entry
+
+
+def momentum(node: onnx.NodeProto, default: float | None) -> float | None:
+    """The momentum of a BatchNormalization node, or `default`.
+
+    Raises:
+        InputError: the entry is no number from 0 to 1.
+    """
+    entry = read(node, "momentum", default)
+    if entry is None or entry == default:
+        return default
+    if isinstance(entry, bool) or not isinstance(entry, int | float) or not 0 <= entry <= 1:
+        raise _wrong_type("momentum", entry, "a number from 0 to 1")
+    return float(entry)
+
+
+def frozen(node: onnx.NodeProto) -> bool:
+    """Whether a BatchNormalization node runs on its moving statistics in training mode too.
+
+    Raises:
+        InputError: the entry is neither true nor false.
+    """
+    entry = read(node, "frozen", False)
+    if not isinstance(entry, bool):
+        raise _wrong_type("frozen", entry, "true or false")
+    return entry
+
+
+def _wrong_type(key: str, entry: Any, expected: str) -> InputError:
+    return InputError(
+        f"the ONNX file's metadata entry {PREFIX}{key} is not usable", found=repr(entry)[:80], expected=expected
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport.errors import InputError, reason
+from bnexport.errors import InputError, MachineError, reason
 
 if TYPE_CHECKING:
     import onnx
@@ -19,13 +19,24 @@ def serialised(model: onnx.ModelProto) -> bytes:
     """The model as bytes.
 
     Raises:
-        InputError: it is larger than the 2 GiB that one protobuf message can hold.
+        InputError: it is larger than the 2 GiB that one protobuf message can hold, or holds what cannot be written.
+        MachineError: there is not enough memory.
     """
+    from google.protobuf.message import EncodeError
+
     try:
         content: bytes = model.SerializeToString()
-    except Exception as error:
-        raise InputError("the graph is larger than 2 GiB, more than one ONNX file can hold") from error
+    except MemoryError as error:
+        raise MachineError("there is not enough memory to write the graph") from error
+    except (EncodeError, ValueError) as error:
+        if model.ByteSize() > LARGEST:
+            raise InputError("the graph is larger than 2 GiB, more than one ONNX file can hold") from error
+        raise InputError(f"the graph cannot be written ({reason(error)})") from error
     return content
+
+
+LARGEST = (1 << 31) - 1
+"""The size of the largest protobuf message, in bytes."""
 
 
 def tensor_bytes(array: NDArray[Any], name: str) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bnexport.errors import InputError
 from bnexport.graph import metadata
+from bnexport.graph.constants import Constants
 
 if TYPE_CHECKING:
     import onnx
@@ -46,29 +46,22 @@ class Site:
 
 
 def sites(model: onnx.ModelProto) -> list[Site]:
-    """The BatchNormalization nodes of the graph that run in inference mode, in the graph's order; [] where there are none.
+    """The BatchNormalization nodes of the graph that run in inference mode, in the graph's order.
 
-    Raises:
-        InputError: a node's statistics are not initializers, so that nobody can read or replace them.
+    Returns:
+        [] where there are none, or where the graph computes the parameters of one (`computed`): nobody can read or replace
+        those, and the statistics of the others depend on them.
     """
+    if computed(model):
+        return []
     sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     found = []
     for index, node in enumerate(model.graph.node):
-        attributes = {a.name: a for a in node.attribute}
-        if (
-            node.op_type != "BatchNormalization"
-            or node.domain
-            or ("training_mode" in attributes and attributes["training_mode"].i)
-        ):
+        if not _in_inference_mode(node):
             continue
+        attributes = {a.name: a for a in node.attribute}
         x, gamma, beta, mean, var = node.input
         name = node.name or node.output[0]
-        if missing := [tensor for tensor in (gamma, beta, mean, var) if tensor not in sizes]:
-            raise InputError(
-                f"the BatchNormalization node {name} computes its parameters",
-                found=", ".join(missing),
-                expected="initializers",
-            )
         epsilon = float(attributes["epsilon"].f) if "epsilon" in attributes else 1e-5
         found.append(
             Site(
@@ -82,23 +75,39 @@ def sites(model: onnx.ModelProto) -> list[Site]:
                 var=var,
                 epsilon=epsilon,
                 channels=sizes[mean][0],
-                momentum=metadata.read(
-                    node, "momentum", attributes["momentum"].f if "momentum" in attributes else None
-                ),
-                frozen=bool(metadata.read(node, "frozen", False)),
+                momentum=metadata.momentum(node, attributes["momentum"].f if "momentum" in attributes else None),
+                frozen=metadata.frozen(node),
             )
         )
     return found
+
+
+def computed(model: onnx.ModelProto) -> list[str]:
+    """The names of the BatchNormalization nodes in inference mode whose parameters the graph computes, in the graph's order."""
+    shapes = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
+    return [
+        node.name or node.output[0]
+        for node in model.graph.node
+        if _in_inference_mode(node) and any(shapes.get(name) != 1 for name in node.input[1:])
+    ]
+
+
+def _in_inference_mode(node: onnx.NodeProto) -> bool:
+    if node.op_type != "BatchNormalization" or node.domain or len(node.input) != len(_ROLES):
+        return False
+    return not any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
 
 
 def own_parameters(model: onnx.ModelProto) -> None:
     """Gives every BatchNormalization node initializers of its own, in place.
 
     Exporters store equal arrays once: PyTorch puts an Identity node in front of the second reader (`_C._jit_pass_onnx_deduplicate_initializers`), others
-    let both read the same initializer or a Constant node. New statistics of one node must not become another's.
+    let both read the same initializer or a Constant node, or compute the array from constants. New statistics of one node must not become another's.
     """
+    from onnx import numpy_helper
+
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    maker = {output: node for node in model.graph.node for output in node.output}
+    constants = Constants(model)
     taken: set[str] = set()
     for node in model.graph.node:
         if node.op_type != "BatchNormalization" or node.domain:
@@ -106,17 +115,14 @@ def own_parameters(model: onnx.ModelProto) -> None:
         for place, name in enumerate(node.input):
             if place == 0:
                 continue
-            source = name
-            while source not in stored and source in maker and maker[source].op_type == "Identity":
-                source = maker[source].input[0]
-            if source in stored:
-                content = stored[source]
-            elif source in maker and maker[source].op_type == "Constant" and maker[source].attribute[0].name == "value":
-                content = maker[source].attribute[0].t
-            else:
-                continue
             if name in stored and name not in taken:
                 taken.add(name)
+                continue
+            if name in stored:
+                content = stored[name]
+            elif (value := constants.value(name)) is not None and value.ndim == 1:
+                content = numpy_helper.from_array(value)
+            else:
                 continue
             own = f"{node.name or node.output[0]}/{_ROLES[place]}"
             copy = model.graph.initializer.add()

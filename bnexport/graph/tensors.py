@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bnexport.errors import InputError
-from bnexport.graph import metadata
+from bnexport.graph import outputs
 
 if TYPE_CHECKING:
     import onnx
-
-SQUASHING = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
-_PASSING = {"Identity", "Cast"}
 
 
 def inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -31,11 +28,17 @@ def shape(info: onnx.ValueInfoProto) -> tuple[int | None, ...] | None:
 
 
 def describe(model: onnx.ModelProto) -> None:
-    """Adds the type and shape of every tensor that the file does not describe, as far as shape inference knows them; in place."""
-    known = {info.name for info in [*model.graph.value_info, *model.graph.output]}
+    """Gives every tensor the type and shape that shape inference finds, in place.
+
+    What the file says about a tensor is kept only where shape inference says nothing: an exporter may have written it wrongly.
+    """
     made = {output for node in model.graph.node for output in node.output if output}
-    if not made <= known:
-        model.graph.value_info.extend(info for info in _inferred(model) if info.name in made - known)
+    if made <= {info.name for info in model.graph.output}:
+        return
+    inferred = {info.name: info for info in _inferred(model) if info.name in made}
+    written = {info.name: info for info in model.graph.value_info if info.name in made}
+    del model.graph.value_info[:]
+    model.graph.value_info.extend([*inferred.values(), *(i for n, i in written.items() if n not in inferred)])
 
 
 def ranks(model: onnx.ModelProto) -> dict[str, int]:
@@ -51,10 +54,31 @@ def ranks(model: onnx.ModelProto) -> dict[str, int]:
     return {name: len(s) for name, s in known.items()}
 
 
-def _inferred(model: onnx.ModelProto) -> Iterable[onnx.ValueInfoProto]:
+def declare_ranks(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Describes tensors of unknown rank by shapes that they had in one run: of those only the rank and the channels are kept; in place."""
     import onnx
 
-    inferred: Iterable[onnx.ValueInfoProto] = onnx.shape_inference.infer_shapes(without_weights(model)).graph.value_info
+    for info in [*model.graph.value_info]:
+        if info.name in shapes:
+            model.graph.value_info.remove(info)
+    for name, sides in shapes.items():
+        model.graph.value_info.append(
+            onnx.helper.make_tensor_value_info(
+                name, 1, [side if axis == 1 else None for axis, side in enumerate(sides)]
+            )
+        )
+
+
+def _inferred(model: onnx.ModelProto) -> Iterable[onnx.ValueInfoProto]:
+    """What shape inference finds; nothing where it refuses the graph, which a wrong description of one tensor is enough for."""
+    import onnx
+
+    try:
+        inferred: Iterable[onnx.ValueInfoProto] = onnx.shape_inference.infer_shapes(
+            without_weights(model)
+        ).graph.value_info
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        return []
     return inferred
 
 
@@ -134,23 +158,6 @@ _DOMAINS = {
 _PACKED = {21, 22, 23, 25, 26}  # onnx.TensorProto: UINT4, INT4, FLOAT4E2M1, UINT2, INT2: several to a byte
 
 
-def squashed(model: onnx.ModelProto) -> dict[str, tuple[str, str]]:
-    """For each graph output that ends in softmax or sigmoid: the tensor before it, and which of the two.
-
-    The tensor is the one the file's metadata names, or the input of the last Softmax or Sigmoid node, found through Identity and Cast.
-    """
-    maker = {output: node for node in model.graph.node for output in node.output}
-    named = metadata.read(model, "logits", {})
-    found = {}
-    for output in model.graph.output:
-        node = maker.get(output.name)
-        while node is not None and node.op_type in _PASSING:
-            node = maker.get(node.input[0])
-        if node is not None and node.op_type in SQUASHING:
-            found[output.name] = (named.get(output.name, node.input[0]), SQUASHING[node.op_type])
-    return found
-
-
 def rename_outputs(model: onnx.ModelProto, names: Sequence[str]) -> None:
     """Gives the graph's outputs other names, in order and in place; nothing happens where there are more or fewer of them."""
     if len(names) != len(model.graph.output):
@@ -164,7 +171,7 @@ def rename_outputs(model: onnx.ModelProto, names: Sequence[str]) -> None:
 
 
 def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
-    """A copy of the model that also gives out the tensors `names`.
+    """A copy of the model that also gives out the tensors `names`, also logits that `outputs.squashed` has a new name for.
 
     Raises:
         InputError: the graph has no tensor of that name.
@@ -176,8 +183,13 @@ def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProt
     given = {info.name for info in copy.graph.output}
     known = {info.name: info for info in copy.graph.value_info}
     made = {output for node in copy.graph.node for output in node.output}
-    for name in names:
+    laid_out = outputs.logits_nodes(model)
+    for name in dict.fromkeys(names):
         if name in given:
+            continue
+        if name in laid_out and name not in made:
+            copy.graph.node.extend(laid_out[name])
+            copy.graph.output.append(onnx.ValueInfoProto(name=name))
             continue
         if name not in made:
             raise InputError(f"the graph has no tensor {name}", fix="export the model again with bnexport export")

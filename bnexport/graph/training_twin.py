@@ -51,6 +51,12 @@ def training_twin(model: onnx.ModelProto) -> onnx.ModelProto:
             raise InputError(
                 f"the rank of the input of {site.name} is unknown, so its training-mode twin cannot be built"
             )
+        if rank[site.x] < 2:
+            raise InputError(
+                f"the BatchNormalization node {site.name} has no axis of channels to normalise",
+                found=f"an input of rank {rank[site.x]}",
+                expected="2 or more",
+            )
         gamma, beta = (numpy_helper.to_array(stored[name]) for name in (site.gamma, site.beta))
         broadcast = (1, -1, *[1] * (rank[site.x] - 2))
         constants = {
@@ -72,9 +78,13 @@ def training_twin(model: onnx.ModelProto) -> onnx.ModelProto:
     del twin.graph.node[:]
     twin.graph.node.extend(nodes)
     read = {name for node in nodes for name in node.input}
-    kept = [tensor for tensor in twin.graph.initializer if tensor.name in read]
-    del twin.graph.initializer[:]
+    given = {info.name for info in twin.graph.output}
+    kept = [tensor for tensor in twin.graph.initializer if tensor.name in read | given]
+    gone = {tensor.name for tensor in twin.graph.initializer} - {tensor.name for tensor in kept}
+    fed = [info for info in twin.graph.input if info.name not in gone]  # older files list their weights as inputs too
+    del twin.graph.initializer[:], twin.graph.input[:]
     twin.graph.initializer.extend(kept)
+    twin.graph.input.extend(fed)
     return twin
 
 

@@ -240,7 +240,7 @@ def _tolerances(subject: Subject, feed: Feed) -> Tolerances:
     if subject.reference is None:
         return Tolerances(half=subject.half)
     try:
-        found = floors.measured(subject.reference, feed, subject.reference.modes)
+        found = floors.measured(subject.reference, feed, subject.reference.modes, subject.heads(()).natural)
     except InputError as error:
         return Tolerances(half=subject.half, missing=str(error))
     return Tolerances(found, floors.IMAGES, "", half=subject.half)

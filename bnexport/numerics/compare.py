@@ -1,7 +1,8 @@
 """How far one tensor is from its reference, batch by batch, without keeping the batches.
 
 Relative error is relative to the reference's scale over all images, max |reference|: an element that happens to be near
-zero says nothing about the runtime. Sums are float64. NaN never passes: a value that is not finite makes the
+zero says nothing about the runtime. Outputs of a natural size (probabilities: 1) are relative to at least that size: a runtime's
+sigmoid is exact to 1e-7 of 1, however small its values are; their logits show relative errors. Sums are float64. NaN never passes: a value that is not finite makes the
 difference NaN unless both sides have the very same infinity there.
 """
 
@@ -25,16 +26,23 @@ class IncomparableError(BnexportError):
 
 
 class RunningDifference:
-    """The running difference between two sides of one tensor. Feed it batches, then ask for the `result`."""
+    """The running difference between two sides of one tensor. Feed it batches, then ask for the `result`.
 
-    def __init__(self) -> None:
+    Args:
+        natural: the tensor's natural size; its scale is not taken as smaller (1 for probabilities).
+    """
+
+    def __init__(self, natural: float = 0.0) -> None:
+        self._natural = natural
         self._images = self._values = self._nonfinite = 0
         self._max_abs = self._scale = 0.0
         self._worst = 0
         self._sum_abs = self._aa = self._rr = self._ar = self._dd = 0.0
 
     def add(self, actual: Array, reference: Array) -> bool:
-        """One more batch, both of shape (N, ...); returns whether the largest difference so far is in it.
+        """One more batch, both of shape (N, ...) or of rank 0; returns whether the largest difference so far is in it.
+
+        Text is compared for equality: each string that differs counts as 1.
 
         Raises:
             IncomparableError: the shapes differ, one side is real and the other is not, or there are no values.
@@ -45,7 +53,7 @@ class RunningDifference:
             raise IncomparableError("the dtypes differ", found=str(actual.dtype), expected=str(reference.dtype))
         if actual.size == 0:
             raise IncomparableError("there is nothing to compare", found=f"shape {actual.shape}")
-        a, r = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (actual, reference))
+        a, r = _numbers(actual, reference)
         with np.errstate(invalid="ignore", over="ignore"):
             distance = np.where(a == r, 0.0, np.abs(a - r))  # equal infinities are equal
         finite = np.isfinite(a) & np.isfinite(r)
@@ -74,22 +82,37 @@ class RunningDifference:
         if self._images == 0:
             raise IncomparableError("there is nothing to compare", found="no images")
         exact = self._max_abs == 0
+        scale = max(self._scale, self._natural)
         return Difference(
             images=self._images,
-            scale=self._scale,
+            scale=scale,
             max_abs=self._max_abs,
             mean_abs=self._sum_abs / self._values,
-            max_rel=0.0 if exact else self._relative(),
+            max_rel=0.0 if exact else self._relative(scale),
             cosine=1.0 if exact else self._ar / math.sqrt(self._aa * self._rr) if self._aa * self._rr else 0.0,
             snr_db=math.inf if self._dd == 0 else 10 * math.log10(self._rr / self._dd) if self._rr else -math.inf,
             worst_image=self._worst,
             nonfinite=self._nonfinite,
         )
 
-    def _relative(self) -> float:
+    def _relative(self, scale: float) -> float:
         if math.isnan(self._max_abs):
             return math.nan
-        return self._max_abs / self._scale if self._scale else math.inf
+        return self._max_abs / scale if scale else math.inf
+
+
+def _numbers(actual: Array, reference: Array) -> tuple[Array, Array]:
+    """Both as float64 of shape (N, values); text as whether it is another one, complex numbers as pairs."""
+    if actual.dtype.kind in "OSUV":
+        differ = np.asarray(actual != reference, np.float64)
+        pair = (differ, np.zeros_like(differ))
+    elif actual.dtype.kind == "c":
+        pair = (np.stack([actual.real, actual.imag], -1), np.stack([reference.real, reference.imag], -1))
+    else:
+        pair = (actual, reference)
+    rows = len(actual) if actual.ndim else 1
+    a, r = (np.asarray(x, np.float64).reshape(rows, -1) for x in pair)
+    return a, r
 
 
 def _nan_max(values: Array) -> tuple[int, float]:

@@ -15,12 +15,21 @@ class Heads:
         squash: "softmax" or "sigmoid" for each output that ends so.
         classes: their names, from the model or from the images' folder; empty where unknown.
         named_by_model: whether it is the model that names them.
+        bounded: outputs that end in softmax, sigmoid, hard sigmoid or tanh: their natural size is 1.
+        selected: outputs whose number of rows depends on the data.
     """
 
     outputs: tuple[str, ...]
     squash: Mapping[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     named_by_model: bool = False
+    bounded: frozenset[str] = frozenset()
+    selected: frozenset[str] = frozenset()
+
+    @property
+    def natural(self) -> Mapping[str, float]:
+        """The size below which no output's scale is taken: onnxruntime's sigmoid is exact to 1e-7 of 1, not of 1e-5."""
+        return dict.fromkeys({*self.bounded, *self.squash}, 1.0)
 
     def shown(self, name: str) -> str:
         """What a report calls a tensor: a model with one output has logits and probabilities, others have names.

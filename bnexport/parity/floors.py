@@ -31,13 +31,16 @@ BEYOND = 1000.0
 Feeds = Mapping[str, NDArray[Any]]
 
 
-def measured(reference: Reference, feed: Feed, modes: Sequence[Mode]) -> dict[tuple[str, str], float]:
+def measured(
+    reference: Reference, feed: Feed, modes: Sequence[Mode], natural: Mapping[str, float] | None = None
+) -> dict[tuple[str, str], float]:
     """The floor by mode and tensor: max |float32 - float64| / max |float64| over all images.
 
     Args:
         reference: the model.
         feed: a batch of the check; training mode is measured in groups of its size, or of `IMAGES` where it is larger.
         modes: which passes.
+        natural: the size below which a tensor's scale is not taken, by tensor.
 
     Raises:
         InputError: the model does not compute in float64.
@@ -49,7 +52,7 @@ def measured(reference: Reference, feed: Feed, modes: Sequence[Mode]) -> dict[tu
     return {
         (mode, name): floor
         for mode in modes
-        for name, floor in _floors(reference, mode, groups if mode == "training" else [joined]).items()
+        for name, floor in _floors(reference, mode, groups if mode == "training" else [joined], natural or {}).items()
     }
 
 
@@ -65,15 +68,17 @@ def where_lost(tally: Tally, reference: Reference, progress: Progress) -> None:
         mode: Mode = "training" if lost.pair.mode == "training" else "inference"
         progress.stage("measuring the noise floor where sides differ")
         try:
-            found = _floors(reference, mode, [lost.feed.inputs])
+            found = _floors(reference, mode, [lost.feed.inputs], tally.heads.natural)
         except InputError:
             continue  # a batch with values that are not finite has no floor; RT006 names them
         tally.raise_floors({(mode, name): floor for name, floor in found.items()})
 
 
-def _floors(reference: Reference, mode: Mode, groups: Sequence[Feeds]) -> dict[str, float]:
+def _floors(
+    reference: Reference, mode: Mode, groups: Sequence[Feeds], natural: Mapping[str, float]
+) -> dict[str, float]:
     distance: dict[str, float] = {}
-    scale: dict[str, float] = {}
+    scale: dict[str, float] = dict(natural)
     for group in groups:
         exact, rounded = reference.run_in_float64(mode, group), reference.run(mode, group)
         for name, value in exact.items():

@@ -34,7 +34,8 @@ def compared(
 ) -> tuple[list[Comparison], list[Finding]]:
     """The comparison of each inference side with itself, one by one, for the first images of a batch, and BN006 where they differ.
 
-    A side that does not run on single images is left out, and the progress says so.
+    Outputs without a row for each image (a mean over the batch, the detections of all images) are left out. So is a side that does not
+    run on single images, and the progress says so.
     """
     batch = {name: x[:IMAGES] for name, x in feed.inputs.items()}
     few = Feed({name: x[:ALONE] for name, x in batch.items()}, feed.names[:ALONE], feed.labels[:ALONE])
@@ -47,8 +48,15 @@ def compared(
         together = replace(runner, runtime="onnxruntime", provider="cpu")
         tally = Tally([alone, together], subject.heads(()), tolerances)
         try:
-            whole = {name: value[:ALONE] for name, value in runner.compute(batch).items()}
-            tally.add(few, {together.id: whole, alone.id: _alone(runner, few.inputs)})
+            size = len(next(iter(batch.values())))
+            whole = {n: x[:ALONE] for n, x in runner.compute(batch).items() if x.ndim and len(x) == size}
+            single = _alone(runner, few.inputs)
+            both = whole.keys() & single.keys()
+            if not both:
+                raise InputError("no output has a row for each image")
+            tally.add(
+                few, {s: {n: x[n] for n in x if n in both} for s, x in ((together.id, whole), (alone.id, single))}
+            )
         except InputError as error:
             progress.note(f"whether {runner.id} depends on the batch is not known: {error}")
             continue
@@ -65,4 +73,5 @@ def compared(
 def _alone(runner: Runner, feeds: Feeds) -> Outputs:
     count = len(next(iter(feeds.values())))
     parts = [runner.compute({name: x[i : i + 1] for name, x in feeds.items()}) for i in range(count)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    rows = [name for name in parts[0] if all(part[name].ndim and len(part[name]) == 1 for part in parts)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in rows}

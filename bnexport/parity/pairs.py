@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -36,6 +36,9 @@ class Pair:
         running: the differences by tensor.
         broken: tensors that cannot be compared, with the reason.
         worst: the batch with the largest difference, or the one that could not be compared.
+        natural: the size below which a tensor's scale is not taken, by tensor.
+        selected: tensors whose number of rows depends on the data: it may be another one on both sides.
+        uneven: in how many batches it was, by tensor.
     """
 
     actual: str
@@ -45,6 +48,9 @@ class Pair:
     running: dict[str, RunningDifference] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     worst: Feed | None = None
+    natural: Mapping[str, float] = field(default_factory=dict)
+    selected: frozenset[str] = frozenset()
+    uneven: dict[str, int] = field(default_factory=dict)
 
     def add(self, feed: Feed, actual: Outputs, reference: Outputs) -> None:
         """Adds one batch; logits come first, since they decide and a saturated softmax hides everything."""
@@ -59,8 +65,14 @@ class Pair:
                     self.broken[name] = f"{without} has no such output"
                     worse = True
                 continue
+            if name in self.selected and actual[name].shape != reference[name].shape:
+                self.uneven[name] = self.uneven.get(name, 0) + 1
+                continue
+            if name in self.selected and not actual[name].size:
+                continue  # nothing was selected, on both sides
             try:
-                worse |= self.running.setdefault(name, RunningDifference()).add(actual[name], reference[name])
+                running = self.running.setdefault(name, RunningDifference(self.natural.get(name, 0.0)))
+                worse |= running.add(actual[name], reference[name])
             except IncomparableError as error:
                 self.running.pop(name)
                 self.broken[name] = str(error)

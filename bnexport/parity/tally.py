@@ -47,6 +47,8 @@ class Tally:
         self.heads = heads
         self._tolerances = tolerances
         self._pairs = pairs(runners)
+        for pair in self._pairs:
+            pair.natural, pair.selected = heads.natural, heads.selected
         self._deciding = ""
         self._answers = {runner.id: array("i") for runner in runners}
         self._confidence = {runner.id: array("d") for runner in runners}
@@ -200,7 +202,7 @@ class Tally:
 
     def agree(self, mode: str, actual: Outputs, reference: Outputs) -> bool:
         """Whether the outputs of one batch are close enough."""
-        pair = Pair("actual", "reference", mode, Kind.PARITY)
+        pair = Pair("actual", "reference", mode, Kind.PARITY, natural=self.heads.natural, selected=self.heads.selected)
         pair.add(Feed({}, (), np.array([], np.int64)), actual, reference)
         return all(self._held(pair))
 

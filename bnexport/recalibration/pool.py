@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bnexport.errors import InputError
 from bnexport.graph import statistics
 from bnexport.graph.sites import Site
 from bnexport.numerics.moments import Moments, Total
@@ -28,8 +29,18 @@ class Pool:
         self.totals = {site.name: Total.none(site.channels) for site in found}
 
     def add(self, made: Mapping[str, Array]) -> None:
-        """One more batch."""
+        """One more batch.
+
+        Raises:
+            InputError: what a site normalises has another rank or other channels than the file says.
+        """
         for name, total in self.totals.items():
+            if made[f"{name}/mean"].shape[1:] != total.moments.mean.shape:
+                raise InputError(
+                    f"the tensor that {name} normalises is another one than the file says",
+                    found=f"statistics of shape {made[f'{name}/mean'].shape[1:]}",
+                    expected=str(total.moments.mean.shape),
+                )
             positions = math.prod(made[f"{name}/shape"][2:].tolist())
             m2 = made[f"{name}/var"].astype(np.float64) * positions
             self.totals[name] = total.merged(Total.of_rows(positions, made[f"{name}/mean"], m2))

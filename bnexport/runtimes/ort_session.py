@@ -187,7 +187,7 @@ class Session:
             InputError: the batch does not fit the graph.
             MachineError: the provider failed on it.
         """
-        typed = {name: np.ascontiguousarray(value, _NUMPY.get(self._types[name])) for name, value in feeds.items()}
+        typed = {name: _typed(name, value, _NUMPY.get(self._types[name])) for name, value in feeds.items()}
         try:
             return dict(zip(outputs, self._session.run(list(outputs), typed), strict=True))
         except Exception as error:
@@ -200,12 +200,47 @@ _NUMPY: dict[str, type[np.generic]] = {
     "tensor(double)": np.float64,
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
+    "tensor(int16)": np.int16,
+    "tensor(int8)": np.int8,
+    "tensor(uint64)": np.uint64,
+    "tensor(uint32)": np.uint32,
+    "tensor(uint16)": np.uint16,
+    "tensor(uint8)": np.uint8,
+    "tensor(bool)": np.bool_,
 }
+
+
+def _typed(name: str, value: Array, kind: type[np.generic] | None) -> Array:
+    """The values as an input takes them; floats that an integer input takes are rounded.
+
+    Raises:
+        InputError: the input cannot hold them.
+    """
+    if kind is None or value.dtype == kind:
+        return np.ascontiguousarray(value)
+    if value.dtype.kind not in "fiub":
+        raise InputError(f"the input {name} takes {np.dtype(kind)}", found=f"values of the type {value.dtype}")
+    if np.issubdtype(kind, np.integer):
+        limits = np.iinfo(np.dtype(kind))
+        if value.dtype.kind == "f":
+            value = np.rint(value)
+        if value.size and not (value.min() >= limits.min and value.max() <= limits.max):
+            raise InputError(
+                f"the input {name} takes {np.dtype(kind)}, {limits.min} to {limits.max}",
+                found=f"values from {value.min():g} to {value.max():g}",
+            )
+    return np.ascontiguousarray(value, kind)
+
+
+_OUT_OF_MEMORY = ("bad_alloc", "Failed to allocate memory", "bad allocation", "pthread_create")
+"""What onnxruntime says where the machine is at its end: it has no class of its own for that."""
 
 
 def _refused(error: Exception, provider: Provider) -> InputError | MachineError:
     if provider == "cuda":
         return MachineError(f"CUDA does not run here: {reason(error)}")
+    if isinstance(error, MemoryError | OSError) or any(text in str(error) for text in _OUT_OF_MEMORY):
+        return MachineError(f"this machine cannot run the graph ({reason(error)})")
     return InputError(f"onnxruntime refuses the graph or the batch ({reason(error)})")
 
 

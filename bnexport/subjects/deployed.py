@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.errors import InputError
-from bnexport.graph import metadata, tensors
+from bnexport.graph import metadata, outputs, tensors
 from bnexport.graph.protobuf import serialised
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.ort_session import STRICT_CUDA
 from bnexport.subjects.feeds import Shape
+from bnexport.subjects.onnx_file import read_onnx
 from bnexport.subjects.sides import Feeds, Outputs, Runner
-from bnexport.subjects.subject import Subject, read_onnx
+from bnexport.subjects.subject import Subject
 
 if TYPE_CHECKING:
     import onnx
@@ -120,7 +121,8 @@ def open_deployed(path: Path, subject: Subject) -> Deployed:
     Raises:
         InputError: it is not a valid ONNX model, or cannot be fed what the model is fed.
     """
-    graph = read_onnx(path)
+    file = read_onnx(path)
+    graph = file.graph
     theirs = {info.name: tensors.shape(info) or () for info in tensors.inputs(graph)}
     if len(theirs) != len(subject.shapes):
         raise InputError(
@@ -158,30 +160,30 @@ def open_deployed(path: Path, subject: Subject) -> Deployed:
     ours_out = {info.name: tensors.shape(info) for info in subject.graph.graph.output}
     theirs_out = {info.name: tensors.shape(info) for info in graph.graph.output}
     if set(ours_out) <= set(theirs_out):
-        outputs = {name: name for name in ours_out}
+        called = {name: name for name in ours_out}
     elif len(ours_out) == len(theirs_out):
-        outputs = dict(zip(ours_out, theirs_out, strict=True))
-        differences += [f"the output {ours} is called {its}" for ours, its in outputs.items() if ours != its]
+        called = dict(zip(ours_out, theirs_out, strict=True))
+        differences += [f"the output {ours} is called {its}" for ours, its in called.items() if ours != its]
     else:
-        outputs = {name: name for name in ours_out if name in theirs_out}
+        called = {name: name for name in ours_out if name in theirs_out}
     moved_out = {
         ours
-        for ours, its in outputs.items()
+        for ours, its in called.items()
         if (a := ours_out[ours]) and (b := theirs_out[its]) and not _fits(a, b) and _fits(_channels_first(a), b)
     }
     differences += [
-        f"the output {outputs[name]} has its channels first: it is transposed for the comparison"
+        f"the output {called[name]} has its channels first: it is transposed for the comparison"
         for name in sorted(moved_out)
     ]
     differences += _preparation(graph, subject)
-    squashed = tensors.squashed(graph)
-    names = dict(outputs) | {f"{ours}/logits": squashed[its][0] for ours, its in outputs.items() if its in squashed}
-    extra = [name for name in theirs_out if name not in outputs.values()]
+    squashed = outputs.squashed(graph)
+    names = dict(called) | {f"{ours}/logits": squashed[its][0] for ours, its in called.items() if its in squashed}
+    extra = [name for name in theirs_out if name not in called.values()]
     names |= {f"{name} (extra)": name for name in extra}  # nobody expects them, which the comparison will say
     return Deployed(
         path,
         graph,
-        Interface(inputs, outputs, frozenset(moved), frozenset(moved_out), batch, tuple(differences)),
+        Interface(inputs, called, frozenset(moved), frozenset(moved_out), batch, tuple(differences)),
         names,
     )
 

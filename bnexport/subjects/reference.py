@@ -16,7 +16,7 @@ from bnexport import cache, files, sidecar
 from bnexport.cache import Cache
 from bnexport.errors import InputError, UsageError
 from bnexport.files import Format
-from bnexport.graph import tensors
+from bnexport.graph import outputs, tensors
 from bnexport.graph.protobuf import serialised
 from bnexport.runtimes import keras_model, ort_session, saved_model, tf2onnx_convert
 from bnexport.runtimes.keras_model import LoadedModel
@@ -138,7 +138,7 @@ class Reference:
             graph.graph.output.extend(given)
             return graph, stored
         graph = self._exported()
-        logits = [tensor for tensor, _ in tensors.squashed(graph).values()]
+        logits = [tensor for tensor, _ in outputs.squashed(graph).values()]
         whole = serialised(tensors.with_outputs(graph, logits))
         self.store.put(whole, *key)
         return graph, whole

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bnexport import cache
 from bnexport.cache import Cache
 from bnexport.errors import MachineError
-from bnexport.graph import tensors
+from bnexport.graph import outputs, tensors
 from bnexport.graph.protobuf import serialised
 from bnexport.graph.sites import sites
 from bnexport.graph.training_twin import training_twin
@@ -191,7 +191,7 @@ def _onnx_side(
 
 def fetches(model: onnx.ModelProto) -> dict[str, str]:
     """The tensors to compare: the name a check gives them, and the name they have in the graph."""
-    squashed = tensors.squashed(model)
+    squashed = outputs.squashed(model)
     return {o.name: o.name for o in model.graph.output} | {
         f"{output}/logits": tensor for output, (tensor, _) in squashed.items()
     }

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 
 from bnexport import files, images, sidecar
 from bnexport.cache import NOTHING_KEPT, Cache
-from bnexport.errors import ExportError, InputError, UsageError, reason
+from bnexport.errors import ExportError, UsageError
 from bnexport.files import Format
-from bnexport.graph import metadata, tensors
-from bnexport.graph.sites import own_parameters, sites
+from bnexport.graph import metadata, outputs, tensors
+from bnexport.graph.sites import sites
 from bnexport.numerics.facts import ModelFacts
 from bnexport.numerics.heads import Heads
 from bnexport.runtimes import ort_session
 from bnexport.sidecar import Sidecar
 from bnexport.subjects.feeds import Arrays, Pictures, Shape, Source, only_input
+from bnexport.subjects.onnx_file import learn_ranks, read_onnx
 from bnexport.subjects.preparation import Overrides, Preparation, prepare
 from bnexport.subjects.progress import Progress
 from bnexport.subjects.reference import Reference, opened, refuse_needless_signature
@@ -45,6 +46,7 @@ class Subject:
         store: what was computed before.
         half: whether it computes in half precision.
         versions: of what made and runs it.
+        notes: what is unusual in an ONNX file, or was changed in memory.
     """
 
     facts: ModelFacts
@@ -60,14 +62,17 @@ class Subject:
     store: Cache
     half: bool
     versions: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     def heads(self, classes: tuple[str, ...]) -> Heads:
         """What it gives out, with the classes that it or the images name."""
         return Heads(
             tuple(output.name for output in self.graph.graph.output),
-            {output: kind for output, (_, kind) in tensors.squashed(self.graph).items()},
+            {output: kind for output, (_, kind) in outputs.squashed(self.graph).items()},
             classes,
             bool(self.known and self.known.classes),
+            outputs.bounded(self.graph),
+            frozenset(outputs.selections(self.graph)),
         )
 
 
@@ -113,6 +118,15 @@ def open_feeds(
         InputError: the arrays do not fit the model, or the model does not take images.
         UsageError: what was said about preprocessing does not fit.
     """
+    feeds, preparation = _feeds(subject, pictures, inputs, overrides, batch_size)
+    if subject.reference is None and {site.x for site in sites(subject.graph)} - set(tensors.ranks(subject.graph)):
+        learn_ranks(subject.graph, next(iter(feeds)).inputs)
+    return feeds, preparation
+
+
+def _feeds(
+    subject: Subject, pictures: images.Listing | None, inputs: Path | None, overrides: Overrides, batch_size: int
+) -> tuple[Source, Preparation | None]:
     if inputs is not None or pictures is None:
         if inputs is None:
             raise UsageError(
@@ -137,7 +151,7 @@ def _from_keras(reference: Reference, known: Sidecar | None, deployed: Path | No
         if deployed is None:
             raise
         progress.note(f"bnexport cannot export the model itself ({error}): what its own graph would show is not known")
-        graph, whole = read_onnx(deployed), None
+        graph, whole = read_onnx(deployed).graph, None
         tensors.rename_outputs(graph, found.outputs)
     path = str(reference.path)
     return Subject(
@@ -160,7 +174,8 @@ def _from_keras(reference: Reference, known: Sidecar | None, deployed: Path | No
 
 
 def _from_onnx(path: Path, store: Cache) -> Subject:
-    graph = read_onnx(path)
+    file = read_onnx(path)
+    graph = file.graph
     found = sites(graph)
     values = {
         "preprocessing": metadata.read(graph, "preprocessing"),
@@ -191,30 +206,8 @@ def _from_onnx(path: Path, store: Cache) -> Subject:
         store=store,
         half=any(tensor.data_type in _HALF for tensor in graph.graph.initializer),
         versions={},
+        notes=file.notes,
     )
 
 
 _HALF = (10, 16)  # onnx.TensorProto.FLOAT16, BFLOAT16
-
-
-def read_onnx(path: Path) -> onnx.ModelProto:
-    """The graph in an ONNX file.
-
-    Raises:
-        InputError: it is not a complete, valid ONNX model, or one that only a runtime with operators of somebody's own can run.
-    """
-    import onnx
-
-    try:
-        model: onnx.ModelProto = onnx.load(path)
-        onnx.checker.check_model(tensors.without_weights(model))
-        tensors.refuse_impossible(model)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"{path} is not a valid ONNX model ({reason(error)})") from error
-    if not model.graph.node:
-        raise InputError(f"{path} is not a valid ONNX model", found="a graph without nodes")
-    own_parameters(model)
-    tensors.describe(model)
-    return model

@@ -13,7 +13,7 @@ import pytest
 from bnexport import check
 from bnexport.cache import NOTHING_KEPT
 from bnexport.files import Format
-from bnexport.graph import tensors, weights
+from bnexport.graph import weights
 from bnexport.numerics.heads import Heads
 from bnexport.numerics.tolerance import Tolerances
 from bnexport.parity import floors
@@ -58,7 +58,7 @@ def failures(
     half = reference.model.dtype == "float16"
     tolerances = Tolerances(floors.measured(reference, feed, MODES), floors.IMAGES, "", half=half)
     outputs = tuple(output.name for output in graph.graph.output)
-    squash = {output: kind for output, (_, kind) in tensors.squashed(graph).items()}
+    squash = {output: kind for output, (_, kind) in outputs.squashed(graph).items()}
     tally = Tally(runners, Heads(outputs, squash), tolerances)
     tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
     floors.where_lost(tally, reference, Progress())
