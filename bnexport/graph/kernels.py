@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.graph import weights
+from bnexport.graph.quantised import dequantised, quantisation
 
 if TYPE_CHECKING:
     import onnx
@@ -50,16 +51,20 @@ def compared(actual: onnx.ModelProto, reference: onnx.ModelProto) -> Kernels:
     for kernel in _kernels(actual).values():
         there.setdefault(_shape(kernel), []).append(kernel)
     found: dict[str, list[str]] = {"same": [], "scaled": [], "other": [], "absent": []}
+    rounded = quantisation(actual) is not None
     for name, kernel in _kernels(reference).items():
         candidates = [turned for other in there.get(_shape(kernel), []) for turned in _turned(other, kernel.shape)]
-        found[_state(kernel, candidates)].append(name)
+        found[_state(kernel, candidates, rounded=rounded)].append(name)
     return Kernels(**{state: tuple(names) for state, names in found.items()})
 
 
 def _kernels(model: onnx.ModelProto) -> dict[str, Array]:
+    stored = weights.initializers(model)
+    if quantisation(model) is not None:
+        stored |= dequantised(model)
     return {
         name: value
-        for name, value in weights.initializers(model).items()
+        for name, value in stored.items()
         if value.dtype.kind == "f" and sum(side > 1 for side in value.shape) > 1 and value.size >= SMALLEST
     }
 
@@ -79,7 +84,8 @@ def _turned(x: Array, shape: tuple[int, ...]) -> list[Array]:
     return kept + [turned for order in orders if (turned := x.transpose(order)).shape == shape]
 
 
-def _state(kernel: Array, candidates: list[Array]) -> str:
+def _state(kernel: Array, candidates: list[Array], *, rounded: bool) -> str:
+    """What became of a kernel; where it is `rounded` to 8 bits as a whole, small channels keep few of them, and half of the channels decide."""
     if not candidates:
         return "absent"
     wide = np.asarray(kernel, np.float64)
@@ -88,11 +94,10 @@ def _state(kernel: Array, candidates: list[Array]) -> str:
         return "same"
     for axis in (0, wide.ndim - 1, 1):
         ours = _directions(wide, axis)
-        if any(
-            np.abs(np.abs((ours * _directions(np.asarray(c, np.float64), axis)).sum(axis=1)) - 1).max() <= SAME
-            for c in candidates
-        ):
-            return "scaled"
+        for candidate in candidates:
+            cosines = np.abs((ours * _directions(np.asarray(candidate, np.float64), axis)).sum(axis=1))
+            if np.quantile(np.abs(cosines - 1), 0.5 if rounded else 1.0) <= SAME:
+                return "scaled"
     return "other"
 
 

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from bnexport import cache
 from bnexport.cache import Cache
-from bnexport.errors import MachineError
-from bnexport.graph import outputs, tensors
+from bnexport.errors import InputError, MachineError
+from bnexport.graph import outputs as heads
+from bnexport.graph import tensors
 from bnexport.graph.protobuf import serialised
+from bnexport.graph.quantised import Quantised, quantisation
 from bnexport.graph.sites import sites
 from bnexport.graph.training_twin import training_twin
 from bnexport.numerics import findings
@@ -35,7 +37,7 @@ Outputs = dict[str, NDArray[Any]]
 class Runner:
     """One side that can run: its id, what it is, and the function that computes a batch's outputs by tensor name.
 
-    A side with `parity` must equal the reference side of its mode; a `witness` is only there to hold others against; one that is `remembered` opens at the first batch that the cache does not hold; a `foreign` one comes from a file that bnexport did not make; one that is `reduced` may compute in less than float32, and is held against the reference only to say how far it is. `placement` tells where CUDA's nodes run. An ONNX side can show its `graph`,
+    A side with `parity` must equal the reference side of its mode; a `witness` is only there to hold others against; one that is `remembered` opens at the first batch that the cache does not hold; a `foreign` one comes from a file that bnexport did not make; a `quantised` one computes with 8 bits or fewer, one that is `half` with 16, and is compared accordingly; one that is `reduced` may compute in less than float32, and is held against the reference only to say how far it is. `placement` tells where CUDA's nodes run. An ONNX side can show its `graph`,
     with the tensors of `names` among its outputs, and takes a batch as `given` hands it over. Tensor names are the outputs' names and, for an output that ends in softmax or sigmoid, `OUTPUT/logits`.
     """
 
@@ -53,6 +55,8 @@ class Runner:
     reduced: bool = False
     placement: Callable[[], list[ort_session.Node]] = list
     given: Callable[[Feeds], Feeds] = dict
+    quantised: Quantised | None = None
+    half: bool = False
     seconds: float = field(default=0.0)
 
     def run(self, feeds: Feeds) -> Outputs:
@@ -95,10 +99,12 @@ def onnx_sides(
     def exposed() -> onnx.ModelProto:
         return tensors.with_outputs(model, fetched.values())
 
-    found = [_onnx_side(exposed, "inference", provider, fetched, content=whole, cuda=cuda) for provider in providers]
+    found = [
+        _onnx_side(model, exposed, "inference", provider, fetched, content=whole, cuda=cuda) for provider in providers
+    ]
     if "training" in modes and sites(model):
         found += [
-            _onnx_side(lambda: training_twin(exposed()), "training", provider, fetched, cuda=cuda)
+            _onnx_side(model, lambda: training_twin(exposed()), "training", provider, fetched, cuda=cuda)
             for provider in providers
         ]
     return found
@@ -112,10 +118,10 @@ def remembered_twin(model: onnx.ModelProto, store: Cache, *key: str) -> Runner:
         return training_twin(tensors.with_outputs(model, fetched.values()))
 
     def opened() -> Runner:
-        return _onnx_side(twin, "training", "cpu", fetched)
+        return _onnx_side(model, twin, "training", "cpu", fetched)
 
     runner = remembered("onnx-training@cpu", "training", opened, store, *key)
-    runner.graph, runner.names = twin, fetched
+    runner.graph, runner.names, runner.quantised = twin, fetched, quantisation(model)
     return runner
 
 
@@ -155,13 +161,14 @@ def unoptimised_side(model: onnx.ModelProto) -> Runner:
     """The inference graph on the CPU with onnxruntime's optimisations off: what the file says, node by node."""
     fetched = fetches(model)
     runner = _onnx_side(
-        lambda: tensors.with_outputs(model, fetched.values()), "inference", "cpu", fetched, optimized=False
+        model, lambda: tensors.with_outputs(model, fetched.values()), "inference", "cpu", fetched, optimized=False
     )
     runner.id, runner.witness = "onnx-unoptimised@cpu", True
     return runner
 
 
 def _onnx_side(
+    model: onnx.ModelProto,
     graph: Callable[[], onnx.ModelProto],
     mode: Mode,
     provider: ort_session.Provider,
@@ -174,7 +181,10 @@ def _onnx_side(
     session = ort_session.Session(content or serialised(graph()), provider, optimized=optimized, cuda=cuda)
 
     def compute(feeds: Feeds) -> Outputs:
-        found = session.run(feeds, list(fetched.values()))
+        try:
+            found = session.run(feeds, list(fetched.values()))
+        except InputError as error:
+            raise _out_of_range(model, feeds) or error from error
         return {name: found[tensor] for name, tensor in fetched.items()}
 
     return Runner(
@@ -183,18 +193,35 @@ def _onnx_side(
         mode,
         provider,
         compute,
+        quantised=quantisation(model),
         graph=graph,
         names=fetched,
         placement=session.placement,
     )
 
 
+def _out_of_range(model: onnx.ModelProto, feeds: Feeds) -> InputError | None:
+    """The sentence about an input that is a position in a table which has no such row; None where there is none."""
+    for name, (rows, node) in heads.index_ranges(model).items():
+        x = feeds.get(name)
+        if x is not None and x.size and not (x.min() >= -rows and x.max() < rows):
+            return InputError(
+                f"the input {name} holds positions in a table of {rows} rows (the node {node})",
+                found=f"values from {x.min():g} to {x.max():g}",
+                expected=f"0 to {rows - 1}",
+                fix="pass such values with --inputs data.npz",
+            )
+    return None
+
+
 def fetches(model: onnx.ModelProto) -> dict[str, str]:
     """The tensors to compare: the name a check gives them, and the name they have in the graph."""
-    squashed = outputs.squashed(model)
-    return {o.name: o.name for o in model.graph.output} | {
-        f"{output}/logits": tensor for output, (tensor, _) in squashed.items()
-    }
+    squashed = heads.squashed(model)
+    return (
+        {o.name: o.name for o in model.graph.output}
+        | {f"{output}/logits": tensor for output, (tensor, _) in squashed.items()}
+        | {name: name for name in heads.selected_from(model)}
+    )
 
 
 def settle_providers(wanted: Sequence[str], require: Sequence[str]) -> tuple[list[ort_session.Provider], list[Finding]]:
