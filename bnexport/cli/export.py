@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -53,5 +54,6 @@ def command(
         typer.echo(
             f"{done.path}: {done.nodes} nodes, {done.batch_normalization} of them BatchNormalization, in {done.seconds:.1f} s"
         )
-        typer.echo(f"next: bnexport check {model} IMAGES")
+        chosen = f" --signature {shlex.quote(signature)}" if signature else ""
+        typer.echo(f"next: bnexport check {model} IMAGES{chosen}")
     return 0
