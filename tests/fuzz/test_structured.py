@@ -16,13 +16,14 @@ from bnexport.errors import BnexportError
 from bnexport.jobs.check import check
 from tests.fuzz import saved_models, structured
 
-COUNTS = {"keras": 12, "h5": 12, "saved_model": 40}
+COUNTS = {"onnx": 40, "keras": 12, "h5": 12, "saved_model": 40}
 """How many changed files of each kind; BNEXPORT_FUZZ=3000 for the long run of all."""
 
 LIMIT = 30.0
 """Seconds for one check."""
 
 CHANGES: dict[str, Callable[[bytes, Any], bytes]] = {
+    "onnx": structured.change_onnx,
     "keras": structured.change_keras,
     "h5": structured.change_h5,
 }
