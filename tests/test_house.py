@@ -63,7 +63,9 @@ DOORS = {
         "runtimes/saved_model_safety.py",
         "runtimes/keras_trace.py",
         "runtimes/tf2onnx_convert.py",
+        "runtimes/keras2_child.py",
     },
+    "tf_keras": {"runtimes/keras2_child.py"},
     "keras": {
         "runtimes/keras_model.py",
         "runtimes/keras_passes.py",
@@ -91,7 +93,7 @@ DOORS = {
     "ray": {"cluster.py"},
     "typer": {"cli"},
 }
-HEAVY = ("tensorflow", "keras", "onnx", "onnxruntime", "matplotlib", "ray", "mlflow", "pyarrow", "fsspec")
+HEAVY = ("tensorflow", "keras", "tf_keras", "onnx", "onnxruntime", "matplotlib", "ray", "mlflow", "pyarrow", "fsspec")
 
 
 def room(path: Path) -> str:

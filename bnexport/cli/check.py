@@ -45,6 +45,7 @@ def command(
     gpu_mem_limit: options.GpuMemoryLimit = None,
     trust: options.Trust = False,
     signature: options.Signature = "",
+    reference: options.ReferenceOption = options.ReferenceKind.KERAS,
     no_cache: options.NoCache = False,
     form: options.Format = OutputFormat.TEXT,
     report: options.Reports = [],  # noqa: B006 - as above
@@ -84,6 +85,7 @@ def command(
             store=values.store(no_cache=no_cache),
             trust=trust,
             signature=signature,
+            reference=reference.value,
             progress=progress,
         )
     telling.tell(result, form)

@@ -39,6 +39,13 @@ class OutputFormat(StrEnum):
     """annotations of GitHub Actions, and the step summary"""
 
 
+class ReferenceKind(StrEnum):
+    """Whose outputs are taken as right."""
+
+    KERAS = "keras"
+    KERAS2 = "keras2"
+
+
 class PlainFormat(StrEnum):
     """How stdout tells what is not a check."""
 
@@ -180,6 +187,13 @@ Experiment = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 
+ReferenceOption = Annotated[
+    ReferenceKind,
+    typer.Option(
+        "--reference",
+        help="Whose outputs are taken as right: keras, which is Keras 3; or keras2, what the file computes in Keras 2 (needs tf_keras).",
+    ),
+]
 Trust = Annotated[
     bool,
     typer.Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -163,6 +164,14 @@ def rename_outputs(model: onnx.ModelProto, names: Sequence[str]) -> None:
     if len(names) != len(model.graph.output):
         return
     new = dict(zip([info.name for info in model.graph.output], names, strict=True))
+    weights = {tensor.name for tensor in model.graph.initializer}
+    used = weights.union(*([*node.input, *node.output] for node in model.graph.node)) - set(new)
+    for name in (used - {info.name for info in model.graph.input}).intersection(
+        names
+    ):  # a weight or another tensor has the name already
+        new[name] = next(free for nth in itertools.count(1) if (free := f"{name}_{nth}") not in used)
+    for tensor in model.graph.initializer:
+        tensor.name = new.get(tensor.name, tensor.name)
     for info in [*model.graph.output, *model.graph.value_info]:
         info.name = new.get(info.name, info.name)
     for node in model.graph.node:

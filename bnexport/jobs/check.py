@@ -57,6 +57,7 @@ def check(
     store: Cache = NOTHING_KEPT,
     trust: bool = False,
     signature: str = "",
+    reference: str = "keras",
     progress: Progress | None = None,
 ) -> CheckReport:
     """Whether a model computes the same thing in Keras and in onnxruntime, and in training and in inference mode.
@@ -80,6 +81,7 @@ def check(
         store: what was computed before; nothing by default.
         trust: load a Keras model even where it holds code of its own.
         signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
+        reference: whose outputs are taken as right: "keras", or "keras2" for what the file computes in Keras 2 (tf_keras).
         progress: told of each stage.
 
     Returns:
@@ -109,6 +111,7 @@ def check(
         store=store,
         trust=trust,
         signature=signature,
+        reference=reference,
     )
     progress = progress or Progress()
     return examined(opened(request, progress), progress).report

@@ -78,6 +78,34 @@ def _look_at(layer: LayerError) -> Action:
     )
 
 
+def read_otherwise(failed: Sequence[Comparison], *, as_keras3: bool | None) -> Finding:
+    """EX001 with Keras 2 as the reference: an old file computes something else there.
+
+    Args:
+        failed: the comparisons with Keras 2 that failed.
+        as_keras3: whether the graph computes what Keras 3 makes of the file; None where Keras 3 cannot read it.
+    """
+    said = _said(failed)
+    match as_keras3:
+        case True:
+            message = (
+                f"Keras 3 reads the file as another model than Keras 2: {said}; "
+                "the ONNX graph equals Keras 3 on the same data, so that the reading differs, not the export"
+            )
+        case False:
+            message = (
+                f"the ONNX graph differs from what the file computes in Keras 2: {said}; it differs from Keras 3 too"
+            )
+        case None:
+            message = f"the ONNX graph differs from what the file computes in Keras 2: {said}"
+    evidence = evidence_of(failed) | {"equals_keras3": as_keras3}
+    actions = (
+        Action("do not deploy this file if the model was trained in Keras 2"),
+        Action("export the model in Keras 2 (tf_keras), and check that export with --onnx and --reference keras2"),
+    )
+    return Finding("EX001", Severity.ERROR, message, evidence, actions)
+
+
 def hidden_error(first: LayerError, layers: Sequence[LayerError]) -> Finding:
     """EX001 where the outputs agree on these images, and a layer does not.
 

@@ -80,7 +80,7 @@ def _floors(
     distance: dict[str, float] = {}
     scale: dict[str, float] = dict(natural)
     for group in groups:
-        exact, rounded = reference.run_in_float64(mode, group), reference.run(mode, group)
+        exact, rounded = reference.run_in_float64(mode, group), reference.run_in_float32(mode, group)
         for name, value in exact.items():
             wide, narrow = (np.asarray(x, np.float64) for x in (value, rounded[name]))
             if not (np.isfinite(wide).all() and np.isfinite(narrow).all()):

@@ -108,8 +108,21 @@ class Inquiry:
                 return mismatches.other_checkpoint(
                     lost.failed, len(found.other), found.same + found.scaled, found.other
                 ), ()
+        if reference.runtime == "keras2":
+            return mismatches.read_otherwise(lost.failed, as_keras3=self._as_keras3(runner, lost.feed.inputs)), ()
         layers = self.layers(runner, lost.feed.inputs)
         return mismatches.parity_lost(lost.failed, first_off(layers), layers), layers
+
+    def _as_keras3(self, runner: Runner, feeds: Feeds) -> bool | None:
+        """Whether a side computes what Keras 3 makes of the file; None where Keras 3 cannot read it."""
+        if self.subject is None or self.subject.reference is None:
+            return None
+        try:
+            wanted = self.subject.reference.run_in_float32(runner.mode, feeds)
+        except InputError as error:
+            self.progress.note(f"Keras 3 cannot be compared: {error}")
+            return None
+        return self.tally.agree(runner.mode, runner.compute(feeds), wanted)
 
     def layers(self, runner: Runner, feeds: Feeds) -> tuple[LayerError, ...]:
         """The error of every layer of the Keras model in the graph of a side; none where there is no Keras model, or the graph does not run so."""

@@ -44,6 +44,7 @@ class Request:
         store: what was computed before; nothing by default.
         trust: load a Keras model even where it holds code of its own.
         signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
+        reference: whose outputs are taken as right: "keras", or "keras2" for what the file computes in Keras 2.
     """
 
     model: Path
@@ -64,6 +65,7 @@ class Request:
     store: Cache = NOTHING_KEPT
     trust: bool = False
     signature: str = ""
+    reference: str = "keras"
 
     def names(self) -> dict[str, str]:
         """What commands in findings call the files (`bnexport.numerics.actions`)."""
@@ -119,6 +121,8 @@ def opened(request: Request, progress: Progress) -> Opening:
         raise UsageError("a check needs images or inputs", fix="pass a folder of images, or --inputs data.npz")
     if request.batch_size < 1:
         raise UsageError("the batch size is not usable", found=str(request.batch_size), expected="1 or more")
+    if request.reference not in ("keras", "keras2"):
+        raise UsageError("there is no such reference", found=request.reference, expected="keras or keras2")
     _refuse_odd_pair(request.model, request.onnx, layers=request.layers)
     pictures = images.find(request.source, labels=request.labels) if request.source is not None else None
     if request.shard is not None:
@@ -131,6 +135,7 @@ def opened(request: Request, progress: Progress) -> Opening:
         trust=request.trust,
         deployed=request.onnx,
         signature=request.signature,
+        reference=request.reference,
     )
     feeds, preparation = open_feeds(subject, pictures, request.inputs, request.overrides, request.batch_size)
     deployed = open_deployed(request.onnx, subject) if request.onnx is not None else None

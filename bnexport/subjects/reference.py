@@ -156,6 +156,10 @@ class Reference:
     def _computed(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:
         return self.passes.run(mode, feeds)
 
+    def run_in_float32(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:
+        """The pass that `run_in_float64` is compared with, to see how far rounding moves it."""
+        return self.run(mode, feeds)
+
     def run_in_float64(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:
         """The same in float64.
 

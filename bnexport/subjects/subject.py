@@ -19,6 +19,7 @@ from bnexport.numerics.heads import Heads
 from bnexport.runtimes import ort_session
 from bnexport.sidecar import Sidecar
 from bnexport.subjects.feeds import Arrays, Pictures, Shape, Source, only_input
+from bnexport.subjects.keras2_reference import Keras2Reference
 from bnexport.subjects.onnx_file import learn_ranks, read_onnx
 from bnexport.subjects.preparation import Overrides, Preparation, prepare
 from bnexport.subjects.progress import Progress
@@ -84,6 +85,7 @@ def open_subject(
     trust: bool = False,
     deployed: Path | None = None,
     signature: str = "",
+    reference: str = "keras",
 ) -> Subject:
     """The subject in a model file.
 
@@ -94,6 +96,7 @@ def open_subject(
         trust: load a Keras model even where it holds code of its own.
         deployed: an ONNX file of this model by another exporter, whose graph is taken where bnexport cannot export the model.
         signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
+        reference: "keras", or "keras2" for what the file computes in Keras 2.
 
     Raises:
         InputError: it cannot be read.
@@ -102,11 +105,15 @@ def open_subject(
         MachineError: it is a Keras model and TensorFlow is not installed.
     """
     refuse_needless_signature(model, signature)
+    if reference == "keras2":
+        known = sidecar.read(model)
+        of_keras2 = Keras2Reference(model, known, store, trust=trust, progress=progress)
+        return _from_keras(of_keras2, known, deployed, progress)
     if files.model_format(model) == Format.ONNX:
         return _from_onnx(model, store)
     known = sidecar.read(model)
-    reference = opened(model, known, store, trust=trust, progress=progress, signature=signature)
-    return _from_keras(reference, known, deployed, progress)
+    made = opened(model, known, store, trust=trust, progress=progress, signature=signature)
+    return _from_keras(made, known, deployed, progress)
 
 
 def open_feeds(
