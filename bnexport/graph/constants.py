@@ -86,7 +86,10 @@ class Constants:
             ],
             [helper.make_empty_tensor_value_info(output) for output in outputs],
         )
-        part = helper.make_model(graph, opset_imports=self._model.opset_import, ir_version=self._model.ir_version)
+        version = next((e.version for e in self._model.opset_import if e.domain in ("", "ai.onnx")), 18)
+        if node.op_type in {"QuantizeLinear", "DequantizeLinear"}:
+            version = max(version, 19)  # the evaluator knows no older ones, which mean the same
+        part = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)], ir_version=10)
         try:
             with np.errstate(all="ignore"):
                 values = ReferenceEvaluator(part).run(None, feeds)

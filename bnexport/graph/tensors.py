@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bnexport.errors import InputError
 from bnexport.graph import outputs
@@ -26,6 +28,17 @@ def shape(info: onnx.ValueInfoProto) -> tuple[int | None, ...] | None:
     if not kind.HasField("shape"):
         return None
     return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim)
+
+
+def dtypes(infos: Iterable[onnx.ValueInfoProto]) -> dict[str, np.dtype[Any]]:
+    """The NumPy type of each tensor; tensors of unknown type are left out."""
+    import onnx
+
+    return {
+        info.name: onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
+        for info in infos
+        if info.type.tensor_type.elem_type
+    }
 
 
 def describe(model: onnx.ModelProto) -> None:

@@ -20,8 +20,8 @@ from bnexport.jobs.check import Examination, examined
 from bnexport.numerics.spec import Layout
 from bnexport.numerics.verdict import CheckReport
 from bnexport.subjects import sides
-from bnexport.subjects.deployed import Interface
 from bnexport.subjects.feeds import Feed
+from bnexport.subjects.interface import Interface
 from bnexport.subjects.opening import Opening, Request, opened
 from bnexport.subjects.progress import Progress
 from bnexport.subjects.sides import Feeds, Outputs

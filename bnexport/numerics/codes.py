@@ -65,9 +65,9 @@ CODES = {
     ),
     "BN006": Explanation(
         "the output depends on the batch",
-        "What the model computes for an image in inference mode depends on the other images in its batch: an exporter baked training mode in, or a layer was called with "
-        "training=True. In production the same image gets different answers from one request to the next.",
-        "Up to four images in one batch against the first two of them one by one, in each runtime, on logits and outputs, at the tolerance of inference mode.",
+        "What the model computes for an image in inference mode depends on the other images in its batch: an exporter baked training mode in, a layer was called with "
+        "training=True, or an operator mixes the images of a batch. In production the same image gets different answers from one request to the next.",
+        "Up to four images in one batch against the first two of them one by one, in each runtime, on logits and outputs that have a row for each image, at the tolerance of inference mode. Whether something in the graph may normalise by the batch is in the evidence.",
         "EX001: the export differs from Keras whatever the batch. BN005: training mode differs, which is what it is for.",
         "Export the model in inference mode, with bnexport export; in Keras, do not call BatchNormalization with training=True.",
     ),
@@ -129,7 +129,7 @@ CODES = {
     "EX001": Explanation(
         "the export differs from Keras",
         "The exported graph in onnxruntime computes something else than Keras in the same mode, by more than float rounding.",
-        "On logits where there are, and on every output, relative to the tensor's size. The limit is 8 noise floors: the distance of Keras' own pass in float32 to the same pass in "
+        "On logits where there are, and on every output, relative to the tensor's size (probabilities: 1). The limit is 8 noise floors: the distance of Keras' own pass in float32 to the same pass in "
         "float64, measured on 8 images and again on the batch with the largest difference. Without a float64 pass it is 1e-4 in inference, 1e-3 in training mode, 2e-2 in half precision. Then "
         "every layer is held against the tensor of the same layer, optimisations off, and the first one that is off while what it reads agrees is named. With --onnx the layers "
         "are compared even where the outputs agree, because an error may not show on these images.",
@@ -164,6 +164,39 @@ CODES = {
         "Kernels are compared in every order of axes, and up to a factor for each channel, which is what folding BatchNormalization leaves. A kernel that agrees to 1 % is the same.",
         "EX001 with a layer: one kernel is wrong, the others are the model's.",
         "Export the file again from this model, or check the model it was exported from.",
+    ),
+    "QT001": Explanation(
+        "what quantisation costs",
+        "The file computes with 8 bits or fewer. It cannot equal a float model to rounding, and need not: what counts is whether its answers stay. Where they are lost, "
+        "calibration is the usual cause.",
+        "Quantised is a graph with QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear, or operators on integers (QLinearConv, MatMulInteger, QGemm, MatMulNBits). With classes, an error where "
+        "more than 10 % of the answers change, beyond what so few images leave to chance (Wilson's lower bound at 95 %), or where labels show fewer right answers (a sign test at two standard "
+        "deviations and 2 % of the images); a warning where fewer than 99 % stay, MLPerf Inference's share, or where the noise is above a third of the signal (10 dB). Without classes an error below 10 dB, a "
+        "warning below 20 dB, a tenth. For a file alone, what is compared is the same file with onnxruntime's optimisations off.",
+        "EX005: the dequantised kernels are another checkpoint's. EX001, RT004: files in floating point. Only part of a difference may be quantisation: compare the float export first.",
+        "Calibrate again with some hundred images prepared as in deployment, per channel; or leave the most sensitive layers in float.",
+    ),
+    "EX007": Explanation(
+        "the training-mode graph differs",
+        "The graph that normalises by the batch computes something else than Keras' training pass, while the inference graph agrees with Keras. It is never deployed: only what is said about training "
+        "mode is less certain.",
+        "As EX001, in training mode. Batch statistics of many values amplify float32 rounding, for instance.",
+        "EX001: the inference graph differs too.",
+        "Nothing has to be done before deploying the file.",
+    ),
+    "EX008": Explanation(
+        "an unusual ONNX file",
+        "The file could be checked, after it was put in order in memory, or with one part of the check left out: nodes that are not sorted, BatchNormalization nodes whose parameters the graph computes.",
+        "By reading the graph. Parameters that follow from constants are computed first; only those that depend on an input are left.",
+        "-",
+        "Nothing, where the file runs where it is deployed. Other runtimes may refuse it: write it anew.",
+    ),
+    "RT008": Explanation(
+        "another number of rows",
+        "An output's number of rows depends on the data (NonMaxSuppression, NonZero, Unique, Compress), and two sides select another number. Rounding moves scores across the threshold.",
+        "By the shapes of such outputs, batch by batch; batches where they differ are not compared. The tensors that are selected from have a fixed shape, and are compared.",
+        "RT004, RT005, EX001: what is selected from differs by more than rounding.",
+        "Compare the detections on labelled images.",
     ),
     "RT004": Explanation(
         "the runtime's optimisation changes the result",

@@ -129,28 +129,6 @@ def frozen(
     return Finding("BN007", Severity.INFO, message, evidence, actions, names)
 
 
-def batch_dependent(comparison: Comparison) -> Finding:
-    """BN006: an image gets another output in a batch than alone."""
-    difference = comparison.difference
-    message = (
-        f"what {comparison.actual} computes for an image depends on the rest of its batch: the {comparison.tensor} of {difference.images} images in one batch and "
-        f"one by one: {comparison.reason}"
-    )
-    evidence = {
-        "side": comparison.actual,
-        "tensor": comparison.tensor,
-        "images": difference.images,
-        "max_rel": difference.max_rel,
-    }
-    actions = (
-        Action(
-            "a layer that normalises by the batch was exported or called with training=True: export in inference mode",
-            EXPORT,
-        ),
-    )
-    return Finding("BN006", Severity.ERROR, message, evidence, actions)
-
-
 def repaired(repairs: Sequence[str]) -> Finding | None:
     """EX006: Keras 3 does not read the file as it is, and what was checked is what was made of it."""
     if not repairs:

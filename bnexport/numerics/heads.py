@@ -17,6 +17,7 @@ class Heads:
         named_by_model: whether it is the model that names them.
         bounded: outputs that end in softmax, sigmoid, hard sigmoid or tanh: their natural size is 1.
         selected: outputs whose number of rows depends on the data.
+        inner: tensors inside by which such rows are selected.
     """
 
     outputs: tuple[str, ...]
@@ -25,6 +26,7 @@ class Heads:
     named_by_model: bool = False
     bounded: frozenset[str] = frozenset()
     selected: frozenset[str] = frozenset()
+    inner: frozenset[str] = frozenset()
 
     @property
     def natural(self) -> Mapping[str, float]:

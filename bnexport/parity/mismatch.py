@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bnexport.errors import InputError
 from bnexport.graph import kernels
-from bnexport.numerics import mismatches
+from bnexport.numerics import mismatches, unusual
 from bnexport.numerics.depth import first_off, hidden
 from bnexport.numerics.inputs import Refit, candidates
 from bnexport.numerics.preprocess import rescaled
@@ -18,6 +18,7 @@ from bnexport.numerics.spec import Preprocessing
 from bnexport.numerics.verdict import Finding, LayerError, Severity
 from bnexport.parity.localise import layer_errors
 from bnexport.parity.optimisations import blamed
+from bnexport.parity.pairs import Kind
 from bnexport.parity.tally import Lost, Tally
 from bnexport.runtimes.ort_session import Provider
 from bnexport.subjects.deployed import Deployed
@@ -61,10 +62,14 @@ class Inquiry:
         """
         found: list[Finding | None] = []
         errors: tuple[LayerError, ...] = ()
-        for lost in self.tally.lost():
-            finding, compared = self.explained(lost)
+        every = self.tally.lost()
+        inference_lost = any(lost.pair.mode == "inference" for lost in every)
+        for lost in every:
+            finding, compared = self.explained(lost, inference_lost=inference_lost)
             found.append(finding)
             errors = errors or compared
+        notes = (*(self.subject.notes if self.subject else ()), *(self.deployed.notes if self.deployed else ()))
+        found += [unusual.file_notes(notes), self.tally.uneven()]
         if self.deployed is not None:
             found.append(mismatches.interface_differs(self.deployed.interface.differences))
             on_batch = {f.evidence["side"] for f in self.dependent}
@@ -74,7 +79,9 @@ class Inquiry:
             ):
                 found.append(mismatches.training_exported(()))
         shown = next((r for r in self.runners.values() if r.graph is not None and r.parity), None)
-        agreed = self.deployed is not None and not any(f and f.severity == Severity.ERROR for f in found)
+        # Layers are compared with float32 rounding: they say nothing about 16 bits and fewer.
+        exact = shown is not None and not shown.half and shown.quantised is None
+        agreed = self.deployed is not None and exact and not any(f and f.severity == Severity.ERROR for f in found)
         if shown and not errors and (layers or agreed):
             errors = self.layers(shown, {name: x[:IMAGES] for name, x in first.inputs.items()})
             if (culprit := hidden(errors)) is not None:
@@ -83,9 +90,15 @@ class Inquiry:
             errors = ()
         return found, errors
 
-    def explained(self, lost: Lost) -> tuple[Finding, tuple[LayerError, ...]]:
-        """The finding that names the cause, and the layers where they were compared."""
+    def explained(self, lost: Lost, *, inference_lost: bool = True) -> tuple[Finding | None, tuple[LayerError, ...]]:
+        """The finding that names the cause, and the layers where they were compared.
+
+        A quantised file that loses answers has its own finding already; None where nothing else is wrong with it.
+        """
         runner, reference = self.runners[lost.pair.actual], self.runners[lost.pair.reference]
+        if runner.mode == "training" and reference.runtime != "onnxruntime" and not inference_lost:
+            return unusual.training_graph_differs(lost.failed), ()
+        measured = lost.pair.kind == Kind.QUANTISED and not lost.pair.broken
         if runner.graph is None:
             return mismatches.parity_lost(lost.failed, None, ()), ()
         wanted = reference.compute(lost.feed.inputs)
@@ -93,7 +106,7 @@ class Inquiry:
         def right(outputs: Outputs) -> bool:
             return self.tally.agree(runner.mode, outputs, wanted)
 
-        if not right(runner.compute(lost.feed.inputs)):  # one batch alone shows it
+        if not measured and not right(runner.compute(lost.feed.inputs)):  # one batch alone shows it
             given = runner.given(lost.feed.inputs)
             blame = blamed(runner.graph(), _provider(runner), given, runner.names, right, self.progress)
             if blame is not None:
@@ -108,6 +121,8 @@ class Inquiry:
                 return mismatches.other_checkpoint(
                     lost.failed, len(found.other), found.same + found.scaled, found.other
                 ), ()
+        if measured:
+            return None, ()
         if reference.runtime == "keras2":
             return mismatches.read_otherwise(lost.failed, as_keras3=self._as_keras3(runner, lost.feed.inputs)), ()
         layers = self.layers(runner, lost.feed.inputs)

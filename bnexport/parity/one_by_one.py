@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from bnexport.errors import InputError
-from bnexport.numerics import findings
+from bnexport.graph.outputs import normalises_by_batch
+from bnexport.numerics import unusual
 from bnexport.numerics.tolerance import Tolerances
 from bnexport.numerics.verdict import Comparison, Finding
 from bnexport.parity.tally import Tally
@@ -61,9 +62,10 @@ def compared(
             progress.note(f"whether {runner.id} depends on the batch is not known: {error}")
             continue
         judged, _ = tally.judged((), ())
+        by_batch = not all(judged) and normalises_by_batch(runner.graph() if runner.graph else subject.graph)
         comparisons += judged
         found += [
-            findings.batch_dependent(comparison)
+            unusual.batch_dependent(comparison, by_batch=by_batch)
             for comparison in judged
             if not (comparison or comparison.difference.nonfinite)
         ][:1]

@@ -18,6 +18,8 @@ class Kind(StrEnum):
     """they must be equal"""
     MODES = "modes"
     """they are two modes of one runtime, and may differ"""
+    QUANTISED = "quantised"
+    """one of them is quantised: what that costs is measured"""
     REDUCED = "reduced"
     """one of them may compute in less than float32: how far it is is said"""
     ALTERNATIVE = "alternative"
@@ -37,8 +39,10 @@ class Pair:
         broken: tensors that cannot be compared, with the reason.
         worst: the batch with the largest difference, or the one that could not be compared.
         natural: the size below which a tensor's scale is not taken, by tensor.
+        inner: tensors that are compared where both sides give them out.
         selected: tensors whose number of rows depends on the data: it may be another one on both sides.
         uneven: in how many batches it was, by tensor.
+        half: whether one of them computes in half precision.
     """
 
     actual: str
@@ -51,6 +55,8 @@ class Pair:
     natural: Mapping[str, float] = field(default_factory=dict)
     selected: frozenset[str] = frozenset()
     uneven: dict[str, int] = field(default_factory=dict)
+    inner: frozenset[str] = frozenset()
+    half: bool = False
 
     def add(self, feed: Feed, actual: Outputs, reference: Outputs) -> None:
         """Adds one batch; logits come first, since they decide and a saturated softmax hides everything."""
@@ -60,7 +66,9 @@ class Pair:
             if name in self.broken:
                 continue
             if name not in actual or name not in reference:
-                if not name.endswith("/logits"):  # logits may be out of reach on one side, outputs may not be missing
+                if (
+                    not name.endswith("/logits") and name not in self.inner
+                ):  # logits may be out of reach on one side, outputs may not be missing
                     without = self.actual if name not in actual else self.reference
                     self.broken[name] = f"{without} has no such output"
                     worse = True
@@ -89,7 +97,8 @@ def pairs(runners: Sequence[Runner]) -> list[Pair]:
     for runner in onnx:
         reference = keras.get(runner.mode) or next((other for other in onnx if other.mode == runner.mode), runner)
         if reference is not runner:
-            found.append(Pair(runner.id, reference.id, runner.mode, Kind.PARITY))
+            kind = Kind.QUANTISED if runner.quantised or reference.quantised else Kind.PARITY
+            found.append(Pair(runner.id, reference.id, runner.mode, kind, half=runner.half))
         if runner.foreign and "training" in keras:
             found.append(Pair(runner.id, keras["training"].id, "training", Kind.ALTERNATIVE))
     found += [

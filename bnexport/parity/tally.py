@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.errors import InputError, UsageError
-from bnexport.numerics import compare, findings
+from bnexport.numerics import compare, findings, unusual
 from bnexport.numerics.facts import SHOWN
 from bnexport.numerics.heads import Heads
+from bnexport.numerics.quantised import cost_of_quantisation
 from bnexport.numerics.tolerance import Limit, Tolerances
 from bnexport.numerics.verdict import Action, Comparison, Difference, Finding, Severity, Side
+from bnexport.parity.answers import broken_rows, confidence
 from bnexport.parity.pairs import Kind, Pair, pairs
 from bnexport.subjects.feeds import Feed
 from bnexport.subjects.sides import Outputs, Runner
@@ -47,8 +49,9 @@ class Tally:
         self.heads = heads
         self._tolerances = tolerances
         self._pairs = pairs(runners)
+        self._quantised = {runner.id: runner.quantised for runner in runners if runner.quantised}
         for pair in self._pairs:
-            pair.natural, pair.selected = heads.natural, heads.selected
+            pair.natural, pair.selected, pair.inner = heads.natural, heads.selected, heads.inner
         self._deciding = ""
         self._answers = {runner.id: array("i") for runner in runners}
         self._confidence = {runner.id: array("d") for runner in runners}
@@ -66,7 +69,7 @@ class Tally:
         self.names += feed.names
         self.labels.extend(self._usable(feed.labels, outputs).tolist())
         for side, values in outputs.items():
-            broken = [_broken_rows(values[o], len(feed.names)) for o in self.heads.outputs if o in values]
+            broken = [broken_rows(values[o], len(feed.names)) for o in self.heads.outputs if o in values]
             if broken and (count := int(np.count_nonzero(np.logical_or.reduce(broken)))):
                 self.not_finite[side] = self.not_finite.get(side, 0) + count
         for pair in self._pairs:
@@ -82,7 +85,7 @@ class Tally:
                 found = compare.answers(scores)
                 self._answers[side].extend(found.tolist())
                 if self._deciding in self.heads.squash:
-                    self._confidence[side].extend(_confidence(given, found).tolist())
+                    self._confidence[side].extend(confidence(given, found).tolist())
 
     def _decide(self, outputs: Outputs) -> None:
         """Chooses the output that gives images their class: the first of shape (N, K) behind a softmax or sigmoid, or with one score for each class name."""
@@ -169,17 +172,39 @@ class Tally:
                 told = [self._between_modes(pair, name, causes, remedy) for name in pair.running]
                 comparisons += [comparison for comparison, _ in told]
                 found += [finding for _, finding in told[:1] if finding]
+            elif pair.kind == Kind.QUANTISED:
+                held = self._held(pair)
+                cost = self._cost(pair, held)
+                lost = cost is None or cost.severity == Severity.ERROR
+                comparisons += held if lost else [_allowed(comparison, answers=False) for comparison in held]
+                found += [cost] if cost else []
             elif pair.kind == Kind.REDUCED:
                 held = self._held(pair)
                 comparisons += [_allowed(comparison) for comparison in held]
                 found += [finding for c in held if not c for finding in [findings.reduced_precision(c)] if finding][:1]
         return comparisons, found
 
+    def _cost(self, pair: Pair, held: Sequence[Comparison]) -> Finding | None:
+        how = self._quantised.get(pair.actual) or self._quantised[pair.reference]
+        alone = pair.reference in self._quantised
+        return cost_of_quantisation(
+            held, how.described, dynamic=how.dynamic, right=None if alone else self._right(pair), alone=alone
+        )
+
+    def uneven(self) -> Finding | None:
+        """RT008 where two sides select another number of rows."""
+        return unusual.uneven_rows(
+            [(p.actual, p.reference, self.heads.shown(n), c) for p in self._pairs for n, c in p.uneven.items()]
+        )
+
     def lost(self) -> list[Lost]:
-        """The pairs that must be equal and are not."""
+        """The pairs that must be equal and are not, or where a quantised file loses answers."""
         found = []
         for pair in self._pairs:
-            failed = tuple(c for c in self._held(pair) if not c) if pair.kind == Kind.PARITY else ()
+            failed = tuple(c for c in self._held(pair) if not c) if pair.kind in (Kind.PARITY, Kind.QUANTISED) else ()
+            if failed and pair.kind == Kind.QUANTISED:
+                cost = self._cost(pair, self._held(pair))
+                failed = failed if cost is None or cost.severity == Severity.ERROR else ()
             if failed and pair.worst is not None:
                 found.append(Lost(pair, failed, pair.worst))
         return found
@@ -226,7 +251,8 @@ class Tally:
     def _limit(self, pair: Pair, name: str) -> Limit:
         logits = pair.running.get(f"{name}/logits")
         scale = None if logits is None else logits.result().scale
-        return self._tolerances.limit(pair.mode, name, self.heads.shown(name), scale)
+        tolerances = replace(self._tolerances, floors={}, half=True) if pair.half else self._tolerances
+        return tolerances.limit(pair.mode, name, self.heads.shown(name), scale)
 
     def _between_modes(
         self, pair: Pair, name: str, causes: Sequence[str], remedy: Sequence[Action]
@@ -255,23 +281,10 @@ class Tally:
         return compare.agreement(self._joined(pair.actual), self._joined(pair.reference))
 
 
-def _allowed(comparison: Comparison) -> Comparison:
-    """A comparison that may fail, but for other answers and tensors that cannot be compared."""
-    if comparison or not comparison.difference.images or comparison.top1_agreement not in (None, 1.0):
+def _allowed(comparison: Comparison, *, answers: bool = True) -> Comparison:
+    """A comparison that may fail, but for tensors that cannot be compared and, with `answers`, other answers."""
+    if comparison or not comparison.difference.images:
+        return comparison
+    if answers and comparison.top1_agreement not in (None, 1.0):
         return comparison
     return replace(comparison, passed=True, tolerance=float("inf"), reason="")
-
-
-def _broken_rows(x: NDArray[Any], count: int) -> NDArray[np.bool_]:
-    """Which of `count` images have a value that is not finite; all of them where the tensor has no axis for images."""
-    if x.dtype.kind not in "fc" or np.isfinite(x).all():
-        return np.zeros(count, np.bool_)
-    if x.ndim == 0 or len(x) != count:
-        return np.ones(count, np.bool_)
-    return np.asarray(~np.isfinite(x).reshape(count, -1).all(axis=1))
-
-
-def _confidence(probabilities: NDArray[Any], found: NDArray[np.int64]) -> NDArray[Any]:
-    if probabilities.shape[1] > 1:
-        return np.take_along_axis(probabilities, np.maximum(found, 0)[:, None], axis=1)[:, 0]
-    return np.where(found == 1, probabilities[:, 0], 1 - probabilities[:, 0])

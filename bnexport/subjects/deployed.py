@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,44 +13,18 @@ from numpy.typing import NDArray
 from bnexport.errors import InputError
 from bnexport.graph import metadata, outputs, tensors
 from bnexport.graph.protobuf import serialised
+from bnexport.graph.quantised import quantisation
+from bnexport.numerics.spec import Preprocessing
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.ort_session import STRICT_CUDA
 from bnexport.subjects.feeds import Shape
+from bnexport.subjects.interface import Interface
 from bnexport.subjects.onnx_file import read_onnx
 from bnexport.subjects.sides import Feeds, Outputs, Runner
 from bnexport.subjects.subject import Subject
 
 if TYPE_CHECKING:
     import onnx
-
-
-@dataclass(frozen=True, slots=True)
-class Interface:
-    """How a file takes what the Keras model takes, and gives what it gives.
-
-    Args:
-        inputs: the file's name of each Keras input.
-        outputs: the file's name of each Keras output.
-        moved_in: Keras inputs whose channels stand last in Keras and first in the file.
-        moved_out: the same for outputs.
-        batch: the batch size that the file is fixed to; None where it takes any.
-        differences: what is otherwise than in Keras, in words.
-    """
-
-    inputs: Mapping[str, str]
-    outputs: Mapping[str, str]
-    moved_in: frozenset[str] = frozenset()
-    moved_out: frozenset[str] = frozenset()
-    batch: int | None = None
-    differences: tuple[str, ...] = field(default=())
-
-    def given(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
-        """A batch as the file takes it."""
-        return {self.inputs[name]: np.moveaxis(x, -1, 1) if name in self.moved_in else x for name, x in feeds.items()}
-
-    def with_channels_moved(self, name: str) -> Interface:
-        """The same with the channels of one more input moved, or moved no longer."""
-        return replace(self, moved_in=self.moved_in ^ {name})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +36,18 @@ class Deployed:
         graph: what is in it.
         interface: how it is called.
         names: what is fetched from it: the name a check gives it, and the tensor.
+        notes: what is unusual in the file, or was changed in memory.
+        dtypes: what Keras' outputs are made of, by the name a check gives them.
+        half: whether it computes in half precision.
     """
 
     path: Path
     graph: onnx.ModelProto
     interface: Interface
     names: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    dtypes: Mapping[str, np.dtype[Any]] = field(default_factory=dict)
+    half: bool = False
 
     def runner(
         self, provider: ort_session.Provider, interface: Interface | None = None, cuda: ort_session.Cuda = STRICT_CUDA
@@ -87,10 +67,11 @@ class Deployed:
                 session.run(part, list(self.names.values())) for part in _parts(interface.given(feeds), interface.batch)
             ]
             count = len(next(iter(feeds.values())))
-            joined = {
-                name: np.concatenate([part[tensor] for part in found])[:count] for name, tensor in self.names.items()
+            joined = {name: _joined([part[tensor] for part in found], count) for name, tensor in self.names.items()}
+            return {
+                name: _as_float(np.moveaxis(x, 1, -1) if name in interface.moved_out else x, self.dtypes.get(name))
+                for name, x in joined.items()
             }
-            return {name: np.moveaxis(x, 1, -1) if name in interface.moved_out else x for name, x in joined.items()}
 
         return Runner(
             f"onnx-inference@{provider}",
@@ -103,7 +84,23 @@ class Deployed:
             names=self.names,
             placement=session.placement,
             given=interface.given,
+            quantised=quantisation(self.graph),
+            half=self.half,
         )
+
+
+def _joined(parts: list[NDArray[Any]], count: int) -> NDArray[Any]:
+    """An output of all parts of a batch; what the file adds to fill up its fixed batch size is cut off."""
+    if len(parts) == 1 and (not parts[0].ndim or len(parts[0]) <= count):
+        return parts[0]
+    if not parts[0].ndim:
+        return np.stack(parts)
+    return np.concatenate(parts)[:count]
+
+
+def _as_float(x: NDArray[Any], wanted: np.dtype[Any] | None) -> NDArray[Any]:
+    """Values of one float type as another, which the interface's differences say."""
+    return x.astype(wanted) if wanted is not None and x.dtype != wanted and x.dtype.kind == wanted.kind == "f" else x
 
 
 def _parts(feeds: Feeds, batch: int | None) -> list[dict[str, NDArray[Any]]]:
@@ -115,8 +112,8 @@ def _parts(feeds: Feeds, batch: int | None) -> list[dict[str, NDArray[Any]]]:
     return [{name: x[part] for name, x in feeds.items()} for part in rows]
 
 
-def open_deployed(path: Path, subject: Subject) -> Deployed:
-    """The deployed file, held beside the model in `subject`.
+def open_deployed(path: Path, subject: Subject, spec: Preprocessing | None = None) -> Deployed:
+    """The deployed file, held beside the model in `subject`; `spec` is how images are prepared for the model, None for arrays.
 
     Raises:
         InputError: it is not a valid ONNX model, or cannot be fed what the model is fed.
@@ -147,11 +144,14 @@ def open_deployed(path: Path, subject: Subject) -> Deployed:
         differences.append(
             f"the input {its} has its channels first, {_written(theirs[its])}: the images are transposed for it"
         )
-    kinds = {info.name: info.type.tensor_type.elem_type for info in tensors.inputs(graph)}
+    kinds = tensors.dtypes([*tensors.inputs(graph), *graph.graph.output])
+    kept = {ours: subject.dtypes.get(ours, _FLOAT32) for ours in inputs}
+    pixels = {ours: spec for ours, its in inputs.items() if kinds[its].kind in "iu" and kept[ours].kind == "f"}
+    fed = "pixels before scaling, rounded, so that it has to scale them itself" if spec else "same values"
     differences += [
-        f"the input {name} is {_KINDS.get(kinds[name], 'of another dtype')}, in Keras float32"
-        for name in theirs
-        if kinds[name] != 1 and kinds[name] in _KINDS and _is_float(subject)
+        f"the input {its} is {kinds[its]}, in Keras {kept[ours]}" + (f": it is fed the {fed}" if ours in pixels else "")
+        for ours, its in inputs.items()
+        if kinds[its] != kept[ours]
     ]
     fixed = {shape[0] for shape in theirs.values() if shape} - {None}
     batch = fixed.pop() if len(fixed) == 1 else None
@@ -175,6 +175,17 @@ def open_deployed(path: Path, subject: Subject) -> Deployed:
         f"the output {called[name]} has its channels first: it is transposed for the comparison"
         for name in sorted(moved_out)
     ]
+    dtypes = {name: subject.dtypes.get(name, _FLOAT32) for name in called}
+    differences += [
+        f"the output {its} is {kinds[its]}, in Keras {dtypes[ours]}"
+        for ours, its in called.items()
+        if its in kinds and str(kinds[its]) in _HALF and dtypes[ours].kind == "f" and kinds[its] != dtypes[ours]
+    ]
+    half = any(tensor.data_type in (10, 16) for tensor in graph.graph.initializer) or any(
+        str(kind) in _HALF for kind in kinds.values()
+    )
+    if half and not subject.half:
+        differences.append("it computes in half precision (16 bits), and is compared in that tolerance")
     differences += _preparation(graph, subject)
     squashed = outputs.squashed(graph)
     names = dict(called) | {f"{ours}/logits": squashed[its][0] for ours, its in called.items() if its in squashed}
@@ -183,16 +194,16 @@ def open_deployed(path: Path, subject: Subject) -> Deployed:
     return Deployed(
         path,
         graph,
-        Interface(inputs, called, frozenset(moved), frozenset(moved_out), batch, tuple(differences)),
+        Interface(inputs, called, frozenset(moved), frozenset(moved_out), batch, pixels, tuple(differences)),
         names,
+        file.notes,
+        dtypes | {f"{name}/logits": kind for name, kind in dtypes.items()},
+        half,
     )
 
 
-_KINDS = {2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16", 11: "float64", 16: "bfloat16"}
-
-
-def _is_float(subject: Subject) -> bool:
-    return all(info.type.tensor_type.elem_type == 1 for info in tensors.inputs(subject.graph))
+_HALF = ("float16", "bfloat16")
+_FLOAT32 = np.dtype(np.float32)
 
 
 def _preparation(graph: onnx.ModelProto, subject: Subject) -> list[str]:

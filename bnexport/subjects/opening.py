@@ -138,7 +138,11 @@ def opened(request: Request, progress: Progress) -> Opening:
         reference=request.reference,
     )
     feeds, preparation = open_feeds(subject, pictures, request.inputs, request.overrides, request.batch_size)
-    deployed = open_deployed(request.onnx, subject) if request.onnx is not None else None
+    deployed = (
+        open_deployed(request.onnx, subject, preparation.spec if preparation else None)
+        if request.onnx is not None
+        else None
+    )
     return Opening(request, subject, feeds, preparation, deployed, providers, lost)
 
 

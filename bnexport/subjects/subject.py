@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bnexport import files, images, sidecar
 from bnexport.cache import NOTHING_KEPT, Cache
@@ -16,6 +18,7 @@ from bnexport.graph import metadata, outputs, tensors
 from bnexport.graph.sites import sites
 from bnexport.numerics.facts import ModelFacts
 from bnexport.numerics.heads import Heads
+from bnexport.numerics.spec import Scaling
 from bnexport.runtimes import ort_session
 from bnexport.sidecar import Sidecar
 from bnexport.subjects.feeds import Arrays, Pictures, Shape, Source, only_input
@@ -65,6 +68,11 @@ class Subject:
     versions: dict[str, str]
     notes: tuple[str, ...] = ()
 
+    @property
+    def dtypes(self) -> dict[str, np.dtype[Any]]:
+        """What the graph's inputs and outputs are made of, where that is a type of numbers."""
+        return tensors.dtypes([*tensors.inputs(self.graph), *self.graph.graph.output])
+
     def heads(self, classes: tuple[str, ...]) -> Heads:
         """What it gives out, with the classes that it or the images name."""
         return Heads(
@@ -74,6 +82,7 @@ class Subject:
             bool(self.known and self.known.classes),
             outputs.bounded(self.graph),
             frozenset(outputs.selections(self.graph)),
+            frozenset(outputs.selected_from(self.graph)),
         )
 
 
@@ -144,6 +153,8 @@ def _feeds(
         classes = subject.known.classes if subject.known else ()
         return Arrays.read(inputs, subject.shapes, classes, batch_size), None
     name, shape = only_input(subject.shapes)
+    if subject.dtypes.get(name) == np.uint8 and overrides.scaling is None:
+        overrides = replace(overrides, scaling=Scaling.NONE)  # what the input takes are pixels
     preparation = prepare(shape, subject.known, subject.origin, overrides)
     spec, threads = preparation.spec, ort_session.threads()
     return Pictures(pictures, spec, subject.known, name=name, batch_size=batch_size, threads=threads), preparation

@@ -1,0 +1,234 @@
+"""Verdicts on ONNX files of other tools: what an expert would say about each, on graphs of a few nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper, parser
+
+from bnexport import check
+from bnexport.errors import InputError, MachineError
+from bnexport.graph import outputs, tensors
+from bnexport.graph.constants import Constants
+from bnexport.graph.order import sort_nodes
+from bnexport.graph.quantised import quantisation
+from bnexport.numerics.quantised import at_least
+from bnexport.numerics.verdict import CheckReport
+from bnexport.runtimes import ort_session
+
+RNG = np.random.default_rng(0)
+
+
+def graph(text: str, weights: dict[str, Any] | None = None, opset: int = 18) -> onnx.ModelProto:
+    model = parser.parse_model(f'<ir_version: 10, opset_import: ["" : {opset}]> {text}')
+    for name, value in (weights or {}).items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    return model
+
+
+def checked(tmp_path: Path, model: onnx.ModelProto, **inputs: Any) -> CheckReport:
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    np.savez(tmp_path / "data.npz", **inputs)
+    return check(tmp_path / "net.onnx", inputs=tmp_path / "data.npz", providers=["cpu"])
+
+
+def codes(report: CheckReport) -> dict[str, Any]:
+    return {finding.code: finding for finding in report.findings}
+
+
+BN = {"gamma": [1.0, 2.0], "beta": [0.0, 0.1], "mean": [0.0, 0.1], "var": [1.0, 0.9]}
+STORED = {name: np.float32(value) for name, value in BN.items()}
+
+
+def images(count: int = 40) -> np.ndarray:
+    return RNG.normal(0, 1, (count, 2, 4, 4)).astype(np.float32)
+
+
+def test_a_selection_is_no_batch_normalisation(tmp_path: Path) -> None:
+    """V2: the rows of NonZero are found over the whole batch: nothing is wrong with it."""
+    model = graph("g (float[N, 3] x) => (int64[2, K] y) { h = Sigmoid(x)  b = Greater(h, half)  y = NonZero(b) }")
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.5), "half"))
+    report = checked(tmp_path, model, x=RNG.normal(size=(5, 3)).astype(np.float32))
+    assert report, str(report)
+    assert {c.tensor for c in report.comparisons} >= {"y", "h"}  # what is selected from is compared too
+
+
+def test_unsorted_nodes_are_sorted_and_said(tmp_path: Path) -> None:
+    """V5: onnxruntime runs such a file; it is checked, and EX008 says what was done."""
+    model = graph("g (float[N, 3] x) => (float[N, 3] y) { h = Relu(x)  y = Exp(h) }")
+    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(model.graph.node)]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    report = checked(tmp_path, model, x=RNG.normal(size=(3, 3)).astype(np.float32))
+    assert report, str(report)
+    assert "sorted" in codes(report)["EX008"].message
+
+
+def test_a_circle_is_refused() -> None:
+    """Nodes that read from each other have no order."""
+    model = graph("g (float[3] x) => (float[3] y) { h = Add(x, y)  y = Relu(h) }")
+    with pytest.raises(InputError, match="circle"):
+        sort_nodes(model.graph)
+
+
+def test_strings_are_refused_with_the_way_around(tmp_path: Path) -> None:
+    """V7: one sentence that names the input."""
+    model = graph("g (string[N] s) => (string[N] y) { y = Identity(s) }")
+    with pytest.raises(InputError, match=r"takes text: found strings as the input s.*extract_model"):
+        checked(tmp_path, model, s=np.zeros(3, np.float32))
+
+
+@pytest.mark.parametrize("scaled", [1, 255])
+def test_a_uint8_input_takes_pixels(tmp_path: Path, scaled: int) -> None:
+    """V8: whole numbers run, a value that uint8 cannot hold is refused, never wrapped around."""
+    model = graph("g (uint8[N, 2] x) => (float[N, 2] y) { h = Cast<to = 1>(x)  y = Exp(h) }")
+    x = np.float32([[0, 1.2], [0.6, 1]]) * scaled
+    if scaled == 255:
+        with pytest.raises(InputError, match="the input x takes uint8, 0 to 255: found values from 0 to 306"):
+            checked(tmp_path, model, x=x)
+    else:
+        assert checked(tmp_path, model, x=x)
+
+
+def test_parameters_that_follow_from_constants_are_folded(tmp_path: Path) -> None:
+    """V9: Constant, ConstantOfShape, Identity and DequantizeLinear in front of BatchNormalization: all is diagnosed."""
+    text = """g (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y) {
+        gamma = DequantizeLinear(q, step)  beta = Constant<value_floats = [0.0, 0.1]>()
+        ones = ConstantOfShape<value = float[1] {1.0}>(two)  var = Identity(ones)  mean = Mul(var, nothing)
+        [bn] y = BatchNormalization(x, gamma, beta, mean, var) }"""
+    weights = {"q": np.int8([1, 2]), "step": np.float32(0.5), "two": np.int64([2]), "nothing": np.float32(0)}
+    report = checked(tmp_path, graph(text, weights), x=images())
+    assert report.model.layers == 1
+    assert "EX008" not in codes(report)
+    assert {side.id for side in report.sides} >= {"onnx-training@cpu", "onnx-recalibrated@cpu"}
+
+
+def test_computed_parameters_leave_out_the_statistics_only(tmp_path: Path) -> None:
+    """V9: parameters that an input decides: parity and the batch are checked, and a note says what is left out."""
+    text = """g (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y) {
+        m = ReduceMean<keepdims = 0>(x, axes) [bn] y = BatchNormalization(x, gamma, beta, m, var) }"""
+    weights = {**{k: v for k, v in STORED.items() if k != "mean"}, "axes": np.int64([0, 2, 3])}
+    report = checked(tmp_path, graph(text, weights), x=images())
+    assert "bn" in codes(report)["EX008"].message
+    assert codes(report)["BN006"].evidence["normalises_by_batch"]
+    assert not any(side.mode == "training" for side in report.sides)
+
+
+def test_constants_of_a_huge_size_are_left_alone() -> None:
+    """A file cannot make bnexport fill memory."""
+    model = graph(
+        "g (float[1] x) => (float[1] y) { h = ConstantOfShape(s)  y = Identity(x) }", {"s": np.int64([1 << 40])}
+    )
+    assert Constants(model).value("h") is None
+
+
+def test_an_unknown_rank_is_learnt_by_a_run(tmp_path: Path) -> None:
+    """V11: the rank of what is normalised is known once the graph has run."""
+    text = """g (float[N, 2, 4, 4] x, int64[K] s) => (float[N, 2, 4, 4] y) {
+        h = Reshape(x, s) [bn] y = BatchNormalization(h, gamma, beta, mean, var) }"""
+    model = graph(text, STORED)
+    model.graph.input.pop()
+    model.graph.input.append(helper.make_tensor_value_info("s", TensorProto.INT64, ["K"]))
+    x, s = images(4), np.int64([-1, 2, 4, 4])
+    report = checked(tmp_path, model, x=x, s=s)
+    assert "onnx-training@cpu" in {side.id for side in report.sides}
+
+
+def test_a_position_outside_the_table_names_the_input(tmp_path: Path) -> None:
+    """V12: the input and its range, not onnxruntime's sentence alone."""
+    model = graph(
+        "g (int64[N, 2] ids) => (float[N, 2, 3] y) { y = Gather(table, ids) }", {"table": np.ones((5, 3), "f")}
+    )
+    with pytest.raises(InputError, match=r"the input ids holds positions in a table of 5 rows.*expected 0 to 4"):
+        checked(tmp_path, model, ids=np.int64([[0, 7]]))
+
+
+def test_text_and_numbers_without_rows_are_compared(tmp_path: Path) -> None:
+    """S15: an output of rank 0 and a tensor of strings end in a verdict."""
+    model = graph(
+        "g (float[N, 3] x) => (float m, string[N, 3] t) { m = ReduceMean<keepdims = 0>(x)  t = Cast<to = 8>(x) }"
+    )
+    report = checked(tmp_path, model, x=np.float32([[1, 2, 3], [4, 5, 6]]))
+    assert report, str(report)
+    assert {c.tensor for c in report.comparisons} == {"m", "t"}
+
+
+def test_one_softmax_alone_is_a_net(tmp_path: Path) -> None:
+    """S15: its logits are its input."""
+    report = checked(tmp_path, graph("g (float[N, 3] x) => (float[N, 3] y) { y = Softmax(x) }"), x=np.eye(3, dtype="f"))
+    assert report, str(report)
+    assert {c.tensor for c in report.comparisons} == {"logits", "probabilities"}
+
+
+def test_logits_behind_layout_are_laid_out(tmp_path: Path) -> None:
+    """D3: Sigmoid, then Transpose: the logits are compared in the output's layout."""
+    model = graph(
+        "g (float[N, 2, 4, 4] x) => (float[N, 4, 4, 2] y) { h = Neg(x)  s = Sigmoid(h)  y = Transpose<perm = [0, 2, 3, 1]>(s) }"
+    )
+    [(name, kind)] = outputs.squashed(model).values()
+    assert kind == "sigmoid"
+    x = images(2)
+    [logits] = (
+        ort_session.Session(tensors.with_outputs(model, [name]).SerializeToString()).run({"x": x}, [name]).values()
+    )
+    np.testing.assert_array_equal(logits, -x.transpose(0, 2, 3, 1))
+    assert "logits" in {c.tensor for c in checked(tmp_path, model, x=x).comparisons}
+
+
+def test_tiny_probabilities_are_measured_by_their_natural_size(tmp_path: Path) -> None:
+    """D1, V10: sigmoid is exact to 1e-7 of 1; probabilities of 1e-5 are not held to 1e-7 of 1e-5."""
+    model = graph("g (float[N, 3] x) => (float[N, 3] y) { y = Sigmoid(x) }")
+    report = checked(tmp_path, model, x=np.full((2, 3), -11, np.float32))
+    [probabilities] = [c for c in report.comparisons if c.tensor == "probabilities"][:1]
+    assert probabilities.difference.scale == 1.0
+
+
+@pytest.mark.parametrize("value", ["3", "null", '["y"]', '{"y": ["x"]}'])
+def test_metadata_of_the_wrong_type_is_one_sentence(tmp_path: Path, value: str) -> None:
+    """S16: bnexport.logits is a table of names, or is refused by name."""
+    model = graph("g (float[N, 3] x) => (float[N, 3] y) { y = Softmax(x) }")
+    model.metadata_props.add(key="bnexport.logits", value=value)
+    with pytest.raises(InputError, match=r"bnexport\.logits is not usable"):
+        checked(tmp_path, model, x=np.eye(3, dtype="f"))
+
+
+def test_a_wrong_description_of_a_tensor_does_no_harm() -> None:
+    """S16: shape inference disagrees with value_info; onnxruntime runs it, and so does the check."""
+    model = graph("g (float[N, 3] x) => (float[N, 3] y) { h = Relu(x)  y = Exp(h) }")
+    model.graph.value_info.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, ["N", 3, 7]))
+    tensors.describe(model)
+    assert {i.name: tensors.shape(i) for i in model.graph.value_info}["h"] in ((None, 3), (None, 3, 7))
+
+
+def quantised_net(step: float) -> onnx.ModelProto:
+    """A linear classifier whose scores are quantised with this step."""
+    text = """g (float[N, 4] x) => (float[N, 3] y) {
+        w = DequantizeLinear(q, wide)  h = MatMul(x, w)  z = QuantizeLinear(h, step, zero)  y = DequantizeLinear(z, step, zero) }"""
+    kernel = np.random.default_rng(1).integers(-100, 100, (4, 3)).astype(np.int8)
+    return graph(text, {"q": kernel, "wide": np.float32(0.01), "step": np.float32(step), "zero": np.int8(0)})
+
+
+def test_a_quantised_file_alone_is_not_blamed_on_the_runtime(tmp_path: Path) -> None:
+    """V3: QT001 says that it is quantised; RT004 is not raised."""
+    model = quantised_net(0.05)
+    assert quantisation(model) is not None
+    report = checked(tmp_path, model, x=RNG.normal(size=(8, 4)).astype(np.float32))
+    assert report, str(report)
+    assert codes(report)["QT001"].severity == "info"
+    assert "RT004" not in codes(report)
+
+
+def test_few_images_say_little() -> None:
+    """One answer of eight may be chance, eight of eight are not."""
+    assert at_least(1, 8) < 0.1 < at_least(4, 8)
+
+
+def test_memory_is_the_machines_problem() -> None:
+    """R4: exit 3, not 2."""
+    error = ort_session._refused(RuntimeError("Failed to allocate memory for requested buffer of size 9"), "cpu")
+    assert isinstance(error, MachineError)
+    assert isinstance(ort_session._refused(RuntimeError("Invalid rank"), "cpu"), InputError)
