@@ -17,12 +17,13 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
+from bnexport import files
 from bnexport.errors import InputError
-from bnexport.held import APPENDED, MODEL, Held
+from bnexport.held import APPENDED, MODEL, MOST, Held
 from bnexport.numerics.facts import ModelFacts
 from bnexport.numerics.heads import Heads
 from bnexport.numerics.verdict import Finding
@@ -31,7 +32,6 @@ SCHEMA_VERSION = "1.0"
 INDEX = "bundle.json"
 
 _OWN = re.compile(rb'("bundle_sha256": ")([0-9a-f]{64})(")')
-_MOST_INDEX = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Item:
     """
 
     name: str
-    label: int = -1
+    label: Annotated[int, msgspec.Meta(ge=-1, le=2**31 - 1)] = -1
     file: str = ""
 
 
@@ -164,12 +164,10 @@ def read(folder: Path) -> Bundle:
     path = folder / INDEX
     if not folder.is_dir():
         raise InputError(f"there is no bundle {folder}", expected="a folder that bnexport pack wrote")
-    if not path.is_file():
+    if files.status(path) is None:
         raise InputError(f"{folder} is not a bundle", found=f"no {INDEX}", expected="a folder that bnexport pack wrote")
     try:
-        if path.stat().st_size > _MOST_INDEX:
-            raise InputError(f"{path} is damaged", found=f"more than {_MOST_INDEX >> 20} MiB")
-        content = path.read_bytes()
+        content = files.read_bounded(path, files.MOST_TEXT, within=folder)
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror})") from error
     own = own_hash(content)
@@ -204,6 +202,8 @@ def _refuse_incomplete(bundle: Bundle, folder: Path) -> None:
     if not bundle.sets or not bundle.tensors or not bundle.inputs:
         raise InputError(f"{folder / INDEX} is damaged", found="nothing to compare")
     for name in bundle.files:
+        if "\0" in name:
+            raise InputError(f"{folder / INDEX} is damaged", found="a file name with a null byte")
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or not (folder / path).resolve().is_relative_to(folder.resolve()):
             raise InputError(f"{folder / INDEX} names a file outside the bundle", found=name)
@@ -215,7 +215,7 @@ def contents(index: Bundle, folder: Path) -> dict[str, bytes]:
     Raises:
         InputError: a file is missing, cannot be read, or was changed.
     """
-    return {name: _content(folder / name, digest) for name, digest in index.files.items() if name != MODEL}
+    return {name: _content(folder / name, digest, folder) for name, digest in index.files.items() if name != MODEL}
 
 
 def whole(model: Future[Held], index: Bundle, folder: Path) -> Held:
@@ -239,9 +239,9 @@ def _unreadable(path: Path, error: OSError) -> InputError:
     return InputError(f"cannot read {path} ({error.strerror})")
 
 
-def _content(path: Path, digest: str) -> bytes:
+def _content(path: Path, digest: str, folder: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        content = files.read_bounded(path, MOST, within=folder)
     except OSError as error:
         raise _unreadable(path, error) from error
     _hold_against(hashlib.sha256(content).hexdigest(), digest, path)

@@ -99,7 +99,7 @@ class Cache:
             return
         with contextlib.suppress(OSError, MachineError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            files.write_bytes(path, hashlib.sha256(content).digest() + content)
+            files.write_bytes(path, hashlib.sha256(content).digest() + content, durable=False)
             _trim(self.root)
 
     def sha256(self, path: Path) -> str:

@@ -47,10 +47,10 @@ def read(model: Path) -> Sidecar | None:
         InputError: it is there and cannot be read.
     """
     path = path_for(model)
-    if not path.is_file():
+    if files.status(path) is None:
         return None
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(files.read_bounded(path, files.MOST_TEXT).decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"cannot read {path} ({error})", fix="mend or remove it") from error
     return from_values(values, str(path))

@@ -27,6 +27,7 @@ from typing import Any
 
 import msgspec
 
+from bnexport import files
 from bnexport.errors import InputError, UsageError
 
 Options = dict[str, Any]
@@ -113,7 +114,7 @@ def read(path: Path) -> Plan:
         UsageError: it is no plan.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(files.read_bounded(path, files.MOST_TEXT).decode())
     except FileNotFoundError as error:
         raise InputError(f"there is no plan {path}", fix="write one: see bnexport batch --help") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bnexport import files
 from bnexport.errors import InputError, UsageError
 
 PREFIX = "BNEXPORT_"
@@ -86,8 +87,8 @@ def _file(folder: Path) -> tuple[Path, dict[str, Any]]:
 def _mentioned(path: Path) -> bool:
     """Whether bnexport stands in a file: most projects have nothing to say to it, and TOML takes a while."""
     try:
-        return path.is_file() and b"bnexport" in path.read_bytes()
-    except OSError:
+        return path.is_file() and b"bnexport" in files.read_bounded(path, files.MOST_TEXT)
+    except (OSError, InputError):
         return False
 
 
@@ -95,7 +96,7 @@ def _read(path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(files.read_bounded(path, files.MOST_TEXT).decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"cannot read {path} ({error})", fix="mend it, or run elsewhere") from error
 

@@ -134,4 +134,20 @@ def _refuse_huge(width: int, height: int) -> None:
 def _eight_bit(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode == "I":
         return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+    if image.mode == "F":
+        values = np.asarray(image)
+        least, largest = float(values.min()), float(values.max())
+        if not (least >= 0 and largest <= 255 and (largest > 1 or largest == 0)):
+            raise InputError(
+                "the picture holds floating-point numbers that are not grey levels",
+                found=f"values from {least:g} to {largest:g}",
+                expected="0 to 255",
+                fix="save it with 8 or 16 bits, or pass what the model sees with --inputs",
+            )
     return image
+
+
+def looks_like_a_picture(name: str) -> bool:
+    """Whether a name ends like a picture's, and is not hidden."""
+    last = name.rsplit("/", 1)[-1]
+    return not last.startswith(".") and "." + last.rsplit(".", 1)[-1].lower() in SUFFIXES

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from bnexport import files
 from bnexport.errors import InputError
 from bnexport.images import manifest, places, shards
-from bnexport.images.decode import SUFFIXES
+from bnexport.images.decode import SUFFIXES, looks_like_a_picture
 from bnexport.images.listing import Lister, Listing
 
 TABLE = "labels.csv"
@@ -41,9 +43,9 @@ def find(source: str | Path | Sequence[str | Path], *, labels: Path | None = Non
             found = shards.read(told)
         elif isinstance(place, str):
             found = manifest.read(place) if manifest.named(place) else _remote(place)
-        elif not place.exists():
+        elif (facts := files.status(place)) is None:
             raise InputError(f"there is no folder {place}", fix="check the path")
-        elif place.is_file():
+        elif not stat.S_ISDIR(facts.st_mode):
             found = manifest.read(told) if manifest.named(told) else _one(place)
         else:
             try:
@@ -75,7 +77,7 @@ def _walk(folder: Path) -> Listing:
     names = [entry.name for entry in entries if entry.is_file()]
     for part in entries:
         if part.is_dir():
-            paths = [f"{root}/{name}" for root, _, files in os.walk(part) for name in files]
+            paths = [f"{root}/{name}" for root, _, names_there in os.walk(part) for name in names_there]
             below = [path.removeprefix(f"{folder}/") for path in paths]
             names += sorted(below, key=lambda name: name.split("/"))
     return _below(str(folder), names)
@@ -108,9 +110,3 @@ def _labelled(pictures: Listing, table: str | Path) -> Listing:
             f"no picture is named in {table}", found=next(iter(label), "nothing"), expected=pictures[0].name
         )
     return pictures.labelled(label)
-
-
-def looks_like_a_picture(name: str) -> bool:
-    """Whether a name ends like a picture's, and is not hidden."""
-    last = name.rsplit("/", 1)[-1]
-    return not last.startswith(".") and "." + last.rsplit(".", 1)[-1].lower() in SUFFIXES

@@ -9,9 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from bnexport import files
 from bnexport.errors import InputError, MachineError, reason
 
 SCHEME = "://"
+
+MOST = 512 << 20
+"""The largest encoded picture that is read, in bytes."""
 
 
 def is_url(place: str | Path) -> bool:
@@ -54,20 +58,22 @@ def read(place: str, span: tuple[int, int] | None = None) -> bytes:
     Raises:
         InputError: it cannot be read.
     """
+    if span is not None and span[1] > MOST:
+        raise InputError(f"a picture in {place} is too large", found=f"{span[1]:,} bytes", expected=f"at most {MOST:,}")
     if is_url(place):
-        files, path = filesystem(place)
+        remote, path = filesystem(place)
         start, end = (span[0], span[0] + span[1]) if span else (None, None)
         try:
-            content: bytes = files.cat_file(path, start=start, end=end)
+            content: bytes = remote.cat_file(path, start=start, end=end)
         except Exception as error:  # every protocol has exceptions of its own
             raise _unreadable(place, error) from error
         if span and len(content) > span[1]:  # a web server that does not know ranges
             content = content[start:end]
     else:
         try:
-            with Path(place).open("rb") as stream:
-                if span is None:
-                    return stream.read()
+            if span is None:
+                return files.read_bounded(Path(place), MOST)
+            with files.open_regular(Path(place)) as stream:
                 stream.seek(span[0])
                 content = stream.read(span[1])
         except (OSError, ValueError) as error:  # ValueError: a name with a null byte
@@ -85,7 +91,7 @@ def opened(place: str) -> Iterator[IO[bytes]]:
         InputError: it cannot be opened or read.
     """
     try:
-        with filesystem(place)[0].open(place, "rb") if is_url(place) else Path(place).open("rb") as stream:
+        with filesystem(place)[0].open(place, "rb") if is_url(place) else files.open_regular(Path(place)) as stream:
             yield stream
     except (InputError, MachineError):
         raise
@@ -101,10 +107,10 @@ def below(place: str) -> list[str]:
     Raises:
         InputError: there is nothing, or it cannot be listed.
     """
-    files, path = filesystem(place)
+    remote, path = filesystem(place)
     try:
-        found = [] if files.isfile(path) else files.find(path)
-        nothing = not found and not files.exists(path)
+        found = [] if remote.isfile(path) else remote.find(path)
+        nothing = not found and not remote.exists(path)
     except Exception as error:  # as in `read`
         raise _unreadable(place, error) from error
     if nothing:
@@ -116,9 +122,9 @@ def matching(pattern: str) -> list[str]:
     """The files that a pattern with `*` names, sorted; URLs for a URL."""
     if not is_url(pattern):
         return sorted(glob.glob(pattern))  # noqa: PTH207 - Path.glob refuses absolute patterns
-    files, path = filesystem(pattern)
+    remote, path = filesystem(pattern)
     try:
-        found = files.glob(path)
+        found = remote.glob(path)
     except Exception as error:  # as in `read`
         raise _unreadable(pattern, error) from error
     return sorted(pattern.removesuffix(path) + name for name in found)
@@ -130,9 +136,9 @@ def version(url: str) -> str:
     Raises:
         InputError: it does not answer.
     """
-    files, path = filesystem(url)
+    remote, path = filesystem(url)
     try:
-        return str(files.ukey(path))
+        return str(remote.ukey(path))
     except Exception as error:  # as in `read`
         raise _unreadable(url, error) from error
 
@@ -147,7 +153,7 @@ def filesystem(place: str) -> tuple[Any, str]:
     import fsspec
 
     try:
-        files, path = fsspec.core.url_to_fs(place)
+        remote, path = fsspec.core.url_to_fs(place)
     except ImportError as error:
         raise MachineError(
             f"{place.split(SCHEME)[0]}:// needs another package ({reason(error)})",
@@ -155,7 +161,7 @@ def filesystem(place: str) -> tuple[Any, str]:
         ) from error
     except Exception as error:
         raise InputError(f"cannot open {place} ({reason(error)})") from error
-    return files, path
+    return remote, path
 
 
 def _unreadable(place: str, error: Exception) -> InputError:

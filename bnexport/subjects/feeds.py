@@ -13,13 +13,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport import cache, images
+from bnexport import cache, files, images
 from bnexport.errors import InputError, UsageError, reason
 from bnexport.numerics.spec import Preprocessing
 from bnexport.sidecar import Sidecar
 from bnexport.subjects.preparation import class_indices
 
 Shape = tuple[int | None, ...]
+
+MOST_LABEL = 2**31 - 1
+"""The largest class number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class Pictures:
         for picture in self._pictures:
             with contextlib.suppress(InputError):  # unreadable files are left out when they are read, too
                 digest.update(hashlib.sha256(picture.read()).digest())
-            digest.update(picture.name.encode())
+            digest.update(picture.name.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
     def prepared_as(self, spec: Preprocessing) -> Source:
@@ -157,6 +160,7 @@ class Arrays:
         Raises:
             InputError: it cannot be read, or does not hold the model's inputs.
         """
+        path = Path(path)
         arrays = _loaded(path)
         labels = arrays.pop("labels", None)
         if len(shapes) == 1 and len(arrays) == 1:  # one of each: the name does not matter
@@ -177,8 +181,17 @@ class Arrays:
         if len(counts) != 1 or counts == {0}:
             raise InputError(f"{path}: the arrays are empty or of different length", found=str(sorted(counts)))
         unknown = np.full(counts.pop(), -1, np.int64)
+        for name, array in arrays.items():
+            _refuse_no_numbers(f"{path}: the input {name}", array)
         if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
             raise InputError(f"{path}: labels are no class numbers", found=f"{labels.dtype} of shape {labels.shape}")
+        if labels is not None and (labels.min() < -1 or labels.max() > MOST_LABEL):
+            odd = labels[(labels < -1) | (labels > MOST_LABEL)][0]
+            raise InputError(
+                f"{path}: labels are no class numbers",
+                found=str(odd),
+                expected=f"0 to {MOST_LABEL}, or -1 where unknown",
+            )
         return cls(arrays, unknown if labels is None else labels.astype(np.int64), classes, batch_size)
 
     def fingerprint(self) -> str:
@@ -210,6 +223,22 @@ class Arrays:
             yield Feed({n: a[rows] for n, a in self._arrays.items()}, tuple(str(r) for r in rows), self._labels[rows])
 
 
+def _refuse_no_numbers(what: str, array: NDArray[Any]) -> None:
+    kind = array.dtype.kind
+    if kind == "c":
+        raise InputError(
+            f"{what} is complex, and its imaginary part would be lost",
+            found=str(array.dtype),
+            fix="store real and imaginary part as the model takes them",
+        )
+    if kind not in "fiub":
+        raise InputError(
+            f"{what} holds no numbers",
+            found=str(array.dtype),
+            fix="store the numbers that the model computes with; of text, the token ids behind the model's lookup table",
+        )
+
+
 def _spread(total: int, count: int, multiple: int | None) -> NDArray[np.intp]:
     """At most `count` positions below `total`, evenly spread; with `multiple` so many or a multiple of it, where need be some of them again."""
     rows = np.unique(np.linspace(0, total - 1, min(total, max(1, count))).round().astype(np.intp))
@@ -220,7 +249,7 @@ def _spread(total: int, count: int, multiple: int | None) -> NDArray[np.intp]:
 
 def _loaded(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with files.open_regular(path) as stream, np.load(stream, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise InputError(f"{path} is not an .npz file", found="a single array", fix="write it with numpy.savez")
             arrays = {name: file[name] for name in file.files}
