@@ -14,8 +14,26 @@ PREFIX = "BNEXPORT_"
 _OTHERS = {"BNEXPORT_CACHE_DIR", "BNEXPORT_DEBUG", "BNEXPORT_CONFINED"}
 """Variables that are no options."""
 
-_TYPED_ONLY = {"trust"}
-"""What no file may say: a folder that is checked could bring one."""
+_TYPED_ONLY = {
+    "trust": "it lets a model run code",
+    "import": "it runs code",
+    "force": "it overwrites what would be refused",
+    "untrusted": "it limits what files of others may do",
+    "time_limit": "it limits what files of others may do",
+    "memory_limit": "it limits what files of others may do",
+    "allow_remote": "it limits what files of others may do",
+    "scratch": "it says where files are written",
+    "engine": "it says who computes",
+    "address": "it says who computes",
+    "mlflow": "it sends reports",
+    "mlflow_uri": "it sends reports",
+    "mlflow_experiment": "it sends reports",
+    "no_cache": "it decides what is kept",
+}
+"""What no file may say, and why: a folder that is checked could bring one."""
+
+_OUTPUTS = {"output", "report", "results"}
+"""Options that name what is written: a file may name only what lies below its own folder."""
 
 Options = Mapping[str, Mapping[str, Any]]
 """For each command its options by name, as the command line has them: with `multiple` and `is_flag`, and `default`."""
@@ -104,8 +122,10 @@ def _read(path: Path) -> dict[str, Any]:
 def _known(key: str, names: set[str], path: Path) -> str:
     name = key.replace("-", "_")
     if name in _TYPED_ONLY:
+        variable = PREFIX + name.upper()
         raise UsageError(
-            f"{path} says {key}", fix="say it on the command line: a file that comes with a model must not"
+            f"{path} says {key}, which a file that comes with a model must not, because {_TYPED_ONLY[name]}",
+            fix=f"remove it there, and say it on the command line or with {variable}",
         )
     if name not in names:
         import difflib
@@ -151,7 +171,15 @@ _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false":
 def _placed(text: str, parameter: Any, origin: str) -> str:
     if parameter.type.name not in ("path", "file", "directory") or origin.startswith("environment"):
         return text
-    return str(Path(origin).parent / text)
+    folder = Path(origin).parent
+    path = folder / text
+    if parameter.name in _OUTPUTS and not path.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"{origin} sets {parameter.name} to {text}, outside of its own folder",
+            expected=f"a path below {folder}",
+            fix="say it on the command line",
+        )
+    return str(path)
 
 
 def defaults(found: list[Setting], options: Options) -> dict[str, dict[str, Any]]:

@@ -29,7 +29,10 @@ def command(
     memory_limit: options.MemoryLimit = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """Run a bundle on this machine and compare with what Keras computed; needs no TensorFlow."""
+    """Run a bundle on this machine and compare with what Keras computed; needs no TensorFlow.
+
+    The bundle's hashes detect accidents, not changes by somebody who can rewrite it.
+    """
     if untrusted and not confinement.inside():
         return confinement.run(time_limit, values.memory(memory_limit))
     from bnexport.cli import telling

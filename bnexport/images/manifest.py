@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from bnexport.errors import InputError, MachineError, reason
 from bnexport.images import places
+from bnexport.images.decode import looks_like_a_picture
 from bnexport.images.listing import Lister, Listing
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -62,15 +63,21 @@ def rows(place: str, columns: int | None = None) -> Iterator[tuple[str, str]]:
                     head = _columns([cell.strip().lower() for cell in row])
                     where = head or (0, 1 if len(row) > 1 else None)
                     width = width or len(row)
-                    if head is None and width > 2:
+                    if head is None and (width > 2 or not _names_a_picture(row[0].strip())):
                         raise _none(place, row)
                     if head is not None and len(row) == width:
                         continue
                 if len(row) != width:
                     raise _none(place, row)
                 yield row[where[0]].strip(), row[where[1]].strip() if where[1] is not None else ""
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(f"cannot read {place} (it is not UTF-8)") from error
+    except csv.Error as error:
         raise InputError(f"cannot read {place} ({error})") from error
+
+
+def _names_a_picture(cell: str) -> bool:
+    return places.is_url(cell) or looks_like_a_picture(cell)
 
 
 def _columns(names: Sequence[str]) -> tuple[int, int | None] | None:
@@ -80,10 +87,11 @@ def _columns(names: Sequence[str]) -> tuple[int, int | None] | None:
 
 
 def _none(place: str, row: Sequence[str]) -> InputError:
+    """The error for a file that is no manifest; its content is not shown, which may be anybody's."""
     return InputError(
         f"{place} is not a table of pictures",
-        found=f"the line {','.join(row)[:80]!r}",
-        expected="lines of path,label, or a first line that names the columns so",
+        found=f"a line of {len(row)} column{'' if len(row) == 1 else 's'}",
+        expected="lines of path,label (pictures such as a.png, or URLs), or a first line that names the columns so",
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bnexport import __version__
+from bnexport import __version__, installed
 from bnexport.errors import BnexportError, MachineError, reason
 from bnexport.graph import probe
 from bnexport.numerics.health import Health, Point, State
@@ -46,10 +46,10 @@ def doctor(require: Sequence[str] = ()) -> Health:
     Args:
         require: "cpu", "cuda": what has to run; something that is not required may be absent.
     """
-    installed = list(metadata.distributions())
-    points = [*_machine(), *_packages(installed), *_runtime(installed), *_cuda(installed, needed="cuda" in require)]
+    distributions = list(metadata.distributions())
+    points = [*_machine(), *_packages(distributions), *_runtime(), *_cuda(distributions, needed="cuda" in require)]
     absent = {point.name for point in points if point.state != State.OK}
-    runs = "onnxruntime" not in absent and "run on the CPU" not in absent
+    runs = not {"onnxruntime", "one package"} & absent and "run on the CPU" not in absent
     able = (
         ("verify, check FILE.onnx", runs),
         (
@@ -82,9 +82,9 @@ def _memory_limit() -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _packages(installed: Distributions) -> Iterator[Point]:
+def _packages(distributions: Distributions) -> Iterator[Point]:
     yield Point("packages", "bnexport", State.OK, __version__)
-    versions = {_name(entry): entry.version for entry in installed}
+    versions = {_name(entry): entry.version for entry in distributions}
     for name, fix in PACKAGES.items():
         if name in versions:
             yield Point("packages", name, State.OK, versions[name])
@@ -94,18 +94,12 @@ def _packages(installed: Distributions) -> Iterator[Point]:
             )
 
 
-def _runtime(installed: Distributions) -> Iterator[Point]:
+def _runtime() -> Iterator[Point]:
     """Onnxruntime: exactly one package of it, and a convolution that is right."""
-    owners = {_name(entry): entry.version for entry in installed if _brings(entry, "onnxruntime/__init__.py")}
+    owners = installed.packages()
     if len(owners) > 1:
-        told = " and ".join(f"{name} {version}" for name, version in owners.items())
-        yield Point(
-            "onnxruntime",
-            "one package",
-            State.BROKEN,
-            f"{told} are installed and write the same files: what runs is a mixture",
-            f"pip uninstall -y {' '.join(owners)} && pip install {'onnxruntime-gpu' if 'onnxruntime-gpu' in owners else next(iter(owners))}",
-        )
+        yield Point("onnxruntime", "one package", State.BROKEN, *installed.mixture(owners))
+        return
     try:
         version = ort_session.version()
     except MachineError as error:
@@ -116,7 +110,7 @@ def _runtime(installed: Distributions) -> Iterator[Point]:
     yield _run("onnxruntime", "cpu", State.BROKEN)
 
 
-def _cuda(installed: Distributions, *, needed: bool) -> Iterator[Point]:
+def _cuda(distributions: Distributions, *, needed: bool) -> Iterator[Point]:
     missing = State.BROKEN if needed else State.ABSENT
     found = nvidia.driver()
     if found is None:
@@ -133,7 +127,7 @@ def _cuda(installed: Distributions, *, needed: bool) -> Iterator[Point]:
         )
     else:
         yield from _driver(found, missing)
-    if find_spec("onnxruntime") is None:
+    if find_spec("onnxruntime") is None or len(installed.packages()) > 1:
         return
     major = ort_session.cuda_major()
     if major is None:
@@ -145,7 +139,7 @@ def _cuda(installed: Distributions, *, needed: bool) -> Iterator[Point]:
             fix = "" if loads else "pip install 'bnexport[cuda]'"
             yield Point("CUDA", brings, State.OK if loads else missing, told, fix)
         others = sorted(
-            _name(e) for e in installed if _name(e).startswith("nvidia-") and _name(e).endswith(f"-cu{25 - major}")
+            _name(e) for e in distributions if _name(e).startswith("nvidia-") and _name(e).endswith(f"-cu{25 - major}")
         )
         if others:
             told = f"{others[0]} and {len(others) - 1} more are for CUDA {25 - major}, onnxruntime for CUDA {major}"
@@ -182,7 +176,3 @@ def _run(topic: str, provider: ort_session.Provider, missing: State) -> Point:
 
 def _name(entry: metadata.Distribution) -> str:
     return str(entry.metadata["Name"] or "").lower().replace("_", "-")
-
-
-def _brings(entry: metadata.Distribution, file: str) -> bool:
-    return any(str(path) == file for path in entry.files or ())

@@ -40,7 +40,7 @@ class Export:
 
 
 def export(
-    model: Path, output: Path, *, trust: bool = False, signature: str = "", progress: Progress | None = None
+    model: Path | str, output: Path | str, *, trust: bool = False, signature: str = "", progress: Progress | None = None
 ) -> Export:
     """Writes the inference graph of a Keras model as ONNX.
 
@@ -57,7 +57,7 @@ def export(
         MachineError: TensorFlow or tf2onnx is not installed, or the disk is full.
     """
     progress = progress or Progress()
-    files.writable(output, (".onnx",))
+    model, output = Path(model), files.writable(Path(output), (".onnx",))
     known = sidecar.read(model)
     reference = opened(model, known, NOTHING_KEPT, trust=trust, progress=progress, signature=signature)
     described = reference.description()

@@ -59,7 +59,7 @@ class Packing:
 
 def pack(
     request: Request,
-    output: Path,
+    output: Path | str,
     *,
     samples: int = SAMPLES,
     layout: str = "",
@@ -69,6 +69,7 @@ def pack(
     """Checks a model, and packs what a machine without TensorFlow needs to check it again.
 
     What the check finds wrong with the model itself (stale statistics) is packed as known; a file that does not compute what the model computes is not packed.
+    The hashes in it detect accidents, not changes by somebody who can rewrite the bundle (`bnexport.verify`).
 
     Args:
         request: the check.
@@ -83,7 +84,7 @@ def pack(
         UsageError: the arguments do not fit, or `output` is something else than a bundle.
         MachineError: TensorFlow or a required provider is missing, or the disk is full.
     """
-    progress = progress or Progress()
+    progress, output = progress or Progress(), Path(output)
     _refuse_odd_output(output)
     if samples < 1:
         raise UsageError("the number of samples is not usable", found=str(samples), expected="1 or more")
@@ -113,7 +114,11 @@ def pack(
 def _refuse_odd_output(output: Path) -> None:
     if not output.parent.is_dir():
         raise UsageError(f"cannot write {output}", fix=f"create the folder {output.parent} first")
-    if output.exists() and not (output / bundle.INDEX).is_file() and (output.is_file() or any(output.iterdir())):
+    if (
+        files.status(output) is not None
+        and not (output / bundle.INDEX).is_file()
+        and (output.is_file() or any(output.iterdir()))
+    ):
         raise UsageError(
             f"cannot write {output}", found="something that is not a bundle", fix="choose another name, or remove it"
         )

@@ -27,8 +27,8 @@ class Training:
 
 
 def train(
-    source: Path,
-    output: Path,
+    source: Path | str,
+    output: Path | str,
     *,
     spec: Preprocessing | None = None,
     arch: str = "ResNet50",
@@ -62,7 +62,7 @@ def train(
     """
     progress = progress or Progress()
     spec = spec or Preprocessing((197, 197))
-    files.writable(output, (".h5", ".keras"))
+    output = files.writable(Path(output), (".h5", ".keras"))
     if momentum is not None and not 0 <= momentum < 1:
         raise UsageError("the momentum is not usable", found=str(momentum), expected="0 or more and below 1")
     pictures = images.find(source)
@@ -118,7 +118,7 @@ def train(
     return Training(output, written, tuple(history), classes)
 
 
-def _labels(source: Path, names: tuple[str, ...], labels: tuple[str, ...]) -> tuple[list[str], bool]:
+def _labels(source: Path | str, names: tuple[str, ...], labels: tuple[str, ...]) -> tuple[list[str], bool]:
     """The class of each image, and whether each image is a class of its own."""
     if not any(labels):
         stems = [Path(name).stem for name in names]

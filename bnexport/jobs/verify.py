@@ -65,6 +65,9 @@ def verify(
 ) -> CheckReport:
     """Whether onnxruntime on this machine computes what is stored in a bundle, from the stored inputs and from the stored pictures.
 
+    The hashes of a bundle show what was damaged or changed by accident. They do not show a change by somebody who can
+    rewrite the bundle, and its hashes with it: keep the hash of bundle.json elsewhere, or sign the folder, where that matters.
+
     Args:
         path: the bundle.
         providers: "auto", "cpu", "cuda".

@@ -11,6 +11,9 @@ from typing import Any
 
 from bnexport.errors import InputError
 
+MOST_PIXELS = 1 << 26
+"""The most pixels that an image is brought to: 8192 x 8192."""
+
 
 class Resize(StrEnum):
     """A resize kernel, named by whose pixels it reproduces."""
@@ -99,6 +102,12 @@ class Preprocessing:
         if len(self.size) != 2 or min(self.size) < 1:
             raise InputError(
                 "the image size is not usable", found=str(self.size), expected="height and width, 1 or more"
+            )
+        if self.size[0] * self.size[1] > MOST_PIXELS:
+            raise InputError(
+                "the image size is not usable",
+                found="x".join(map(str, self.size)),
+                expected=f"at most {MOST_PIXELS:,} pixels",
             )
         if self.channels not in (1, 3, 4):
             raise InputError("the number of channels is not usable", found=str(self.channels), expected="1, 3 or 4")

@@ -95,13 +95,13 @@ def decoded(index: Bundle, contents: Mapping[str, bytes], feeds: Sequence[Feed])
     with ThreadPoolExecutor(ort_session.threads()) as pool:
         for part, feed in zip(index.sets, feeds, strict=True):
             [stored] = feed.inputs.values()
-            some = np.stack(list(pool.map(lambda item: _prepared(item, contents, spec), part.items)))
-            if some.shape != stored.shape:
+            if stored.shape != (len(part.items), *spec.shape):
                 raise InputError(
                     f"the pictures in {part.folder} do not become its inputs",
-                    found=str(some.shape),
+                    found=str((len(part.items), *spec.shape)),
                     expected=str(stored.shape),
                 )
+            some = np.stack(list(pool.map(lambda item: _prepared(item, contents, spec), part.items)))
             made.append(some.astype(stored.dtype))
     return made
 

@@ -43,10 +43,10 @@ def _compared(comparison: Comparison, seconds: float) -> TestCase:
 def _found(finding: Finding) -> TestCase:
     from junitparser import Failure, TestCase
 
-    case = TestCase(finding.code, "bnexport.findings")
+    case = TestCase(plain(finding.code), "bnexport.findings")
     told = "\n".join([plain(finding.message), *(f"-> {plain(step)}" for step in finding.fix)])
     if finding.severity == Severity.ERROR:
-        failure = Failure(plain(finding.message), finding.code)
+        failure = Failure(plain(finding.message), plain(finding.code))
         failure.text = told
         case.result = [failure]
     else:

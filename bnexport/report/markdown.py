@@ -16,7 +16,7 @@ def check(report: CheckReport) -> str:
     """The verdict, the findings with what to do, and the tables of sides and comparisons."""
     parts = [f"## {'✅' if report else '❌'} {text(verdict(report))}", ""]
     for finding in report.findings:
-        parts.append(f"- {_SIGN[finding.severity]} **{finding.code}** {text(finding.message)}")
+        parts.append(f"- {_SIGN[finding.severity]} **{text(finding.code)}** {text(finding.message)}")
         for action in finding.actions:
             parts.append(f"  - {text(action.reason)}")
             if action.command:

@@ -41,19 +41,19 @@ def show_check(report: CheckReport, console: Console) -> None:
     _show_layers(report, console)
     rest = report.findings[1:] if not report else report.findings
     if worst is not None and not report and len(worst.actions) > 1:
-        console.print(f"{worst.code}: what else may help")
+        console.print(f"{safe(worst.code)}: what else may help")
         for action in worst.actions[1:]:
             _show_action(action, console)
     for finding in rest:
         _show(finding, console, steps=len(finding.actions))
     if report.bundle:
         for finding in report.bundle.known:
-            console.print(f"[dim]known when packed: {finding.code}[/]", safe(finding.message), soft_wrap=True)
+            console.print(f"[dim]known when packed: {safe(finding.code)}[/]", safe(finding.message), soft_wrap=True)
     console.print(f"[dim]{escape(footer(report))}[/]", soft_wrap=True)
 
 
 def _show(finding: Finding, console: Console, *, steps: int) -> None:
-    console.print(f"[{_COLOUR[finding.severity]}]{finding.code}[/]", safe(finding.message), soft_wrap=True)
+    console.print(f"[{_COLOUR[finding.severity]}]{safe(finding.code)}[/]", safe(finding.message), soft_wrap=True)
     for action in finding.actions[:steps]:
         _show_action(action, console)
 
@@ -160,6 +160,8 @@ def show_packing(
         )
     for finding in report.findings:
         known = "" if refused else " (packed as known)"
-        console.print(f"[{_COLOUR[finding.severity]}]{finding.code}[/]{known}", safe(finding.message), soft_wrap=True)
+        console.print(
+            f"[{_COLOUR[finding.severity]}]{safe(finding.code)}[/]{known}", safe(finding.message), soft_wrap=True
+        )
     step = f"bnexport check {report.model.path} {report.images.source}" if refused else f"bnexport verify {path}"
     console.print("next:", safe(step), soft_wrap=True)

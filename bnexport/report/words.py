@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
+
 from bnexport.numerics.verdict import CheckReport, Comparison
+
+_COMMAND = re.compile(
+    r":(?=:(?:add-mask|add-matcher|add-path|debug|echo|end-?group|error|group|internal-\w+|notice|remove-matcher"
+    r"|save-state|set-env|set-output|set-repo-path|stop-commands|warning)\b)|\#(?=\#\[)",
+    re.IGNORECASE,
+)
+"""What GitHub Actions takes for a command in a log: `::error::` after any space, `##[error]` anywhere (actions/runner, ActionCommand.cs)."""
 
 
 def plain(text: str) -> str:
-    r"""`text` with control characters, line breaks and lone surrogates shown as escapes.
+    r"""`text` with control characters, line breaks and lone surrogates shown as escapes, and what GitHub Actions would execute.
 
-    >>> plain("a" + chr(27) + "[31mb")
-    'a\\x1b[31mb'
+    >>> plain("a" + chr(27) + "[31mb"), plain("::error::b"), plain("std::vector")
+    ('a\\x1b[31mb', '\\x3a:error::b', 'std::vector')
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return _COMMAND.sub(lambda match: f"\\x{ord(match[0]):02x}", printable)
 
 
 def verdict(report: CheckReport) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bnexport import installed
 from bnexport.errors import InputError, MachineError, reason
 from bnexport.runtimes.quiet import native_output_held
 
@@ -254,6 +255,7 @@ def _loads(library: str) -> bool:
 
 @cache
 def _load() -> Any:
+    installed.refuse_mixture()
     try:
         import onnxruntime
     except ImportError as error:

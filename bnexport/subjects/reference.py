@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from numpy.typing import NDArray
 
 from bnexport import cache, files, sidecar
@@ -70,7 +72,7 @@ class Reference:
             ort_session.version()
         self.path, self.sha256 = path, digest.result()
         self._known, self.store, self._trust, self._progress = known, store, trust, progress
-        self._key = self.sha256  # everything that what is computed depends on
+        self._key = f"{self.sha256} trusted" if trust else self.sha256  # everything that what is computed depends on
         self._loaded: LoadedModel | None = None
         self._passes: Passes | None = None
 
@@ -98,7 +100,8 @@ class Reference:
         """What it is."""
         stored = self.store.get("description", self._key)
         if stored is not None:
-            return Description(**json.loads(stored))
+            with contextlib.suppress(msgspec.MsgspecError):  # it was written by something else: computed again
+                return msgspec.json.decode(stored, type=Description)
         found = self._described()
         self.store.put(json.dumps(asdict(found)).encode(), "description", self._key)
         return found

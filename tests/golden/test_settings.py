@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
-from bnexport.cli import app
+from bnexport.cli import app, settings
 
 
 def run(*arguments: object, **environment: str) -> Result:
@@ -64,7 +65,7 @@ def test_the_nearest_file_counts_and_the_environment_goes_before_it(folder: Path
 
 def test_settings_act_and_what_is_typed_wins(folder: Path, models: Path) -> None:
     """A check takes its format and its reports from the file, the report beside it; a flag overrides it."""
-    (folder.parent / "bnexport.toml").write_text('quiet = true\n[check]\nformat = "json"\nno-cache = true\n')
+    (folder.parent / "bnexport.toml").write_text('quiet = true\n[check]\nformat = "json"\nlayers = false\n')
     arguments = ("check", models / "tiny_residual.onnx", models / "three")
     assert json.loads(run(*arguments).stdout)["schema_version"] == "1.0"
     assert run(*arguments).stderr == ""
@@ -82,7 +83,18 @@ WRONG: dict[str, tuple[str, str]] = {
     "a flag that is none": ('quiet = "perhaps"', "expected true or false"),
     "two values for one": ("batch-size = [1, 2]", "has 2 values"),
     "a table for a value": ("[check.rtol]\nlogits = 1", "rtol is a table"),
-    "trust": ("trust = true", "say it on the command line"),
+    "trust": ("trust = true", "say it on the command line or with BNEXPORT_TRUST"),
+    "force": ("[recalibrate]\nforce = true", "says force"),
+    "scratch": ("[recalibrate]\nscratch = '/tmp'", "says scratch"),
+    "an address": ("[recalibrate]\naddress = 'host:1'", "says address"),
+    "an engine": ("[batch]\nengine = 'ray'", "says engine"),
+    "where to send": ("[check]\nmlflow-uri = 'http://host'", "says mlflow-uri"),
+    "that reports are sent": ("[check]\nmlflow = true", "says mlflow"),
+    "a limit": ("[check]\nmemory-limit = '1TB'", "says memory-limit"),
+    "no cache": ("no-cache = true", "says no-cache"),
+    "a report above": ("[check]\nreport = ['../package.json']", "outside of its own folder"),
+    "an absolute output": ("[recalibrate]\noutput = '/tmp/stolen.onnx'", "outside of its own folder"),
+    "results through a link": ("[batch]\nresults = 'link/results'", "outside of its own folder"),
 }
 
 
@@ -91,6 +103,7 @@ def test_a_file_that_is_wrong_says_so(case: str, folder: Path, models: Path) -> 
     """One sentence that names the file, and exit code 2, whatever the command."""
     content, reason = WRONG[case]
     (folder / "bnexport.toml").write_text(content)
+    (folder / "link").symlink_to("/")
     for command in (("verify", models), ("config",)):
         done = run(*command)
         assert done.exit_code == 2
@@ -118,3 +131,22 @@ def test_shells_complete_commands_and_options(shell: str) -> None:
 
     assert "verify" in words("bnexport ver")
     assert "--require" in words("bnexport verify --re")
+
+
+def test_every_path_that_a_file_may_set_is_an_input_or_kept_below_its_folder() -> None:
+    """An option that names a file is read, or written below the settings' own folder, or not for files: a new one must be one of them."""
+    group = typer.main.get_command(app)
+    known = settings.options_of(group, typer.Context(group))
+    paths = {
+        n for options in known.values() for n, p in options.items() if p.type.name in ("path", "file", "directory")
+    }
+    read = {"inputs", "labels", "onnx", "evaluate"}
+    assert paths <= read | settings._OUTPUTS | set(settings._TYPED_ONLY)
+
+
+def test_the_environment_may_say_what_a_file_may_not(folder: Path) -> None:
+    """Variables are set by whoever runs the command."""
+    assert folder.is_dir()
+    found = told(BNEXPORT_FORCE="yes", BNEXPORT_REPORT="../above.json", BNEXPORT_MLFLOW="1")
+    assert found["recalibrate", "force"][0] is True
+    assert found["check", "report"][0] == ["../above.json"]

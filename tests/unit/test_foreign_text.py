@@ -1,0 +1,86 @@
+"""What a file brings along is shown as text: no terminal, page, log of CI or error message acts on it or gives it away."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import bnexport
+from bnexport import images
+from bnexport.cli import telling
+from bnexport.errors import InputError
+from bnexport.images import manifest
+from bnexport.numerics.spec import MOST_PIXELS, Preprocessing
+from bnexport.numerics.verdict import BundleFacts, CheckReport, Finding, Severity
+from bnexport.report import github, junit, markdown
+from bnexport.report.text import show_check
+from bnexport.report.words import plain
+
+EVIL = "\x1b[2J\u202e::error title=x::y\n::stop-commands::x\n##[error]z[/x][link=http://evil]w[/link]<script>"
+ACTS = re.compile(r"\x1b|\u202e|^\s*::(error title=x|stop-commands)|##\[", re.MULTILINE | re.IGNORECASE)
+
+
+@pytest.fixture(scope="module")
+def report(models: Path) -> CheckReport:
+    """A report on a bundle whose every text is hostile."""
+    checked = bnexport.check(models / "tiny_residual.onnx", models / "three")
+    finding = Finding(EVIL, Severity.ERROR, EVIL, {EVIL: EVIL}, layers=(EVIL,))
+    facts = BundleFacts(EVIL, 3, EVIL, {EVIL: EVIL}, {EVIL: EVIL}, (finding,))
+    names = tuple(EVIL for _ in checked.images.names)
+    return replace(checked, findings=(finding,), bundle=facts, images=replace(checked.images, names=names))
+
+
+def test_nothing_of_a_bundle_acts(report: CheckReport) -> None:
+    """Codes of findings, messages and names are escaped as text, Markdown, HTML, JUnit and annotations, at every width of a terminal."""
+    for width in (40, 120):
+        stream = io.StringIO()
+        show_check(report, Console(file=stream, width=width, highlight=False))
+        assert not ACTS.search(stream.getvalue())
+        assert "link=http" in stream.getvalue()
+    for text in (github.check(report), markdown.check(report), junit.check(report), telling._text(report, ".html")):
+        assert not ACTS.search(text)
+    for page in (markdown.check(report), junit.check(report), telling._text(report, ".html")):
+        assert "<script>" not in page
+
+
+def test_only_what_ci_would_execute_is_escaped() -> None:
+    """A C++ name stays what it is; a command of GitHub Actions does not, wherever it stands."""
+    assert plain("onnxruntime::Model::Load") == "onnxruntime::Model::Load"
+    assert plain("a.png") == "a.png"
+    assert plain(" ::Set-Output name=a::b") == r" \x3a:Set-Output name=a::b"
+    assert plain("##[error]a") == r"\x23#[error]a"
+
+
+@pytest.mark.parametrize(
+    "content", ["root:$6$secret:19000:0", "secret,b,c", "secret one\nsecret two", "a.png,b\nsecret"]
+)
+def test_a_file_that_is_no_manifest_stays_unread(content: str, tmp_path: Path) -> None:
+    """A table may be a link to anybody's file: the error says what is wrong, and shows nothing of it."""
+    (tmp_path / "private").write_text(content + "\n")
+    (tmp_path / "list.csv").symlink_to("private")
+    with pytest.raises(InputError, match="not a table of pictures") as caught:
+        list(manifest.rows(str(tmp_path / "list.csv")))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_list_of_names_without_a_head_is_still_a_manifest(tmp_path: Path) -> None:
+    """Pictures and URLs in the first line say so themselves."""
+    (tmp_path / "list.csv").write_text("a.PNG\nb\n")
+    assert [picture.name for picture in images.find(tmp_path / "list.csv")] == ["a.PNG", "b"]
+
+
+def test_an_image_size_has_an_upper_bound() -> None:
+    """Wherever a specification comes from; 8192 x 8192 is still accepted."""
+    assert Preprocessing((8192, 8192)).size[0] ** 2 == MOST_PIXELS
+    for make in (
+        lambda: Preprocessing((100_000, 100_000)),
+        lambda: Preprocessing.from_dict({"size": [100_000, 100_000]}),
+        lambda: Preprocessing((8, 8)).changed(size=(1, MOST_PIXELS + 1)),
+    ):
+        with pytest.raises(InputError, match="the image size is not usable"):
+            make()
