@@ -143,7 +143,15 @@ def test_imports_go_downwards(path: Path) -> None:
             continue
         assert parts[1] in MAY_IMPORT[here], f"{path.name} imports {name}"
         if here == "runtimes" and parts[1] == "runtimes":
-            shared = {"quiet", "traced", "keras_config", "keras_container", "keras_recorder"}
+            shared = {
+                "quiet",
+                "exclusive",
+                "traced",
+                "keras_patch",
+                "keras_config",
+                "keras_container",
+                "keras_recorder",
+            }
             halves = {"saved_model_files", "saved_model_operations", "saved_model_part", "saved_model_safety"}
             imported = set(parts[2:])
             assert imported & shared or (imported & halves and path.stem.startswith("saved_model")), (

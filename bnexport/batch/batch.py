@@ -104,8 +104,9 @@ def left(
     else:
         shop = running.Workshop(keras=any(check.keras for _, check in checks))
         results = shop.run(checks, min(wanted.jobs, len(checks)), wanted.timeout, began)
+    planned = dict(checks)
     for result in results:
-        wanted.folder.put(result)
+        wanted.folder.put(result, planned.get(result.key))
         yield result
 
 

@@ -90,9 +90,18 @@ class Folder:
             return None
         return found if found.evaluated else None
 
-    def put(self, result: Result) -> None:
-        """Keeps a result, whole or not at all."""
+    def put(self, result: Result, check: Check | None = None) -> None:
+        """Keeps a result, whole or not at all; not one of a model that was changed since `check` got its key.
+
+        The report says which bytes were read. Such a result is right, and is computed again in the next run.
+        """
+        if check is not None and result.report is not None and not self._is_of(result.report, check):
+            return
         files.write_text(self._checks / f"{result.key}.json", json.dumps(asdict(result), indent=1) + "\n")
+
+    def _is_of(self, report: Any, check: Check) -> bool:
+        read = report.get("model", {}).get("sha256")
+        return read is None or read == self._file(check.model)
 
     def last(self) -> dict[str, str]:
         """The status of each check in the run before this one, by name."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnexport.errors import ExportError, reason
-from bnexport.graph import metadata, tensors
+from bnexport.graph import metadata, subgraphs, tensors
 
 if TYPE_CHECKING:
     import onnx
@@ -93,7 +93,8 @@ def keep_pads(model: onnx.ModelProto) -> None:
         name = f"{node.name or node.output[0]}/negative_zero"
         model.graph.initializer.append(numpy_helper.from_array(-np.abs(zero), name))
         node.input[:] = [*node.input[:2], name, *node.input[3:]]
-    read = {name for node in model.graph.node for name in node.input} | {info.name for info in model.graph.output}
+    read = {name for node in model.graph.node for name in subgraphs.reads(node)}
+    read |= {info.name for info in model.graph.output}
     unread = [tensor for tensor in model.graph.initializer if tensor.name not in read]
     for tensor in unread:
         model.graph.initializer.remove(tensor)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from bnexport.errors import InputError
-from bnexport.graph import tensors
+from bnexport.graph import subgraphs, tensors
 from bnexport.graph.sites import Site, sites
 
 if TYPE_CHECKING:
@@ -49,25 +49,27 @@ def stages(model: onnx.ModelProto, found: Collection[Site]) -> list[Stage]:
     """The graph cut at the sites `found`, in the order in which its stages can run.
 
     Raises:
-        InputError: two sites share their statistics (a layer that is called twice), or a node has a graph inside (If, Loop).
+        InputError: two sites share their statistics (a layer that is called twice), or a BatchNormalization node is inside
+            a loop or a branch.
     """
     _refuse_shared(found)
+    if inside := subgraphs.inner_normalisations(model):
+        raise InputError(
+            f"the BatchNormalization node {inside[0]} is inside a loop or a branch, where its input cannot be measured"
+        )
     stored = {tensor.name for tensor in model.graph.initializer}
     at = {site.index: site for site in found}
     level = {info.name: 0 for info in tensors.inputs(model)}
     levels = []
+    reads = [subgraphs.reads(node) for node in model.graph.node]  # a Loop reads what its inner graph captures too
     for index, node in enumerate(model.graph.node):
-        if any(a.HasField("g") or a.graphs for a in node.attribute):
-            raise InputError(
-                f"the graph has a {node.op_type} node, whose inner graph cannot be cut into stages", found=node.name
-            )
-        own = max((level[name] for name in node.input if name in level), default=0) + (index in at)
+        own = max((level[name] for name in reads[index] if name in level), default=0) + (index in at)
         levels.append(own)
         level.update(dict.fromkeys(node.output, own))
     last = max(levels, default=0)
     used_until: dict[str, int] = {}
-    for node, own in zip(model.graph.node, levels, strict=True):
-        for name in node.input:
+    for names, own in zip(reads, levels, strict=True):
+        for name in names:
             used_until[name] = max(used_until.get(name, 0), own)
     for info in model.graph.output:
         used_until[info.name] = last + 1
@@ -76,7 +78,7 @@ def stages(model: onnx.ModelProto, found: Collection[Site]) -> list[Stage]:
         indices = [i for i, own in enumerate(levels) if own == k]
         nodes = [model.graph.node[i] for i in indices]
         made = dict.fromkeys(name for node in nodes for name in node.output if name)
-        needs = dict.fromkeys(n for node in nodes for n in node.input if n and n not in stored and n not in made)
+        needs = dict.fromkeys(n for i in indices for n in reads[i] if n not in stored and n not in made)
         ended = tuple(site for site in found if levels[site.index] == k + 1)
         cut.append(
             Stage(
@@ -162,7 +164,7 @@ def add_weights(part: onnx.ModelProto, model: onnx.ModelProto, replaced: Mapping
     """Gives `part` the initializers of `model` that its nodes read, in place; those in `replaced` with new values, in their own dtype."""
     from onnx import helper, numpy_helper
 
-    read = {name for node in part.graph.node for name in node.input}
+    read = {name for node in part.graph.node for name in subgraphs.reads(node)}
     for tensor in model.graph.initializer:
         if tensor.name not in read:
             continue

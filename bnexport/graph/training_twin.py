@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnexport.errors import InputError
-from bnexport.graph import tensors
+from bnexport.graph import subgraphs, tensors
 from bnexport.graph.sites import Site, sites
 
 if TYPE_CHECKING:
@@ -30,10 +30,15 @@ def training_twin(model: onnx.ModelProto) -> onnx.ModelProto:
     The copy gives out, beside the model's outputs, `SITE/batch_mean` and `SITE/batch_var` of each such node, shape (C,).
 
     Raises:
-        InputError: the rank of a normalised tensor is unknown.
+        InputError: the rank of a normalised tensor is unknown, or a BatchNormalization node is inside a loop or a branch.
     """
     import onnx
     from onnx import numpy_helper
+
+    if inside := subgraphs.inner_normalisations(model):
+        raise InputError(
+            f"the BatchNormalization node {inside[0]} is inside a loop or a branch, so its training mode cannot be built"
+        )
 
     twin = onnx.ModelProto()
     twin.CopyFrom(model)
@@ -77,7 +82,7 @@ def training_twin(model: onnx.ModelProto) -> onnx.ModelProto:
             )
     del twin.graph.node[:]
     twin.graph.node.extend(nodes)
-    read = {name for node in nodes for name in node.input}
+    read = {name for node in nodes for name in subgraphs.reads(node)}
     given = {info.name for info in twin.graph.output}
     kept = [tensor for tensor in twin.graph.initializer if tensor.name in read | given]
     gone = {tensor.name for tensor in twin.graph.initializer} - {tensor.name for tensor in kept}

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bnexport.graph import subgraphs
+
 if TYPE_CHECKING:
     import onnx
 
@@ -29,11 +31,11 @@ def attach(model: onnx.ModelProto, weights: Mapping[str, Array]) -> None:
     graph = model.graph
     folded = _Folded(graph, weights)
     nodes = [node for node in graph.node if not folded.take(node)]
-    read = dict.fromkeys(name for node in nodes for name in node.input if name in folded.values)
+    read = dict.fromkeys(name for node in nodes for name in subgraphs.reads(node) if name in folded.values)
     read.update(dict.fromkeys(output.name for output in graph.output if output.name in folded.values))
     names = folded.final_names(list(read), _batch_normalization_roles(nodes))
     for node in nodes:
-        node.input[:] = [names.get(name, name) for name in node.input]
+        subgraphs.rename(node, names)
     inputs = [i for i in graph.input if i.name not in weights]
     kept = {names[name]: folded.values[name] for name in read}
     made = {output for node in nodes for output in node.output}

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from bnexport.cache import NOTHING_KEPT, Cache
 from bnexport.errors import InputError, UsageError
-from bnexport.graph.sites import sites
 from bnexport.numerics import findings
 from bnexport.numerics.actions import addressed
 from bnexport.numerics.diagnose import STATISTICS_WRONG, diagnose
@@ -276,7 +275,7 @@ def _runners(opening: Opening, first: Feed) -> tuple[list[Runner], list[Finding]
     )
     if "cpu" in opening.providers:
         runners += opened(["cpu"])
-        if deployed is None and sites(subject.graph):
+        if deployed is None and sides.has_training_mode(subject.graph):
             runners.append(sides.remembered_twin(subject.graph, subject.store, subject.facts.sha256))
     if "cuda" not in opening.providers:
         return runners, []

@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport.errors import InputError, reason
+from bnexport.errors import BnexportError, InputError, MachineError, reason
+from bnexport.runtimes.exclusive import PROCESS, exclusive
+from bnexport.runtimes.keras_patch import layer_error, method_replaced
 from bnexport.runtimes.keras_recorder import OF_A_LAYER, Layer, Recorder, recording
 
 if TYPE_CHECKING:
@@ -56,7 +58,21 @@ class Passes:
 
         Returns:
             Every output by name, and `OUTPUT/logits` for each that ends in softmax or sigmoid; shape (N, ...).
+
+        Raises:
+            InputError: a layer cannot be run on this batch.
+            MachineError: the memory is not enough.
         """
+        try:
+            return self._ran(mode, feeds)
+        except (BnexportError, MemoryError):
+            raise
+        except Exception as error:  # whatever a layer raises on the values in its configuration
+            if type(error).__name__ == "ResourceExhaustedError":
+                raise MachineError("the model needs more memory than there is", found=reason(error)[:200]) from error
+            raise InputError(f"Keras cannot run the model ({layer_error(error)})") from error
+
+    def _ran(self, mode: Mode, feeds: Mapping[str, Array]) -> dict[str, Array]:
         self._calls[mode] = self._calls.get(mode, 0) + 1
         if mode == "training" and self._calls[mode] <= UNTRACED:
             return {name: np.asarray(value) for name, value in self._forward(mode, self._given(feeds)).items()}
@@ -140,6 +156,7 @@ class Passes:
             for name in part:
                 yield found[name], np.asarray(results.pop(f"{name}{OF_A_LAYER}"))
 
+    @exclusive
     def _forward(
         self, mode: Mode, x: Sequence[Any], *, recorder: Recorder | None = None, seed: int | None = None
     ) -> dict[str, Any]:
@@ -165,6 +182,7 @@ class Passes:
         logits = {f"{n}/logits": t._keras_logits for n, t in outputs.items() if hasattr(t, "_keras_logits")}
         return {**outputs, **logits, **(recorder.wanted() if recorder else {})}
 
+    @exclusive
     def _trace(self, mode: Mode, recorder: Recorder | None = None) -> tuple[Any, list[str]]:
         import tensorflow as tf
 
@@ -209,14 +227,15 @@ def _float64_policy(model: Any) -> Iterator[None]:
     policy = DTypePolicy("float64")
     policy._variable_dtype = "float32"  # else Keras sees no need to cast, and float32 kernels meet float64 inputs
     layers = [model, *model._flatten_layers(include_self=False)]
-    before = [layer._dtype_policy for layer in layers]
-    try:
-        for layer in layers:
-            layer._dtype_policy = policy
-        yield
-    finally:
-        for layer, old in zip(layers, before, strict=True):
-            layer._dtype_policy = old
+    with PROCESS:  # two passes of one model
+        before = [layer._dtype_policy for layer in layers]
+        try:
+            for layer in layers:
+                layer._dtype_policy = policy
+            yield
+        finally:
+            for layer, old in zip(layers, before, strict=True):
+                layer._dtype_policy = old
 
 
 @contextmanager
@@ -224,14 +243,12 @@ def _batch_statistics(*, enabled: bool) -> Iterator[None]:
     """While open, BatchNormalization layers run in training mode; frozen ones do not, as in Keras itself."""
     from keras.layers import BatchNormalization
 
-    original = BatchNormalization.call
+    if not enabled:
+        yield
+        return
 
     def call(layer: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:  # noqa: ARG001 - Keras' signature
         return original(layer, inputs, training=True, mask=mask)
 
-    if enabled:
-        BatchNormalization.call = call
-    try:
+    with method_replaced(BatchNormalization, "call", call) as original:
         yield
-    finally:
-        BatchNormalization.call = original

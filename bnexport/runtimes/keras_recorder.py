@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from bnexport.runtimes.keras_patch import method_replaced
+
 OF_A_LAYER = "/output of the layer"
 """Behind a layer's name: the name its output has among the results of a pass."""
 
@@ -90,15 +92,11 @@ def recording(recorder: Recorder | None) -> Iterator[None]:
     if recorder is None:
         yield
         return
-    original = KerasLayer.__call__
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         output = original(layer, *args, **kwargs)
         recorder.note(layer, output)
         return output
 
-    KerasLayer.__call__ = call
-    try:
+    with method_replaced(KerasLayer, "__call__", call) as original:
         yield
-    finally:
-        KerasLayer.__call__ = original

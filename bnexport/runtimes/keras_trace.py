@@ -4,20 +4,26 @@
    that the function captured (Normalization layers do this) become further inputs.
 2. While tracing, BatchNormalization layers leave one marker op, an `IdentityN` that holds x, gamma, beta, mean and variance,
    in place of their arithmetic; the patch is scoped and covers nothing else.
-3. Function calls are inlined, also those that Keras marks for XLA (grouped convolutions).
+3. Weights of LSTM cells become constants of the graph (`_in_lstm_cells`).
+4. Function calls are inlined, also those that Keras marks for XLA (grouped convolutions).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from bnexport.errors import BnexportError, ExportError, InputError
+from bnexport.runtimes.exclusive import exclusive
+from bnexport.runtimes.keras_patch import layer_error, method_replaced
 from bnexport.runtimes.traced import MARKER, Trace, TracedSite
 
 
+@exclusive
 def trace(model: Any, weights: dict[str, Any], inputs: Sequence[str], outputs: Sequence[str]) -> Trace:
     """The inference pass of a Keras model as a graph; the model is not changed.
 
@@ -26,10 +32,15 @@ def trace(model: Any, weights: dict[str, Any], inputs: Sequence[str], outputs: S
         weights: the model's variables by the name they shall have in the graph.
         inputs: the name of each input, in the order of `model.inputs`.
         outputs: the name of each output, in the order the model returns them.
+
+    Raises:
+        ExportError: a layer keeps a table or a state, or the model reads text (EX002).
+        InputError: a layer cannot be run.
     """
     import keras
     import tensorflow as tf
 
+    _refuse_what_changes(model)
     by_id = {id(variable): name for name, variable in weights.items()}
     train, fixed = model.trainable_variables, model.non_trainable_variables
     names = [by_id[id(v)] for v in [*train, *fixed]]
@@ -58,19 +69,88 @@ def trace(model: Any, weights: dict[str, Any], inputs: Sequence[str], outputs: S
                 extra.append(before)
         return [tf.identity(t) for t in [*flat, *extra]]
 
-    with _marked() as sites:
-        traced = tf.function(forward, input_signature=specs, autograph=False).get_concrete_function()
+    try:
+        with _marked() as sites:
+            traced = tf.function(forward, input_signature=specs, autograph=False).get_concrete_function()
+    except (BnexportError, MemoryError):
+        raise
+    except Exception as error:  # whatever a layer raises on the values in its configuration
+        raise InputError(f"Keras cannot run the model ({layer_error(error)})", fix="check how it was saved") from error
+    layers = frozenset(layer.name for layer in model._flatten_layers(include_self=False))
+    _refuse_tables(traced, layers)
     captured = [np.asarray(tensor) for tensor in traced.captured_inputs]  # constants of Normalization layers
     input_names = [*inputs, *names, *(f"captured/{i}" for i in range(len(captured)))]
+    graph_def = _inlined(traced)
+    values = dict(zip(input_names[len(inputs) :], [*(v.numpy() for v in (*train, *fixed)), *captured], strict=True))
+    named = dict(zip([t.name for t in traced.inputs], input_names, strict=True))
+    constant = _in_lstm_cells(model, weights)
+    for tensor, name in named.items():
+        if name in constant:
+            _make_constant(graph_def, tensor, values[name])
     return Trace(
-        graph_def=_inlined(traced),
-        inputs=dict(zip([t.name for t in traced.inputs], input_names, strict=True)),
+        graph_def=graph_def,
+        inputs={tensor: name for tensor, name in named.items() if name not in constant},
         outputs=dict(zip([t.name for t in traced.outputs], found, strict=True)),
         sites=tuple(sites),
-        weights=dict(zip(input_names[len(inputs) :], [*(v.numpy() for v in (*train, *fixed)), *captured], strict=True)),
+        weights={name: value for name, value in values.items() if name not in constant},
+        constants={name: values[name] for name in values if name in constant},
         logits=logits,
-        layers=frozenset(layer.name for layer in model._flatten_layers()),
+        layers=layers,
     )
+
+
+def _refuse_what_changes(model: Any) -> None:
+    """Refuses inputs that are text, and layers whose output depends on the batches before."""
+    text = [tensor.name for tensor in model.inputs if tensor.dtype == "string"]
+    if text:
+        raise ExportError(
+            f"EX002: the model reads text (input {', '.join(text)}), which the exported file cannot",
+            fix="cut the model behind the layer that turns the text into numbers, and feed the numbers with --inputs",
+        )
+    kept = [layer.name for layer in model._flatten_layers(include_self=False) if getattr(layer, "stateful", False)]
+    if kept:
+        raise ExportError(
+            f"EX002: the layer {kept[0]} is stateful: its output depends on the batches before, and an ONNX file keeps nothing",
+            fix="build the model again with stateful=False, give it the weights by set_weights(get_weights()), and save that",
+        )
+
+
+def _refuse_tables(traced: Any, layers: frozenset[str]) -> None:
+    """Refuses tables and variables that a layer reads from outside the graph: an ONNX file cannot hold them."""
+    for outer, inner in zip(traced.captured_inputs, traced.graph.internal_captures, strict=True):
+        if outer.dtype.name not in ("resource", "variant", "string"):
+            continue
+        scopes = [part for op in inner.consumers() for part in op.name.split("/")]
+        plain = [re.sub(r"_\d+$", "", part) for part in scopes]
+        layer = next((part for pair in zip(scopes, plain, strict=True) for part in pair if part in layers), None)
+        where = f"the layer {layer}" if layer else "a layer of the model"
+        raise ExportError(
+            f"EX002: {where} keeps a table that ONNX cannot hold",
+            fix="cut the model behind it, and feed what it gives out",
+        )
+
+
+def _in_lstm_cells(model: Any, weights: dict[str, Any]) -> set[str]:
+    """The weights of LSTM cells by name: tf2onnx writes an LSTM node only where it sees their values."""
+    from keras.layers import LSTMCell
+
+    cells = [layer for layer in model._flatten_layers() if isinstance(layer, LSTMCell)]
+    inside = {id(variable) for cell in cells for variable in cell.variables}
+    return {name for name, variable in weights.items() if id(variable) in inside}
+
+
+def _make_constant(graph_def: Any, tensor: str, value: Any) -> None:
+    """Turns a graph input into a constant, in place."""
+    import tensorflow as tf
+
+    name = tensor.split(":")[0]
+    node = next(node for node in graph_def.node if node.name == name)
+    kind, shapes = node.attr["dtype"].type, node.attr["_output_shapes"].list
+    constant = type(node)(name=name, op="Const")
+    constant.attr["dtype"].type = kind
+    constant.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+    constant.attr["_output_shapes"].list.CopyFrom(shapes)
+    node.CopyFrom(constant)
 
 
 @contextmanager
@@ -97,22 +177,21 @@ def _marked() -> Iterator[list[TracedSite]]:
             y = tf.raw_ops.IdentityN(input=[tf.cast(inputs, dtype), gamma, beta, mean, var])[0]
         return tf.cast(y, layer.compute_dtype)
 
-    original = BatchNormalization.call
-    BatchNormalization.call = call
-    try:
+    with method_replaced(BatchNormalization, "call", call):
         yield sites
-    finally:
-        BatchNormalization.call = original
 
 
 def _inlined(traced: Any) -> Any:
     """The traced function's GraphDef with every function call inlined, also those that Keras marks for XLA."""
     import tensorflow as tf
     from tensorflow.core.protobuf import config_pb2
+    from tensorflow.python.framework.convert_to_constants import disable_lower_using_switch_merge
     from tensorflow.python.grappler import tf_optimizer
     from tensorflow.python.training.saver import export_meta_graph
 
     graph_def = traced.graph.as_graph_def(add_shapes=True)
+    # tf2onnx reads loops as the functional While, and inlining would turn them into Enter, Exit and NextIteration.
+    graph_def = disable_lower_using_switch_merge(graph_def)
     for owner in [graph_def, *graph_def.library.function]:
         for node in owner.node if owner is graph_def else owner.node_def:
             node.attr.pop("_XlaMustCompile", None)

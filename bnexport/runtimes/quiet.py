@@ -8,10 +8,20 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from bnexport.runtimes.exclusive import PROCESS
+
 
 @contextmanager
 def native_output_held() -> Iterator[None]:
-    """Holds back what native code writes to stdout and stderr; where the block fails, stderr gets all of it."""
+    """Holds back what native code writes to stdout and stderr; where the block fails, stderr gets all of it.
+
+    File descriptors 1 and 2 are the whole process': threads wait for each other.
+    """
+    with PROCESS:
+        yield from _held()
+
+
+def _held() -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
     saved = [os.dup(1), os.dup(2)]

@@ -9,12 +9,13 @@ stands for each BatchNormalization call becomes one ONNX node, and only the pass
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bnexport.errors import ExportError, MachineError
+from bnexport.runtimes.exclusive import exclusive
 from bnexport.runtimes.quiet import native_output_held
 from bnexport.runtimes.traced import MARKER, Trace, TracedSite
 
@@ -48,6 +49,7 @@ def versions() -> dict[str, str]:
     return {"tf2onnx": tf2onnx.__version__}
 
 
+@exclusive
 def convert(trace: Trace) -> onnx.ModelProto:
     """The traced pass as ONNX; its weights, and the logits, are graph inputs and outputs still.
 
@@ -92,18 +94,24 @@ def convert(trace: Trace) -> onnx.ModelProto:
                 output_names=list(trace.outputs),
                 tensors_to_rename={**trace.inputs, **trace.outputs},
             )
+        except ExportError:
+            raise
         except Exception as error:
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise ExportError(f"EX002: tf2onnx cannot convert the model ({reason})", fix=_REPLACE) from error
+            raise ExportError(f"EX002: tf2onnx cannot convert the model ({reason})", fix=_WAY_OUT) from error
     optimized = optimizer.optimize_graph(
         converted, catch_errors=False, optimizers={"optimize_transpose": Transposes, **others}
     )
     model: onnx.ModelProto = optimized.make_model("bnexport")
     _refuse_foreign_operators(model, trace.layers)
+    _name_lstm_weights(model, trace.constants)
     return model
 
 
-_REPLACE = "replace the layer by one that ONNX can express"
+_WAY_OUT = (
+    "cut the model before that layer; or, where another exporter writes the model, check its file with "
+    "bnexport check MODEL --onnx FILE"
+)
 
 
 def _refuse_foreign_operators(model: onnx.ModelProto, layers: frozenset[str]) -> None:
@@ -111,14 +119,57 @@ def _refuse_foreign_operators(model: onnx.ModelProto, layers: frozenset[str]) ->
     import onnx
 
     found = {}
-    for node in model.graph.node:
+    for node in _nodes(model.graph):
         if not onnx.defs.has(node.op_type, node.domain):
             scope = node.name.split("/", maxsplit=1)[0]
             plain = re.sub(r"_\d+$", "", scope)
             found[node.op_type] = next((name for name in (scope, plain) if name in layers), scope)
     if found:
         where = ", ".join(f"{op} in the layer {layer}" for op, layer in sorted(found.items()))
-        raise ExportError("EX002: the model has operators that cannot be exported", found=where, fix=_REPLACE)
+        raise ExportError("EX002: the model has operators that cannot be exported", found=where, fix=_WAY_OUT)
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph, and of the graphs inside them."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g)
+
+
+_KINDS = {1: "kernel", 2: "recurrent_kernel", 3: "bias"}
+"""The inputs of an ONNX LSTM node, and what Keras calls the weights in them."""
+
+
+def _name_lstm_weights(model: onnx.ModelProto, constants: Mapping[str, Any]) -> None:
+    """Gives the weights of LSTM nodes the names of the Keras weights whose values they hold, in place.
+
+    ONNX orders the gates i o f c where Keras has i f c o, and has the forward and the backward direction in one tensor, which gets
+    the name of the forward one.
+    """
+    from onnx import numpy_helper
+
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    gates = {n: np.split(value, 4, -1)[0] for n, value in constants.items() if value.ndim and value.shape[-1] % 4 == 0}
+    taken = set(stored)
+    for node in model.graph.node:
+        if node.op_type != "LSTM":
+            continue
+        for place, kind in _KINDS.items():
+            tensor = stored.get(node.input[place]) if len(node.input) > place else None
+            if tensor is None:
+                continue
+            units = tensor.dims[1] // (8 if kind == "bias" else 4)
+            first_gate = numpy_helper.to_array(tensor)[0, :units].T
+            same = (n for n, gate in gates.items() if n.endswith(f"/{kind}") and np.array_equal(gate, first_gate))
+            name = next((n for n in same if n not in taken), None)
+            if name is not None:
+                old, tensor.name = tensor.name, name
+                stored[name] = tensor
+                taken.add(name)
+                for other in model.graph.node:
+                    other.input[:] = [name if read == old else read for read in other.input]
 
 
 def _identity_n(sites: Sequence[TracedSite]) -> Any:
@@ -135,6 +186,11 @@ def _identity_n(sites: Sequence[TracedSite]) -> Any:
         site = sites[int(match.group(1))]
         values, output = list(node.input), node.output[0]
         shape, dtype = ctx.get_shape(output), ctx.get_dtype(output)
+        if shape is None:
+            raise ExportError(
+                f"EX002: the layer {site.name} is inside a loop, where the rank of its input is not recorded",
+                fix="give the time axis of the model's input a fixed size, and save the model again",
+            )
         rank = len(shape)
         to_channels_first = [0, site.axis, *(a for a in range(1, rank) if a != site.axis)]
         moved = to_channels_first != list(range(rank))

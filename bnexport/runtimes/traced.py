@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ class Trace:
         weights: the value of each graph input that is a weight, by the name it shall have.
         logits: for each output that ends in softmax or sigmoid, the name of the tensor before it.
         layers: the names of the model's layers.
+        constants: the value of each weight that is a constant of the graph, by the name it shall have.
     """
 
     graph_def: Any
@@ -51,3 +52,4 @@ class Trace:
     weights: dict[str, NDArray[Any]]
     logits: dict[str, str]
     layers: frozenset[str]
+    constants: dict[str, NDArray[Any]] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +28,14 @@ class OnnxFile:
     Args:
         graph: the graph as it is checked.
         notes: what is unusual in the file, or was changed in memory, one sentence each.
+        sha256: the hash of the bytes that the graph was parsed from.
+        whole: whether the file holds all of its weights itself, none of them in another file beside it.
     """
 
     graph: onnx.ModelProto
     notes: tuple[str, ...]
+    sha256: str
+    whole: bool
 
 
 def read_onnx(path: Path) -> OnnxFile:
@@ -42,10 +47,14 @@ def read_onnx(path: Path) -> OnnxFile:
         MachineError: there is not enough memory.
     """
     import onnx
+    from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
     notes: list[str] = []
     try:
-        model: onnx.ModelProto = onnx.load(path)
+        content = path.read_bytes()  # once: what is hashed is what is parsed
+        model: onnx.ModelProto = onnx.load_model_from_string(content)
+        whole = not any(uses_external_data(tensor) for tensor in model.graph.initializer)
+        load_external_data_for_model(model, str(path.parent))
         if sort_nodes(model.graph):
             notes.append("its nodes are not in topological order, which ONNX demands: they were sorted in memory")
         onnx.checker.check_model(tensors.without_weights(model))
@@ -66,7 +75,7 @@ def read_onnx(path: Path) -> OnnxFile:
             "statistics cannot be examined, and training mode is not run"
         )
     tensors.describe(model)
-    return OnnxFile(model, tuple(notes))
+    return OnnxFile(model, tuple(notes), hashlib.sha256(content).hexdigest(), whole)
 
 
 def _refuse_other_inputs(path: Path, model: onnx.ModelProto) -> None:

@@ -21,6 +21,7 @@ from bnexport.files import Format
 from bnexport.graph import outputs, tensors
 from bnexport.graph.protobuf import serialised
 from bnexport.runtimes import keras_model, ort_session, saved_model, tf2onnx_convert
+from bnexport.runtimes.exclusive import PROCESS
 from bnexport.runtimes.keras_model import LoadedModel
 from bnexport.runtimes.keras_passes import Mode, Passes
 from bnexport.runtimes.saved_model import SavedModel
@@ -66,6 +67,7 @@ class Reference:
     runtime = "keras"
 
     def __init__(self, path: Path, known: Sidecar | None, store: Cache, *, trust: bool, progress: Progress) -> None:
+        self._facts = _facts(path)
         with ThreadPoolExecutor(1) as beside:  # large files take a while to hash, and packages to import
             digest = beside.submit(store.sha256, path)
             importlib.import_module("onnx")
@@ -81,12 +83,16 @@ class Reference:
         """The model itself.
 
         Raises:
-            InputError: it cannot be read.
+            InputError: it cannot be read, or was changed since its hash was taken.
             MachineError: TensorFlow is not installed.
         """
         if self._loaded is None:
             self._progress.stage("loading TensorFlow and the model")
-            self._loaded = keras_model.load(self.path, trust=self._trust)
+            with PROCESS:  # Keras reads one model at a time
+                loaded = keras_model.load(self.path, trust=self._trust)
+            if (loaded.sha256, _facts(self.path)) != (self.sha256, self._facts):
+                raise changed(self.path)
+            self._loaded = loaded
         return self._loaded
 
     @property
@@ -185,6 +191,17 @@ class Reference:
         return found
 
 
+def _facts(path: Path) -> tuple[int, ...]:
+    """What changes with a file, also where its content is put back: the time of an inode's last change cannot be set by hand."""
+    facts = path.stat()
+    return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+
+
+def changed(path: Path) -> InputError:
+    """The error where what was hashed is not what was read."""
+    return InputError(f"{path} changed while it was read", fix="run again when nothing writes it")
+
+
 class SavedReference(Reference):
     """A SavedModel folder: one graph, which knows no layers and no modes.
 
@@ -212,9 +229,7 @@ class SavedReference(Reference):
             keras_model.load_framework()
             saved = saved_model.load(self.path, signature=self._signature, trust=self._trust)
             if saved.sha256 != self.sha256:
-                raise InputError(
-                    f"{self.path} changed while it was read", fix="run again when nothing writes into the folder"
-                )
+                raise changed(self.path)
             self._saved = saved
         return self._saved
 

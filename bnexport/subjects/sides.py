@@ -14,7 +14,7 @@ from bnexport import cache
 from bnexport.cache import Cache
 from bnexport.errors import InputError, MachineError
 from bnexport.graph import outputs as heads
-from bnexport.graph import tensors
+from bnexport.graph import subgraphs, tensors
 from bnexport.graph.protobuf import serialised
 from bnexport.graph.quantised import Quantised, quantisation
 from bnexport.graph.sites import sites
@@ -102,12 +102,17 @@ def onnx_sides(
     found = [
         _onnx_side(model, exposed, "inference", provider, fetched, content=whole, cuda=cuda) for provider in providers
     ]
-    if "training" in modes and sites(model):
+    if "training" in modes and has_training_mode(model):
         found += [
             _onnx_side(model, lambda: training_twin(exposed()), "training", provider, fetched, cuda=cuda)
             for provider in providers
         ]
     return found
+
+
+def has_training_mode(model: onnx.ModelProto) -> bool:
+    """Whether a training-mode graph can be made: there are BatchNormalization nodes, and none inside a loop or a branch."""
+    return bool(sites(model)) and not subgraphs.inner_normalisations(model)
 
 
 def remembered_twin(model: onnx.ModelProto, store: Cache, *key: str) -> Runner:

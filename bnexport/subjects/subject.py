@@ -194,6 +194,8 @@ def _from_keras(reference: Reference, known: Sidecar | None, deployed: Path | No
 def _from_onnx(path: Path, store: Cache) -> Subject:
     file = read_onnx(path)
     graph = file.graph
+    if not file.whole:
+        store = NOTHING_KEPT  # entries are keyed by the file, and not by what lies beside it
     found = sites(graph)
     values = {
         "preprocessing": metadata.read(graph, "preprocessing"),
@@ -210,7 +212,12 @@ def _from_onnx(path: Path, store: Cache) -> Subject:
     parameters = sum(math.prod(tensor.dims) for tensor in graph.graph.initializer)
     return Subject(
         facts=ModelFacts(
-            str(path), store.sha256(path), str(Format.ONNX), parameters, len(found), sum(site.frozen for site in found)
+            str(path),
+            file.sha256,
+            str(Format.ONNX),
+            parameters,
+            len(found),
+            sum(site.frozen for site in found),
         ),
         graph=graph,
         whole=None,

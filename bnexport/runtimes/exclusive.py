@@ -1,0 +1,29 @@
+"""What only one thread of a process may do at a time (no framework enters here).
+
+TensorFlow's and Keras' layers are patched while a pass is traced, tf2onnx keeps the functions of a graph in a module, and file
+descriptors 1 and 2 belong to the whole process. Whatever uses one of these holds this lock; it may be taken again by its owner.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+PROCESS = threading.RLock()
+"""Held while something is changed that all threads share."""
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def exclusive(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """The function, run by one thread of the process at a time."""
+
+    @functools.wraps(function)
+    def alone(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with PROCESS:
+            return function(*args, **kwargs)
+
+    return alone

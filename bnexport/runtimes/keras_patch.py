@@ -1,0 +1,47 @@
+"""Another method for Keras' layers, for one thread and for as long as a block lasts; and what Keras says when a layer fails (keras)."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bnexport.errors import reason
+from bnexport.runtimes.exclusive import PROCESS
+
+
+@contextmanager
+def method_replaced(owner: type, name: str, replacement: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """While open, layers that this thread calls use `replacement`; those of any other thread keep the class' own method.
+
+    Blocks of several threads wait for each other, so that what each restores is what Keras brought. Blocks of one thread may nest.
+
+    Args:
+        owner: the class.
+        name: of its method.
+        replacement: takes the place of the method.
+
+    Yields:
+        The method that was there before.
+    """
+    with PROCESS:
+        original, thread = getattr(owner, name), threading.get_ident()
+
+        def method(*args: Any, **kwargs: Any) -> Any:
+            called = replacement if threading.get_ident() == thread else original
+            return called(*args, **kwargs)
+
+        setattr(owner, name, method)
+        try:
+            yield original
+        finally:
+            setattr(owner, name, original)
+
+
+def layer_error(error: Exception) -> str:
+    """What an error in a layer says: the line behind "Exception encountered when calling ...", which says where, without its colours."""
+    where, _, what = re.sub(r"\x1b\[\d+m", "", str(error)).strip().partition("\n")
+    line = next((line.strip() for line in what.splitlines() if line.strip()), "")
+    return f"{where} {line}"[:300] if where.startswith("Exception encountered") and line else reason(error)[:300]
