@@ -28,6 +28,7 @@ from bnexport.runtimes.saved_model import SavedModel
 from bnexport.sidecar import Sidecar
 from bnexport.subjects import conversion
 from bnexport.subjects.progress import Progress
+from bnexport.subjects.unchanged import changed, facts
 
 if TYPE_CHECKING:
     import onnx
@@ -67,7 +68,7 @@ class Reference:
     runtime = "keras"
 
     def __init__(self, path: Path, known: Sidecar | None, store: Cache, *, trust: bool, progress: Progress) -> None:
-        self._facts = _facts(path)
+        self._facts = facts(path)
         with ThreadPoolExecutor(1) as beside:  # large files take a while to hash, and packages to import
             digest = beside.submit(store.sha256, path)
             importlib.import_module("onnx")
@@ -90,7 +91,7 @@ class Reference:
             self._progress.stage("loading TensorFlow and the model")
             with PROCESS:  # Keras reads one model at a time
                 loaded = keras_model.load(self.path, trust=self._trust)
-            if (loaded.sha256, _facts(self.path)) != (self.sha256, self._facts):
+            if (loaded.sha256, facts(self.path)) != (self.sha256, self._facts):
                 raise changed(self.path)
             self._loaded = loaded
         return self._loaded
@@ -189,17 +190,6 @@ class Reference:
             found = computed()
             self.store.put_arrays(found, "pass", self._key, *key)
         return found
-
-
-def _facts(path: Path) -> tuple[int, ...]:
-    """What changes with a file, also where its content is put back: the time of an inode's last change cannot be set by hand."""
-    facts = path.stat()
-    return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
-
-
-def changed(path: Path) -> InputError:
-    """The error where what was hashed is not what was read."""
-    return InputError(f"{path} changed while it was read", fix="run again when nothing writes it")
 
 
 class SavedReference(Reference):
