@@ -36,7 +36,7 @@ _OWN = {
     "format",
     "report",
     "quiet",
-    "untrusted",
+    "allow-remote",
     "time-limit",
     "onnx",
     "inputs",

@@ -215,6 +215,13 @@ Untrusted = Annotated[
         "--untrusted", help="Run in a process of its own, with limits of time and memory: for files of others."
     ),
 ]
+AllowRemote = Annotated[
+    bool,
+    typer.Option(
+        "--allow-remote",
+        help="With --untrusted: let a folder or manifest lead to URLs and to files outside of its folder.",
+    ),
+]
 TimeLimit = Annotated[
     float, typer.Option("--time-limit", metavar="SECONDS", min=1, help="With --untrusted: how long it may take.")
 ]

@@ -56,6 +56,7 @@ def command(
     form: options.Format = OutputFormat.TEXT,
     report: options.Reports = [],  # noqa: B006 - as above
     untrusted: options.Untrusted = False,
+    allow_remote: options.AllowRemote = False,
     time_limit: options.TimeLimit = 600,
     memory_limit: options.MemoryLimit = None,
     quiet: options.Quiet = False,
@@ -74,6 +75,7 @@ def command(
         inputs=inputs,
         onnx=onnx,
         labels=labels,
+        local=untrusted and not allow_remote,
         providers=[p.value for p in provider],
         require=[r.value for r in require],
         batch_size=batch_size,

@@ -17,7 +17,7 @@ TABLE = "labels.csv"
 """The labels of the pictures in a folder."""
 
 
-def find(source: str | Path | Sequence[str | Path], *, labels: Path | None = None) -> Listing:
+def find(source: str | Path | Sequence[str | Path], *, labels: Path | None = None, local: bool = False) -> Listing:
     """The pictures that `source` names.
 
     * A folder, here or at a URL: sorted by name. It may be flat, have one subfolder for each class, hold a `labels.csv` with the columns file and label, or hold tar shards.
@@ -28,6 +28,7 @@ def find(source: str | Path | Sequence[str | Path], *, labels: Path | None = Non
     Args:
         source: any of these.
         labels: a CSV file that goes before `labels.csv` and before subfolders.
+        local: for a folder or manifest of others: links and entries that lead out of its folder, and URLs, are refused.
 
     Raises:
         InputError: there is nothing at `source`, or nothing that looks like a picture.
@@ -56,7 +57,21 @@ def find(source: str | Path | Sequence[str | Path], *, labels: Path | None = Non
                 table = place / TABLE
     if not found:
         raise InputError(f"there is no image in {told}", expected="files such as " + ", ".join(sorted(SUFFIXES)[:4]))
+    if local and isinstance(source, str | Path) and not shards.named(told):
+        _refuse_elsewhere(found, places.parent(told) if manifest.named(told) else told)
     return _labelled(found, table) if table else found
+
+
+def _refuse_elsewhere(listing: Listing, folder: str) -> None:
+    if len(listing) == 1 and listing[0].place == places.absolute(folder):
+        return  # the picture itself was named
+    for picture in listing:
+        if not places.is_below(picture.place, folder):
+            raise InputError(
+                f"the images of {folder} lead to a place outside of it",
+                found=picture.place,
+                fix="if you trust the list, add --allow-remote",
+            )
 
 
 def _list(source: Sequence[str | Path]) -> Listing:

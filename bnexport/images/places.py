@@ -52,6 +52,17 @@ def parent(place: str) -> str:
     return place.rpartition("/")[0] if is_url(place) else os.path.dirname(absolute(place))  # noqa: PTH120 - as above
 
 
+def is_below(place: str, folder: str) -> bool:
+    """Whether a file lies below a folder, links followed; or a URL below a URL.
+
+    >>> is_below("/sets/a/../../b.png", "/sets"), is_below("s3://set/a.png", "s3://set"), is_below("https://h/a", "/")
+    (False, True, False)
+    """
+    if is_url(place) or is_url(folder):
+        return place.startswith(f"{folder.rstrip('/')}/") and ".." not in place.split("/")
+    return Path(os.path.realpath(place)).is_relative_to(os.path.realpath(folder))
+
+
 def read(place: str, span: tuple[int, int] | None = None) -> bytes:
     """The content of a file or URL; with `span` the bytes from an offset, so many of them.
 

@@ -43,6 +43,7 @@ def check(
     inputs: Path | str | None = None,
     onnx: Path | str | None = None,
     labels: Path | str | None = None,
+    local: bool = False,
     shard: tuple[int, int] | None = None,
     providers: Sequence[str] = ("auto",),
     require: Sequence[str] = (),
@@ -67,6 +68,7 @@ def check(
         inputs: an .npz file in place of `source`.
         onnx: the deployed ONNX file, to be held against the Keras model.
         labels: a CSV file with the columns file and label.
+        local: refuse images outside of the folder, or of the manifest's folder, that `source` names: links and URLs.
         shard: the position of a part of the images, from 0, and how many parts there are.
         providers: "auto", "cpu", "cuda".
         require: providers without which the check makes no sense.
@@ -97,6 +99,7 @@ def check(
         inputs=Path(inputs) if inputs is not None else None,
         onnx=Path(onnx) if onnx is not None else None,
         labels=Path(labels) if labels is not None else None,
+        local=local,
         shard=shard,
         providers=providers,
         require=require,

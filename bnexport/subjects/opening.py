@@ -31,6 +31,7 @@ class Request:
         inputs: an .npz file in place of `source`, for models with several inputs or no images.
         onnx: the deployed ONNX file, to be held against the Keras model in place of bnexport's own export of it.
         labels: a CSV file with the columns file and label.
+        local: refuse images that lie outside of the folder or of the manifest's folder that `source` names.
         shard: the position of a part of the images, from 0, and how many parts there are.
         providers: "auto", "cpu", "cuda".
         require: providers without which the check makes no sense.
@@ -52,6 +53,7 @@ class Request:
     inputs: Path | None = None
     onnx: Path | None = None
     labels: Path | None = None
+    local: bool = False
     shard: tuple[int, int] | None = None
     providers: Sequence[str] = ("auto",)
     require: Sequence[str] = ()
@@ -124,7 +126,9 @@ def opened(request: Request, progress: Progress) -> Opening:
     if request.reference not in ("keras", "keras2"):
         raise UsageError("there is no such reference", found=request.reference, expected="keras or keras2")
     _refuse_odd_pair(request.model, request.onnx, layers=request.layers)
-    pictures = images.find(request.source, labels=request.labels) if request.source is not None else None
+    pictures = (
+        images.find(request.source, labels=request.labels, local=request.local) if request.source is not None else None
+    )
     if request.shard is not None:
         pictures = _part(pictures, *request.shard)
     providers, lost = sides.settle_providers(request.providers, request.require)

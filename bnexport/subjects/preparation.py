@@ -135,7 +135,12 @@ def class_indices(
     found = []
     for name, label in zip(names, labels, strict=True):
         text = label or known.get(name) or known.get(PurePath(name).name, "")
-        if text and text not in position and not (text.isdecimal() and (not classes or int(text) < len(classes))):
+        if text and text not in position and not (_number(text) and (not classes or int(text) < len(classes))):
             raise InputError(f"the label {text!r} of {name} is not a class of the model", expected=", ".join(classes))
-        found.append(-1 if not text else position.get(text, int(text) if text.isdecimal() else -1))
+        found.append(-1 if not text else position.get(text, int(text) if _number(text) else -1))
     return found
+
+
+def _number(text: str) -> bool:
+    """Whether a label is a class number: at most nine digits."""
+    return text.isdecimal() and len(text) < 10

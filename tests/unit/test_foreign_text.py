@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 import bnexport
-from bnexport import images
-from bnexport.cli import telling
+from bnexport import confined, images
+from bnexport.cli import app, telling
 from bnexport.errors import InputError
 from bnexport.images import manifest
 from bnexport.numerics.spec import MOST_PIXELS, Preprocessing
@@ -20,6 +21,7 @@ from bnexport.numerics.verdict import BundleFacts, CheckReport, Finding, Severit
 from bnexport.report import github, junit, markdown
 from bnexport.report.text import show_check
 from bnexport.report.words import plain
+from bnexport.subjects.preparation import class_indices
 
 EVIL = "\x1b[2J\u202e::error title=x::y\n::stop-commands::x\n##[error]z[/x][link=http://evil]w[/link]<script>"
 ACTS = re.compile(r"\x1b|\u202e|^\s*::(error title=x|stop-commands)|##\[", re.MULTILINE | re.IGNORECASE)
@@ -84,3 +86,36 @@ def test_an_image_size_has_an_upper_bound() -> None:
     ):
         with pytest.raises(InputError, match="the image size is not usable"):
             make()
+
+
+@pytest.mark.parametrize("entry", ["https://host/a.png", "/etc/a.png", "../a.png", "file:///etc/a.png", "link/a.png"])
+def test_a_manifest_of_others_stays_in_its_folder(entry: str, tmp_path: Path) -> None:
+    """With `local`, an entry that leads out of the manifest's folder is refused before it is asked for; without, nothing changes."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "link").symlink_to("/")
+    (folder / "list.csv").write_text(f"good.png\n{entry}\n")
+    with pytest.raises(InputError, match="--allow-remote"):
+        images.find(folder / "list.csv", local=True)
+    assert len(images.find(folder / "list.csv")) == 2
+    (folder / "list.csv").write_text("good.png\nsub/b.png\n")
+    assert len(images.find(folder / "list.csv", local=True)) == 2
+
+
+def test_untrusted_checks_read_manifests_so(models: Path, tmp_path: Path) -> None:
+    """The command line refuses such a list with --untrusted, takes it with --allow-remote, and a folder of links likewise."""
+    (tmp_path / "set").mkdir()
+    for picture in sorted((models / "three").glob("*.png")):
+        (tmp_path / "set" / picture.name).symlink_to(picture)
+    arguments = ["check", str(models / "tiny_residual.onnx"), str(tmp_path / "set"), "-q", "--untrusted"]
+    inside = {confined.INSIDE: "1"}
+    refused = CliRunner().invoke(app, arguments, env=inside)
+    assert (refused.exit_code, "add --allow-remote" in refused.stderr) == (2, True)
+    assert CliRunner().invoke(app, [*arguments, "--allow-remote"], env=inside).exit_code == 1
+
+
+def test_a_label_too_large_for_a_class_is_one_sentence() -> None:
+    """A number of many digits is no class number, in a manifest as in a folder's name."""
+    for digits in ("9" * 30, "9" * 5000):
+        with pytest.raises(InputError, match="not a class of the model"):
+            class_indices(["a.png"], [digits], {}, ())
