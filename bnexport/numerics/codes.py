@@ -132,7 +132,8 @@ CODES = {
         "On logits where there are, and on every output, relative to the tensor's size (probabilities: 1). The limit is 8 noise floors: the distance of Keras' own pass in float32 to the same pass in "
         "float64, measured on 8 images and again on the batch with the largest difference. Without a float64 pass it is 1e-4 in inference, 1e-3 in training mode, 2e-2 in half precision. Then "
         "every layer is held against the tensor of the same layer, optimisations off, and the first one that is off while what it reads agrees is named. With --onnx the layers "
-        "are compared even where the outputs agree, because an error may not show on these images.",
+        "are compared even where the outputs agree, because an error may not show on these images. With --reference keras2 the outputs are those of tf_keras, and the message says whether "
+        "Keras 3 on the same data equals the graph (then Keras 3 reads the file as another model) or not; the floors are Keras 3's.",
         "RT004: onnxruntime's optimisations are to blame. EX003, EX004, EX005: the file is another mode's, is called otherwise, or has other weights. RT005: two providers differ.",
         "Look at how the named layer was exported. Do not deploy the file. If the difference is acceptable, say so with --rtol.",
     ),

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ class Model:
 
     def __init__(self, path: Path, digest: str, *, trust: bool = False) -> None:
         refuse_absence()
-        self._path, self._calls = path, 0
+        self._path, self._calls, self._lock = path, 0, threading.Lock()
         self._folder = Path(tempfile.mkdtemp(prefix="bnexport-keras2-"))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         copy = _inspected(path, digest, self._folder, trust=trust)
@@ -112,23 +113,24 @@ class Model:
             InputError: Keras 2 cannot run the model on them.
             MachineError: its process came to an end.
         """
-        self._calls += 1
-        given, out = (self._folder / f"{name}{self._calls}.npz" for name in ("in", "out"))
-        numbered: dict[str, Any] = {str(place): array for place, array in enumerate(arrays)}
-        np.savez(given, **numbered)
-        stdin = self._child.stdin
-        try:
-            if stdin is not None:
-                stdin.write(json.dumps([str(given), str(out)]).encode() + b"\n")
-                stdin.flush()
-        except BrokenPipeError as error:
-            raise self._ended() from error
-        self._answer()
-        with np.load(out, allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
-        given.unlink()
-        out.unlink()
-        return found
+        with self._lock:  # one question at a time
+            self._calls += 1
+            given, out = (self._folder / f"{name}{self._calls}.npz" for name in ("in", "out"))
+            numbered: dict[str, Any] = {str(place): array for place, array in enumerate(arrays)}
+            np.savez(given, **numbered)
+            stdin = self._child.stdin
+            try:
+                if stdin is not None:
+                    stdin.write(json.dumps([str(given), str(out)]).encode() + b"\n")
+                    stdin.flush()
+            except BrokenPipeError as error:
+                raise self._ended() from error
+            self._answer()
+            with np.load(out, allow_pickle=False) as file:
+                found = {name: file[name] for name in file.files}
+            given.unlink()
+            out.unlink()
+            return found
 
     def _answer(self) -> Mapping[str, Any]:
         stream = self._child.stdout
