@@ -109,6 +109,8 @@ def own_parameters(model: onnx.ModelProto) -> None:
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     constants = Constants(model)
     taken: set[str] = set()
+    used = {*stored, *(info.name for info in model.graph.input)}
+    used |= {name for node in model.graph.node for name in (*node.input, *node.output)}
     for node in model.graph.node:
         if node.op_type != "BatchNormalization" or node.domain:
             continue
@@ -125,6 +127,9 @@ def own_parameters(model: onnx.ModelProto) -> None:
             else:
                 continue
             own = f"{node.name or node.output[0]}/{_ROLES[place]}"
+            while own in used:
+                own += "_"
+            used.add(own)
             copy = model.graph.initializer.add()
             copy.CopyFrom(content)
             copy.name = node.input[place] = own

@@ -107,6 +107,16 @@ def test_parameters_that_follow_from_constants_are_folded(tmp_path: Path) -> Non
     assert {side.id for side in report.sides} >= {"onnx-training@cpu", "onnx-recalibrated@cpu"}
 
 
+def test_a_folded_parameter_takes_no_name_that_is_taken(tmp_path: Path) -> None:
+    """V4: quantisers leave the old initializer beside the one they read: names stay unique."""
+    text = """g (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y) {
+        b = DequantizeLinear(q, step) [bn] y = BatchNormalization(x, gamma, b, mean, var) }"""
+    weights = {**{k: v for k, v in STORED.items() if k != "beta"}, "bn/beta": np.int8([1, 2]), "step": np.float32(0.5)}
+    model = graph(text.replace("q,", "q0,"), weights)
+    model.graph.node[0].input[0] = "bn/beta"
+    assert checked(tmp_path, model, x=images()).model.layers == 1
+
+
 def test_computed_parameters_leave_out_the_statistics_only(tmp_path: Path) -> None:
     """V9: parameters that an input decides: parity and the batch are checked, and a note says what is left out."""
     text = """g (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y) {
