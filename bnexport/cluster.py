@@ -8,11 +8,12 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import stat
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from bnexport.confined import cores
 from bnexport.errors import BnexportError, MachineError, reason
@@ -37,7 +38,9 @@ def connected(address: str) -> Any:
         if address not in ("", "auto", "local"):
             _answers(address)
         if not ray.is_initialized():
-            ray.init(address=address or None, log_to_driver=False, logging_level="ERROR")
+            config = ray.job_config.JobConfig()
+            config._py_driver_sys_path = _NoFolders()  # noqa: SLF001 - Ray has no public way
+            ray.init(address=address or None, log_to_driver=False, logging_level="ERROR", job_config=config)
     except (OSError, ValueError, RuntimeError) as error:
         raise MachineError(
             f"cannot reach the Ray cluster {address or 'of this machine'} ({reason(error)})",
@@ -76,7 +79,7 @@ def core() -> Iterator[int]:
     mine = cores()
     with ExitStack() as stack:
         for number in mine:
-            stream = stack.enter_context(Path(tempfile.gettempdir(), f"bnexport-core-{number}").open("w"))
+            stream = stack.enter_context(_lock_file(number))
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -84,6 +87,30 @@ def core() -> Iterator[int]:
             yield number
             return
         yield mine[os.getpid() % len(mine)]
+
+
+def _lock_file(number: int) -> TextIO:
+    """The lock of a core, in a folder that only this user can write to: in the temporary folder anybody may plant a link.
+
+    Raises:
+        MachineError: somebody else has the folder.
+    """
+    folder = Path(tempfile.gettempdir(), f"bnexport-{os.getuid()}")
+    folder.mkdir(0o700, exist_ok=True)
+    about = folder.lstat()
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o022:
+        raise MachineError(
+            f"{folder} is not a folder of this user alone", fix="remove it, or set TMPDIR to a folder of your own"
+        )
+    descriptor = os.open(folder / f"core-{number}", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    return os.fdopen(descriptor, "r+")
+
+
+class _NoFolders(list[str]):
+    """The folders that Ray would have its workers import from: the current one among them, before the installed packages."""
+
+    def extend(self, folders: Iterable[str]) -> None:
+        """Takes none of them: workers run bnexport as it is installed."""
 
 
 class Workers:

@@ -7,10 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from bnexport.errors import MachineError
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
 
 INSIDE = "BNEXPORT_CONFINED"
 """Set in the environment of such a process."""
@@ -20,43 +25,61 @@ PLANNED = "plan"
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
+_SPARE = 60
+"""Seconds of CPU time beyond what the time limit allows, before the system ends a process whose parent did not."""
+
 _GRACE = 5.0
 """Seconds to clean up in, once a process was told to end."""
 
 
-def start(arguments: Sequence[str], memory: int | None = None) -> subprocess.Popen[bytes]:
+def start(arguments: Sequence[str], memory: int | None = None, seconds: float | None = None) -> subprocess.Popen[bytes]:
     """`bnexport ARGUMENTS` in a process of its own.
 
     Args:
         arguments: what it is asked.
         memory: the most memory it may take, in bytes; None for as much as the machine has.
+        seconds: after that much time it is ended by its parent, and by the system where that is gone; None for never.
 
     Raises:
         MachineError: this system cannot limit a process.
     """
     return subprocess.Popen(  # noqa: S603 - this very program
-        [sys.executable, "-m", "bnexport", *arguments],
+        [sys.executable, "-P", "-m", "bnexport", *arguments],  # -P: nothing is imported from the current folder
         env={**os.environ, INSIDE: "1"},
-        preexec_fn=_limits(memory, ()),
+        preexec_fn=_limits(memory, (), seconds),
         start_new_session=True,
     )
 
 
-def enter(cores: Collection[int] = ()) -> None:
-    """Puts this process under the same limits, in a session of its own.
+def enter(cores: Collection[int] = (), seconds: float | None = None) -> None:
+    """Puts this process under the same limits, in a session of its own; it ends with the process that asked for it.
 
     Args:
         cores: the CPU cores it may run on; empty for all.
+        seconds: as in `start`.
 
     Raises:
         MachineError: this system cannot limit a process.
     """
     os.setsid()
-    _limits(None, cores)()
+    _limits(None, cores, seconds)()
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:  # forked by a server that lives as long as we do: its death says nothing, the asker's does
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     os.environ[INSIDE] = PLANNED
 
 
-def _limits(memory: int | None, cores: Collection[int]) -> Callable[[], None]:
+def _end_with(parent: BaseProcess) -> None:
+    """Waits for the end of `parent`, then ends this process and everything it started."""
+    from multiprocessing.connection import wait
+
+    wait([parent.sentinel])
+    os.killpg(0, signal.SIGKILL)
+
+
+def _limits(memory: int | None, cores: Collection[int], seconds: float | None) -> Callable[[], None]:
     try:
         import resource
     except ImportError as error:
@@ -64,8 +87,12 @@ def _limits(memory: int | None, cores: Collection[int]) -> Callable[[], None]:
     system = ctypes.CDLL(None) if sys.platform == "linux" else None  # before the fork, after which little is safe
     most = memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
+    busy = None if seconds is None else int(seconds * (len(cores) or os.cpu_count() or 1) + _SPARE)
+
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+        if busy is not None:
+            resource.setrlimit(resource.RLIMIT_CPU, (busy, busy))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if cores and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, cores)

@@ -95,15 +95,19 @@ class Check:
     @property
     def keras(self) -> bool:
         """Whether it may need Keras; an ONNX file alone does not."""
-        return self.model.suffix != ".onnx"
+        try:
+            return files.model_format(self.model) != files.Format.ONNX
+        except InputError:
+            return True  # the check says what is wrong with it
 
     @property
     def command(self) -> list[str]:
         """The arguments of `bnexport` that run it."""
-        given = [self.images] if self.images else ["--inputs", str(self.inputs)]
+        given = [] if self.images else ["--inputs", str(self.inputs)]
         named = {"--onnx": self.onnx, "--labels": self.labels}
         beside = [part for option, path in named.items() if path for part in (option, str(path))]
-        return ["check", str(self.model), *given, *beside, *self.arguments]
+        positional = ["--", str(self.model), *([self.images] if self.images else [])]  # none of them is an option
+        return ["check", *given, *beside, *self.arguments, *positional]
 
 
 def read(path: Path) -> Plan:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -24,6 +25,7 @@ from types import ModuleType
 from typing import Any
 
 from bnexport import confined
+from bnexport.batch import folders
 from bnexport.batch.plan import Check
 from bnexport.errors import MachineError
 from bnexport.numerics.batched import Result
@@ -31,6 +33,8 @@ from bnexport.numerics.batched import Result
 FRAMEWORKS = ("numpy", "onnx", "onnxruntime", "bnexport.cli", "bnexport.jobs.check", "bnexport.report.json")
 KERAS = ("bnexport.subjects.keras_loaded",)
 """What checks need of modules, and what those of Keras models need more."""
+
+_SAFE_PATH = "PYTHONSAFEPATH"
 
 _GRACE = 5.0
 """Seconds to clean up in, once a process was told to end."""
@@ -61,6 +65,9 @@ class Workshop:
         except ValueError as error:
             raise MachineError("checks side by side need Linux or macOS") from error
         self._context.set_forkserver_preload([*FRAMEWORKS, *(KERAS if keras else ())])
+        folders.batch_folder()
+        with _safe_start():
+            forkserver.ensure_running()
 
     def run(
         self, wanted: Sequence[tuple[str, Check]], jobs: int, timeout: float, began: Callable[[str], None]
@@ -80,7 +87,7 @@ class Workshop:
                 while waiting and free:
                     key, check = waiting.pop()
                     began(check.name)
-                    running.append(self._started(key, check, free.pop()))
+                    running.append(self._start(key, check, free.pop(), timeout))
                 soonest = min(one.begun for one in running) + timeout
                 wait([one.process.sentinel for one in running], max(0.0, soonest - time.perf_counter()))
                 for one in list(running):
@@ -97,19 +104,38 @@ class Workshop:
 
     def one(self, key: str, check: Check, timeout: float, cores: list[int]) -> Result:
         """Runs one check on some cores."""
-        running = self._started(key, check, cores)
+        running = self._start(key, check, cores, timeout)
         running.process.join(timeout)
         return _finished(running, timeout)
 
-    def _started(self, key: str, check: Check, cores: list[int]) -> _Running:
-        folder = tempfile.TemporaryDirectory(prefix="bnexport-batch-")
-        arguments = [*check.command, "--format", "json", "--quiet"]
+    def _start(self, key: str, check: Check, cores: list[int], timeout: float) -> _Running:
+        folder = tempfile.TemporaryDirectory(dir=folders.batch_folder())
+        command, *rest = check.command
+        arguments = [command, "--format", "json", "--quiet", *rest]
         process = self._context.Process(
-            target=_inside, args=(arguments, folder.name, dict(os.environ), str(Path.cwd()), cores)
+            target=_inside, args=(arguments, folder.name, dict(os.environ), str(Path.cwd()), cores, timeout)
         )
         with _nothing_of_the_caller():
             process.start()
         return _Running(key, check, process, folder, cores, time.perf_counter())
+
+
+@contextmanager
+def _safe_start() -> Iterator[None]:
+    """While open, Python processes start without the current folder in their path.
+
+    multiprocessing starts its server, and the process that counts shared resources, as `python -c`, which would import
+    from the current folder before anything else.
+    """
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 @contextmanager
@@ -123,14 +149,16 @@ def _nothing_of_the_caller() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _inside(arguments: list[str], folder: str, environment: dict[str, str], place: str, cores: list[int]) -> None:
+def _inside(
+    arguments: list[str], folder: str, environment: dict[str, str], place: str, cores: list[int], seconds: float
+) -> None:
     """What a check's process does."""
     if not Path(folder).is_dir():
         os._exit(0)  # whoever asked was interrupted, and is gone
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(place)
-    confined.enter(cores)
+    confined.enter(cores, seconds)
     for descriptor, name, mode in ((0, os.devnull, "r"), (1, f"{folder}/out", "w"), (2, f"{folder}/err", "w")):
         with open(name, mode) as stream:  # noqa: PTH123 - devices, and names that were just made
             os.dup2(stream.fileno(), descriptor)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -26,10 +26,11 @@ from bnexport.cli import (
     pack,
     recalibrate,
     settings,
+    streams,
     train,
     verify,
 )
-from bnexport.errors import BnexportError
+from bnexport.errors import BnexportError, UsageError
 
 app = typer.Typer(
     name="bnexport",
@@ -38,7 +39,8 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: it is four times as fast
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 passed, 1 a check failed, 2 usage or unreadable input, 3 this machine cannot do it, 70 internal error, 130 interrupted.",
+    epilog="Exit codes: 0 passed, 1 a check failed, 2 usage or unreadable input, 3 this machine cannot do it, "
+    "4 a batch is partly evaluated, 70 internal error, 130 interrupted.",
 )
 
 
@@ -61,9 +63,18 @@ def _options(
         return
     try:
         known = settings.options_of(context.command, context)
-        context.default_map = settings.defaults(settings.settings(known, Path.cwd(), os.environ), known)
+        context.default_map = settings.defaults(settings.settings(known, _current_folder(), os.environ), known)
+        for note in settings.unknown_variables(known, os.environ):
+            guard.said(note, 0)
     except BnexportError as error:
         raise typer.Exit(guard.said(str(error), error.exit_code)) from error
+
+
+def _current_folder() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise UsageError("the current folder is gone", fix="change to a folder that exists: cd .") from error
 
 
 app.command("demo")(demo.command)
@@ -83,12 +94,36 @@ app.command("cache")(cache.command)
 
 def main() -> None:
     """The entry point of the `bnexport` command."""
+    streams.prepare()
+    sys.unraisablehook = _unraisable
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container that stops lets us clean up, as Ctrl-C does
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:  # ignored under nohup
+        signal.signal(hangup, signal.default_int_handler)
     try:
         app()
-    except SystemExit as done:
-        with suppress(OSError):  # the reader of our output went away
-            sys.stdout.flush()
-            sys.stderr.flush()
-        # Everything is written and cleaned up: neither a thread that is still computing nor the freeing of gigabytes is waited for.
-        os._exit(done.code if isinstance(done.code, int) else 0 if done.code is None else 1)
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
+    except Exception as error:
+        if os.environ.get("BNEXPORT_DEBUG"):
+            raise
+        code = guard.said(str(error), error.exit_code) if isinstance(error, BnexportError) else guard.internal(error)
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BnexportError as error:
+        code = guard.said(str(error), error.exit_code)
+    if (folders := sys.modules.get("bnexport.batch.folders")) is not None:
+        folders.remove()
+    # Everything is written and cleaned up: neither a thread that is still computing nor the freeing of gigabytes is
+    # waited for.
+    os._exit(code)
+
+
+def _unraisable(about: sys.UnraisableHookArgs) -> None:
+    """Ctrl-C inside a callback of a library, which Python can only print and forget, interrupts the command all the same."""
+    if isinstance(about.exc_value, KeyboardInterrupt):
+        _thread.interrupt_main()
+    elif os.environ.get("BNEXPORT_DEBUG"):
+        sys.__unraisablehook__(about)

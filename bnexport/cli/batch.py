@@ -47,7 +47,7 @@ def command(
     form: Annotated[BatchFormat, typer.Option("--format", help="How stdout tells the answer.")] = BatchFormat.TEXT,
     quiet: options.Quiet = False,
 ) -> int:
-    """Run every check of a plan, each in a process of its own; what an earlier run finished is not repeated."""
+    """Run every check of a plan. Each has a process of its own; what an earlier run finished is not repeated."""
     from rich.console import Console
 
     from bnexport.batch.batch import left, planned, summed

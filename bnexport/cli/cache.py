@@ -23,7 +23,7 @@ def command(
         Action, typer.Argument(help="show: where it is and how large; clear: remove everything in it.")
     ] = Action.SHOW,
 ) -> int:
-    """Show or clear what earlier checks computed (exports and Keras' outputs)."""
+    """Show or clear what earlier checks computed. That is exports and Keras' outputs."""
     from bnexport import cache
 
     root = cache.folder()

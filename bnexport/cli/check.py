@@ -58,7 +58,7 @@ def command(
     memory_limit: options.MemoryLimit = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """Run a model in Keras and onnxruntime, in training and inference mode, and compare."""
+    """Run a model in Keras and onnxruntime, and compare. Training and inference mode both."""
     if untrusted and not confinement.inside():
         return confinement.run(time_limit, values.memory(memory_limit))
     from bnexport.cli import telling

@@ -21,7 +21,7 @@ def command(
     everything: Annotated[bool, typer.Option("--all", help="Also what is as it would be anyway.")] = False,
     form: options.TextOrJson = PlainFormat.TEXT,
 ) -> int:
-    """Show what options are set to by bnexport.toml, [tool.bnexport] in pyproject.toml and BNEXPORT_* variables, and by which."""
+    """Show what options are set to, and by what. Read are bnexport.toml, [tool.bnexport] in pyproject.toml and BNEXPORT_*."""
     parent = context.parent
     if parent is None:
         raise UsageError("config is a command of bnexport")

@@ -31,7 +31,7 @@ def run(seconds: float, memory: int | None) -> int:
 
     from bnexport import confined
 
-    child = confined.start(sys.argv[1:], memory)
+    child = confined.start(sys.argv[1:], memory, seconds)
     try:
         code = child.wait(seconds)
     except subprocess.TimeoutExpired as error:

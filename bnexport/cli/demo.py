@@ -32,7 +32,7 @@ def command(
     ] = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """Overfit ResNet50 on three pictures, export it, and see who answers what."""
+    """Overfit ResNet50 on three pictures and see what goes wrong."""
     from bnexport.cli import telling
     from bnexport.jobs.demo import SEED, demo
 

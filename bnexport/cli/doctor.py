@@ -14,7 +14,7 @@ def command(
     require: options.Require = [],  # noqa: B006 - typer reads the default, nobody writes to it
     form: options.TextOrJson = PlainFormat.TEXT,
 ) -> int:
-    """Say what this machine can run and why not the rest; exit with 3 where something is broken or required and absent."""
+    """Say what this machine can run, and why not the rest. Exits with 3 where something is broken, or required and absent."""
     from bnexport.jobs.doctor import doctor
     from bnexport.report import health
 

@@ -26,7 +26,7 @@ def command(
     memory_limit: options.MemoryLimit = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """Write a Keras model as ONNX, every BatchNormalization layer a named node."""
+    """Write a Keras model as ONNX. Every BatchNormalization layer stays a named node."""
     if untrusted and not confinement.inside():
         return confinement.run(time_limit, values.memory(memory_limit))
     from bnexport.jobs.export import export

@@ -27,7 +27,7 @@ def command(
     memory_limit: options.MemoryLimit = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """Fold BatchNormalization, and affine Mul and Add, into the operators beside them."""
+    """Fold BatchNormalization into the operators beside it. Affine Mul and Add too."""
     if untrusted and not confinement.inside():
         return confinement.run(time_limit, values.memory(memory_limit))
     from bnexport.jobs.fold import fold

@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import ParamSpec
 
 import typer
@@ -36,25 +37,28 @@ def _code(command: Callable[[], int]) -> int:
         return said(str(error), error.exit_code)
     except KeyboardInterrupt:
         return said("interrupted; nothing was left half written", INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output went away: nobody is left to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except MemoryError:
         return said("this machine has too little memory for it; try a smaller --batch-size", 3)
     except Exception as error:
         if os.environ.get("BNEXPORT_DEBUG"):
             raise
-        kind = type(error).__name__
-        reason = next((line for line in str(error).splitlines() if line.strip()), "no message")
-        return said(
-            f"internal error ({kind}: {reason}); run again with BNEXPORT_DEBUG=1 for the traceback and report it",
-            INTERNAL,
-        )
+        return internal(error)
     return code
+
+
+def internal(error: Exception) -> int:
+    """Reports an error that nobody expected; returns its code."""
+    kind = type(error).__name__
+    first = next((line for line in str(error).splitlines() if line.strip()), "no message")
+    return said(
+        f"internal error ({kind}: {first}); run again with BNEXPORT_DEBUG=1 for the traceback and report it",
+        INTERNAL,
+    )
 
 
 def said(sentence: str, code: int) -> int:
     """Says a sentence on stderr, what cannot be printed escaped; returns the code."""
     printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
-    print(f"bnexport: {printable}", file=sys.stderr)
+    with suppress(OSError, BnexportError):  # stderr is full or gone: the exit code is what is left
+        print(f"bnexport: {printable}", file=sys.stderr)
     return code

@@ -61,7 +61,7 @@ def command(
     memory_limit: options.MemoryLimit = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """Check a model and write a bundle: what a machine without TensorFlow needs to verify it."""
+    """Check a model and write a bundle for another machine. `verify` needs no TensorFlow there."""
     if untrusted and not confinement.inside():
         return confinement.run(time_limit, values.memory(memory_limit))
     from bnexport.cli import telling

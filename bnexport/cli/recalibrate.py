@@ -71,7 +71,7 @@ def command(
     memory_limit: options.MemoryLimit = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """Give every BatchNormalization layer the statistics of these images, unless that does harm."""
+    """Give BatchNormalization layers the statistics of images. Refused where that does harm."""
     if untrusted and not confinement.inside():
         return confinement.run(time_limit, values.memory(memory_limit))
     from bnexport.jobs.recalibrate import recalibrate

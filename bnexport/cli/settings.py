@@ -146,6 +146,20 @@ def _set(options: Options, environment: Mapping[str, str]) -> Iterator[tuple[str
             yield "", name, text, f"environment {variable}"
 
 
+def unknown_variables(options: Options, environment: Mapping[str, str]) -> list[str]:
+    """A sentence for each BNEXPORT_* variable that sets nothing, with the name that may be meant."""
+    import difflib
+
+    names = {PREFIX + name.upper() for command in options.values() for name in command} | _OTHERS
+    notes = []
+    for variable in environment:
+        if variable.startswith(PREFIX) and variable not in names:
+            near = difflib.get_close_matches(variable, names, n=1)
+            meant = f"; did you mean {near[0]}?" if near else "; see: bnexport config"
+            notes.append(f"note: the environment variable {variable} sets no option{meant}")
+    return notes
+
+
 def _typed(value: Any, parameter: Any, origin: str) -> Any:
     """A value as the command line would have it: lists for options that may be repeated, words for flags, and paths from where they were written."""
     if parameter.is_flag:

@@ -70,8 +70,11 @@ def tell(result: CheckReport, form: OutputFormat) -> None:
         typer.echo(github.check(result))
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
         if summary:
-            with Path(summary).open("a", encoding="utf-8") as stream:
-                stream.write(markdown.check(result))
+            try:
+                with Path(summary).open("a", encoding="utf-8") as stream:
+                    stream.write(markdown.check(result))
+            except OSError as error:
+                raise MachineError(f"cannot write the step summary {summary} ({error.strerror})") from error
         return
     if form == OutputFormat.NDJSON:
         from bnexport.report import ndjson

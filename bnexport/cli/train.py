@@ -40,7 +40,7 @@ def command(
     channel_order: options.ChannelOrder = Order.RGB,
     quiet: options.Quiet = False,
 ) -> int:
-    """Overfit ResNet50, or another keras.applications net, on a few images."""
+    """Overfit ResNet50, or another net, on a few images."""
     from bnexport.jobs.train import train
 
     spec = Preprocessing(values.size(size or "197"), channels or 1).changed(

@@ -29,7 +29,7 @@ def command(
     memory_limit: options.MemoryLimit = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """Run a bundle on this machine and compare with what Keras computed; needs no TensorFlow.
+    """Run a bundle here and compare with what Keras computed. Needs no TensorFlow.
 
     The bundle's hashes detect accidents, not changes by somebody who can rewrite it.
     """

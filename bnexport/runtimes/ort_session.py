@@ -144,7 +144,7 @@ class Session:
         ort = _load()
         options = ort.SessionOptions()
         options.intra_op_num_threads = max(1, threads() // callers)
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # its log holds names of nodes as they are; what matters comes as an exception
         if not optimized:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         self.provider = provider
@@ -263,4 +263,7 @@ def _load() -> Any:
             f"this needs onnxruntime ({error})",
             fix="install it with: pip install onnxruntime-gpu (never beside the onnxruntime package)",
         ) from error
+    onnxruntime.set_default_logger_severity(4)
+    if hasattr(onnxruntime, "disable_telemetry_events"):
+        onnxruntime.disable_telemetry_events()
     return onnxruntime

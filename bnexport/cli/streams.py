@@ -1,0 +1,68 @@
+"""stdout and stderr as a command has them: open, and no reason to lose the verdict.
+
+A shell may close them (`>&-`), their reader may go (`| head -1`), and the disk behind them may be full. The first two
+change nothing about the exit code, which stays the verdict's. The last one is a MachineError: the answer could not be given.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from bnexport.errors import MachineError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+class _Descriptor(io.FileIO):
+    """A file descriptor whose reader may go: what is written from then on is dropped."""
+
+    def write(self, content: ReadableBuffer, /) -> int:
+        """Writes, or drops what nobody reads.
+
+        Raises:
+            MachineError: it cannot be written, for another reason.
+        """
+        try:
+            return super().write(content)
+        except BrokenPipeError:
+            _open_null(self.fileno())
+            return memoryview(content).nbytes
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            number = self.fileno()
+            _open_null(number)  # what is still in the buffer cannot raise again
+            name = "standard output" if number == 1 else "standard error"
+            raise MachineError(f"cannot write to {name} ({error.strerror})") from error
+
+
+def prepare() -> None:
+    """Opens what is closed, and makes stdout and stderr survive their readers."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            _open_null(number)
+    sys.stdin = sys.stdin or open(0, closefd=False, encoding="utf-8")  # noqa: SIM115 - lives as long as the process
+    sys.stdout = _stream(1, sys.stdout)
+    sys.stderr = _stream(2, sys.stderr)
+
+
+def _stream(number: int, old: Any) -> io.TextIOWrapper:
+    buffer: Any = io.BufferedWriter(_Descriptor(number, "w", closefd=False))
+    encoding = getattr(old, "encoding", None) or "utf-8"
+    errors = "backslashreplace" if number == 2 else getattr(old, "errors", None) or "strict"
+    lines = number == 2 or os.isatty(number)
+    return io.TextIOWrapper(buffer, encoding=encoding, errors=errors, line_buffering=lines, write_through=number == 2)
+
+
+def _open_null(number: int) -> None:
+    """Puts the null device behind a descriptor."""
+    opened = os.open(os.devnull, os.O_RDWR)
+    if opened != number:
+        os.dup2(opened, number)
+        os.close(opened)
