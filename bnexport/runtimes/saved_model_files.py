@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,10 +34,7 @@ def open_regular(path: Path, folder: Path, *, trust: bool) -> Iterator[BinaryIO]
             fix=f"{TRUST}, or check a copy of the folder that holds the file itself: cp -rL",
         )
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # opening a pipe would wait for a writer
-        with os.fdopen(descriptor, "rb") as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise InputError(f"{path} is no regular file", expected="a file of a SavedModel")
+        with files.open_regular(path) as stream:
             yield stream
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror})") from error
