@@ -20,8 +20,9 @@ from bnexport.numerics.verdict import Action, CheckReport, Finding
 from bnexport.parity import floors, one_by_one, randomness
 from bnexport.parity.mismatch import Inquiry
 from bnexport.parity.tally import Tally
-from bnexport.recalibration.remedy import advice
-from bnexport.recalibration.trial import tried
+from bnexport.recalibration.remedy import advice, in_inference_mode
+from bnexport.recalibration.settling import settle
+from bnexport.recalibration.trial import Untried, tried
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.keras_passes import Mode
 from bnexport.runtimes.ort_session import Cuda
@@ -121,10 +122,11 @@ def check(
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """A report, and the tolerances by which it was made."""
+    """A report, the tolerances by which it was made, and what was run, prepared as in the report."""
 
     report: CheckReport
     tolerances: Tolerances
+    opening: Opening
 
 
 def examined(opening: Opening, progress: Progress) -> Examination:
@@ -135,6 +137,8 @@ def examined(opening: Opening, progress: Progress) -> Examination:
         UsageError: a tolerance names a tensor that there is not.
         MachineError: a required provider does not run.
     """
+    settled = settle(opening.subject, opening.feeds, opening.preparation, progress)
+    opening = replace(opening, feeds=settled.feeds.shuffled(), preparation=settled.preparation)
     request, subject, feeds, deployed = opening.request, opening.subject, opening.feeds, opening.deployed
     first = next(iter(feeds))
     progress.stage("opening onnxruntime")
@@ -142,7 +146,8 @@ def examined(opening: Opening, progress: Progress) -> Examination:
     beside = ThreadPoolExecutor(1)  # tracing Keras keeps one core busy, and onnxruntime has use for the other
     try:
         measured = beside.submit(_tolerances, subject, first)
-        trial = tried(subject, feeds, progress)
+        attempt = tried(subject, feeds, progress, settled.refits)
+        trial, unexamined = (None, attempt.reason) if isinstance(attempt, Untried) else (attempt, "")
         for runner in [*runners, *([trial.runner] if trial else [])]:
             if runner.remembered:
                 runner.compute(first.inputs)  # opens it, while Keras is busy
@@ -167,7 +172,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
 
     unreadable = tuple((u.name, u.reason) for u in feeds.unreadable)
     answered = {runner.id: tally.side(runner) for runner in runners}
-    before = answered.get("keras-inference" if deployed else "onnx-inference@cpu")
+    before = in_inference_mode(answered.values(), foreign=deployed is not None)
     after = answered[trial.runner.id] if trial else None
     causes = (
         diagnose(trial.evidence, answers_differ=tally.modes_differ, stored_iterations=subject.iterations)
@@ -175,8 +180,8 @@ def examined(opening: Opening, progress: Progress) -> Examination:
         else []
     )
     remedy = advice(before, after, trial, causes)
-    wrong = [f.code for f in causes if f.code in STATISTICS_WRONG] if trial else ["unknown"]
-    comparisons, found = tally.judged(wrong, remedy)
+    wrong = [f.code for f in causes if f.code in STATISTICS_WRONG]
+    comparisons, found = tally.judged(wrong, remedy, unexamined)
     preparation = opening.preparation
     spec = preparation.spec if preparation else None
     inquiry = Inquiry(subject, tally, {r.id: r for r in runners}, spec, deployed, dependent, progress)
@@ -200,6 +205,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
             findings.ordered(
                 [
                     *opening.lost,
+                    settled.finding,
                     *failed,
                     *explained,
                     *dependent,
@@ -230,7 +236,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
         layers=errors,
         drift=drift(trial.evidence.statistics) if trial else None,
     )
-    return Examination(report, tolerances)
+    return Examination(report, tolerances, opening)
 
 
 def _by_tensor(value: float | Mapping[str, float] | None) -> Mapping[str, float]:

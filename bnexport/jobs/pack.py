@@ -90,6 +90,7 @@ def pack(
         raise UsageError("the number of samples is not usable", found=str(samples), expected="1 or more")
     opening = opened(request, progress)
     done = examined(opening, progress)
+    opening = done.opening
     report = done.report
     wrong = [c for c in report.comparisons if not c and c.actual.startswith("onnx-inference@") and " " not in c.actual]
     if wrong:

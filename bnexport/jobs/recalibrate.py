@@ -30,6 +30,7 @@ from bnexport.parity.tally import Tally
 from bnexport.recalibration.evidence import gathered, refits
 from bnexport.recalibration.pool import residual
 from bnexport.recalibration.remedy import harm
+from bnexport.recalibration.settling import settle
 from bnexport.recalibration.staged import Measured
 from bnexport.recalibration.worker import Alone, Team, Worker, Workers
 from bnexport.runtimes import keras_model
@@ -125,7 +126,12 @@ def recalibrate(
     subject = open_subject(model, progress, trust=trust, signature=signature)
     overrides = overrides or Overrides()
     feeds, preparation = open_feeds(subject, pictures, inputs, overrides, batch_size)
-    others = open_feeds(subject, judged_on, None, overrides, batch_size)[0] if judged_on is not None else feeds
+    settled = settle(subject, feeds, preparation, progress)
+    feeds, preparation = settled.feeds, settled.preparation
+    others = feeds
+    if judged_on is not None:
+        others, _ = open_feeds(subject, judged_on, None, overrides, batch_size)
+        others = others.prepared_as(preparation.spec) if preparation is not None else others
     _announce(subject.graph, feeds.count, progress)
     with _team(subject, feeds, others, scratch, memory, cluster, progress) as team:
         measured, variety, on_disk = team.measured()
@@ -133,7 +139,7 @@ def recalibrate(
         repaired = statistics.with_statistics(subject.graph, values)
         remaining = residual(repaired, team.verified(values))
         before, after = team.judged(values)
-    others_fit = refits(subject.graph, measured.moments, feeds, variety)
+    others_fit = refits(subject.graph, measured.moments, feeds, variety, progress)
     evidence = gathered(subject.graph, measured.moments, variety, others_fit)
     found = diagnose(evidence, answers_differ=before.answers != after.answers, stored_iterations=subject.iterations)
     refused = harm(before, after, evidence, found) if not force else ""
@@ -150,7 +156,7 @@ def recalibrate(
         scratch_bytes=on_disk,
         before=before,
         after=after,
-        findings=addressed(findings.ordered(found), actions.names(model, [])),
+        findings=addressed(findings.ordered([settled.finding, *found]), actions.names(model, [])),
         written=None if refused else output,
         refused=refused,
         folded=folded,

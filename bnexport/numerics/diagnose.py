@@ -59,9 +59,9 @@ def diagnose(evidence: Evidence, *, answers_differ: bool, stored_iterations: int
         BN001 comes without a fix, and IN002 with half of one: whether recalibrating is one has to be measured.
     """
     found = evidence.statistics
-    broken = [s for s in found if not (np.isfinite(s.mean).all() and np.isfinite(s.var).all() and (s.var >= 0).all())]
+    broken = [s for s in found if not _whole(s)]
     untouched = [s for s in found if s not in broken and _initial(s) and _moved(s)]
-    rest = [s for s in found if s not in broken and s not in untouched]
+    rest = learnt(found)
     first = [s for s in rest if s.first]
     scaling = inputs.wrong_preparation(first, evidence.variety.images, evidence.refits)
     stale = None
@@ -82,6 +82,15 @@ def diagnose(evidence: Evidence, *, answers_differ: bool, stored_iterations: int
         )
         if finding is not None
     ]
+
+
+def learnt(found: Sequence[Statistics]) -> list[Statistics]:
+    """Those whose moving statistics come from training: not broken, and not the initial ones."""
+    return [s for s in found if _whole(s) and not (_initial(s) and _moved(s))]
+
+
+def _whole(s: Statistics) -> bool:
+    return bool(np.isfinite(s.mean).all() and np.isfinite(s.var).all() and (s.var >= 0).all())
 
 
 def _initial(s: Statistics) -> bool:

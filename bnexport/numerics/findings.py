@@ -47,17 +47,23 @@ def ordered(found: Iterable[Finding | None]) -> tuple[Finding, ...]:
 
 
 def modes_disagree(
-    comparison: Comparison, *, right: Right | None, causes: Sequence[str], remedy: Sequence[Action]
+    comparison: Comparison,
+    *,
+    right: Right | None,
+    causes: Sequence[str],
+    unexamined: str = "",
+    remedy: Sequence[Action],
 ) -> Finding | None:
     """BN005: training mode and inference mode answer differently.
 
-    It is an error where the moving statistics are wrong or cannot be examined, or where labels show that inference mode loses more than chance takes.
+    It is an error where the moving statistics are wrong, or where labels show that inference mode loses more than chance takes.
     Otherwise the modes differ and nothing says that inference mode, which is what gets deployed, is the wrong one.
 
     Args:
         comparison: training mode held against inference mode on the tensor that decides (logits where there are).
         right: how many labelled images each mode gets right; None without labels.
-        causes: the codes of findings that say that the moving statistics are wrong; "unknown" where they could not be examined.
+        causes: the codes of findings that say that the moving statistics are wrong.
+        unexamined: why the moving statistics could not be examined; "" where they were.
         remedy: what to do about it.
 
     Returns:
@@ -71,7 +77,7 @@ def modes_disagree(
         "max_rel": difference.max_rel,
         "snr_db": difference.snr_db,
         "tensor": comparison.tensor,
-        "causes": list(causes),
+        "causes": ["unknown"] if unexamined else list(causes),
     }
     far = f"the {comparison.tensor} differ by up to {difference.max_rel:.2g} of their size"
     if agreement is None:
@@ -93,6 +99,9 @@ def modes_disagree(
         message += f"; right in inference mode {right.inference} of {right.labelled}, in training mode {right.training} of {right.labelled}"
     if causes or (right is not None and right.lost):
         severity = Severity.ERROR
+    elif unexamined:
+        severity = Severity.WARNING
+        message += f"; whether the moving statistics are right could not be examined: {unexamined}"
     else:
         message += "; nothing shows that inference mode is the wrong one"
     return Finding("BN005", severity, message, evidence, tuple(remedy))

@@ -28,9 +28,6 @@ SHOWN = 5
 """How many names of images a message lists."""
 
 
-AS_GOOD = 1.25
-"""Scalings whose misfits are within this factor cannot be told apart; the commonest is named."""
-
 EXACT = 1e-3
 """Statistics that agree so well are those of these very images."""
 
@@ -96,28 +93,40 @@ _COLOURED = (Scaling.CAFFE, Scaling.TORCH)
 def best_of(refits: Sequence[Refit]) -> Refit | None:
     """The refit to believe.
 
-    Scalings first: of those that cannot be told apart (`AS_GOOD`) the first. Another channel order, and then another resize kernel,
-    only where they fit `BETTER` times as well: other images than in training scatter as much as these change.
+    The scaling with the smallest misfit first. Another channel order, and then another resize kernel, only where they fit `BETTER` times as
+    well: other images than in training scatter as much as these change.
     """
     chosen: Refit | None = None
     for allowed in ({"scaling"}, {"scaling", "order"}, {"scaling", "order", "resize"}):
         these = [refit for refit in refits if set(refit.changed) <= allowed and refit is not chosen]
-        least = min((refit.misfit for refit in these), default=math.inf)
-        best = next((refit for refit in these if refit.misfit <= AS_GOOD * least), None)
+        best = min(these, key=lambda refit: refit.misfit, default=None)
         if chosen is None or (best is not None and best.misfit <= chosen.misfit / BETTER):
             chosen = best
     return chosen
 
 
-def wrong_preparation(first: Sequence[Statistics], images: int, refits: Sequence[Refit]) -> Finding | None:
+def that_fits(first: Sequence[Statistics], images: int, refits: Sequence[Refit]) -> Refit | None:
+    """The preparation under which the first sites fit, where they are off as it is; None where they are not off, or where none fits."""
+    now, best = misfit(first), best_of(refits)
+    if best is None or now <= limit(images) or best.misfit > min(limit(images), now / BETTER):
+        return None
+    return best
+
+
+def wrong_preparation(
+    first: Sequence[Statistics], images: int, refits: Sequence[Refit], *, replaced: bool = False
+) -> Finding | None:
     """IN001: the first sites are off, and would not be with another scaling, channel order or resize kernel.
 
-    It is a warning where they are within `limit`, and another kernel or order gives their statistics to `EXACT`: then these are the training images, prepared otherwise.
+    It is an error where somebody stated how images are prepared, and a warning where it was assumed and is replaced by what fits.
+    It is a warning, too, where the first sites are within `limit`, and another kernel or order gives their statistics to `EXACT`: then these
+    are the training images, prepared otherwise.
 
     Args:
         first: the first sites.
         images: how many images they were measured on.
         refits: what other preparations give.
+        replaced: whether the preparation was assumed, and the check goes on with the one that fits.
     """
     now = misfit(first)
     best = best_of(refits)
@@ -140,29 +149,42 @@ def wrong_preparation(first: Sequence[Statistics], images: int, refits: Sequence
         "also_fit_resize": alike["resize"],
         "misfit": now,
         "misfit_that_fits": best.misfit,
+        "replaced": replaced,
         "z_median": float(np.median(np.concatenate([s.z for s in first]))),
         "std_ratio": math.exp(-float(np.median(np.concatenate([s.log_ratio for s in first])))),
     }
+    distance = (
+        f"at the first BatchNormalization layer the distance to its moving statistics is {now:.2g} standard deviations, "
+        f"with {new} {best.misfit:.2g}"
+    )
     message = (
-        f"the images are prepared with {old}, and the model was trained with {new}: at the first BatchNormalization layer "
-        f"the distance to its moving statistics is {now:.2g} standard deviations, with {new} {best.misfit:.2g}"
+        f"{old} was assumed for the images, and the model was trained with {new}: {distance}; the check goes on with {new}"
+        if replaced
+        else f"the images are prepared with {old}, and the model was trained with {new}: {distance}"
     )
     if alike["scaling"]:
-        message += f"; {', '.join(alike['scaling'])} cannot be told from it"
+        message += f"; {', '.join(alike['scaling'])} cannot be told from it, {new} fits best"
     blurred = [_NAMES[key] for key in ("order", "resize") if alike[key] and key not in best.changed]
     if blurred:
         message += f"; the {' and the '.join(blurred)} cannot be told from these statistics"
-    flags = " ".join(f"{_FLAGS[key]} {after}" for key, (_, after) in best.changed.items())
-    what = new if len(best.changed) > 1 else f"{_NAMES[next(iter(best.changed))]} {new}"
-    actions = (
-        Action(
-            f"prepare them with {what} ({flags}, or in the file beside the model)",
-            f"{CHECK} {flags}",
-        ),
-        Action("do not recalibrate: that would hide the mistake"),
-    )
-    severity = Severity.ERROR if off else Severity.WARNING
-    return Finding("IN001", severity, message, evidence, actions, tuple(s.name for s in first))
+    actions = [_stated(best, replaced=replaced)]
+    if "scaling" in best.changed:
+        rival = {
+            scaling: next(r for r in rivals if r.new.as_dict()["scaling"] == scaling) for scaling in alike["scaling"]
+        }
+        actions += [Action(f"or, where training used it, {a.reason}", a.command) for a in map(_stated, rival.values())]
+    if not replaced:
+        actions.append(Action("do not recalibrate: that would hide the mistake"))
+    severity = Severity.ERROR if off and not replaced else Severity.WARNING
+    return Finding("IN001", severity, message, evidence, tuple(actions), tuple(s.name for s in first))
+
+
+def _stated(refit: Refit, *, replaced: bool = False) -> Action:
+    """What states a preparation on the command line."""
+    flags = " ".join(f"{_FLAGS[key]} {after}" for key, (_, after) in refit.changed.items())
+    what = " and ".join(f"{_NAMES[key]} {after}" for key, (_, after) in refit.changed.items())
+    text = f"state {what}" if replaced else f"prepare them with {what}"
+    return Action(f"{text} ({flags}, or in the file beside the model)", f"{CHECK} {flags}")
 
 
 _NAMES = {"scaling": "scaling", "order": "channel order", "resize": "resize kernel"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from bnexport.numerics.heads import Heads
 from bnexport.numerics.quantised import cost_of_quantisation
 from bnexport.numerics.tolerance import Limit, Tolerances
 from bnexport.numerics.verdict import Action, Comparison, Difference, Finding, Severity, Side
-from bnexport.parity.answers import broken_rows, confidence
+from bnexport.parity.answers import Items, allowed, broken_rows, confidence, in_order
 from bnexport.parity.pairs import Kind, Pair, pairs
 from bnexport.subjects.feeds import Feed
 from bnexport.subjects.sides import Outputs, Runner
@@ -44,8 +45,7 @@ class Tally:
     """
 
     def __init__(self, runners: Sequence[Runner], heads: Heads, tolerances: Tolerances) -> None:
-        self.names: list[str] = []
-        self.labels = array("i")  # four bytes an image, where objects would take forty
+        self._items = Items()
         self.heads = heads
         self._tolerances = tolerances
         self._pairs = pairs(runners)
@@ -55,7 +55,7 @@ class Tally:
         self._deciding = ""
         self._answers = {runner.id: array("i") for runner in runners}
         self._confidence = {runner.id: array("d") for runner in runners}
-        self._kept: dict[str, list[list[float]]] = {runner.id: [] for runner in runners}
+        self._kept: dict[str, list[tuple[int, list[float]]]] = {runner.id: [] for runner in runners}
         self.not_finite: dict[str, int] = {}
 
     def add(self, feed: Feed, outputs: Mapping[str, Outputs]) -> None:
@@ -64,10 +64,9 @@ class Tally:
         Raises:
             InputError: a label is not a class of the model.
         """
-        if not self.names:
+        if not self._items:
             self._decide(next(iter(outputs.values())))
-        self.names += feed.names
-        self.labels.extend(self._usable(feed.labels, outputs).tolist())
+        positions = self._items.add(feed, self._usable(feed.labels, outputs))
         for side, values in outputs.items():
             broken = [broken_rows(values[o], len(feed.names)) for o in self.heads.outputs if o in values]
             if broken and (count := int(np.count_nonzero(np.logical_or.reduce(broken)))):
@@ -81,11 +80,22 @@ class Tally:
                     self._answers[side].extend([-1] * len(feed.names))  # it gives no such output
                     continue
                 scores = self._scores(values)
-                self._kept[side] += scores[: max(0, SHOWN - len(self._kept[side]))].tolist()
+                kept = [*self._kept[side], *zip(positions, scores.tolist(), strict=True)]
+                self._kept[side] = sorted(kept, key=itemgetter(0))[:SHOWN]
                 found = compare.answers(scores)
                 self._answers[side].extend(found.tolist())
                 if self._deciding in self.heads.squash:
                     self._confidence[side].extend(confidence(given, found).tolist())
+
+    @property
+    def names(self) -> list[str]:
+        """The items' names, in the order of the list they come from."""
+        return self._items.names
+
+    @property
+    def labels(self) -> Sequence[int]:
+        """Their classes, -1 where unknown, in the same order."""
+        return self._items.labels
 
     def _decide(self, outputs: Outputs) -> None:
         """Chooses the output that gives images their class: the first of shape (N, K) behind a softmax or sigmoid, or with one score for each class name."""
@@ -132,7 +142,7 @@ class Tally:
 
     def side(self, runner: Runner) -> Side:
         """What one side did."""
-        found, labels = self._joined(runner.id), np.array(self.labels)
+        found, labels, order = self._joined(runner.id), np.array(self._items.seen_labels), self._items.order
         known = labels >= 0
         right = int(np.count_nonzero(found[known] == labels[known])) if self._deciding and known.any() else None
         return Side(
@@ -142,10 +152,10 @@ class Tally:
             provider=runner.provider,
             correct=right,
             of=int(np.count_nonzero(known)) if right is not None else 0,
-            answers=self._answers[runner.id],
-            confidence=self._confidence[runner.id],
+            answers=in_order(self._answers[runner.id], order),
+            confidence=in_order(self._confidence[runner.id], order),
             seconds=runner.seconds,
-            scores=tuple(tuple(row) for row in self._kept[runner.id]),
+            scores=tuple(tuple(row) for _, row in self._kept[runner.id]),
         )
 
     def _joined(self, side: str) -> NDArray[np.int64]:
@@ -156,12 +166,15 @@ class Tally:
         """Whether training and inference mode answer differently."""
         return any(f.code == "BN005" for f in self.judged((), ())[1])
 
-    def judged(self, causes: Sequence[str], remedy: Sequence[Action]) -> tuple[list[Comparison], list[Finding]]:
+    def judged(
+        self, causes: Sequence[str], remedy: Sequence[Action], unexamined: str = ""
+    ) -> tuple[list[Comparison], list[Finding]]:
         """Every comparison with its verdict, and what follows where the modes differ.
 
         Args:
             causes: the codes of findings that say that the moving statistics are wrong.
             remedy: what to do where the modes differ.
+            unexamined: why the statistics could not be examined; "" where they were.
         """
         comparisons: list[Comparison] = []
         found: list[Finding] = []
@@ -169,20 +182,20 @@ class Tally:
             if pair.kind == Kind.PARITY:
                 comparisons += self._held(pair)
             elif pair.kind == Kind.MODES:
-                told = [self._between_modes(pair, name, causes, remedy) for name in pair.running]
+                told = [self._between_modes(pair, name, causes, remedy, unexamined) for name in pair.running]
                 comparisons += [comparison for comparison, _ in told]
                 found += [finding for _, finding in told[:1] if finding]
             elif pair.kind == Kind.QUANTISED:
                 held = self._held(pair)
                 cost = self._cost(pair, held)
                 lost = cost is None or cost.severity == Severity.ERROR
-                comparisons += held if lost else [_allowed(comparison, answers=False) for comparison in held]
+                comparisons += held if lost else [allowed(comparison, answers=False) for comparison in held]
                 found += [cost] if cost else []
             elif pair.kind == Kind.REDUCED:
                 held = self._held(pair)
-                comparisons += [_allowed(comparison) for comparison in held]
+                comparisons += [allowed(comparison) for comparison in held]
                 found += [finding for c in held if not c for finding in [findings.reduced_precision(c)] if finding][:1]
-        return comparisons, found
+        return [self._items.placed(comparison) for comparison in comparisons], found
 
     def _cost(self, pair: Pair, held: Sequence[Comparison]) -> Finding | None:
         how = self._quantised.get(pair.actual) or self._quantised[pair.reference]
@@ -206,7 +219,7 @@ class Tally:
                 cost = self._cost(pair, self._held(pair))
                 failed = failed if cost is None or cost.severity == Severity.ERROR else ()
             if failed and pair.worst is not None:
-                found.append(Lost(pair, failed, pair.worst))
+                found.append(Lost(pair, tuple(map(self._items.placed, failed)), pair.worst))
         return found
 
     def raise_floors(self, floors: Mapping[tuple[str, str], float]) -> None:
@@ -255,19 +268,21 @@ class Tally:
         return tolerances.limit(pair.mode, name, self.heads.shown(name), scale)
 
     def _between_modes(
-        self, pair: Pair, name: str, causes: Sequence[str], remedy: Sequence[Action]
+        self, pair: Pair, name: str, causes: Sequence[str], remedy: Sequence[Action], unexamined: str
     ) -> tuple[Comparison, Finding | None]:
         difference, agreement = pair.running[name].result(), self._agreement(pair, name)
         plain = Comparison(
             pair.actual, pair.reference, self.heads.shown(name), difference, float("inf"), agreement, passed=True
         )
-        finding = findings.modes_disagree(plain, right=self._right(pair), causes=causes, remedy=remedy)
+        finding = findings.modes_disagree(
+            plain, right=self._right(pair), causes=causes, unexamined=unexamined, remedy=remedy
+        )
         if finding is None or finding.severity != Severity.ERROR:
             return plain, finding
         return replace(plain, passed=False, reason=finding.message), finding
 
     def _right(self, pair: Pair) -> findings.Right | None:
-        labels = np.array(self.labels)
+        labels = np.array(self._items.seen_labels)
         known = labels >= 0
         if not self._deciding or not known.any():
             return None
@@ -279,12 +294,3 @@ class Tally:
         if not self._deciding or name.removesuffix("/logits") != self._deciding or pair.actual not in self._answers:
             return None
         return compare.agreement(self._joined(pair.actual), self._joined(pair.reference))
-
-
-def _allowed(comparison: Comparison, *, answers: bool = True) -> Comparison:
-    """A comparison that may fail, but for tensors that cannot be compared and, with `answers`, other answers."""
-    if comparison or not comparison.difference.images:
-        return comparison
-    if answers and comparison.top1_agreement not in (None, 1.0):
-        return comparison
-    return replace(comparison, passed=True, tolerance=float("inf"), reason="")

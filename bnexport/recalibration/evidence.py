@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnexport.graph import statistics, weights
+from bnexport.errors import InputError
+from bnexport.graph import protobuf, statistics, weights
 from bnexport.numerics import inputs
 from bnexport.numerics.diagnose import Evidence
 from bnexport.numerics.drift import Statistics, misfit
@@ -16,8 +17,9 @@ from bnexport.numerics.moments import Moments
 from bnexport.numerics.preprocess import rescaled
 from bnexport.numerics.spec import Preprocessing, Resize
 from bnexport.numerics.variety import Variety
-from bnexport.recalibration.staged import Feeds, FirstStage, first_sites
+from bnexport.recalibration.staged import Feeds, FirstStage, first_sites, looks_up
 from bnexport.subjects.feeds import Source
+from bnexport.subjects.progress import Progress
 
 if TYPE_CHECKING:
     import onnx
@@ -28,12 +30,6 @@ TRIED_ON = 256
 
 EXACT_ON = 32
 """Up to so many images may be the training images themselves, whose statistics tell even resize kernels apart."""
-
-
-def thinned(feeds: Source, most: int) -> Source:
-    """At most so many of the images, evenly spread: a folder is sorted by class, and its head is no sample."""
-    parts = -(-feeds.count // most)
-    return feeds.shard(0, parts) if parts > 1 else feeds
 
 
 def watched(feeds: Source, variety: Variety) -> Iterator[Feeds]:
@@ -47,20 +43,35 @@ def gathered(
     model: onnx.ModelProto, moments: Mapping[str, Moments], variety: Variety, others: Sequence[inputs.Refit]
 ) -> Evidence:
     """The evidence from the moments of every site of the graph, the images' variety, and what other preparations give (`refits`)."""
-    return Evidence(_statistics(model, moments), variety, others)
+    return Evidence(held(model, moments), variety, others)
 
 
 def refits(
-    model: onnx.ModelProto, moments: Mapping[str, Moments], feeds: Source, variety: Variety
+    model: onnx.ModelProto, moments: Mapping[str, Moments], feeds: Source, variety: Variety, progress: Progress
 ) -> list[inputs.Refit]:
-    """How well the first sites fit with other preparations; nothing where they fit as it is, or where the model has several inputs."""
-    ahead = [s for s in _statistics(model, moments) if s.first]
+    """How well the first sites fit with other preparations; nothing where they fit as it is, or where the input is no image."""
+    ahead = [s for s in held(model, moments) if s.first]
     few = variety.images <= EXACT_ON
     off = misfit(ahead) > (inputs.SUSPICIOUS if few else inputs.limit(variety.images))
-    return _refits(FirstStage(model), ahead, feeds) if off else []
+    return _refits(FirstStage(model), ahead, feeds, progress) if off and _takes_images(model, feeds) else []
 
 
-def _statistics(model: onnx.ModelProto, moments: Mapping[str, Moments]) -> list[Statistics]:
+def _takes_images(model: onnx.ModelProto, feeds: Source) -> bool:
+    """Whether other scalings can be tried: the only input is floating point, and holds images.
+
+    Arrays are taken for images where they have four axes, one, three or four channels, and are not looked up in a table.
+    """
+    kinds = protobuf.input_dtypes(model)
+    if len(kinds) != 1 or next(iter(kinds.values())).kind != "f":
+        return False
+    if feeds.spec is not None:
+        return True
+    shape = next(iter(next(iter(feeds)).inputs.values())).shape
+    return len(shape) == 4 and shape[-1] in (1, 3, 4) and not looks_up(model)
+
+
+def held(model: onnx.ModelProto, moments: Mapping[str, Moments]) -> list[Statistics]:
+    """What the sites hold, and what those whose moments are given see."""
     stored = weights.initializers(model)
     first = {site.name for site in first_sites(model)}
     return [
@@ -78,33 +89,36 @@ def _statistics(model: onnx.ModelProto, moments: Mapping[str, Moments]) -> list[
             frozen=site.frozen,
         )
         for name, (site, mean, var) in statistics.current(model).items()
+        if name in moments
     ]
 
 
-def _refits(first: FirstStage, held: list[Statistics], feeds: Source) -> list[inputs.Refit]:
+def _refits(first: FirstStage, ahead: list[Statistics], feeds: Source, progress: Progress) -> list[inputs.Refit]:
     """What other scalings and channel orders give, computed from the prepared images; and with the best of them other resize kernels, for which they are decoded again."""
-    feeds = thinned(feeds, TRIED_ON)
+    feeds = feeds.spread(TRIED_ON)
     batches = list(watched(feeds, Variety()))
-    if any(len(batch) != 1 for batch in batches):
-        return []
     shape = next(iter(batches[0].values())).shape
     channels = feeds.spec.channels if feeds.spec else shape[-1] if len(shape) == 4 else 1
 
-    def refit(old: Preprocessing, new: Preprocessing, prepared: Iterable[Feeds]) -> inputs.Refit:
-        moments = first.moments(prepared)
-        seen = [replace(s, seen_mean=moments[s.name].mean, seen_var=moments[s.name].var) for s in held]
-        return inputs.Refit(old, new, misfit(seen))
+    refits: list[inputs.Refit] = []
 
-    refits = [
+    def refit(old: Preprocessing, new: Preprocessing, prepared: Iterable[Feeds]) -> None:
+        try:
+            moments = first.moments(prepared)
+        except InputError as error:
+            progress.note(f"{new.described} was not tried in place of {old.described}: {error}")
+            return
+        seen = [replace(s, seen_mean=moments[s.name].mean, seen_var=moments[s.name].var) for s in ahead]
+        refits.append(inputs.Refit(old, new, misfit(seen)))
+
+    for old, new in inputs.candidates(feeds.spec, channels):
         refit(old, new, ({n: rescaled(x, old, new) for n, x in batch.items()} for batch in batches))
-        for old, new in inputs.candidates(feeds.spec, channels)
-    ]
     if feeds.spec is not None:
-        now = inputs.Refit(feeds.spec, feeds.spec, misfit(held))
+        now = inputs.Refit(feeds.spec, feeds.spec, misfit(ahead))
         best = inputs.best_of([now, *refits])
         base = best.new if best else feeds.spec
         for kernel in Resize:
             if kernel != feeds.spec.resize:
                 new = base.changed(resize=kernel)
-                refits.append(refit(feeds.spec, new, watched(feeds.prepared_as(new), Variety())))
+                refit(feeds.spec, new, watched(feeds.prepared_as(new), Variety()))
     return refits

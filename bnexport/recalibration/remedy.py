@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from bnexport.numerics import inputs
 from bnexport.numerics.actions import RECALIBRATE
 from bnexport.numerics.diagnose import STATISTICS_WRONG, Evidence
 from bnexport.numerics.verdict import Action, Finding, Side
 from bnexport.recalibration.trial import Trial
+
+
+def in_inference_mode(answered: Collection[Side], *, foreign: bool) -> Side | None:
+    """What the model answers in inference mode, to hold the recalibrated graph against.
+
+    bnexport's own export on the CPU, where it runs; else, and where somebody else's file is deployed, the first side of inference mode: Keras,
+    or the graph without optimisations.
+    """
+    plain = [s for s in answered if s.mode == "inference" and s.id != "onnx-recalibrated@cpu"]
+    own = [s for s in plain if s.id == "onnx-inference@cpu" and not foreign]
+    return next(iter([*own, *plain]), None)
 
 
 def harm(before: Side, after: Side, evidence: Evidence, causes: Sequence[Finding]) -> str:

@@ -63,6 +63,13 @@ def first_sites(model: onnx.ModelProto) -> Sequence[Site]:
     return cut.stages(model, sites(model))[0].sites
 
 
+def looks_up(model: onnx.ModelProto) -> bool:
+    """Whether the first sites see what is looked up in a table, as an embedding does."""
+    tables = {tensor.name for tensor in model.graph.initializer}
+    nodes = (model.graph.node[index] for index in cut.stages(model, sites(model))[0].nodes)
+    return any(node.op_type == "Gather" and node.input[0] in tables for node in nodes)
+
+
 class FirstStage:
     """The part of a graph before its first sites: what they see depends on the images and on fixed weights only."""
 

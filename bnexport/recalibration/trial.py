@@ -16,7 +16,7 @@ from bnexport.numerics.moments import Moments
 from bnexport.numerics.spec import Preprocessing
 from bnexport.numerics.variety import Variety
 from bnexport.recalibration import staged
-from bnexport.recalibration.evidence import gathered, refits, thinned, watched
+from bnexport.recalibration.evidence import gathered, refits, watched
 from bnexport.recalibration.live import live_tensors, memory_available
 from bnexport.runtimes import ort_session
 from bnexport.subjects import sides
@@ -41,23 +41,30 @@ class Trial:
     evidence: Evidence
 
 
-def tried(subject: Subject, feeds: Source, progress: Progress) -> Trial | None:
-    """Recalibrates a copy of the graph on at most `ENOUGH` of the images; None where there is nothing to recalibrate.
+@dataclass(frozen=True, slots=True)
+class Untried:
+    """Why a graph's statistics could not be examined."""
+
+    reason: str
+
+
+def tried(subject: Subject, feeds: Source, progress: Progress, known: Sequence[Refit] | None = None) -> Trial | Untried:
+    """Recalibrates a copy of the graph on at most `ENOUGH` of the images. `known` are refits on the same images, where they were computed before.
 
     Where it cannot be done (a layer that is called twice, values that are not finite) the progress says why. What an earlier check of the same
     model and images measured is not measured again.
     """
     graph = subject.graph
     if not sites(graph):
-        return None
-    feeds = thinned(feeds, ENOUGH)
+        return Untried("the graph has no BatchNormalization node")
+    feeds = feeds.spread(ENOUGH)
     key = (subject.facts.sha256, feeds.fingerprint(), ort_session.version())
     try:
-        measured, variety, others = _measured(subject, feeds, key, progress)
+        measured, variety, others = _measured(subject, feeds, key, progress, known)
         values = statistics.by_initializer(measured, graph)
     except InputError as error:
         progress.note(f"what recalibrating would give is not known: {error}")
-        return None
+        return Untried(str(error))
     runner = sides.remembered(
         "onnx-recalibrated@cpu",
         "inference",
@@ -70,7 +77,7 @@ def tried(subject: Subject, feeds: Source, progress: Progress) -> Trial | None:
 
 
 def _measured(
-    subject: Subject, feeds: Source, key: Sequence[str], progress: Progress
+    subject: Subject, feeds: Source, key: Sequence[str], progress: Progress, known: Sequence[Refit] | None
 ) -> tuple[dict[str, Moments], Variety, list[Refit]]:
     stored = [subject.store.get(what, *key) for what in ("moments", "evidence")]
     if stored[0] is not None and stored[1] is not None:
@@ -83,7 +90,7 @@ def _measured(
     variety = Variety()
     with live_tensors(None, min(memory_available() // 2, HELD)) as live:
         found = staged.measure(subject.graph, watched(feeds, variety), feeds.count, live, "cpu", progress).moments
-    others = refits(subject.graph, found, feeds, variety)
+    others = list(known) if known is not None else refits(subject.graph, found, feeds, variety, progress)
     told = {
         "variety": variety.as_dict(),
         "refits": [[r.old.as_dict(), r.new.as_dict(), r.misfit] for r in others],

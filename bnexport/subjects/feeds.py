@@ -13,10 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport import cache, files, images
-from bnexport.errors import InputError, UsageError, reason
+from bnexport import cache, images
+from bnexport.errors import InputError, UsageError
 from bnexport.numerics.spec import Preprocessing
 from bnexport.sidecar import Sidecar
+from bnexport.subjects import npz
+from bnexport.subjects.order import shuffled_order, spread
 from bnexport.subjects.preparation import class_indices
 
 Shape = tuple[int | None, ...]
@@ -27,11 +29,15 @@ MOST_LABEL = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """One batch: every input of the model by name, the items' names, and their classes (-1 where unknown)."""
+    """One batch: every input of the model by name, the items' names, and their classes (-1 where unknown).
+
+    `positions` says where the items stand in the list that reports follow; None where batches come in its order.
+    """
 
     inputs: Mapping[str, NDArray[Any]]
     names: tuple[str, ...]
     labels: NDArray[np.int64]
+    positions: tuple[int, ...] | None = None
 
 
 class Source(Protocol):
@@ -61,6 +67,14 @@ class Source(Protocol):
         """Every `count`th item from the `nth` on."""
         ...
 
+    def spread(self, most: int) -> Source:
+        """At most so many of the items, evenly spread: data are often sorted by class, and their head is no sample."""
+        ...
+
+    def shuffled(self) -> Source:
+        """The same items in `shuffled_order`; what `shard`, `spread` and `sampled` give has their own order."""
+        ...
+
     def pictures(self, names: Collection[str]) -> dict[str, images.Picture]:
         """The pictures of these names; empty for arrays."""
         ...
@@ -78,13 +92,14 @@ class Pictures:
         name: str,
         batch_size: int,
         threads: int,
+        order: NDArray[np.intp] | None = None,
     ) -> None:
         self._sidecar = known = known or Sidecar()
         self.classes = known.classes or pictures.classes
         self.count = len(pictures)
         self.spec: Preprocessing | None = spec
         self._known, self._name, self._pictures = known.labels, name, pictures
-        self._reader = images.Reader(pictures, spec, batch_size, threads)
+        self._reader = images.Reader(pictures, spec, batch_size, threads, order)
         self.unreadable = self._reader.unreadable
 
     def fingerprint(self) -> str:
@@ -98,22 +113,34 @@ class Pictures:
 
     def prepared_as(self, spec: Preprocessing) -> Source:
         """The same pictures prepared otherwise."""
-        return self._of(self._pictures, spec, self._reader.batch_size)
+        return self._of(self._pictures, spec, self._reader.batch_size, self._reader.order)
 
     def shard(self, nth: int, count: int) -> Source:
         """Every `count`th picture from the `nth` on; the classes are those of all."""
         return self._of(self._pictures.shard(nth, count), self._reader.spec, self._reader.batch_size)
 
-    def _of(self, pictures: images.Listing, spec: Preprocessing, batch_size: int) -> Pictures:
+    def spread(self, most: int) -> Source:
+        """At most so many of the pictures, evenly spread."""
+        rows = spread(self.count, most, None)
+        return self._of(self._pictures.chosen(rows), self._reader.spec, self._reader.batch_size)
+
+    def shuffled(self) -> Source:
+        """The same pictures in `shuffled_order`."""
+        return self._of(self._pictures, self._reader.spec, self._reader.batch_size, shuffled_order(self.count))
+
+    def _of(
+        self, pictures: images.Listing, spec: Preprocessing, batch_size: int, order: NDArray[np.intp] | None = None
+    ) -> Pictures:
+        threads = self._reader.threads
         return Pictures(
-            pictures, spec, self._sidecar, name=self._name, batch_size=batch_size, threads=self._reader.threads
+            pictures, spec, self._sidecar, name=self._name, batch_size=batch_size, threads=threads, order=order
         )
 
     def sampled(self, count: int, *, batch_size: int, whole: bool) -> Source:
         """Some of the pictures; `unreadable` must be known, so that all of them were read once."""
         lost = {u.name for u in self.unreadable}
         readable = np.array([row for row, picture in enumerate(self._pictures) if picture.name not in lost], np.intp)
-        chosen = self._pictures.chosen(readable[_spread(len(readable), count, batch_size if whole else None)])
+        chosen = self._pictures.chosen(readable[spread(len(readable), count, batch_size if whole else None)])
         return self._of(chosen, self._reader.spec, batch_size)
 
     def pictures(self, names: Collection[str]) -> dict[str, images.Picture]:
@@ -134,7 +161,7 @@ class Pictures:
         """
         for batch in self._reader:
             labels = class_indices(batch.names, batch.labels, self._known, self.classes)
-            yield Feed({self._name: batch.x}, batch.names, np.array(labels, np.int64))
+            yield Feed({self._name: batch.x}, batch.names, np.array(labels, np.int64), batch.positions)
 
 
 class Arrays:
@@ -146,12 +173,13 @@ class Arrays:
         labels: NDArray[np.int64],
         classes: tuple[str, ...],
         batch_size: int,
+        order: NDArray[np.intp] | None = None,
     ) -> None:
         self.count = len(labels)
         self.classes = classes
         self.unreadable: list[images.Unreadable] = []
         self.spec: Preprocessing | None = None
-        self._arrays, self._labels, self._batch_size = arrays, labels, batch_size
+        self._arrays, self._labels, self._batch_size, self._order = arrays, labels, batch_size, order
 
     @classmethod
     def read(cls, path: Path, shapes: Mapping[str, Shape], classes: tuple[str, ...], batch_size: int) -> Arrays:
@@ -161,7 +189,7 @@ class Arrays:
             InputError: it cannot be read, or does not hold the model's inputs.
         """
         path = Path(path)
-        arrays = _loaded(path)
+        arrays = npz.load(path)
         labels = arrays.pop("labels", None)
         if len(shapes) == 1 and len(arrays) == 1:  # one of each: the name does not matter
             arrays = {next(iter(shapes)): next(iter(arrays.values()))}
@@ -182,7 +210,7 @@ class Arrays:
             raise InputError(f"{path}: the arrays are empty or of different length", found=str(sorted(counts)))
         unknown = np.full(counts.pop(), -1, np.int64)
         for name, array in arrays.items():
-            _refuse_no_numbers(f"{path}: the input {name}", array)
+            npz.refuse_no_numbers(f"{path}: the input {name}", array)
         if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
             raise InputError(f"{path}: labels are no class numbers", found=f"{labels.dtype} of shape {labels.shape}")
         if labels is not None and (labels.min() < -1 or labels.max() > MOST_LABEL):
@@ -200,13 +228,23 @@ class Arrays:
 
     def sampled(self, count: int, *, batch_size: int, whole: bool) -> Source:
         """Some of the rows."""
-        rows = _spread(self.count, count, batch_size if whole else None)
-        return Arrays({n: a[rows] for n, a in self._arrays.items()}, self._labels[rows], self.classes, batch_size)
+        return self._chosen(spread(self.count, count, batch_size if whole else None), batch_size)
 
     def shard(self, nth: int, count: int) -> Source:
         """Every `count`th row from the `nth` on."""
-        arrays = {name: array[nth::count] for name, array in self._arrays.items()}
-        return Arrays(arrays, self._labels[nth::count], self.classes, self._batch_size)
+        return self._chosen(slice(nth, None, count), self._batch_size)
+
+    def spread(self, most: int) -> Source:
+        """At most so many of the rows, evenly spread."""
+        return self._chosen(spread(self.count, most, None), self._batch_size)
+
+    def shuffled(self) -> Source:
+        """The same rows in `shuffled_order`."""
+        return Arrays(self._arrays, self._labels, self.classes, self._batch_size, shuffled_order(self.count))
+
+    def _chosen(self, rows: slice | NDArray[np.intp], batch_size: int) -> Source:
+        arrays = {name: array[rows] for name, array in self._arrays.items()}
+        return Arrays(arrays, self._labels[rows], self.classes, batch_size)
 
     def pictures(self, names: Collection[str]) -> dict[str, images.Picture]:  # noqa: ARG002 - there are none
         """None."""
@@ -219,51 +257,10 @@ class Arrays:
     def __iter__(self) -> Iterator[Feed]:
         """The batches, of nearly equal size."""
         parts = -(-self.count // self._batch_size)
-        for rows in np.array_split(np.arange(self.count), parts):
-            yield Feed({n: a[rows] for n, a in self._arrays.items()}, tuple(str(r) for r in rows), self._labels[rows])
-
-
-def _refuse_no_numbers(what: str, array: NDArray[Any]) -> None:
-    kind = array.dtype.kind
-    if kind == "c":
-        raise InputError(
-            f"{what} is complex, and its imaginary part would be lost",
-            found=str(array.dtype),
-            fix="store real and imaginary part as the model takes them",
-        )
-    if kind not in "fiub":
-        raise InputError(
-            f"{what} holds no numbers",
-            found=str(array.dtype),
-            fix="store the numbers that the model computes with; of text, the token ids behind the model's lookup table",
-        )
-
-
-def _spread(total: int, count: int, multiple: int | None) -> NDArray[np.intp]:
-    """At most `count` positions below `total`, evenly spread; with `multiple` so many or a multiple of it, where need be some of them again."""
-    rows = np.unique(np.linspace(0, total - 1, min(total, max(1, count))).round().astype(np.intp))
-    if multiple is None:
-        return rows
-    return np.resize(rows, max(multiple, len(rows) // multiple * multiple))
-
-
-def _loaded(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with files.open_regular(path) as stream, np.load(stream, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise InputError(f"{path} is not an .npz file", found="a single array", fix="write it with numpy.savez")
-            arrays = {name: file[name] for name in file.files}
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}") from error
-    except InputError:
-        raise
-    except Exception as error:  # zipfile, zlib, tokenize and NumPy raise whatever they come upon in a damaged file
-        raise InputError(
-            f"{path} is not an .npz file of plain arrays ({reason(error)})", fix="write it with numpy.savez"
-        ) from error
-    if strange := [name for name, array in arrays.items() if not isinstance(array, np.ndarray) or array.ndim == 0]:
-        raise InputError(f"{path} is not an .npz file of plain arrays", found=f"{strange[0]} is no array with rows")
-    return arrays
+        order = np.arange(self.count) if self._order is None else self._order
+        for rows in np.array_split(order, parts):
+            inputs = {name: array[rows] for name, array in self._arrays.items()}
+            yield Feed(inputs, tuple(str(r) for r in rows), self._labels[rows], tuple(rows.tolist()))
 
 
 def only_input(shapes: Mapping[str, Shape]) -> tuple[str, Shape]:

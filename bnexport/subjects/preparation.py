@@ -49,11 +49,18 @@ class Preparation:
 
     Args:
         spec: the specification.
-        origin: "flags", "sidecar", "onnx metadata" or "assumed"; two of them joined by " + " where flags changed a part.
+        origin: "flags", "sidecar", "onnx metadata", "assumed", or "found" where the model's statistics refuted what was assumed; two of them
+            joined by " + " where flags changed a part.
+        assumed: which of scaling, order and resize nobody stated.
     """
 
     spec: Preprocessing
     origin: str
+    assumed: frozenset[str] = frozenset()
+
+    def replaced(self, spec: Preprocessing) -> Preparation:
+        """The same with what the model's statistics show in place of what was assumed."""
+        return Preparation(spec, "found + flags" if "flags" in self.origin else "found")
 
 
 def prepare(shape: Shape, known: Sidecar | None, origin: str, overrides: Overrides) -> Preparation:
@@ -80,6 +87,7 @@ def prepare(shape: Shape, known: Sidecar | None, origin: str, overrides: Overrid
         (shape[1], shape[2], shape[3]) if layout == Layout.NHWC else (shape[2], shape[3], shape[1])
     )
     said = overrides.given
+    assumed = frozenset[str]()
     if known is not None and known.preprocessing is not None:
         spec = known.preprocessing.changed(layout=layout, **said)
         origin = f"{origin} + flags" if said else origin
@@ -88,9 +96,10 @@ def prepare(shape: Shape, known: Sidecar | None, origin: str, overrides: Overrid
         if size is None:
             raise UsageError("the model takes images of any size", fix="say which with --size, for example --size 224")
         spec = Preprocessing(size, channels or 3, layout=layout).changed(**said)
+        assumed = frozenset({"scaling", "order", "resize"} - said.keys())
         origin = "flags" if {"resize", "scaling"} <= set(said) else "assumed + flags" if said else "assumed"
     _must_fit(spec, shape, layout, channels)
-    return Preparation(spec, origin)
+    return Preparation(spec, origin, assumed)
 
 
 def _must_fit(spec: Preprocessing, shape: Shape, layout: Layout, channels: int | None) -> None:

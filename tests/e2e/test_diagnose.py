@@ -14,7 +14,7 @@ from bnexport import Overrides, Preprocessing, Resize, Scaling, check
 from bnexport.jobs.recalibrate import recalibrate
 from bnexport.numerics.drift import warm_up
 from bnexport.numerics.verdict import CheckReport, Finding, Severity
-from bnexport.recalibration.trial import tried
+from bnexport.recalibration.trial import Trial, tried
 from bnexport.sidecar import Sidecar, write
 from bnexport.subjects.feeds import Arrays
 from bnexport.subjects.progress import Progress
@@ -108,7 +108,7 @@ def test_even_where_little_is_left_to_count_by(digits: Digits, tmp_path: Path) -
     subject = open_subject(tmp_path / "net.keras", Progress())
     feeds = Arrays.read(tmp_path / "data.npz", subject.shapes, (), 512)
     trial = tried(subject, feeds, Progress())
-    assert trial is not None
+    assert isinstance(trial, Trial)
     assert warm_up(trial.evidence.statistics).updates == pytest.approx(600, rel=0.2)
 
 

@@ -174,14 +174,15 @@ def test_candidates() -> None:
 
 
 def test_scalings_that_cannot_be_told_apart_are_named() -> None:
-    """IN001 says so where two fit about as well, and names the commoner one."""
+    """IN001 says so where two fit about as well, names the one that fits best first, and offers a command for each."""
     finding = inputs.wrong_preparation(
         OFF, 100, [refit(0.03, Scaling.MINUS_ONE_ONE), refit(0.028, Scaling.TORCH), refit(3.0, Scaling.UNIT)]
     )
     assert finding is not None
-    assert finding.evidence["scaling_that_fits"] == "minus-one-one"
-    assert finding.evidence["also_fit"] == ["torch"]
-    assert "torch cannot be told from it" in finding.message
+    assert finding.evidence["scaling_that_fits"] == "torch"
+    assert [a.command.split()[-1] for a in finding.actions if a.command] == ["torch", "minus-one-one"]
+    assert finding.evidence["also_fit"] == ["minus-one-one"]
+    assert "minus-one-one cannot be told from it" in finding.message
 
 
 @pytest.mark.parametrize(("with_bgr", "named"), [(0.05, True), (0.15, False)])
