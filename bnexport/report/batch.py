@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from bnexport.numerics.batched import Batch, Result
 from bnexport.report.markdown import table, text
-from bnexport.report.words import plain
+from bnexport.report.words import encodable, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,7 +50,7 @@ def show(batch: Batch, console: Console) -> None:
 def record(result: Result) -> str:
     """One check as one line of JSON."""
     told = {"name": result.name, "status": result.status, "seconds": result.seconds, "reason": reason(result) or None}
-    return json.dumps({**told, "report": result.report}, ensure_ascii=False, allow_nan=False)
+    return encodable(json.dumps({**told, "report": result.report}, ensure_ascii=False, allow_nan=False))
 
 
 def ndjson(batch: Batch) -> str:

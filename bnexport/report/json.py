@@ -12,6 +12,7 @@ from typing import Any
 from bnexport.numerics.drift import Drift
 from bnexport.numerics.outcomes import Folding, Recalibration
 from bnexport.numerics.verdict import BundleFacts, CheckReport, Comparison, Finding, Side
+from bnexport.report.words import encodable
 
 SCHEMA_VERSION = "1.0"
 SCHEMA = Path(__file__).with_name("check.schema.json")
@@ -19,12 +20,12 @@ SCHEMA = Path(__file__).with_name("check.schema.json")
 
 def dumps(values: Mapping[str, Any]) -> str:
     """`values` as JSON text; NaN and infinities become null, which no comparison can mistake for a number."""
-    return json.dumps(_plain(values), ensure_ascii=False, indent=2, allow_nan=False)
+    return encodable(json.dumps(_plain(values), ensure_ascii=False, indent=2, allow_nan=False))
 
 
 def line(values: Mapping[str, Any]) -> str:
     """The same in one line."""
-    return json.dumps(_plain(values), ensure_ascii=False, allow_nan=False)
+    return encodable(json.dumps(_plain(values), ensure_ascii=False, allow_nan=False))
 
 
 def check(report: CheckReport) -> dict[str, Any]:

@@ -13,6 +13,8 @@ _COMMAND = re.compile(
 )
 """What GitHub Actions takes for a command in a log: `::error::` after any space, `##[error]` anywhere (actions/runner, ActionCommand.cs)."""
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 
 def plain(text: str) -> str:
     r"""`text` with control characters, line breaks and lone surrogates shown as escapes, and what GitHub Actions would execute.
@@ -22,6 +24,15 @@ def plain(text: str) -> str:
     """
     printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return _COMMAND.sub(lambda match: f"\\x{ord(match[0]):02x}", printable)
+
+
+def encodable(text: str) -> str:
+    r"""JSON text with lone surrogates, which stand for bytes of a name that is not UTF-8, as escapes that every parser reads.
+
+    >>> encodable('"' + chr(0xDCFF) + '.png"')
+    '"\\\\udcff.png"'
+    """
+    return _SURROGATE.sub(lambda match: f"\\\\u{ord(match[0]):04x}", text)
 
 
 def verdict(report: CheckReport) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 import bnexport
 from bnexport import confined, images
 from bnexport.cli import app, telling
+from bnexport.cli.options import OutputFormat
 from bnexport.errors import InputError
 from bnexport.images import manifest
 from bnexport.numerics.spec import MOST_PIXELS, Preprocessing
@@ -119,3 +121,22 @@ def test_a_label_too_large_for_a_class_is_one_sentence() -> None:
     for digits in ("9" * 30, "9" * 5000):
         with pytest.raises(InputError, match="not a class of the model"):
             class_indices(["a.png"], [digits], {}, ())
+
+
+@pytest.mark.parametrize("form", list(OutputFormat))
+def test_a_name_that_is_not_utf8_is_shown_in_every_format(
+    form: OutputFormat, report: CheckReport, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """The byte 255 of a file name is shown as an escape on stdout and in every report file, and JSON stays JSON."""
+    names = tuple("\udcff.png" for _ in report.images.names)
+    images_odd, model_odd = replace(report.images, names=names), replace(report.model, path="\udcff.png")
+    odd = replace(report, images=images_odd, model=model_odd)
+    telling.tell(odd, form)
+    told = capsysbinary.readouterr().out.decode("utf-8")
+    if form in (OutputFormat.TEXT, OutputFormat.JSON, OutputFormat.NDJSON):
+        assert "\\udcff.png" in told
+    if form == OutputFormat.JSON:
+        assert json.loads(told)["model"]["path"] == "\\udcff.png"
+    paths = [tmp_path / f"report{suffix}" for suffix in telling.SUFFIXES]
+    telling.save(odd, paths)
+    assert all(path.read_text(encoding="utf-8") for path in paths)
