@@ -10,6 +10,9 @@ An error says in one sentence what happened, and where it knows them what was fo
 do next. A check that fails is not an error: it is a verdict (`bnexport.numerics.verdict`), exit code 1.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class BnexportError(Exception):
     """The root: `str(error)` is one sentence a person can act on.
@@ -61,3 +64,18 @@ def reason(error: BaseException) -> str:
     ('first', 'EOFError')
     """
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+@contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Makes of what a framework raises while it loads or runs a file one sentence.
+
+    Raises:
+        InputError: the block failed; errors of bnexport and a lack of memory pass through.
+    """
+    try:
+        yield
+    except (BnexportError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(f"{what} ({reason(error)[:200]})") from error

@@ -87,7 +87,12 @@ DOORS = {
         "runtimes/keras_trace.py",
     },
     "tf2onnx": {"runtimes/tf2onnx_convert.py"},
-    "h5py": {"runtimes/keras_model.py", "runtimes/keras_config.py", "runtimes/keras_container.py"},
+    "h5py": {
+        "runtimes/keras_model.py",
+        "runtimes/keras_config.py",
+        "runtimes/keras_container.py",
+        "runtimes/keras_weights.py",
+    },
     "onnxruntime": {"runtimes/ort_session.py"},
     "onnx": {
         "graph",

@@ -15,7 +15,7 @@ from bnexport.jobs.recalibrate import answers, recalibrate
 from bnexport.jobs.train import Training, train
 from bnexport.numerics.outcomes import Folding, Recalibration
 from bnexport.numerics.verdict import CheckReport, Side
-from bnexport.runtimes import keras_model
+from bnexport.runtimes import keras_installed
 from bnexport.subjects.progress import Progress
 
 SEED = 5
@@ -64,7 +64,7 @@ def demo(
         MachineError: the folder cannot be written to, or TensorFlow is not installed.
     """
     progress = progress or Progress()
-    keras_model.refuse_absence()
+    keras_installed.refuse_absence()
     pictures = folder / "images"
     try:
         pictures.mkdir(parents=True, exist_ok=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,12 @@ def inspected(path: Path, kind: Format) -> int:
         with zipfile.ZipFile(path) as archive:
             _refuse_bomb(sum(item.file_size for item in archive.infolist()), size, path)
             if WEIGHTS not in archive.namelist():
-                return size
+                other = [name for name in archive.namelist() if "weights" in name]
+                raise InputError(
+                    f"{path} does not hold its weights as {WEIGHTS}",
+                    found=", ".join(other)[:200],
+                    fix="save it with model.save(...) in Keras 3, where h5py is installed",
+                )
             stored = archive.getinfo(WEIGHTS).compress_type == zipfile.ZIP_STORED
             with archive.open(WEIGHTS) as stream, h5py.File(stream if stored else io.BytesIO(stream.read())) as file:
                 return _weights(file, path, size)
@@ -134,6 +141,8 @@ def _weights(file: Any, path: Path, size: int) -> int:
             if isinstance(found, h5py.Group):
                 waiting.append(found)
             elif isinstance(found, h5py.Dataset):
+                if found.dtype.kind == "O":
+                    raise InputError(f"{path} holds weights that are no numbers", found=f"objects in {name}")
                 if found.external or found.is_virtual:
                     raise InputError(f"{path} refers to another file", found=f"the values of {name} are elsewhere")
                 total += found.size * found.dtype.itemsize + _attributes(found)
@@ -160,3 +169,48 @@ def _refuse_bomb(total: int, size: int, path: Path) -> None:
 def _damaged(path: Path, kind: Format, error: Exception) -> InputError:
     what = "HDF5 file" if kind == Format.HDF5 else "Keras archive"
     return InputError(f"{path} is a damaged {what} ({reason(error)})", fix="copy or download it again")
+
+
+def version(path: Path, kind: Format) -> str | None:
+    """The version of the Keras that wrote a file; None where it does not say."""
+    import h5py
+
+    with suppress(*_UNREADABLE):
+        if kind == Format.HDF5:
+            with h5py.File(path, "r") as file:
+                text = file.attrs.get("keras_version")
+                return text.decode() if isinstance(text, bytes) else text if isinstance(text, str) else None
+        with zipfile.ZipFile(path) as archive:
+            found = json.loads(archive.read("metadata.json"))
+            text = found.get("keras_version") if isinstance(found, dict) else None
+            return text if isinstance(text, str) else None
+    return None
+
+
+_UNREADABLE = (KeyError, OSError, ValueError, TypeError, RuntimeError, AttributeError, zipfile.BadZipFile)
+
+
+def iterations(path: Path, kind: Format) -> int | None:
+    """The update counter of the optimizer in a file, wherever its Keras put it; None where there is none."""
+    import h5py
+
+    with suppress(*_UNREADABLE):  # a counter is only looked at beside other evidence
+        if kind == Format.HDF5:
+            with h5py.File(path, "r") as file:
+                return _counter(file["optimizer_weights"], ("iteration", "iteration:0", "iter", "iter:0"))
+        with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read(WEIGHTS))) as file:
+            return _counter(file, ("optimizer/vars/0",))
+    return None
+
+
+def _counter(group: Any, names: tuple[str, ...]) -> int | None:
+    counts: list[int] = []
+
+    def visit(name: str, node: Any) -> None:
+        path = name.replace("\\", "/")
+        named = path in names or path.rsplit("/", 1)[-1] in names
+        if named and hasattr(node, "dtype") and node.size == 1 and node.dtype.kind in "iu":
+            counts.append(int(node[()].reshape(-1)[0]))
+
+    group.visititems(visit)
+    return counts[0] if counts and counts[0] >= 0 else None

@@ -5,20 +5,20 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from bnexport.errors import InputError, MachineError
+from bnexport.errors import InputError, MachineError, refusing
 from bnexport.files import Format, model_format, sha256
-from bnexport.runtimes import keras_config, keras_container
+from bnexport.runtimes import keras_config, keras_container, keras_repairs, keras_weights
+from bnexport.runtimes.keras_installed import choose_backend, refuse_absence
 from bnexport.runtimes.quiet import native_output_held
 
 Array = NDArray[Any]
@@ -51,6 +51,7 @@ class LoadedModel:
         dtype: the widest rounding of a layer's computation: "float16", "bfloat16", "float32" or "float64".
         iterations: how many updates the optimizer in the file has made; None where the file has none.
         repairs: what had to be changed in the file's configuration before Keras could read it.
+        original: the configuration in the file and the version of Keras that wrote it, where only they say what is computed (an old hard_sigmoid).
     """
 
     path: Path
@@ -66,6 +67,7 @@ class LoadedModel:
     dtype: str
     iterations: int | None = None
     repairs: tuple[str, ...] = ()
+    original: tuple[Any, str] | None = None
 
 
 def load_framework() -> None:
@@ -75,6 +77,8 @@ def load_framework() -> None:
         MachineError: they are not installed, or Keras runs on another backend.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "keras" not in sys.modules:
+        choose_backend()
     try:
         with native_output_held():
             import keras
@@ -87,28 +91,14 @@ def load_framework() -> None:
         ) from error
     if keras.backend.backend() != "tensorflow":
         raise MachineError(
-            "Keras runs on another backend",
+            "Keras was imported in this process with another backend",
             found=keras.backend.backend(),
             expected="tensorflow",
-            fix="unset KERAS_BACKEND",
+            fix="use the bnexport command, or import bnexport's functions in a process that has not imported Keras",
         )
     from absl import logging
 
     logging.set_verbosity(logging.ERROR)  # Keras warns through absl about the HDF5 format
-
-
-def refuse_absence() -> None:
-    """Refuses to go on where TensorFlow is not installed, without importing it, which takes seconds.
-
-    Raises:
-        MachineError: something is missing.
-    """
-    missing = [name for name in ("tensorflow", "keras", "h5py") if find_spec(name) is None]
-    if missing:
-        raise MachineError(
-            f"this needs TensorFlow and Keras ({', '.join(missing)} cannot be found)",
-            fix="install them with: pip install 'bnexport[keras]', or check an ONNX file, which needs neither",
-        )
 
 
 def versions() -> dict[str, str]:
@@ -140,22 +130,24 @@ def load(path: Path, *, trust: bool = False) -> LoadedModel:
         raise InputError(f"{path} is {what}", expected="a Keras model (.h5, .hdf5 or .keras)")
     refuse_absence()
     weights = keras_container.inspected(path, kind)
+    written = keras_container.version(path, kind)
     try:
         config = keras_config.read(path, kind)
         keras_container.refuse_absurd(config, weights, path)
         if not trust and keras_config.public_names():
-            keras_config.refuse_foreign(config, path)
-        changed, repairs = keras_config.repaired(config)
+            keras_config.refuse_foreign(config, path, written)
+        repaired = keras_repairs.repaired(config, written)
     except RecursionError as error:
         raise InputError(f"the configuration of the model in {path} is nested too deeply to be a model") from error
+    repairs = (*repaired.notes, *keras_weights.old_layout(path, kind))
     load_framework()
-    model = _read(path, kind, changed if repairs else None, trust=trust)
+    model = _read(path, kind, repaired.config if repairs else None, written, trust=trust)
     if not getattr(model, "inputs", None):
         raise InputError(
             f"{path} holds a model whose inputs are not recorded (a subclassed or unbuilt model)",
             fix="save it as a functional or Sequential model that has seen an input",
         )
-    wanted = keras_config.input_shape(changed)
+    wanted = keras_config.input_shape(repaired.config)
     if wanted is not None and len(model.inputs) == 1 and list(model.inputs[0].shape) != wanted:
         raise InputError(
             f"Keras reads {path} as another model",
@@ -163,12 +155,25 @@ def load(path: Path, *, trust: bool = False) -> LoadedModel:
             expected=f"{tuple(wanted)}, as the file says",
         )
     if repairs:
-        _refuse_broken(model, path)
-    iterations = _iterations(path, kind)
-    return dataclasses.replace(describe(model, path, kind, sha256(path)), iterations=iterations, repairs=repairs)
+        _refuse_broken(model, path, written)
+    with refusing(f"Keras cannot describe the model in {path}"):
+        described = describe(model, path, kind, sha256(path))
+    return dataclasses.replace(
+        described,
+        iterations=keras_container.iterations(path, kind),
+        repairs=repairs,
+        original=(config, written or "2.0.0") if repaired.hard_sigmoid else None,
+    )
 
 
-def _refuse_broken(model: Any, path: Path) -> None:
+def _keras2_hard_sigmoid(x: Any) -> Any:
+    """What Keras 1 and 2 called hard_sigmoid."""
+    from keras import ops
+
+    return ops.clip(0.2 * x + 0.5, 0.0, 1.0)
+
+
+def _refuse_broken(model: Any, path: Path, written: str | None) -> None:
     """Runs a repaired model once: that it loads proves nothing."""
     import keras
     import tensorflow as tf
@@ -179,7 +184,8 @@ def _refuse_broken(model: Any, path: Path) -> None:
         model(keras.tree.pack_sequence_as(structure, zeros) if structure is not None else zeros[0], training=False)
     except Exception as error:
         raise InputError(
-            f"{path} was written by an old Keras, and Keras {versions()['keras']} does not run it ({_reason(error)})"
+            f"{path} was written by an old Keras, and Keras {versions()['keras']} does not run it ({_reason(error)})",
+            fix=keras_config.moving(written, versions()["keras"]),
         ) from error
 
 
@@ -189,11 +195,32 @@ def save_with(loaded: LoadedModel, values: Mapping[str, Array], path: Path) -> N
     Args:
         loaded: the model.
         values: new values by the names in `loaded.weights`.
-        path: .h5 or .keras.
+        path: .h5 or .keras; of the file's own format where it computes an old hard_sigmoid, which only the file's own configuration can say.
+
+    Raises:
+        InputError: it is of the other format.
     """
+    refuse_format(loaded, path)
     for name, value in values.items():
         loaded.weights[name].assign(value)
     loaded.keras.save(path)
+    if loaded.original is not None:
+        config, written = loaded.original
+        keras_weights.write_with(path, loaded.format, config, path, keras_version=written)
+
+
+def refuse_format(loaded: LoadedModel, path: Path) -> None:
+    """Refuses an output in which the model would compute something else when it is loaded again.
+
+    Raises:
+        InputError: it is a Keras file of another format, and the model has an old hard_sigmoid.
+    """
+    kept = ".h5" if loaded.format == Format.HDF5 else ".keras"
+    if loaded.original is not None and path.suffix in (".h5", ".keras") and path.suffix != kept:
+        raise InputError(
+            f"{path} cannot say that hard_sigmoid is computed as before Keras 3",
+            expected=f"{kept}, the format of {loaded.path}, or .onnx",
+        )
 
 
 def describe(model: Any, path: Path, kind: Format, digest: str) -> LoadedModel:
@@ -228,26 +255,7 @@ def _distinct(names: list[str]) -> list[str]:
     return result
 
 
-def _iterations(path: Path, kind: Format) -> int | None:
-    """The update counter of the optimizer in the file: Keras 3 stores it first, Keras 2 under the optimizer's name."""
-    import io
-    import zipfile
-
-    import h5py
-
-    with suppress(KeyError, OSError, ValueError):  # a file without an optimizer, or with one that counts elsewhere
-        if kind == Format.KERAS:
-            with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
-                return int(file["optimizer/vars/0"][()])
-        with h5py.File(path) as file:
-            for group in file["optimizer_weights"].values():
-                for name in ("iteration", "iter:0", "iteration:0"):
-                    if name in group:
-                        return int(group[name][()])
-    return None
-
-
-def _read(path: Path, kind: Format, config: Any, *, trust: bool) -> Any:
+def _read(path: Path, kind: Format, config: Any, written: str | None, *, trust: bool) -> Any:
     """The model in a file, with another configuration where one is given."""
     import keras
 
@@ -256,7 +264,7 @@ def _read(path: Path, kind: Format, config: Any, *, trust: bool) -> Any:
         named = path
         if config is not None:
             named = Path(folder, f"model{suffix}")
-            keras_config.write_with(path, kind, config, named)
+            keras_weights.write_with(path, kind, config, named)
         elif path.suffix != suffix and not (kind == Format.HDF5 and path.suffix == ".hdf5"):  # Keras goes by the suffix
             named = Path(folder, f"model{suffix}")
             try:
@@ -264,11 +272,18 @@ def _read(path: Path, kind: Format, config: Any, *, trust: bool) -> Any:
             except OSError:
                 shutil.copyfile(path, named)  # a file system without links
         try:
-            with warnings.catch_warnings():
+            with (
+                warnings.catch_warnings(),
+                keras.saving.custom_object_scope({keras_repairs.HARD_SIGMOID: _keras2_hard_sigmoid}),
+            ):
                 warnings.simplefilter("ignore", UserWarning)  # advice to whoever wrote the model
                 return keras.models.load_model(named, compile=False, safe_mode=not trust)
         except Exception as error:
-            raise InputError(f"Keras cannot read {path} ({_reason(error)})") from error
+            raise InputError(
+                f"Keras {keras.__version__} cannot read {path} ({_reason(error)})",
+                found=f"a file by Keras {written}" if written else "",
+                fix=keras_config.moving(written, keras.__version__),
+            ) from error
 
 
 def _reason(error: Exception) -> str:

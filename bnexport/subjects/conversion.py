@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnexport import __version__, sidecar
+from bnexport.errors import refusing
 from bnexport.files import Format
 from bnexport.graph import finish, weights
 from bnexport.runtimes import keras_model, keras_trace, tf2onnx_convert
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 def graph_of(loaded: LoadedModel, known: Sidecar | None) -> onnx.ModelProto:
     """The inference graph of a loaded model, complete with weights and metadata."""
-    traced = keras_trace.trace(loaded.keras, loaded.weights, [t.name for t in loaded.inputs], loaded.outputs)
+    with refusing(f"TensorFlow cannot trace the model in {loaded.path}"):
+        traced = keras_trace.trace(loaded.keras, loaded.weights, [t.name for t in loaded.inputs], loaded.outputs)
     model = tf2onnx_convert.convert(traced)
     return finished(model, traced, loaded.path, loaded.format, loaded.sha256, known, name=loaded.keras.name)
 

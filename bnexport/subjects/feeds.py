@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import shlex
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,14 +264,35 @@ class Arrays:
             yield Feed(inputs, tuple(str(r) for r in rows), self._labels[rows], tuple(rows.tolist()))
 
 
-def only_input(shapes: Mapping[str, Shape]) -> tuple[str, Shape]:
+def only_input(shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> tuple[str, Shape]:
     """The name and shape of a model's only input.
+
+    Args:
+        shapes: of each input by name, None for an open axis.
+        dtypes: of each input by name, as NumPy calls it.
 
     Raises:
         UsageError: it has several.
     """
     if len(shapes) != 1:
+        inputs = ", ".join(f"{name} {dtypes.get(name, 'float32')} {_spelled(shape)}" for name, shape in shapes.items())
         raise UsageError(
-            f"the model has {len(shapes)} inputs ({', '.join(shapes)})", fix="pass them with --inputs data.npz"
+            f"the model has {len(shapes)} inputs ({inputs})",
+            fix=f"pass them with --inputs data.npz, a file such as {savez(shapes, dtypes)} writes",
         )
     return next(iter(shapes.items()))
+
+
+def savez(shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> str:
+    """A command that writes zeros of these shapes to data.npz, eight rows each, with 8 for other open axes."""
+    arrays = {
+        name: f"np.zeros({tuple(8 if side is None else side for side in (None, *shape[1:]))}, {dtypes.get(name, 'float32')!r})"
+        for name, shape in shapes.items()
+    }
+    pairs = ", ".join(f"{name!r}: {array}" for name, array in arrays.items())
+    code = f"import numpy as np; np.savez('data.npz', **{{{pairs}}})".replace("'", '"')
+    return f"python -c {shlex.quote(code)}"
+
+
+def _spelled(shape: Shape) -> str:
+    return "x".join("N" if side is None else str(side) for side in shape)

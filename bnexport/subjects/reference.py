@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bnexport import cache, files, sidecar
 from bnexport.cache import Cache
-from bnexport.errors import InputError, UsageError
+from bnexport.errors import InputError, UsageError, refusing
 from bnexport.files import Format
 from bnexport.graph import outputs, tensors
 from bnexport.graph.protobuf import serialised
@@ -164,7 +164,8 @@ class Reference:
         return self._remembered(lambda: self._computed(mode, feeds), mode, "float32", cache.fingerprint(feeds))
 
     def _computed(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:
-        return self.passes.run(mode, feeds)
+        with refusing(f"Keras cannot run {self.path}"):
+            return self.passes.run(mode, feeds)
 
     def run_in_float32(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:
         """The pass that `run_in_float64` is compared with, to see how far rounding moves it."""

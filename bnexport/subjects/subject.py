@@ -152,7 +152,7 @@ def _feeds(
             raise UsageError("--inputs holds what the model sees", found="preprocessing flags", fix="leave them out")
         classes = subject.known.classes if subject.known else ()
         return Arrays.read(inputs, subject.shapes, classes, batch_size), None
-    name, shape = only_input(subject.shapes)
+    name, shape = only_input(subject.shapes, {name: dtype.name for name, dtype in subject.dtypes.items()})
     if subject.dtypes.get(name) == np.uint8 and overrides.scaling is None:
         overrides = replace(overrides, scaling=Scaling.NONE)  # what the input takes are pixels
     preparation = prepare(shape, subject.known, subject.origin, overrides)
