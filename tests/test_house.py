@@ -155,6 +155,9 @@ def test_imports_go_downwards(path: Path) -> None:
                 "keras_patch",
                 "keras_config",
                 "keras_container",
+                "keras_installed",
+                "keras_repairs",
+                "keras_weights",
                 "keras_recorder",
             }
             halves = {"saved_model_files", "saved_model_operations", "saved_model_part", "saved_model_safety"}

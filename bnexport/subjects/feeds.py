@@ -290,8 +290,7 @@ def savez(shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> str:
         for name, shape in shapes.items()
     }
     pairs = ", ".join(f"{name!r}: {array}" for name, array in arrays.items())
-    code = f"import numpy as np; np.savez('data.npz', **{{{pairs}}})".replace("'", '"')
-    return f"python -c {shlex.quote(code)}"
+    return "python -c " + shlex.quote(f"import numpy as np; np.savez('data.npz', **{{{pairs}}})".replace("'", '"'))
 
 
 def _spelled(shape: Shape) -> str:
