@@ -1,4 +1,8 @@
-"""Exporters: seconds from the model in memory to the written ONNX file, and how exact that file is (see bench.py)."""
+"""Exporters: seconds from the model in memory to the written ONNX file, and how exact that file is; and whole processes (see bench.py).
+
+A whole process is what a user starts: `bnexport export FILE -o OUT`, and a script that imports what it needs, loads the
+same file and calls `tf2onnx.convert.from_keras`. Importing TensorFlow and loading the model are in both.
+"""
 
 from __future__ import annotations
 
@@ -96,12 +100,42 @@ def in_own_process(name: str) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+SCRIPT = """
+import sys, keras, tensorflow as tf, tf2onnx
+model = keras.models.load_model(sys.argv[1], compile=False)
+spec = [tf.TensorSpec(t.shape, t.dtype, name=t.name) for t in model.inputs]
+tf2onnx.convert.from_keras(model, input_signature=spec, output_path=sys.argv[2])
+"""
+SAVE = """
+import sys, keras
+getattr(keras.applications, sys.argv[1])(weights=None, classifier_activation=None).save(sys.argv[2])
+"""
+
+
+def measure_processes(name: str) -> dict[str, float]:
+    """Seconds of the two whole processes for one net, started one after the other from the same file."""
+    with tempfile.TemporaryDirectory() as folder:
+        model, out = str(Path(folder, "net.keras")), str(Path(folder, "net.onnx"))
+        commands = {
+            "bnexport": [str(Path(sys.executable).with_name("bnexport")), "export", model, "-o", out, "-q"],
+            "from_keras": [sys.executable, "-c", SCRIPT, model, out],
+        }
+        subprocess.run([sys.executable, "-c", SAVE, name, model], check=True, capture_output=True)
+        seconds = {}
+        for exporter, command in commands.items():
+            begun = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            seconds[exporter] = time.perf_counter() - begun
+            Path(out).unlink()
+    return seconds
+
+
 def run(nets: list[str]) -> dict[str, Any]:
     """Prints the table of exporters net by net, and returns it."""
     print(
         f"{'net':18} {'bnexport':>9} {'from_keras':>11} {'ratio':>6} {'model.export':>13} {'ratio':>6}   BN nodes left   largest relative difference to Keras"
     )
-    rows, ratios = [], []
+    rows, ratios, wholes = [], [], []
     for name in nets:
         row = in_own_process(name)
         ours, theirs, keras_own = (row[key] for key in ("bnexport", "from_keras", "model.export"))
@@ -121,10 +155,18 @@ def run(nets: list[str]) -> dict[str, Any]:
             f"{name:18} {seconds[0]:>9} {seconds[1]:>11} {ratio(theirs):>6} {seconds[2]:>13} {ratio(keras_own):>6}   {left:15} {far}",
             flush=True,
         )
+        row["whole_process"] = whole = measure_processes(name)
+        wholes.append(whole["from_keras"] / whole["bnexport"])
+        print(
+            f"{'  whole process':18} {whole['bnexport']:>7.2f} s {whole['from_keras']:>9.2f} s {wholes[-1]:>6.1f}",
+            flush=True,
+        )
         rows.append(row)
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
     print(f"geometric mean of from_keras / bnexport over {len(ratios)} nets: {mean:.1f}")
-    return {"nets": rows, "geometric_mean_ratio": mean}
+    whole_mean = math.exp(sum(map(math.log, wholes)) / len(wholes))
+    print(f"geometric mean of the whole processes: {whole_mean:.1f}")
+    return {"nets": rows, "geometric_mean_ratio": mean, "geometric_mean_ratio_whole_process": whole_mean}
 
 
 if __name__ == "__main__":
