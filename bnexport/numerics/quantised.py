@@ -59,7 +59,8 @@ def cost_of_quantisation(
     what = (
         "the file is quantised: onnxruntime's optimisations compute with integers what the file says in floating point"
         if alone
-        else "the file is quantised, and quantisation is what differs" + (f" ({kernels})" if kernels else "")
+        else "the file is quantised, so that it cannot equal the float model to rounding"
+        + (f" ({kernels})" if kernels else "")
     )
     message = (
         f"{what}: {first.tensor} of {first.actual} against {first.reference} are off by {first.difference.max_rel:.2g} of "
