@@ -140,7 +140,10 @@ def _loaded(copy: Path, path: Path, name: str, digest: str) -> SavedModel:
         (n, tuple(None if side is None else int(side) for side in specs[n].shape), specs[n].dtype.name) for n in ordered
     )
     plain = sorted(signature.structured_outputs)  # the order in which a function gives out a dictionary
-    fetched = dict(zip(plain, frozen.outputs, strict=True))
+    with frozen.graph.as_default():  # an output that is an input needs a name of its own
+        fetched = {
+            n: tf.identity(t) if t.op.type == "Placeholder" else t for n, t in zip(plain, frozen.outputs, strict=True)
+        }
     logits = {f"{n}/logits": before for n, t in fetched.items() if (before := _before_squashing(t)) is not None}
     fetched |= logits
     trace = Trace(

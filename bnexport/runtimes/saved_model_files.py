@@ -67,8 +67,8 @@ def read(path: Path, *, trust: bool = False) -> tuple[Any, str]:
 
 
 def signatures(message: Any) -> list[str]:
-    """The names of the signatures of a SavedModel's graph, without those that initialise it."""
-    return [name for name in message.meta_graphs[0].signature_def if not name.startswith("__saved_model_")]
+    """The names of the signatures of a SavedModel's graph in alphabetical order, without those that initialise it."""
+    return sorted(name for name in message.meta_graphs[0].signature_def if not name.startswith("__saved_model_"))
 
 
 def drop_optimizer_slots(message: Any) -> None:

@@ -491,6 +491,11 @@ def test_a_signature_is_run_without_functions_beside_it(arrays: Path, tmp_path: 
     assert check(path, inputs=arrays, signature="infer")
 
 
+def test_an_output_may_be_an_input(arrays: Path, tmp_path: Path) -> None:
+    """A signature that gives back what it was given is exported and passes."""
+    assert check(save(tmp_path / "model", serving_default=lambda x: x), inputs=arrays)
+
+
 def test_signature_is_an_option_of_the_commands(plain: Path, arrays: Path, models: Path, tmp_path: Path) -> None:
     """check, export and pack take it; other models than SavedModels have none; a plan may set it."""
     run = CliRunner()
