@@ -131,14 +131,15 @@ def load(path: Path, *, trust: bool = False) -> LoadedModel:
     refuse_absence()
     weights = keras_container.inspected(path, kind)
     written = keras_container.version(path, kind)
-    try:
-        config = keras_config.read(path, kind)
-        keras_container.refuse_absurd(config, weights, path)
-        if not trust and keras_config.public_names():
-            keras_config.refuse_foreign(config, path, written)
-        repaired = keras_repairs.repaired(config, written)
-    except RecursionError as error:
-        raise InputError(f"the configuration of the model in {path} is nested too deeply to be a model") from error
+    with refusing(f"the configuration of the model in {path} is not one that Keras writes"):
+        try:
+            config = keras_config.read(path, kind)
+            keras_container.refuse_absurd(config, weights, path)
+            if not trust and keras_config.public_names():
+                keras_config.refuse_foreign(config, path, written)
+            repaired = keras_repairs.repaired(config, written)
+        except RecursionError as error:
+            raise InputError(f"the configuration of the model in {path} is nested too deeply to be a model") from error
     repairs = (*repaired.notes, *keras_weights.old_layout(path, kind))
     load_framework()
     model = _read(path, kind, repaired.config if repairs else None, written, trust=trust)
