@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport.errors import InputError, MachineError
+from bnexport.errors import InputError, MachineError, refusing
 from bnexport.files import Format, model_format, sha256
-from bnexport.runtimes import keras_config, keras_container
+from bnexport.runtimes import keras_config, keras_container, keras_weights
 
 SECONDS = 600.0
 """How long loading, or one batch, may take."""
@@ -163,11 +163,13 @@ def _inspected(path: Path, digest: str, folder: Path, *, trust: bool) -> Path:
     if sha256(copy) != digest:
         raise InputError(f"{path} changed while it was read", fix="run again when nothing writes to it")
     weights = keras_container.inspected(copy, kind)
-    config = keras_config.read(copy, kind)
-    keras_container.refuse_absurd(config, weights, path)
-    if not trust:
-        keras_config.refuse_foreign(config, path)
-    return copy
+    with refusing(f"the configuration of the model in {path} is not one that Keras writes"):
+        config = keras_config.read(copy, kind)
+        keras_container.refuse_absurd(config, weights, path)
+        if not trust:
+            keras_config.refuse_foreign(config, path, keras_container.version(copy, kind))
+    renamed = folder / "renamed.keras"
+    return renamed if kind == Format.KERAS and keras_weights.without_backslashes(copy, renamed) else copy
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
