@@ -44,6 +44,7 @@ def command(
     strict_placement: options.StrictPlacement = False,
     gpu_mem_limit: options.GpuMemoryLimit = None,
     trust: options.Trust = False,
+    imports: options.Imports = None,
     signature: options.Signature = "",
     reference: options.ReferenceOption = options.ReferenceKind.KERAS,
     no_cache: options.NoCache = False,
@@ -61,6 +62,7 @@ def command(
     """Run a model in Keras and onnxruntime, and compare. Training and inference mode both."""
     if untrusted and not confinement.inside():
         return confinement.run(time_limit, values.memory(memory_limit))
+    values.import_modules(imports or (), trust=trust)
     from bnexport.cli import telling
     from bnexport.jobs.check import check
 
@@ -84,7 +86,7 @@ def command(
             layers=layers,
             strict_placement=strict_placement,
             gpu_memory_limit=values.memory(gpu_mem_limit),
-            store=values.store(no_cache=no_cache),
+            store=values.store(no_cache=no_cache or bool(imports)),
             trust=trust,
             signature=signature,
             reference=reference.value,

@@ -20,6 +20,7 @@ def command(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL.onnx", help="Where the ONNX file goes.")],
     form: options.TextOrJson = PlainFormat.TEXT,
     trust: options.Trust = False,
+    imports: options.Imports = None,
     signature: options.Signature = "",
     untrusted: options.Untrusted = False,
     time_limit: options.TimeLimit = 600,
@@ -29,6 +30,7 @@ def command(
     """Write a Keras model as ONNX. Every BatchNormalization layer stays a named node."""
     if untrusted and not confinement.inside():
         return confinement.run(time_limit, values.memory(memory_limit))
+    values.import_modules(imports or (), trust=trust)
     from bnexport.jobs.export import export
 
     with shown(quiet=quiet) as progress:

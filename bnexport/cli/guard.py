@@ -58,7 +58,8 @@ def internal(error: Exception) -> int:
 
 def said(sentence: str, code: int) -> int:
     """Says a sentence on stderr, what cannot be printed escaped; returns the code."""
-    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
+    from bnexport.report.words import plain
+
     with suppress(OSError, BnexportError):  # stderr is full or gone: the exit code is what is left
-        print(f"bnexport: {printable}", file=sys.stderr)
+        print(f"bnexport: {plain(sentence)}", file=sys.stderr)
     return code

@@ -209,6 +209,14 @@ Signature = Annotated[
         help="Which function of a SavedModel to run; default: serving_default, or the only one.",
     ),
 ]
+Imports = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import",
+        metavar="MODULE",
+        help="With --trust: import this module, which registers classes of its own with Keras; repeatable.",
+    ),
+]
 Untrusted = Annotated[
     bool,
     typer.Option(

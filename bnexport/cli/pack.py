@@ -51,6 +51,7 @@ def command(
     rtol: options.Rtol = [],  # noqa: B006 - as above
     atol: options.Atol = [],  # noqa: B006 - as above
     trust: options.Trust = False,
+    imports: options.Imports = None,
     signature: options.Signature = "",
     no_cache: options.NoCache = False,
     form: options.Format = OutputFormat.TEXT,
@@ -64,6 +65,7 @@ def command(
     """Check a model and write a bundle for another machine. `verify` needs no TensorFlow there."""
     if untrusted and not confinement.inside():
         return confinement.run(time_limit, values.memory(memory_limit))
+    values.import_modules(imports or (), trust=trust)
     from bnexport.cli import telling
     from bnexport.jobs.pack import pack
     from bnexport.subjects.opening import Request
@@ -82,7 +84,7 @@ def command(
         overrides=values.overrides(size, channels, resize, scaling, fit, channel_order, mean, std),
         rtol=values.tolerances(rtol, "--rtol") or {},
         atol=values.tolerances(atol, "--atol") or {},
-        store=values.store(no_cache=no_cache),
+        store=values.store(no_cache=no_cache or bool(imports)),
         trust=trust,
         signature=signature,
     )

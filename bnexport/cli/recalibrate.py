@@ -65,6 +65,7 @@ def command(
     address: options.Address = "",
     form: options.TextOrJson = PlainFormat.TEXT,
     trust: options.Trust = False,
+    imports: options.Imports = None,
     signature: options.Signature = "",
     untrusted: options.Untrusted = False,
     time_limit: options.TimeLimit = 600,
@@ -74,6 +75,7 @@ def command(
     """Give BatchNormalization layers the statistics of images. Refused where that does harm."""
     if untrusted and not confinement.inside():
         return confinement.run(time_limit, values.memory(memory_limit))
+    values.import_modules(imports or (), trust=trust)
     from bnexport.jobs.recalibrate import recalibrate
 
     cluster = values.cluster(engine, address)

@@ -116,7 +116,7 @@ def refuse_foreign(config: Any, path: Path, version: str | None = None) -> None:
             )
         raise InputError(
             f"{path} needs {full}{where}, which is not part of Keras",
-            fix="if you trust where the file comes from and the module is installed, pass --trust",
+            fix="if you trust where the file comes from, pass --trust --import MODULE with the module that registers it",
         )
 
 
