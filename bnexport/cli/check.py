@@ -62,7 +62,10 @@ def command(
     """Run a model in Keras and onnxruntime, and compare. Training and inference mode both."""
     if untrusted and not confinement.inside():
         return confinement.run(time_limit, values.memory(memory_limit))
-    values.import_modules(imports or (), trust=trust)
+    if imports:
+        from bnexport.jobs.custom import import_modules
+
+        import_modules(imports, trust=trust)
     from bnexport.cli import telling
     from bnexport.jobs.check import check
 

@@ -30,7 +30,10 @@ def command(
     """Write a Keras model as ONNX. Every BatchNormalization layer stays a named node."""
     if untrusted and not confinement.inside():
         return confinement.run(time_limit, values.memory(memory_limit))
-    values.import_modules(imports or (), trust=trust)
+    if imports:
+        from bnexport.jobs.custom import import_modules
+
+        import_modules(imports, trust=trust)
     from bnexport.jobs.export import export
 
     with shown(quiet=quiet) as progress:

@@ -65,7 +65,10 @@ def command(
     """Check a model and write a bundle for another machine. `verify` needs no TensorFlow there."""
     if untrusted and not confinement.inside():
         return confinement.run(time_limit, values.memory(memory_limit))
-    values.import_modules(imports or (), trust=trust)
+    if imports:
+        from bnexport.jobs.custom import import_modules
+
+        import_modules(imports, trust=trust)
     from bnexport.cli import telling
     from bnexport.jobs.pack import pack
     from bnexport.subjects.opening import Request

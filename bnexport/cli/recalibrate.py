@@ -75,7 +75,10 @@ def command(
     """Give BatchNormalization layers the statistics of images. Refused where that does harm."""
     if untrusted and not confinement.inside():
         return confinement.run(time_limit, values.memory(memory_limit))
-    values.import_modules(imports or (), trust=trust)
+    if imports:
+        from bnexport.jobs.custom import import_modules
+
+        import_modules(imports, trust=trust)
     from bnexport.jobs.recalibrate import recalibrate
 
     cluster = values.cluster(engine, address)

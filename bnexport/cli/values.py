@@ -6,11 +6,10 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnexport.cli.options import Engine
-from bnexport.errors import UsageError, reason
+from bnexport.errors import UsageError
 from bnexport.numerics.spec import Fit, Order, Resize, Scaling
 
 if TYPE_CHECKING:
@@ -23,35 +22,6 @@ def store(*, no_cache: bool) -> Cache:
     from bnexport.cache import NOTHING_KEPT, Cache, folder
 
     return NOTHING_KEPT if no_cache else Cache(folder())
-
-
-def import_modules(modules: Sequence[str], *, trust: bool) -> None:
-    """Imports modules that register classes with Keras, also from the current folder, but behind what is installed.
-
-    Raises:
-        UsageError: there is no --trust, or a module cannot be imported.
-        MachineError: TensorFlow is not installed.
-    """
-    if not modules:
-        return
-    if not trust:
-        raise UsageError("--import runs the code of a module", fix="if you trust it and the model, add --trust")
-    import importlib
-
-    from bnexport.runtimes.keras_model import load_framework
-
-    load_framework()  # with the backend that bnexport needs, before the module imports Keras
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.append(folder)
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except Exception as error:
-            raise UsageError(
-                f"cannot import {module} ({reason(error)})",
-                fix="name a module as Python does, without .py, in this folder or installed",
-            ) from error
 
 
 def listed(images: str | None, *, null: bool = False) -> str | list[str] | None:
