@@ -14,6 +14,7 @@ from bnexport import check
 from bnexport.cache import NOTHING_KEPT
 from bnexport.files import Format
 from bnexport.graph import weights
+from bnexport.graph.outputs import squashed
 from bnexport.numerics.heads import Heads
 from bnexport.numerics.tolerance import Tolerances
 from bnexport.parity import floors
@@ -41,8 +42,9 @@ class InMemory(Reference):
 
     def __init__(self, net: Any) -> None:
         self.store, self._passes = NOTHING_KEPT, None
-        self._loaded = keras_model.describe(net, Path("net.keras"), Format.KERAS, "0" * 64)
-        self.sha256 = "0" * 64
+        self.path = Path("net.keras")
+        self._loaded = keras_model.describe(net, self.path, Format.KERAS, "0" * 64)
+        self.sha256 = self._key = "0" * 64
 
 
 def failures(
@@ -57,9 +59,9 @@ def failures(
     )
     half = reference.model.dtype == "float16"
     tolerances = Tolerances(floors.measured(reference, feed, MODES), floors.IMAGES, "", half=half)
-    outputs = tuple(output.name for output in graph.graph.output)
-    squash = {output: kind for output, (_, kind) in outputs.squashed(graph).items()}
-    tally = Tally(runners, Heads(outputs, squash), tolerances)
+    names = tuple(output.name for output in graph.graph.output)
+    squash = {output: kind for output, (_, kind) in squashed(graph).items()}
+    tally = Tally(runners, Heads(names, squash), tolerances)
     tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
     floors.where_lost(tally, reference, Progress())
     judged = [c for c in tally.judged((), ())[0] if c.actual.startswith("onnx")]
