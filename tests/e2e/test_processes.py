@@ -159,10 +159,14 @@ def test_a_closed_terminal_is_an_interrupt(tmp_path: Path) -> None:
         [BNEXPORT, "check", str(model), "--inputs", str(tmp_path / "x.npz"), "--untrusted"],
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
-    time.sleep(2)
-    check.send_signal(signal.SIGHUP)
-    _, err = check.communicate(timeout=30)
+    try:
+        time.sleep(2)
+        check.send_signal(signal.SIGHUP)
+        _, err = check.communicate(timeout=30)
+    finally:
+        check.kill()
     assert check.returncode == 130
     assert "interrupted" in err
     assert "Traceback" not in err
