@@ -15,6 +15,7 @@ from bnexport.numerics.actions import addressed
 from bnexport.numerics.diagnose import STATISTICS_WRONG, diagnose
 from bnexport.numerics.drift import drift
 from bnexport.numerics.facts import SHOWN, ImageFacts
+from bnexport.numerics.nouns import noun_of
 from bnexport.numerics.tolerance import Tolerances
 from bnexport.numerics.verdict import Action, CheckReport, Finding
 from bnexport.parity import floors, one_by_one, randomness
@@ -141,6 +142,8 @@ def examined(opening: Opening, progress: Progress) -> Examination:
     opening = replace(opening, feeds=settled.feeds.shuffled(), preparation=settled.preparation)
     request, subject, feeds, deployed = opening.request, opening.subject, opening.feeds, opening.deployed
     first = next(iter(feeds))
+    spec = opening.preparation.spec if opening.preparation else None
+    noun = noun_of(spec)
     progress.stage("opening onnxruntime")
     runners, failed = _runners(opening, first)
     beside = ThreadPoolExecutor(1)  # tracing Keras keeps one core busy, and onnxruntime has use for the other
@@ -156,12 +159,12 @@ def examined(opening: Opening, progress: Progress) -> Examination:
     finally:
         beside.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for it
     alone, dependent = (
-        one_by_one.compared(runners, first, subject, tolerances, progress)
+        one_by_one.compared(runners, first, subject, tolerances, progress, noun)
         if one_by_one.possible(subject, feeds.count)
         else ([], [])
     )
     runners += [trial.runner] if trial else []
-    tally = Tally(runners, subject.heads(feeds.classes), tolerances)
+    tally = Tally(runners, subject.heads(feeds.classes), tolerances, noun)
     progress.start("comparing", feeds.count)
     for feed in feeds:
         tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
@@ -174,16 +177,16 @@ def examined(opening: Opening, progress: Progress) -> Examination:
     answered = {runner.id: tally.side(runner) for runner in runners}
     before = in_inference_mode(answered.values(), foreign=deployed is not None)
     after = answered[trial.runner.id] if trial else None
+    seen = trial.evidence.statistics if trial else ()
     causes = (
         diagnose(trial.evidence, answers_differ=tally.modes_differ, stored_iterations=subject.iterations)
         if trial
         else []
     )
-    remedy = advice(before, after, trial, causes)
+    remedy = advice(before, after, trial, causes, noun)
     wrong = [f.code for f in causes if f.code in STATISTICS_WRONG]
     comparisons, found = tally.judged(wrong, remedy, unexamined)
     preparation = opening.preparation
-    spec = preparation.spec if preparation else None
     inquiry = Inquiry(subject, tally, {r.id: r for r in runners}, spec, deployed, dependent, progress)
     explained, errors = inquiry.findings(first, layers=request.layers)
     report = CheckReport(
@@ -196,6 +199,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
             tally.heads.classes,
             unreadable,
             tuple(feeds.pictures(tally.names[:SHOWN]).values()),
+            noun,
         ),
         preprocessing=spec.as_dict() if spec else {},
         preprocessing_origin=preparation.origin if preparation else "",
@@ -209,21 +213,15 @@ def examined(opening: Opening, progress: Progress) -> Examination:
                     *failed,
                     *explained,
                     *dependent,
-                    findings.not_finite(tally.not_finite, len(tally.names)),
+                    findings.not_finite(tally.not_finite, len(tally.names), noun),
                     *(_remedied(finding, remedy) for finding in causes),
                     *found,
                     randomness.measured(subject.reference, subject.random_layers, first, progress)
                     if subject.reference
                     else None,
                     findings.repaired(subject.repairs),
-                    findings.unreadable(unreadable),
-                    findings.frozen(
-                        subject.facts.layers,
-                        trial.evidence.statistics if trial else (),
-                        subject.facts.frozen,
-                        before,
-                        after,
-                    ),
+                    findings.unreadable(unreadable, noun),
+                    findings.frozen(subject.facts.layers, seen, subject.facts.frozen, before, after, noun),
                     findings.assumed_preprocessing(spec.described)
                     if preparation and spec and preparation.origin.startswith("assumed")
                     else None,
@@ -234,7 +232,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
         environment=environment(subject.versions),
         tolerance=tolerances.described,
         layers=errors,
-        drift=drift(trial.evidence.statistics) if trial else None,
+        drift=drift(seen) if trial else None,
     )
     return Examination(report, tolerances, opening)
 

@@ -23,6 +23,7 @@ from bnexport.jobs.fold import distance, folding_tolerance
 from bnexport.numerics import actions, findings
 from bnexport.numerics.actions import addressed
 from bnexport.numerics.diagnose import diagnose
+from bnexport.numerics.nouns import noun_of
 from bnexport.numerics.outcomes import Recalibration
 from bnexport.numerics.tolerance import Tolerances
 from bnexport.numerics.verdict import Side
@@ -140,7 +141,9 @@ def recalibrate(
         remaining = residual(repaired, team.verified(values))
         before, after = team.judged(values)
     others_fit = refits(subject.graph, measured.moments, feeds, variety, progress)
-    evidence = gathered(subject.graph, measured.moments, variety, others_fit)
+    evidence = gathered(
+        subject.graph, measured.moments, variety, others_fit, noun_of(preparation.spec if preparation else None)
+    )
     found = diagnose(evidence, answers_differ=before.answers != after.answers, stored_iterations=subject.iterations)
     refused = harm(before, after, evidence, found) if not force else ""
     folded = 0

@@ -58,7 +58,7 @@ CODES = {
         "Some images get another class in inference mode than in training mode; without classes, the outputs differ by more than a tenth of their size.",
         "The training pass (BatchNormalization by the batch, dropout off) against the inference pass, on the same batches. An error where the statistics are known to be wrong "
         "(BN001, BN002, BN003), or where labels show that inference mode gets fewer right than chance explains (two standard deviations of a sign test, and 2 % of the images). "
-        "Otherwise a warning, or an information where at most 5 % of the images are concerned.",
+        "Otherwise a warning, or an information where at most 5 % of the images are concerned. A warning, too, where the statistics could not be examined.",
         "BN001, BN002 and BN003 say why, where the statistics tell. Without them the statistics were converged: on small batches a healthy net differs in a few images; and a net "
         "whose head was trained on frozen statistics differs by design. What recalibrating would give (onnx-recalibrated@cpu) decides, best on images with labels.",
         "What the finding says first: it was measured on your images.",
@@ -85,7 +85,8 @@ CODES = {
         "recalibration: the mistake would come back with the first image that is scaled rightly.",
         "At the first BatchNormalization layers, which see the images through fixed weights only: the median over channels of sqrt(z^2 + r^2), z the distance of the means in standard "
         "deviations, r the logarithm of the ratio of the standard deviations. Where it is above 0.3 + 0.5 / sqrt(images), every scaling bnexport knows is tried on the images; the "
-        "finding names the one that fits at least three times better, and those that cannot be told from it.",
+        "finding names the one that fits at least three times better, and those that cannot be told from it. An error; a warning where the scaling was assumed: the check goes on with the "
+        "one that fits.",
         "IN002: no known scaling fits. BN001: all layers are off, not only the first.",
         "Prepare the images as in training: --scaling, or the file beside the model. Do not recalibrate.",
     ),

@@ -11,6 +11,7 @@ import numpy as np
 from bnexport.numerics import inputs
 from bnexport.numerics.actions import RECALIBRATE
 from bnexport.numerics.drift import Statistics, warm_up
+from bnexport.numerics.nouns import IMAGES, Noun
 from bnexport.numerics.variety import Variety
 from bnexport.numerics.verdict import Action, Finding, Severity
 
@@ -36,11 +37,13 @@ class Evidence:
         statistics: what each site holds and sees, in the graph's order; empty where it could not be measured.
         variety: what the images are.
         refits: how the first sites fit with other scalings; empty where they fit as it is, or where nothing could be tried.
+        noun: what the model was run on.
     """
 
     statistics: Sequence[Statistics]
     variety: Variety
     refits: Sequence[inputs.Refit] = ()
+    noun: Noun = IMAGES
 
 
 STATISTICS_WRONG = frozenset({"BN001", "BN002", "BN003"})
@@ -63,22 +66,22 @@ def diagnose(evidence: Evidence, *, answers_differ: bool, stored_iterations: int
     untouched = [s for s in found if s not in broken and _initial(s) and _moved(s)]
     rest = learnt(found)
     first = [s for s in rest if s.first]
-    scaling = inputs.wrong_preparation(first, evidence.variety.images, evidence.refits)
+    scaling = inputs.wrong_preparation(first, evidence.variety.images, evidence.refits, noun=evidence.noun)
     stale = None
     if rest and not untouched:
         settled = [s for s in rest if not (scaling and s.first)]
         stale = _stale(settled, answers_differ=answers_differ, stored_iterations=stored_iterations) if settled else None
-    other = inputs.other_data(first, evidence.variety.images) if not (scaling or stale) else None
+    other = inputs.other_data(first, evidence.variety.images, evidence.noun) if not (scaling or stale) else None
     return [
         finding
         for finding in (
             scaling,
             _broken(broken) if broken else None,
-            _untouched(untouched, len(found)) if untouched else None,
+            _untouched(untouched, len(found), evidence.noun) if untouched else None,
             stale,
             other,
-            _sharp(rest),
-            inputs.few(evidence.variety),
+            _sharp(rest, evidence.noun),
+            inputs.few(evidence.variety, evidence.noun),
         )
         if finding is not None
     ]
@@ -113,12 +116,12 @@ def _broken(found: Sequence[Statistics]) -> Finding:
     return Finding("BN003", Severity.ERROR, message, {"channels": channels}, actions, tuple(channels))
 
 
-def _untouched(found: Sequence[Statistics], of: int) -> Finding:
+def _untouched(found: Sequence[Statistics], of: int, noun: Noun) -> Finding:
     """BN002: the statistics are exactly the initial ones although the layer was trained: never updated, or never loaded."""
     message = f"the moving statistics of {len(found)} of {of} BatchNormalization layers are exactly 0 and 1 although the layers were trained: never updated, or never loaded"
     actions = (
         Action("load them from the checkpoint (non-trainable weights included)"),
-        Action("or measure them on images like those of training", RECALIBRATE),
+        Action(f"or measure them on {noun.many} like those of training", RECALIBRATE),
     )
     return Finding(
         "BN002", Severity.ERROR, message, {"layers": len(found), "of": of}, actions, tuple(s.name for s in found)
@@ -153,7 +156,7 @@ def _stale(found: Sequence[Statistics], *, answers_differ: bool, stored_iteratio
     return Finding("BN001", Severity.ERROR if answers_differ else Severity.WARNING, message, evidence, (), names)
 
 
-def _sharp(found: Sequence[Statistics]) -> Finding | None:
+def _sharp(found: Sequence[Statistics], noun: Noun) -> Finding | None:
     """BN004: channels that hardly varied in training, whose gain gamma / sqrt(var + epsilon) is far above the layer's others.
 
     Only channels whose variance is below epsilon count: there epsilon sets the gain, and no data does.
@@ -175,10 +178,10 @@ def _sharp(found: Sequence[Statistics]) -> Finding | None:
     message = f"{count} channels in {len(channels)} layers hardly varied in training (variance below epsilon), and their gain is up to {gain:.3g}"
     alive = amplified > GAIN
     if alive:
-        message += f"; on these images they vary, and come out {amplified:.3g} standard deviations large"
+        message += f"; on these {noun.many} they vary, and come out {amplified:.3g} standard deviations large"
         actions: tuple[Action, ...] = (
             Action("find out what makes these channels vary now"),
-            Action("or give them the statistics of these images", RECALIBRATE),
+            Action(f"or give them the statistics of these {noun.many}", RECALIBRATE),
         )
     else:
         message += ": rounding and lower precision are amplified as much"

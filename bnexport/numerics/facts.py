@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from bnexport.numerics.nouns import IMAGES, Noun
+
 SHOWN = 12
 """Of so many images a report shows each one."""
 
@@ -56,6 +58,7 @@ class ImageFacts:
         classes: the class names; empty where unknown.
         unreadable: the files that could not be read, with the reason.
         first: the first ones, at most `SHOWN`, for whoever shows them; empty for arrays.
+        noun: what they are.
     """
 
     source: str
@@ -65,3 +68,4 @@ class ImageFacts:
     classes: tuple[str, ...]
     unreadable: tuple[tuple[str, str], ...]
     first: tuple[Readable, ...] = ()
+    noun: Noun = IMAGES

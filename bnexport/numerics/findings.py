@@ -10,6 +10,7 @@ from typing import Any
 
 from bnexport.numerics.actions import EXPORT
 from bnexport.numerics.drift import Statistics, misfit
+from bnexport.numerics.nouns import IMAGES, Noun
 from bnexport.numerics.verdict import Action, Comparison, Finding, Severity, Side
 
 _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
@@ -53,6 +54,7 @@ def modes_disagree(
     causes: Sequence[str],
     unexamined: str = "",
     remedy: Sequence[Action],
+    noun: Noun = IMAGES,
 ) -> Finding | None:
     """BN005: training mode and inference mode answer differently.
 
@@ -65,6 +67,7 @@ def modes_disagree(
         causes: the codes of findings that say that the moving statistics are wrong.
         unexamined: why the moving statistics could not be examined; "" where they were.
         remedy: what to do about it.
+        noun: what the model was run on.
 
     Returns:
         The finding; None where every image gets the same class, or where there are no classes and the outputs are
@@ -87,7 +90,9 @@ def modes_disagree(
     elif not differing:
         return None
     else:
-        message = f"training and inference mode give {differing} of {difference.images} images different classes; {far}"
+        message = (
+            f"training and inference mode give {differing} of {difference.images} {noun.many} different classes; {far}"
+        )
         evidence |= {"images_differing": differing}
     severity = Severity.WARNING if agreement is None or 1 - agreement > SCATTER else Severity.INFO
     if right is not None:
@@ -108,7 +113,12 @@ def modes_disagree(
 
 
 def frozen(
-    layers: int, found: Sequence[Statistics], frozen_layers: int, before: Side | None, after: Side | None
+    layers: int,
+    found: Sequence[Statistics],
+    frozen_layers: int,
+    before: Side | None,
+    after: Side | None,
+    noun: Noun = IMAGES,
 ) -> Finding | None:
     """BN007: frozen layers run on their moving statistics in training mode too, so the training pass says nothing about them.
 
@@ -118,6 +128,7 @@ def frozen(
         frozen_layers: how many are frozen.
         before: the answers in inference mode.
         after: the answers with every layer thawed, that is, with the statistics of all these images.
+        noun: what the model was run on.
     """
     if not frozen_layers:
         return None
@@ -126,13 +137,15 @@ def frozen(
     names = tuple(s.name for s in found if s.frozen)
     if names:
         evidence["misfit"] = misfit([s for s in found if s.frozen])
-        message += f"; on these images they are {evidence['misfit']:.2g} standard deviations from what the layers see"
+        message += (
+            f"; on these {noun.many} they are {evidence['misfit']:.2g} standard deviations from what the layers see"
+        )
     if before is not None and after is not None and before.correct is not None and after.correct is not None:
         evidence |= {"inference_correct": before.correct, "thawed_correct": after.correct, "labelled": after.of}
         message += f"; thawed, {after.correct} of {after.of} would be right instead of {before.correct}"
     actions = (
         Action(
-            "a head trained on frozen statistics needs just those: do not recalibrate unless labelled images say so"
+            f"a head trained on frozen statistics needs just those: do not recalibrate unless labelled {noun.many} say so"
         ),
     )
     return Finding("BN007", Severity.INFO, message, evidence, actions, names)
@@ -152,12 +165,12 @@ def repaired(repairs: Sequence[str]) -> Finding | None:
     return Finding("EX006", Severity.INFO, message, {"repairs": list(repairs)}, actions)
 
 
-def unreadable(files: Sequence[tuple[str, str]]) -> Finding | None:
+def unreadable(files: Sequence[tuple[str, str]], noun: Noun = IMAGES) -> Finding | None:
     """IN004: images that could not be read."""
     if not files:
         return None
     shown = "; ".join(f"{name} ({reason})" for name, reason in files[:3]) + ("; …" if len(files) > 3 else "")
-    message = f"{len(files)} images cannot be read and were left out: {shown}"
+    message = f"{len(files)} {noun.many} cannot be read and were left out: {shown}"
     return Finding(
         "IN004",
         Severity.WARNING,
@@ -167,11 +180,11 @@ def unreadable(files: Sequence[tuple[str, str]]) -> Finding | None:
     )
 
 
-def not_finite(sides: Mapping[str, int], images: int) -> Finding | None:
+def not_finite(sides: Mapping[str, int], images: int, noun: Noun = IMAGES) -> Finding | None:
     """RT006: sides that compute NaN or infinity, with the number of images each does so for; None where there is none."""
     if not sides:
         return None
-    message = f"outputs that are not finite: {', '.join(f'{side} for {count} of {images} images' for side, count in sides.items())}"
+    message = f"outputs that are not finite: {', '.join(f'{side} for {count} of {images} {noun.many}' for side, count in sides.items())}"
     actions = (
         Action("look for values that are not finite in the inputs and the weights"),
         Action("in half precision, look for values above 65504"),
@@ -222,7 +235,7 @@ def placed_on_cpu(side: str, nodes: Sequence[tuple[str, str]], *, strict: bool) 
     )
 
 
-def reduced_precision(comparison: Comparison) -> Finding | None:
+def reduced_precision(comparison: Comparison, noun: Noun = IMAGES) -> Finding | None:
     """RT003: as deployed, a side on CUDA is further from the reference than rounding to float32 explains; an error where images get another class."""
     floors = comparison.noise_floors
     far = f"{floors:,.0f} noise floors" if floors is not None else f"{comparison.difference.max_rel:.2g} of their size"
@@ -230,7 +243,7 @@ def reduced_precision(comparison: Comparison) -> Finding | None:
     differing = 0
     if comparison.top1_agreement is not None:
         differing = round((1 - comparison.top1_agreement) * comparison.difference.images)
-        message += f"; {differing} of {comparison.difference.images} images get another class"
+        message += f"; {differing} of {comparison.difference.images} {noun.many} get another class"
     evidence = {
         "side": comparison.actual,
         "tensor": comparison.tensor,

@@ -14,6 +14,7 @@ import numpy as np
 
 from bnexport.numerics.actions import CHECK
 from bnexport.numerics.drift import Statistics, misfit
+from bnexport.numerics.nouns import IMAGES, Noun
 from bnexport.numerics.spec import Order, Preprocessing, Scaling
 from bnexport.numerics.variety import FEW, Variety
 from bnexport.numerics.verdict import Action, Finding, Severity
@@ -114,7 +115,12 @@ def that_fits(first: Sequence[Statistics], images: int, refits: Sequence[Refit])
 
 
 def wrong_preparation(
-    first: Sequence[Statistics], images: int, refits: Sequence[Refit], *, replaced: bool = False
+    first: Sequence[Statistics],
+    images: int,
+    refits: Sequence[Refit],
+    *,
+    replaced: bool = False,
+    noun: Noun = IMAGES,
 ) -> Finding | None:
     """IN001: the first sites are off, and would not be with another scaling, channel order or resize kernel.
 
@@ -127,6 +133,7 @@ def wrong_preparation(
         images: how many images they were measured on.
         refits: what other preparations give.
         replaced: whether the preparation was assumed, and the check goes on with the one that fits.
+        noun: what the model was run on.
     """
     now = misfit(first)
     best = best_of(refits)
@@ -158,9 +165,9 @@ def wrong_preparation(
         f"with {new} {best.misfit:.2g}"
     )
     message = (
-        f"{old} was assumed for the images, and the model was trained with {new}: {distance}; the check goes on with {new}"
+        f"{old} was assumed for the {noun.many}, and the model was trained with {new}: {distance}; the check goes on with {new}"
         if replaced
-        else f"the images are prepared with {old}, and the model was trained with {new}: {distance}"
+        else f"the {noun.many} are prepared with {old}, and the model was trained with {new}: {distance}"
     )
     if alike["scaling"]:
         message += f"; {', '.join(alike['scaling'])} cannot be told from it, {new} fits best"
@@ -196,21 +203,24 @@ def _apart(one: Refit, other: Refit) -> set[str]:
     return {key for key in _NAMES if mine[key] != theirs[key]}
 
 
-def other_data(first: Sequence[Statistics], images: int) -> Finding | None:
+def other_data(first: Sequence[Statistics], images: int, noun: Noun = IMAGES) -> Finding | None:
     """IN002: the first sites are off, and no known scaling mends it."""
     now = misfit(first)
     if now <= limit(images):
         return None
+    mends, compare = (
+        (
+            ", and no known scaling, channel order or resize kernel mends that",
+            "compare how these images and the training images are made: colours, contrast, inversion, crop, a scaling of its own",
+        )
+        if noun is IMAGES
+        else ("", "compare how these arrays and those of training are made: scaling, order of the features, units")
+    )
     message = (
-        f"these images are not like the training images: at the first BatchNormalization layer they are {now:.2g} standard deviations from its moving "
-        "statistics, and no known scaling, channel order or resize kernel mends that"
+        f"these {noun.many} are not like the training {noun.many}: at the first BatchNormalization layer they are {now:.2g} standard deviations from its moving "
+        f"statistics{mends}"
     )
-    actions = (
-        Action(
-            "compare how these images and the training images are made: colours, contrast, inversion, crop, "
-            "a scaling of its own"
-        ),
-    )
+    actions = (Action(compare),)
     return Finding(
         "IN002",
         Severity.WARNING,
@@ -221,25 +231,25 @@ def other_data(first: Sequence[Statistics], images: int) -> Finding | None:
     )
 
 
-def unfit(variety: Variety) -> str:
+def unfit(variety: Variety, noun: Noun = IMAGES) -> str:
     """Why images cannot be recalibrated from at all; "" where they can."""
     if variety.usable >= 2:
         return ""
     if variety.images == 1:
-        return "there is only one image"
+        return f"there is only one {noun.one}"
     what = (
-        "has one colour"
+        f"has {noun.uniform}"
         if len(variety.constant) == variety.images
-        else "is the same or has one colour"
+        else f"is the same or has {noun.uniform}"
         if variety.constant
         else "is the same"
     )
-    return f"every one of the {variety.images} images {what}"
+    return f"every one of the {variety.images} {noun.many} {what}"
 
 
-def few(variety: Variety) -> Finding | None:
+def few(variety: Variety, noun: Noun = IMAGES) -> Finding | None:
     """IN003: too few images, images of one colour, or the same image several times."""
-    constant, repeated, reason = variety.constant, variety.repeated, unfit(variety)
+    constant, repeated, reason = variety.constant, variety.repeated, unfit(variety, noun)
     if variety.usable >= FEW and not constant and not repeated:
         return None
     evidence = {"images": variety.images, "usable": variety.usable, "constant": constant, "repeated": repeated}
@@ -248,14 +258,18 @@ def few(variety: Variety) -> Finding | None:
     elif constant or repeated:
         parts = [
             f"{len(names)} {what} ({', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''})"
-            for names, what in ((constant, "of one colour"), (repeated, "seen before"))
+            for names, what in ((constant, f"of {noun.uniform}"), (repeated, "seen before"))
             if names
         ]
-        message = f"of {variety.images} images {' and '.join(parts)}: {variety.usable} are left to learn from"
+        message = f"of {variety.images} {noun.many} {' and '.join(parts)}: {variety.usable} are left to learn from"
     else:
-        message = f"{variety.images} images are few: statistics measured on them hold for them, not for others"
+        message = f"{variety.images} {noun.many} are few: statistics measured on them hold for them, not for others"
     wasted = len(constant) + len(repeated)
     severity = Severity.WARNING if reason or wasted > WASTED * variety.images else Severity.INFO
     return Finding(
-        "IN003", severity, message, evidence, (Action("use some hundred different images like those of training"),)
+        "IN003",
+        severity,
+        message,
+        evidence,
+        (Action(f"use some hundred different {noun.many} like those of training"),),
     )

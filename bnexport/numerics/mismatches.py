@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bnexport.numerics.actions import DOCTOR, EXPORT
+from bnexport.numerics.nouns import IMAGES, Noun
 from bnexport.numerics.verdict import Action, Comparison, Finding, LayerError, Severity
 
 
@@ -106,18 +107,19 @@ def read_otherwise(failed: Sequence[Comparison], *, as_keras3: bool | None) -> F
     return Finding("EX001", Severity.ERROR, message, evidence, actions)
 
 
-def hidden_error(first: LayerError, layers: Sequence[LayerError]) -> Finding:
+def hidden_error(first: LayerError, layers: Sequence[LayerError], noun: Noun = IMAGES) -> Finding:
     """EX001 where the outputs agree on these images, and a layer does not.
 
     Args:
         first: the layer where the error begins.
         layers: all layers that were compared.
+        noun: what the model was run on.
     """
     off = [layer.name for layer in layers if layer.off]
     far = first.problem or f"it is off by {first.max_rel:.2g}, rounding explains {first.tolerance:.1g}"
     message = (
         f"the ONNX file differs from Keras in the layer {first.name} ({first.kind}): what it reads agrees, {far}; {len(off)} layers are off, "
-        "and on these images the outputs do not show it"
+        f"and on these {noun.many} the outputs do not show it"
     )
     evidence = {
         "first_layer": first.name,
@@ -125,7 +127,7 @@ def hidden_error(first: LayerError, layers: Sequence[LayerError]) -> Finding:
         "first_layer_max_rel": first.max_rel,
         "layers_off": off,
     }
-    actions = (_look_at(first), Action("do not deploy this file: other images may show it"))
+    actions = (_look_at(first), Action(f"do not deploy this file: other {noun.many} may show it"))
     return Finding("EX001", Severity.ERROR, message, evidence, actions, (first.name,))
 
 

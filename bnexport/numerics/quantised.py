@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bnexport.numerics.findings import Right
+from bnexport.numerics.nouns import IMAGES, Noun
 from bnexport.numerics.verdict import Action, Comparison, Finding, Severity
 
 CHANGED = 0.10
@@ -23,7 +24,14 @@ NOISY_DB = 20.0
 
 
 def cost_of_quantisation(
-    held: Sequence[Comparison], described: str, *, dynamic: bool, right: Right | None, alone: bool, kernels: str = ""
+    held: Sequence[Comparison],
+    described: str,
+    *,
+    dynamic: bool,
+    right: Right | None,
+    alone: bool,
+    kernels: str = "",
+    noun: Noun = IMAGES,
 ) -> Finding | None:
     """QT001: what a quantised file computes, against its reference.
 
@@ -34,6 +42,7 @@ def cost_of_quantisation(
         right: how many labelled images the reference (`inference`) and the file (`training`) get right; None without labels.
         alone: whether the reference is the same file with the runtime's optimisations off, not the float model.
         kernels: what the dequantised kernels are against the float model's, in words.
+        noun: what the model was run on.
 
     Returns:
         The finding; None where nothing can be compared. `severity` is an error where answers are lost.
@@ -69,7 +78,7 @@ def cost_of_quantisation(
     severity = _by_noise(worst_db)
     if first.top1_agreement is not None:
         differing = round((1 - first.top1_agreement) * images)
-        message += f"; {images - differing} of {images} images get the same class"
+        message += f"; {images - differing} of {images} {noun.many} get the same class"
         evidence |= {"images_differing": differing, "error_above_changed": CHANGED, "warning_below_kept": KEPT}
         severity = max(
             _by_answers(differing, images), min(severity, Severity.WARNING, key=_RANK.index), key=_RANK.index
@@ -87,7 +96,7 @@ def cost_of_quantisation(
         severity = Severity.ERROR
     if dynamic:
         message += "; ranges are measured on each batch (DynamicQuantizeLinear), so that outputs depend a little on it by design"
-    return Finding("QT001", severity, message, evidence, _actions(severity, alone=alone))
+    return Finding("QT001", severity, message, evidence, _actions(severity, alone=alone, noun=noun))
 
 
 _RANK = [Severity.INFO, Severity.WARNING, Severity.ERROR]
@@ -124,19 +133,17 @@ def _loses(right: Right) -> bool:
     return lost > max(2 * math.sqrt(right.only_training + right.only_inference), 0.02 * right.labelled)
 
 
-def _actions(severity: Severity, *, alone: bool) -> tuple[Action, ...]:
+def _actions(severity: Severity, *, alone: bool, noun: Noun) -> tuple[Action, ...]:
+    calibrate = Action(
+        f"calibrate again with some hundred {noun.many} prepared as in deployment, per channel, or leave the most sensitive layers in float"
+    )
     if alone:
         float_model = Action(
             "to see what quantisation costs, check the file against the model it was made from: --onnx"
         )
-        return (float_model,) if severity == Severity.INFO else (_CALIBRATE, float_model)
+        return (float_model,) if severity == Severity.INFO else (calibrate, float_model)
     if severity == Severity.ERROR:
-        return (Action("do not deploy this file"), _CALIBRATE)
+        return (Action("do not deploy this file"), calibrate)
     if severity == Severity.WARNING:
-        return (Action("judge it on labelled images"), _CALIBRATE)
+        return (Action(f"judge it on labelled {noun.many}"), calibrate)
     return ()
-
-
-_CALIBRATE = Action(
-    "calibrate again with some hundred images prepared as in deployment, per channel, or leave the most sensitive layers in float"
-)

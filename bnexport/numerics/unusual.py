@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bnexport.numerics.actions import EXPORT
+from bnexport.numerics.nouns import IMAGES, Noun
 from bnexport.numerics.verdict import Action, Comparison, Finding, Severity
 
 
-def batch_dependent(comparison: Comparison, *, by_batch: bool) -> Finding:
+def batch_dependent(comparison: Comparison, *, by_batch: bool, noun: Noun = IMAGES) -> Finding:
     """BN006: an image gets another output in a batch than alone.
 
     Args:
         comparison: the first images of a batch against the same images one by one.
         by_batch: whether the graph holds something that may normalise by the batch.
+        noun: what the model was run on.
     """
     difference = comparison.difference
     message = (
-        f"what {comparison.actual} computes for an image depends on the rest of its batch: the {comparison.tensor} of {difference.images} images in one batch and "
+        f"what {comparison.actual} computes for {noun.a} depends on the rest of its batch: the {comparison.tensor} of {difference.images} {noun.many} in one batch and "
         f"one by one: {comparison.reason}"
     )
     evidence = {
@@ -34,7 +36,7 @@ def batch_dependent(comparison: Comparison, *, by_batch: bool) -> Finding:
         )
     else:
         action = Action(
-            "nothing in the graph normalises by the batch: look for an operator that mixes images (a sort, a selection, a "
+            f"nothing in the graph normalises by the batch: look for an operator that mixes {noun.many} (a sort, a selection, a "
             "reshape or a product over the first axis)"
         )
     return Finding("BN006", Severity.ERROR, message, evidence, (action,))

@@ -85,7 +85,7 @@ class Inquiry:
         if shown and not errors and (layers or agreed):
             errors = self.layers(shown, {name: x[:IMAGES] for name, x in first.inputs.items()})
             if (culprit := hidden(errors)) is not None:
-                found.append(mismatches.hidden_error(culprit, errors))
+                found.append(mismatches.hidden_error(culprit, errors, self.tally.noun))
         if not layers and not any(layer.off for layer in errors):
             errors = ()
         return found, errors

@@ -10,6 +10,7 @@ import numpy as np
 from bnexport.errors import InputError
 from bnexport.graph.outputs import normalises_by_batch
 from bnexport.numerics import unusual
+from bnexport.numerics.nouns import IMAGES, Noun
 from bnexport.numerics.tolerance import Tolerances
 from bnexport.numerics.verdict import Comparison, Finding
 from bnexport.parity.tally import Tally
@@ -18,7 +19,7 @@ from bnexport.subjects.progress import Progress
 from bnexport.subjects.sides import Feeds, Outputs, Runner
 from bnexport.subjects.subject import Subject
 
-IMAGES = 4
+IMAGES_TOGETHER = 4
 """How large a batch is enough: in a batch of two already the other one is half of the statistics."""
 
 ALONE = 2
@@ -31,14 +32,19 @@ def possible(subject: Subject, count: int) -> bool:
 
 
 def compared(
-    runners: Sequence[Runner], feed: Feed, subject: Subject, tolerances: Tolerances, progress: Progress
+    runners: Sequence[Runner],
+    feed: Feed,
+    subject: Subject,
+    tolerances: Tolerances,
+    progress: Progress,
+    noun: Noun = IMAGES,
 ) -> tuple[list[Comparison], list[Finding]]:
     """The comparison of each inference side with itself, one by one, for the first images of a batch, and BN006 where they differ.
 
     Outputs without a row for each image (a mean over the batch, the detections of all images) are left out. So is a side that does not
     run on single images, and the progress says so.
     """
-    batch = {name: x[:IMAGES] for name, x in feed.inputs.items()}
+    batch = {name: x[:IMAGES_TOGETHER] for name, x in feed.inputs.items()}
     few = Feed({name: x[:ALONE] for name, x in batch.items()}, feed.names[:ALONE], feed.labels[:ALONE])
     comparisons: list[Comparison] = []
     found: list[Finding] = []
@@ -65,7 +71,7 @@ def compared(
         by_batch = not all(judged) and normalises_by_batch(runner.graph() if runner.graph else subject.graph)
         comparisons += judged
         found += [
-            unusual.batch_dependent(comparison, by_batch=by_batch)
+            unusual.batch_dependent(comparison, by_batch=by_batch, noun=noun)
             for comparison in judged
             if not (comparison or comparison.difference.nonfinite)
         ][:1]

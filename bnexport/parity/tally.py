@@ -15,6 +15,7 @@ from bnexport.errors import InputError, UsageError
 from bnexport.numerics import compare, findings, unusual
 from bnexport.numerics.facts import SHOWN
 from bnexport.numerics.heads import Heads
+from bnexport.numerics.nouns import IMAGES, Noun
 from bnexport.numerics.quantised import cost_of_quantisation
 from bnexport.numerics.tolerance import Limit, Tolerances
 from bnexport.numerics.verdict import Action, Comparison, Difference, Finding, Severity, Side
@@ -42,9 +43,11 @@ class Tally:
         runners: the sides.
         heads: what the model gives out.
         tolerances: how close is close enough.
+        noun: what the sides are run on.
     """
 
-    def __init__(self, runners: Sequence[Runner], heads: Heads, tolerances: Tolerances) -> None:
+    def __init__(self, runners: Sequence[Runner], heads: Heads, tolerances: Tolerances, noun: Noun = IMAGES) -> None:
+        self.noun = noun
         self._items = Items()
         self.heads = heads
         self._tolerances = tolerances
@@ -194,15 +197,15 @@ class Tally:
             elif pair.kind == Kind.REDUCED:
                 held = self._held(pair)
                 comparisons += [allowed(comparison) for comparison in held]
-                found += [finding for c in held if not c for finding in [findings.reduced_precision(c)] if finding][:1]
+                imprecise = [findings.reduced_precision(c, self.noun) for c in held if not c]
+                found += [finding for finding in imprecise if finding][:1]
         return [self._items.placed(comparison) for comparison in comparisons], found
 
     def _cost(self, pair: Pair, held: Sequence[Comparison]) -> Finding | None:
         how = self._quantised.get(pair.actual) or self._quantised[pair.reference]
         alone = pair.reference in self._quantised
-        return cost_of_quantisation(
-            held, how.described, dynamic=how.dynamic, right=None if alone else self._right(pair), alone=alone
-        )
+        right = None if alone else self._right(pair)
+        return cost_of_quantisation(held, how.described, dynamic=how.dynamic, right=right, alone=alone, noun=self.noun)
 
     def uneven(self) -> Finding | None:
         """RT008 where two sides select another number of rows."""
@@ -275,7 +278,7 @@ class Tally:
             pair.actual, pair.reference, self.heads.shown(name), difference, float("inf"), agreement, passed=True
         )
         finding = findings.modes_disagree(
-            plain, right=self._right(pair), causes=causes, unexamined=unexamined, remedy=remedy
+            plain, right=self._right(pair), causes=causes, unexamined=unexamined, remedy=remedy, noun=self.noun
         )
         if finding is None or finding.severity != Severity.ERROR:
             return plain, finding

@@ -14,6 +14,7 @@ from bnexport.numerics import inputs
 from bnexport.numerics.diagnose import Evidence
 from bnexport.numerics.drift import Statistics, misfit
 from bnexport.numerics.moments import Moments
+from bnexport.numerics.nouns import IMAGES, Noun
 from bnexport.numerics.preprocess import rescaled
 from bnexport.numerics.spec import Preprocessing, Resize
 from bnexport.numerics.variety import Variety
@@ -40,10 +41,14 @@ def watched(feeds: Source, variety: Variety) -> Iterator[Feeds]:
 
 
 def gathered(
-    model: onnx.ModelProto, moments: Mapping[str, Moments], variety: Variety, others: Sequence[inputs.Refit]
+    model: onnx.ModelProto,
+    moments: Mapping[str, Moments],
+    variety: Variety,
+    others: Sequence[inputs.Refit],
+    noun: Noun = IMAGES,
 ) -> Evidence:
     """The evidence from the moments of every site of the graph, the images' variety, and what other preparations give (`refits`)."""
-    return Evidence(held(model, moments), variety, others)
+    return Evidence(held(model, moments), variety, others, noun)
 
 
 def refits(

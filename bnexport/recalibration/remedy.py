@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from bnexport.numerics import inputs
 from bnexport.numerics.actions import RECALIBRATE
 from bnexport.numerics.diagnose import STATISTICS_WRONG, Evidence
+from bnexport.numerics.nouns import IMAGES, Noun
 from bnexport.numerics.verdict import Action, Finding, Side
 from bnexport.recalibration.trial import Trial
 
@@ -32,13 +33,13 @@ def harm(before: Side, after: Side, evidence: Evidence, causes: Sequence[Finding
         causes: what `bnexport.numerics.diagnose` found in it.
     """
     found = {finding.code: finding for finding in causes}
-    if reason := inputs.unfit(evidence.variety):
+    if reason := inputs.unfit(evidence.variety, evidence.noun):
         return f"{reason}: that says nothing about statistics"
     if wrong := found.get("IN001"):
         return f"{wrong.message}; recalibrating would hide that mistake, not mend it"
     if before.correct is not None and after.correct is not None:
         if after.correct < before.correct:
-            return f"accuracy falls from {before.correct} to {after.correct} of {after.of}: the old statistics fit these images better"
+            return f"accuracy falls from {before.correct} to {after.correct} of {after.of}: the old statistics fit these {evidence.noun.many} better"
         return ""
     if not STATISTICS_WRONG & found.keys():
         return (
@@ -48,7 +49,11 @@ def harm(before: Side, after: Side, evidence: Evidence, causes: Sequence[Finding
 
 
 def advice(
-    before: Side | None, after: Side | None, trial: Trial | None, causes: Sequence[Finding]
+    before: Side | None,
+    after: Side | None,
+    trial: Trial | None,
+    causes: Sequence[Finding],
+    noun: Noun = IMAGES,
 ) -> tuple[Action, ...]:
     """What to do where the modes answer differently, from what recalibrating was seen to give.
 
@@ -57,20 +62,19 @@ def advice(
         after: the answers of the recalibrated graph; None where it could not be made.
         trial: the recalibration; None where it could not be made.
         causes: what was found about the statistics and the images.
+        noun: what the model was run on.
     """
     train = Action("train for more updates, or with a lower BatchNormalization momentum")
-    prepare = Action("make sure that the images are prepared as they were in training")
+    prepare = Action(f"make sure that the {noun.many} are prepared as they were in training")
     if trial is None or before is None or after is None:
         return (train, prepare)
     if any(finding.code == "IN001" for finding in causes):
-        reason = (
-            "first prepare the images as in training (IN001): until then neither mode says anything about the model"
-        )
+        reason = f"first prepare the {noun.many} as in training (IN001): until then neither mode says anything about the model"
         return (Action(reason),)
     if reason := harm(before, after, trial.evidence, causes):
         return (Action(f"do not recalibrate: {reason}"), prepare)
     if before.correct is None:
-        reason = "gives the model the statistics of these images; no labels are known: judge it on images with labels"
+        reason = f"gives the model the statistics of these {noun.many}; no labels are known: judge it on {noun.many} with labels"
         return (Action(reason, RECALIBRATE), prepare, train)
     if after.correct == before.correct:
         reason = f"recalibrating would not change how many are right ({before.correct} of {before.of})"

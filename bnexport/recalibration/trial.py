@@ -13,6 +13,7 @@ from bnexport.numerics import moments
 from bnexport.numerics.diagnose import Evidence
 from bnexport.numerics.inputs import Refit
 from bnexport.numerics.moments import Moments
+from bnexport.numerics.nouns import noun_of
 from bnexport.numerics.spec import Preprocessing
 from bnexport.numerics.variety import Variety
 from bnexport.recalibration import staged
@@ -73,7 +74,7 @@ def tried(subject: Subject, feeds: Source, progress: Progress, known: Sequence[R
         *key,
     )
     runner.parity = False
-    return Trial(runner, gathered(graph, measured, variety, others))
+    return Trial(runner, gathered(graph, measured, variety, others, noun_of(feeds.spec)))
 
 
 def _measured(

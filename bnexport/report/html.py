@@ -65,7 +65,7 @@ def _drift(report: CheckReport) -> list[tuple[str, str, str]]:
     return [
         (
             "Drift along depth",
-            "Moving statistics against what each layer sees on these images, in standard deviations and in logarithms of their ratio.",
+            f"Moving statistics against what each layer sees on these {report.images.noun.many}, in standard deviations and in logarithms of their ratio.",
             plots.drift_along_depth(drift),
         ),
         (

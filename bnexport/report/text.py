@@ -81,7 +81,9 @@ def _show_images(report: CheckReport, console: Console) -> None:
     sides = [side for side in report.sides if side.answers]
     if not sides or images.count > _IMAGES_SHOWN:
         return
-    table = Table("image", "label", *(safe(side.id) for side in sides), box=None, pad_edge=False, header_style="dim")
+    table = Table(
+        images.noun.one, "label", *(safe(side.id) for side in sides), box=None, pad_edge=False, header_style="dim"
+    )
     for i, name in enumerate(images.names):
         cells = []
         for side in sides:

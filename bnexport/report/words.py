@@ -84,7 +84,7 @@ def footer(report: CheckReport) -> str:
     """What was checked on what, and by which rule."""
     frozen = f" ({report.model.frozen} frozen)" if report.model.frozen else ""
     told = [
-        f"{report.images.count} images",
+        f"{report.images.count} {report.images.noun.many}",
         preparation(report),
         f"{report.model.layers} BatchNormalization layers{frozen}",
         "max rel is relative to the largest value of the reference",
