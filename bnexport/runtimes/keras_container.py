@@ -39,6 +39,8 @@ def inspected(path: Path, kind: Format) -> int:
                 return _weights(file, path, size)
         with zipfile.ZipFile(path) as archive:
             _refuse_bomb(sum(item.file_size for item in archive.infolist()), size, path)
+            if CONFIG not in archive.namelist():
+                return size  # no model at all, which whoever reads the configuration says
             if WEIGHTS not in archive.namelist():
                 other = [name for name in archive.namelist() if "weights" in name]
                 raise InputError(

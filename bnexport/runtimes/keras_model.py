@@ -86,6 +86,10 @@ def load_framework() -> None:
 
             tf.get_logger().setLevel("ERROR")
     except ImportError as error:
+        if "failed to map segment" in str(error):  # glibc's words where mmap fails (elf/dl-load.c)
+            raise MachineError(
+                f"there is too little memory to load TensorFlow ({error})", fix="allow more, see --memory-limit"
+            ) from error
         raise MachineError(
             f"this needs TensorFlow and Keras ({error})", fix="install them with: pip install 'bnexport[keras]'"
         ) from error

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bnexport import check
-from bnexport.errors import ExportError, InputError
+from bnexport.errors import InputError
 from bnexport.runtimes import keras_config, keras_model
 from bnexport.runtimes.keras_passes import Passes
 from tests.e2e import nets, old_formats
@@ -37,10 +37,6 @@ def test_old_files_are_repaired(case: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=1e-7)  # the same arithmetic, traced anew
     assert path.read_bytes() == before
     np.savez(tmp_path / "data.npz", x=x)
-    if kind == "recurrent":
-        with pytest.raises(ExportError, match="EX002"):  # loops are not exported yet
-            check(path, inputs=tmp_path / "data.npz")
-        return
     report = check(path, inputs=tmp_path / "data.npz")
     assert report, report.findings
     [finding] = [f for f in report.findings if f.code == "EX006"]
