@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import stat
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
@@ -162,7 +163,8 @@ def read(folder: Path) -> Bundle:
         InputError: it is no bundle, bundle.json was changed, or it was written by a newer bnexport.
     """
     path = folder / INDEX
-    if not folder.is_dir():
+    facts = files.status(folder)
+    if facts is None or not stat.S_ISDIR(facts.st_mode):
         raise InputError(f"there is no bundle {folder}", expected="a folder that bnexport pack wrote")
     if files.status(path) is None:
         raise InputError(f"{folder} is not a bundle", found=f"no {INDEX}", expected="a folder that bnexport pack wrote")

@@ -88,12 +88,13 @@ def status(path: Path) -> os.stat_result | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise InputError(f"cannot read {_short(path)} ({error.strerror})", fix="check the path") from error
+        raise InputError(f"cannot read {shorten(path)} ({error.strerror})", fix="check the path") from error
     except ValueError as error:
-        raise InputError(f"cannot read {_short(path)} ({error})", fix="check the path") from error
+        raise InputError(f"cannot read {shorten(path)} ({error})", fix="check the path") from error
 
 
-def _short(path: Path) -> str:
+def shorten(path: Path) -> str:
+    """A path as an error shows it: cut where it is very long."""
     text = str(path)
     return text if len(text) <= 400 else f"{text[:100]}... ({len(text)} characters)"
 

@@ -30,7 +30,14 @@ from bnexport.batch.plan import Check
 from bnexport.errors import MachineError
 from bnexport.numerics.batched import Result
 
-FRAMEWORKS = ("numpy", "onnx", "onnxruntime", "bnexport.cli", "bnexport.jobs.check", "bnexport.report.json")
+FRAMEWORKS = (
+    "numpy",
+    "onnx",
+    "bnexport.subjects.onnxruntime_loaded",
+    "bnexport.cli",
+    "bnexport.jobs.check",
+    "bnexport.report.json",
+)
 KERAS = ("bnexport.subjects.keras_loaded",)
 """What checks need of modules, and what those of Keras models need more."""
 
@@ -115,7 +122,7 @@ class Workshop:
         process = self._context.Process(
             target=_inside, args=(arguments, folder.name, dict(os.environ), str(Path.cwd()), cores, timeout)
         )
-        with _nothing_of_the_caller():
+        with _safe_start(), _nothing_of_the_caller():  # starts the server again where it has died
             process.start()
         return _Running(key, check, process, folder, cores, time.perf_counter())
 

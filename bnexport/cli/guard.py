@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import ParamSpec
 
 import typer
@@ -42,8 +44,30 @@ def _code(command: Callable[[], int]) -> int:
     except Exception as error:
         if os.environ.get("BNEXPORT_DEBUG"):
             raise
-        return internal(error)
+        return system(error) if isinstance(error, OSError) and error.errno in _SYSTEM else internal(error)
     return code
+
+
+_SYSTEM = {
+    errno.ENAMETOOLONG: 2,
+    errno.ELOOP: 2,
+    errno.ENOSPC: 3,
+    errno.EDQUOT: 3,
+    errno.EROFS: 3,
+    errno.EIO: 3,
+    errno.EMFILE: 3,
+    errno.ENFILE: 3,
+    errno.ENOMEM: 3,
+}
+"""What the operating system may refuse anywhere, and the exit code: a path that nobody can open, or a machine at its end."""
+
+
+def system(error: OSError) -> int:
+    """Reports what the operating system refused, whatever was being done; returns its code."""
+    from bnexport.files import shorten
+
+    about = "a file" if error.filename is None else shorten(Path(os.fsdecode(error.filename)))
+    return said(f"cannot use {about} ({error.strerror})", _SYSTEM[error.errno or 0])
 
 
 def internal(error: Exception) -> int:

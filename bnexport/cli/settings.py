@@ -14,6 +14,9 @@ PREFIX = "BNEXPORT_"
 _OTHERS = {"BNEXPORT_CACHE_DIR", "BNEXPORT_DEBUG", "BNEXPORT_CONFINED"}
 """Variables that are no options."""
 
+_TESTS = {"BNEXPORT_FUZZ", "BNEXPORT_FUZZ_COMMANDS", "BNEXPORT_SEEDS"}
+"""Variables of the project's own tests, which may be set where they start commands."""
+
 _TYPED_ONLY = {
     "trust": "it lets a model run code",
     "import": "it runs code",
@@ -153,7 +156,7 @@ def unknown_variables(options: Options, environment: Mapping[str, str]) -> list[
     names = {PREFIX + name.upper() for command in options.values() for name in command} | _OTHERS
     notes = []
     for variable in environment:
-        if variable.startswith(PREFIX) and variable not in names:
+        if variable.startswith(PREFIX) and variable not in names | _TESTS:
             near = difflib.get_close_matches(variable, names, n=1)
             meant = f"; did you mean {near[0]}?" if near else "; see: bnexport config"
             notes.append(f"note: the environment variable {variable} sets no option{meant}")

@@ -256,6 +256,7 @@ def _loads(library: str) -> bool:
 @cache
 def _load() -> Any:
     installed.refuse_mixture()
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # it starts with the import, and leaves a file in the temporary folder
     try:
         import onnxruntime
     except ImportError as error:

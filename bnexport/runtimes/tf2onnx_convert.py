@@ -8,6 +8,8 @@ stands for each BatchNormalization call becomes one ONNX node, and only the pass
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -39,7 +41,9 @@ def load_framework() -> None:
         raise MachineError(
             f"exporting needs tf2onnx ({error})", fix="install it with: pip install 'bnexport[keras]'"
         ) from error
-    tf2onnx.logging.set_level(tf2onnx.logging.ERROR)
+    # It logs names out of the model, tracebacks among them; what matters comes as an exception, or is found in the graph.
+    debug = os.environ.get("BNEXPORT_DEBUG")
+    tf2onnx.logging.set_level(logging.ERROR if debug else logging.CRITICAL)
 
 
 def versions() -> dict[str, str]:

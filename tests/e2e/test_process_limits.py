@@ -1,0 +1,99 @@
+"""What libraries and the operating system do around a command: none of it is executed, printed or left behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from multiprocessing import forkserver
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bnexport.batch.plan import checks, read
+from bnexport.batch.running import Workshop
+from bnexport.cli import app, guard, settings
+from tests.e2e.test_processes import run
+
+
+def test_a_server_that_is_started_again_imports_nothing_of_the_current_folder(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system may end the server of a batch for want of memory; the next one is as careful as the first."""
+    plan, written = tmp_path / "plan.toml", tmp_path / "written"
+    plan.write_text(
+        f'[[check]]\nmodels = ["{models / "tiny_residual.onnx"}"]\nimages = ["{models / "three"}"]\n', encoding="utf-8"
+    )
+    monkeypatch.chdir(tmp_path)
+    shop = Workshop(keras=False)
+    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined] # there is no public way to it
+    for name in ("numpy", "onnx", "typer", "signal", "selectors"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(written)!r}, 'a').write({name!r})\nraise SystemExit(9)\n")
+    os.kill(server, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    [check] = checks(read(plan), tmp_path, [])
+    result = shop.one("key", check, 60.0, [])
+    assert not written.exists(), written.read_text()
+    assert result.status == "fail", result.error
+
+
+def test_nothing_stays_in_the_temporary_folder(models: Path, tmp_path: Path) -> None:
+    """Neither a check nor a batch leaves a file there; onnxruntime's telemetry did."""
+    temporary, plan = tmp_path / "temporary", tmp_path / "plan.toml"
+    temporary.mkdir()
+    plan.write_text(
+        f'[[check]]\nmodels = ["{models / "tiny_residual.onnx"}"]\nimages = ["{models / "three"}"]\n', encoding="utf-8"
+    )
+    for arguments in (("check", models / "tiny_residual.onnx", models / "three"), ("batch", plan)):
+        finished = run(*arguments, "-q", cwd=tmp_path, TMPDIR=str(temporary))
+        assert finished.returncode == 1, finished.stderr
+        assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.keras
+def test_the_converter_writes_nothing_to_the_terminal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An operator that cannot be exported is one sentence; what tf2onnx logs about it, tracebacks included, is not shown."""
+    import keras
+
+    inputs = keras.Input((8,))
+    keras.Model(inputs, keras.ops.fft((inputs, inputs))[0]).save(tmp_path / "fft.keras")
+    finished = CliRunner().invoke(app, ["export", str(tmp_path / "fft.keras"), "-o", str(tmp_path / "m.onnx"), "-q"])
+    assert finished.exit_code == 2, finished.output
+    [line] = finished.stderr.splitlines()
+    assert "EX002" in line
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("tf2onnx")] == []
+
+
+@pytest.mark.parametrize("path", ["a" * 300, "/".join(["a" * 100] * 50)])
+def test_a_bundle_whose_path_is_too_long(path: str) -> None:
+    """A path that the system cannot look up is unreadable input, and the sentence does not repeat all of a long one."""
+    finished = CliRunner().invoke(app, ["verify", path, "-q"])
+    assert finished.exit_code == 2, finished.output
+    assert "File name too long" in finished.stderr
+    assert len(finished.stderr) < 500
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.ENAMETOOLONG, 2), (errno.ENOSPC, 3), (errno.EMFILE, 3), (errno.EPROTO, 70)]
+)
+def test_what_the_system_refuses_has_a_code(number: int, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """A path that nobody can open is input; a full disk or too many open files is the machine; the rest is unexpected."""
+
+    def command() -> int:
+        raise OSError(number, os.strerror(number), "a" * 1000)
+
+    assert guard._code(command) == code
+    err = capsys.readouterr().err
+    assert os.strerror(number) in err
+    assert ("internal error" in err) == (code == 70)
+
+
+def test_variables_of_the_tests_are_no_mistakes() -> None:
+    """Whoever runs bnexport's own tests with more seeds gets no note about them; a misspelt one gets it."""
+    names = {"BNEXPORT_FUZZ": "2", "BNEXPORT_FUZZ_COMMANDS": "3", "BNEXPORT_SEEDS": "4"}
+    assert settings.unknown_variables({}, names) == []
+    assert len(settings.unknown_variables({}, {"BNEXPORT_FUZ": "2"})) == 1
