@@ -12,6 +12,7 @@ from bnexport.graph import metadata
 from bnexport.graph.protobuf import serialised
 from bnexport.graph.sites import sites
 from bnexport.runtimes import tf2onnx_convert
+from bnexport.subjects.label_file import add_class_names
 from bnexport.subjects.progress import Progress
 from bnexport.subjects.reference import opened
 
@@ -45,7 +46,7 @@ def export(
     """Writes the inference graph of a Keras model as ONNX.
 
     Args:
-        model: .h5, .hdf5 or .keras, or a SavedModel folder; its sidecar travels into the ONNX file.
+        model: .h5, .hdf5 or .keras, or a SavedModel folder; its sidecar, or the class names in a labels.txt, travels into the ONNX file.
         output: .onnx, written whole or not at all.
         trust: load the model even where it holds code of its own.
         signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
@@ -64,6 +65,7 @@ def export(
     tf2onnx_convert.load_framework()
     begun = time.perf_counter()
     graph, _ = reference.graph()
+    add_class_names(model, graph, known, progress)
     content = serialised(graph)
     files.write_bytes(output, content)
     return Export(

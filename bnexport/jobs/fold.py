@@ -53,7 +53,8 @@ def fold(
             expected="an ONNX file",
             fix=f"export it first: bnexport export {model} -o model.onnx",
         )
-    subject = open_subject(Path(model), progress)
+    pictures = images.find(source) if source is not None else None
+    subject = open_subject(Path(model), progress, pictures=(pictures,))
     progress.stage("folding")
     done = folded_graph(subject.graph)
     if not done:
@@ -63,7 +64,6 @@ def fold(
             fix=done.refusals[0].reason if done.refusals else "it may have been folded before",
         )
     progress.stage("comparing both graphs")
-    pictures = images.find(source) if source is not None else None
     difference = distance(subject, done.model, pictures)
     allowed = folding_tolerance(subject)
     passed = difference <= allowed

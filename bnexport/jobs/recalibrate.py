@@ -124,7 +124,7 @@ def recalibrate(
     if pictures is not None and len(pictures) > samples:
         pictures = pictures.chosen(np.sort(np.random.default_rng(seed).choice(len(pictures), samples, replace=False)))
 
-    subject = open_subject(model, progress, trust=trust, signature=signature)
+    subject = open_subject(model, progress, trust=trust, signature=signature, pictures=(pictures, judged_on))
     overrides = overrides or Overrides()
     feeds, preparation = open_feeds(subject, pictures, inputs, overrides, batch_size)
     settled = settle(subject, feeds, preparation, progress)
@@ -211,8 +211,9 @@ def answers(model: Path, source: Path) -> Side:
     Raises:
         InputError: the file or the images cannot be read.
     """
-    subject = open_subject(model, Progress())
-    feeds, _ = open_feeds(subject, images.find(source), None, Overrides(), 32)
+    pictures = images.find(source)
+    subject = open_subject(model, Progress(), pictures=(pictures,))
+    feeds, _ = open_feeds(subject, pictures, None, Overrides(), 32)
     [side] = _answered(sides.onnx_sides(subject.graph, ["cpu"], modes=("inference",)), subject, feeds, Progress())
     return side
 

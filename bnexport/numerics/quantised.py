@@ -30,7 +30,6 @@ def cost_of_quantisation(
     dynamic: bool,
     right: Right | None,
     alone: bool,
-    kernels: str = "",
     noun: Noun = IMAGES,
 ) -> Finding | None:
     """QT001: what a quantised file computes, against its reference.
@@ -41,7 +40,6 @@ def cost_of_quantisation(
         dynamic: whether ranges are measured on each batch.
         right: how many labelled images the reference (`inference`) and the file (`training`) get right; None without labels.
         alone: whether the reference is the same file with the runtime's optimisations off, not the float model.
-        kernels: what the dequantised kernels are against the float model's, in words.
         noun: what the model was run on.
 
     Returns:
@@ -69,7 +67,6 @@ def cost_of_quantisation(
         "the file is quantised: onnxruntime's optimisations compute with integers what the file says in floating point"
         if alone
         else "the file is quantised, so that it cannot equal the float model to rounding"
-        + (f" ({kernels})" if kernels else "")
     )
     message = (
         f"{what}: {first.tensor} of {first.actual} against {first.reference} are off by {first.difference.max_rel:.2g} of "

@@ -140,6 +140,7 @@ def opened(request: Request, progress: Progress) -> Opening:
         deployed=request.onnx,
         signature=request.signature,
         reference=request.reference,
+        pictures=(pictures,),
     )
     feeds, preparation = open_feeds(subject, pictures, request.inputs, request.overrides, request.batch_size)
     deployed = (

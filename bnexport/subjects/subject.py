@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from bnexport.runtimes import ort_session
 from bnexport.sidecar import Sidecar
 from bnexport.subjects.feeds import Arrays, Pictures, Shape, Source, only_input
 from bnexport.subjects.keras2_reference import Keras2Reference
+from bnexport.subjects.label_file import add_class_names
 from bnexport.subjects.onnx_file import learn_ranks, read_onnx
 from bnexport.subjects.preparation import Overrides, Preparation, prepare
 from bnexport.subjects.progress import Progress
@@ -41,8 +43,8 @@ class Subject:
         graph: its inference graph.
         whole: the same serialised, with the logits among its outputs; None where it was not serialised yet.
         shapes: the shape of each input by name, None for an open axis.
-        known: what travels with it, from the sidecar or the ONNX metadata.
-        origin: which of the two.
+        known: what travels with it, from the sidecar or the ONNX metadata; class names also from a labels.txt.
+        origin: which of sidecar and metadata.
         reference: the Keras model; None for an ONNX file.
         iterations: how many updates the optimizer in the file has made; None where the file has none.
         random_layers: those that compute something else at each call in training mode.
@@ -95,6 +97,7 @@ def open_subject(
     deployed: Path | None = None,
     signature: str = "",
     reference: str = "keras",
+    pictures: Iterable[images.Listing | None] = (),
 ) -> Subject:
     """The subject in a model file.
 
@@ -106,6 +109,7 @@ def open_subject(
         deployed: an ONNX file of this model by another exporter, whose graph is taken where bnexport cannot export the model.
         signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
         reference: "keras", or "keras2" for what the file computes in Keras 2.
+        pictures: what it will be run on; a labels.txt beside the model is taken only where it has all of their labels.
 
     Raises:
         InputError: it cannot be read.
@@ -113,6 +117,20 @@ def open_subject(
         ExportError: it is a Keras model that cannot be written as ONNX.
         MachineError: it is a Keras model and TensorFlow is not installed.
     """
+    subject = _open(model, progress, store, deployed, trust=trust, signature=signature, reference=reference)
+    return replace(subject, known=add_class_names(model, subject.graph, subject.known, progress, pictures))
+
+
+def _open(
+    model: Path,
+    progress: Progress,
+    store: Cache,
+    deployed: Path | None,
+    *,
+    trust: bool,
+    signature: str,
+    reference: str,
+) -> Subject:
     refuse_needless_signature(model, signature)
     if reference == "keras2":
         known = sidecar.read(model)
