@@ -156,6 +156,7 @@ def test_imports_go_downwards(path: Path) -> None:
                 "keras_config",
                 "keras_container",
                 "keras_installed",
+                "keras_defaults",
                 "keras_repairs",
                 "keras_weights",
                 "keras_recorder",

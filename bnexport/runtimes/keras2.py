@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from bnexport.errors import InputError, MachineError, refusing
 from bnexport.files import Format, model_format, sha256
-from bnexport.runtimes import keras_config, keras_container, keras_weights
+from bnexport.runtimes import keras_config, keras_container, keras_defaults, keras_repairs, keras_weights
 
 SECONDS = 600.0
 """How long loading, or one batch, may take."""
@@ -166,10 +166,17 @@ def _inspected(path: Path, digest: str, folder: Path, *, trust: bool) -> Path:
     with refusing(f"the configuration of the model in {path} is not one that Keras writes"):
         config = keras_config.read(copy, kind)
         keras_container.refuse_absurd(config, weights, path)
+        written = keras_container.version(copy, kind)
         if not trust:
-            keras_config.refuse_foreign(config, path, keras_container.version(copy, kind))
-    renamed = folder / "renamed.keras"
-    return renamed if kind == Format.KERAS and keras_weights.without_backslashes(copy, renamed) else copy
+            keras_config.refuse_foreign(config, path, written)
+        stated = config
+        if kind == Format.HDF5 and keras_repairs.is_old(config, written):  # .keras files say everything
+            stated = keras_defaults.written_out(config, written or "", keras_repairs.numbers(written))
+    if stated == config and not keras_weights.old_layout(copy, kind):  # tf_keras looks for weights where Keras 3 does
+        return copy
+    rewritten = folder / f"rewritten{copy.suffix}"
+    keras_weights.write_with(copy, kind, stated, rewritten)
+    return rewritten
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bnexport.errors import InputError
+from bnexport.runtimes import keras_defaults
 
 Config = dict[str, Any]
 
@@ -74,6 +74,12 @@ def numbers(version: str | None) -> tuple[int, ...] | None:
     return tuple(int(part) for part in match.groups()) if match else None
 
 
+def is_old(config: Any, version: str | None) -> bool:
+    """Whether Keras 1 or 2 wrote a configuration, by the version in the file or by what only Keras 3 writes."""
+    known = numbers(version)
+    return known < (3,) if known else not _names_modules(config)
+
+
 def current_module(module: Any, name: str) -> Any:
     """The module in which Keras 3 has a class that Keras 2.13 to 2.15, or the tf_keras package, wrote with `module`."""
     if not isinstance(module, str):
@@ -95,7 +101,7 @@ class _Repair:
         self.hard_sigmoid = False
         self._text = version or ""
         self._version = numbers(version)
-        self._old = self._version < (3,) if self._version else not _names_modules(config)
+        self._old = is_old(config, version)
 
     def _note(self, what: str) -> None:
         self.notes[what] = self.notes.get(what, 0) + 1
@@ -160,20 +166,9 @@ class _Repair:
 
     def _old_defaults(self, kind: str, config: Config) -> None:
         """Writes out what Keras 2 took where the configuration says nothing, and Keras 3 takes otherwise."""
-        if kind in ("GRU", "GRUCell") and "reset_after" not in config:
-            config["reset_after"] = False
-            self._note(f"{kind}: reset_after=False, the default of its time")
-        recurrent = kind in ("LSTM", "GRU", "LSTMCell", "GRUCell")
-        if "recurrent_activation" in config or not (recurrent or re.fullmatch(r"ConvLSTM[123]D(Cell)?", kind)):
-            return
-        if recurrent and self._text.endswith("-tf"):
-            raise InputError(
-                f"the {kind} layer {config.get('name')} does not say its recurrent_activation",
-                found=f"a file by Keras {self._text}, which had two defaults",
-                fix="load it in the TensorFlow that wrote it, set recurrent_activation, and save it again",
-            )
-        if not recurrent or (self._version or (0,)) < (2, 3):
-            config["recurrent_activation"] = "hard_sigmoid"
+        note = keras_defaults.write_out(kind, config, self._text, self._version)
+        if note:
+            self._note(note)
 
     def _activations(self, config: Config) -> None:
         for key, value in config.items():

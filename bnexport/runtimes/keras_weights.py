@@ -36,33 +36,6 @@ def old_layout(path: Path, kind: Format) -> tuple[str, ...]:
     )
 
 
-def without_backslashes(path: Path, target: Path) -> bool:
-    """A copy of a .keras file of Keras 2 on Windows whose weights have the names that Keras 2 writes elsewhere.
-
-    Returns:
-        Whether there was a backslash to change; where there was none, nothing is written.
-    """
-    import h5py
-
-    content = io.BytesIO()
-    with zipfile.ZipFile(path) as old, zipfile.ZipFile(target, "w") as new:
-        with h5py.File(io.BytesIO(old.read(WEIGHTS))) as source, h5py.File(content, "w") as file:
-            names: list[str] = []
-            source.visit(names.append)
-            for name in names:
-                node, renamed = source[name], name.replace("\\", "/")
-                if isinstance(node, h5py.Dataset):
-                    file[renamed] = node[()]
-                else:
-                    file.require_group(renamed)
-        for item in old.infolist():
-            new.writestr(item, content.getvalue() if item.filename == WEIGHTS else old.read(item))
-    if not any("\\" in name for name in names):
-        target.unlink()
-        return False
-    return True
-
-
 def _current_layout(content: bytes) -> bytes:
     """The weights of a .keras file under the names that Keras 3 looks for."""
     import h5py

@@ -37,12 +37,19 @@ model.save(folder + "/old.h5")
 x = np.random.default_rng(4).normal(0, 2, (4, 6, 6, 2)).astype("float32")
 np.savez(folder + "/data.npz", x=x)
 np.save(folder + "/keras2.npy", model(x, training=False).numpy())
+gru = tf_keras.Sequential([k.GRU(3, reset_after=False, recurrent_activation="hard_sigmoid", input_shape=(4, 2))])
+gru.save(folder + "/gru.h5")
+dense = tf_keras.Sequential([k.Dense(2, name="dense", input_shape=(4, 2))])
+dense.save(folder + "/dense.keras")
+np.save(folder + "/dense.npy", dense(x[:, 0, :4], training=False).numpy())
+np.save(folder + "/series.npy", x[:, 0, :4])
+np.save(folder + "/gru.npy", gru(x[:, 0, :4], training=False).numpy())
 """
 
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a file that Keras 2 wrote, old.h5, data for it, and what Keras 2 computed of them."""
+    """A folder with files that Keras 2 wrote, old.h5 and gru.h5, data for them, and what Keras 2 computed."""
     folder = tmp_path_factory.mktemp("keras2")
     subprocess.run([sys.executable, "-c", WRITE, str(folder)], check=True, capture_output=True)
     return folder
@@ -204,28 +211,64 @@ def test_code_of_the_files_own_is_refused_before_keras_2_sees_it(tmp_path: Path)
         check(tmp_path / "model.keras", inputs=tmp_path / "data.npz", reference="keras2")
 
 
-def test_weights_by_keras_2_on_windows(tmp_path: Path) -> None:
-    """Their groups are named with backslashes, which only Keras 2 on Windows finds again; nothing else is copied."""
+@pytest.mark.parametrize("prefix", ["layers\\", "_layer_checkpoint_dependencies/"])
+def test_weights_under_names_that_tf_keras_does_not_look_for(old: Path, prefix: str, tmp_path: Path) -> None:
+    """What Keras 2 wrote on Windows, and what Keras 2.13 and 2.14 wrote, reaches tf_keras under today's names."""
     import h5py
 
-    from bnexport.runtimes import keras_weights
+    from bnexport.files import sha256
 
-    def write(name: str) -> Path:
-        path, weights = tmp_path / "model.keras", io.BytesIO()
-        with h5py.File(weights, "w") as file:
-            file[name] = np.arange(3.0)
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("config.json", "{}")
-            archive.writestr("model.weights.h5", weights.getvalue())
-        return path
+    path, weights = tmp_path / "model.keras", io.BytesIO()
+    with zipfile.ZipFile(old / "dense.keras") as source, zipfile.ZipFile(path, "w") as target:
+        with h5py.File(io.BytesIO(source.read("model.weights.h5"))) as file, h5py.File(weights, "w") as renamed:
+            names: list[str] = []
+            file.visit(names.append)
+            for name in names:
+                if isinstance(file[name], h5py.Dataset):
+                    renamed[name.replace("layers/", prefix)] = file[name][()]
+                else:
+                    renamed.require_group(name.replace("layers/", prefix))
+        for item in source.namelist():
+            target.writestr(item, weights.getvalue() if item == "model.weights.h5" else source.read(item))
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    copy = keras2._inspected(path, sha256(path), folder, trust=False)
+    with zipfile.ZipFile(copy) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
+        assert set(file["layers/dense/vars"]) == {"0", "1"}
+    if "\\" in prefix:  # one process is enough: both are the same copy
+        [found] = keras2.Model(path, sha256(path)).run([np.load(old / "series.npy")]).values()
+        np.testing.assert_array_equal(found, np.load(old / "dense.npy"))
 
-    target = tmp_path / "copy.keras"
-    assert not keras_weights.without_backslashes(write("layers/dense/vars/0"), target)
-    assert not target.exists()
-    assert keras_weights.without_backslashes(write("layers\\dense/vars/0"), target)
-    with zipfile.ZipFile(target) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
-        np.testing.assert_array_equal(file["layers/dense/vars/0"][()], np.arange(3.0))
-        assert archive.read("config.json") == b"{}"
+
+def test_defaults_of_files_before_tensorflow_2() -> None:
+    """A GRU that does not say reset_after had one bias in Keras 2.1, and has two in tf_keras; what a file says stays."""
+    from bnexport.runtimes import keras_defaults
+
+    def model(**of_gru: Any) -> dict[str, Any]:
+        gru = {"class_name": "GRU", "config": {"units": 2, **of_gru}}
+        return {"class_name": "Sequential", "config": [{"class_name": "Bidirectional", "config": {"layer": gru}}]}
+
+    stated = {"reset_after": True, "recurrent_activation": "sigmoid"}
+    assert keras_defaults.written_out(model(**stated), "2.1.4", (2, 1)) == model(**stated)
+    silent = {"reset_after": False, "recurrent_activation": "hard_sigmoid"}
+    assert keras_defaults.written_out(model(), "2.1.4", (2, 1)) == model(**silent)
+
+
+def test_a_silent_gru_is_the_one_of_its_time(old: Path, tmp_path: Path) -> None:
+    """A file by Keras 2.1 whose GRU does not say reset_after computes what it computed when it was written."""
+    import h5py
+
+    from bnexport.files import sha256
+
+    path = tmp_path / "gru.h5"
+    path.write_bytes((old / "gru.h5").read_bytes())
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        del config["config"]["layers"][-1]["config"]["reset_after"]
+        file.attrs["model_config"], file.attrs["keras_version"] = json.dumps(config), "2.1.4"
+    model = keras2.Model(path, sha256(path))
+    [found] = model.run([np.load(old / "series.npy")]).values()
+    np.testing.assert_array_equal(found, np.load(old / "gru.npy"))
 
 
 def test_what_is_missing_is_said(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
