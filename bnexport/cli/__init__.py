@@ -67,14 +67,14 @@ def _options(
         for note in settings.unknown_variables(known, os.environ):
             guard.said(note, 0)
     except BnexportError as error:
-        raise typer.Exit(guard.said(str(error), error.exit_code)) from error
+        raise typer.Exit(guard.report(error)) from error
 
 
 def _current_folder() -> Path:
     try:
         return Path.cwd()
     except OSError as error:
-        raise UsageError("the current folder is gone", fix="change to a folder that exists: cd .") from error
+        raise UsageError("the current folder is gone", fix="change to a folder that exists") from error
 
 
 app.command("demo")(demo.command)
@@ -105,15 +105,13 @@ def main() -> None:
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
-    except Exception as error:
-        if os.environ.get("BNEXPORT_DEBUG"):
-            raise
-        code = guard.said(str(error), error.exit_code) if isinstance(error, BnexportError) else guard.internal(error)
+    except Exception as error:  # noqa: BLE001 - as in guard
+        code = guard.report(error)
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except BnexportError as error:
-        code = guard.said(str(error), error.exit_code)
+        code = guard.report(error)
     if (folders := sys.modules.get("bnexport.batch.folders")) is not None:
         folders.remove()
     # Everything is written and cleaned up: neither a thread that is still computing nor the freeing of gigabytes is

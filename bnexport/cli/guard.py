@@ -35,17 +35,22 @@ def _code(command: Callable[[], int]) -> int:
     try:
         code = command()
         sys.stdout.flush()
-    except BnexportError as error:
-        return said(str(error), error.exit_code)
     except KeyboardInterrupt:
         return said("interrupted; nothing was left half written", INTERRUPTED)
-    except MemoryError:
-        return said("this machine has too little memory for it; try a smaller --batch-size", 3)
-    except Exception as error:
-        if os.environ.get("BNEXPORT_DEBUG"):
-            raise
-        return system(error) if isinstance(error, OSError) and error.errno in _SYSTEM else internal(error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, a command ends with a sentence and a code
+        return report(error)
     return code
+
+
+def report(error: Exception) -> int:
+    """Reports what ended a command; returns its code. With BNEXPORT_DEBUG, what nobody expected is raised again."""
+    if isinstance(error, BnexportError):
+        return said(str(error), error.exit_code)
+    if isinstance(error, MemoryError):
+        return said("this machine has too little memory for it; try a smaller --batch-size", 3)
+    if os.environ.get("BNEXPORT_DEBUG"):
+        raise error
+    return _system(error) if isinstance(error, OSError) and error.errno in _SYSTEM else _internal(error)
 
 
 _SYSTEM = {
@@ -62,7 +67,7 @@ _SYSTEM = {
 """What the operating system may refuse anywhere, and the exit code: a path that nobody can open, or a machine at its end."""
 
 
-def system(error: OSError) -> int:
+def _system(error: OSError) -> int:
     """Reports what the operating system refused, whatever was being done; returns its code."""
     from bnexport.files import shorten
 
@@ -70,7 +75,7 @@ def system(error: OSError) -> int:
     return said(f"cannot use {about} ({error.strerror})", _SYSTEM[error.errno or 0])
 
 
-def internal(error: Exception) -> int:
+def _internal(error: Exception) -> int:
     """Reports an error that nobody expected; returns its code."""
     kind = type(error).__name__
     first = next((line for line in str(error).splitlines() if line.strip()), "no message")

@@ -151,12 +151,13 @@ def _set(options: Options, environment: Mapping[str, str]) -> Iterator[tuple[str
 
 def unknown_variables(options: Options, environment: Mapping[str, str]) -> list[str]:
     """A sentence for each BNEXPORT_* variable that sets nothing, with the name that may be meant."""
-    import difflib
-
     names = {PREFIX + name.upper() for command in options.values() for name in command} | _OTHERS
+    unknown = [variable for variable in environment if variable.startswith(PREFIX) and variable not in names | _TESTS]
     notes = []
-    for variable in environment:
-        if variable.startswith(PREFIX) and variable not in names | _TESTS:
+    if unknown:
+        import difflib
+
+        for variable in unknown:
             near = difflib.get_close_matches(variable, names, n=1)
             meant = f"; did you mean {near[0]}?" if near else "; see: bnexport config"
             notes.append(f"note: the environment variable {variable} sets no option{meant}")

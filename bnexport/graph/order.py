@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bnexport.errors import InputError
+from bnexport.graph import subgraphs
 
 if TYPE_CHECKING:
     import onnx
@@ -21,9 +21,9 @@ def sort_nodes(graph: onnx.GraphProto) -> int:
     Raises:
         InputError: nodes read from each other in a circle.
     """
-    changed = sum(sort_nodes(inner) for node in graph.node for inner in subgraphs(node))
+    changed = sum(sort_nodes(inner) for node in graph.node for inner in subgraphs.graphs(node))
     maker = {output: index for index, node in enumerate(graph.node) for output in node.output if output}
-    reads = [{maker[name] for name in names_read(node) if name in maker} for node in graph.node]
+    reads = [{maker[name] for name in subgraphs.reads(node) if name in maker} for node in graph.node]
     if all(source < index for index, sources in enumerate(reads) for source in sources):
         return changed
     readers: dict[int, list[int]] = {}
@@ -50,22 +50,3 @@ def sort_nodes(graph: onnx.GraphProto) -> int:
     del graph.node[:]
     graph.node.extend(copies)
     return changed + 1
-
-
-def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The graphs in a node's attributes (If, Loop, Scan)."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def names_read(node: onnx.NodeProto) -> set[str]:
-    """The tensors that a node reads, those that its subgraphs take from outside among them."""
-    names = {name for name in node.input if name}
-    for graph in subgraphs(node):
-        own = {info.name for info in graph.input} | {tensor.name for tensor in graph.initializer}
-        own |= {output for inner in graph.node for output in inner.output}
-        names |= {name for inner in graph.node for name in names_read(inner)} - own
-        names |= {info.name for info in graph.output} - own
-    return names

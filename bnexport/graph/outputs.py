@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bnexport.graph import metadata
-from bnexport.graph.order import names_read
+from bnexport.graph import metadata, subgraphs
 
 if TYPE_CHECKING:
     import onnx
@@ -168,4 +167,4 @@ def _ancestors(maker: dict[str, onnx.NodeProto], name: str) -> Iterator[onnx.Nod
             continue
         seen.add(current)
         yield maker[current]
-        waiting += names_read(maker[current])
+        waiting += subgraphs.reads(maker[current])

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bnexport.graph import subgraphs
 from bnexport.graph.constants import Constants
-from bnexport.graph.order import subgraphs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import onnx
 
 Array = NDArray[Any]
@@ -58,7 +56,7 @@ def quantisation(model: onnx.ModelProto) -> Quantised | None:
     Quantised are QuantizeLinear and DequantizeLinear, DynamicQuantizeLinear, ONNX' operators on integers (QLinearConv, ConvInteger) and those of
     onnxruntime (com.microsoft: QLinearAdd, QGemm, MatMulNBits).
     """
-    counts = Counter(node.op_type for node in _nodes(model.graph) if _quantises(node))
+    counts = Counter(node.op_type for node in subgraphs.nodes(model.graph) if _quantises(node))
     if not counts:
         return None
     return Quantised(dict(counts), any(name.startswith("Dynamic") for name in counts))
@@ -69,13 +67,6 @@ def _quantises(node: onnx.NodeProto) -> bool:
     if node.domain == "com.microsoft" and (kind in _BLOCKWISE or (kind[:1] == "Q" and kind[1:2].isupper())):
         return True
     return kind in _INTEGER | _EXACT or kind == "DynamicQuantizeLinear" or kind.startswith("QLinear")
-
-
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for inner in subgraphs(node):
-            yield from _nodes(inner)
 
 
 def dequantised(model: onnx.ModelProto) -> dict[str, Array]:

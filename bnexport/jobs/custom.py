@@ -18,8 +18,6 @@ def import_modules(modules: Sequence[str], *, trust: bool) -> None:
         UsageError: there is no --trust, or a module cannot be imported.
         MachineError: TensorFlow is not installed.
     """
-    if not modules:
-        return
     if not trust:
         raise UsageError("--import runs the code of a module", fix="if you trust it and the model, add --trust")
     keras_model.load_framework()  # with the backend that bnexport needs, before the module imports Keras

@@ -2,7 +2,8 @@
 
 Relative error is relative to the reference's scale over all images, max |reference|: an element that happens to be near
 zero says nothing about the runtime. Outputs of a natural size (probabilities: 1) are relative to at least that size: a runtime's
-sigmoid is exact to 1e-7 of 1, however small its values are; their logits show relative errors. Sums are float64. NaN never passes: a value that is not finite makes the
+sigmoid is exact to 1e-7 of 1, however small its values are; their logits show relative errors. Sums are float64. NaN
+never passes: a value that is not finite makes the
 difference NaN unless both sides have the very same infinity there.
 """
 

@@ -1,7 +1,9 @@
 """The TensorFlow operations that a SavedModel may hold: static lists of names.
 
-They are what tf2onnx converts, what those operations need around them (variables, calls, control flow, lists of tensors, random numbers, tables in memory), and what training functions that
-are saved beside the inference function compute. Each of them only computes on tensors and variables in memory. Whatever is in none of the lists is refused: that leaves out everything that
+They are what tf2onnx converts, what those operations need around them (variables, calls, control flow, lists of
+tensors, random numbers, tables in memory), and what training functions that
+are saved beside the inference function compute. Each of them only computes on tensors and variables in memory. Whatever
+is in none of the lists is refused: that leaves out everything that
 reads or writes files, opens connections, calls Python or prints, also operations of later versions of TensorFlow.
 """
 

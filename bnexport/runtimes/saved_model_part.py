@@ -1,6 +1,7 @@
 """The part of a SavedModel that one signature needs (no framework enters here).
 
-Models for training on devices hold functions that save and restore variables beside the one that infers. Where a signature is chosen by name, functions that may do more than compute and that
+Models for training on devices hold functions that save and restore variables beside the one that infers. Where a
+signature is chosen by name, functions that may do more than compute and that
 it does not call are left out, with all that calls them. What is left is inspected as any other SavedModel.
 """
 

@@ -1,9 +1,11 @@
 """Whether a SavedModel only computes (tensorflow, for the names of its operations).
 
-Every node of every graph and every function of its library is looked at. An operation is accepted where it is in the static lists of `saved_model_operations`; saving and restoring variables
+Every node of every graph and every function of its library is looked at. An operation is accepted where it is in the
+static lists of `saved_model_operations`; saving and restoring variables
 takes operations that are in none of them, and these are accepted only where the saver definition (`saver_def`) says so:
 
-* The saver names the operation that saves and the one that restores. Each either calls a function, which then consists of what TensorFlow writes into such a function and is called from
+* The saver names the operation that saves and the one that restores. Each either calls a function, which then consists
+  of what TensorFlow writes into such a function and is called from
   nowhere else, or is computed by nodes of the graph (TensorFlow 1), on which nothing but the saver depends.
 * What restores reads its file name from the tensor into which TensorFlow feeds the path of the variables.
 * What saves is left out of the copy that TensorFlow loads.

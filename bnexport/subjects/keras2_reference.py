@@ -17,8 +17,9 @@ from bnexport.files import Format
 from bnexport.runtimes import keras2
 from bnexport.runtimes.keras_passes import Mode, Passes
 from bnexport.sidecar import Sidecar
+from bnexport.subjects.description import Description, without_layers
 from bnexport.subjects.progress import Progress
-from bnexport.subjects.reference import Description, Outputs, Reference
+from bnexport.subjects.reference import Outputs, Reference
 
 if TYPE_CHECKING:
     import onnx
@@ -79,19 +80,8 @@ class Keras2Reference(Reference):
             found = self.keras3.description()
         except InputError as error:
             self._progress.note(f"Keras 3 does not read the file ({error}): only Keras 2 is run")
-            return Description(
-                format=str(files.model_format(self.path)),
-                inputs=[(name, list(shape), dtype) for name, shape, dtype in interface.inputs],
-                outputs=list(interface.outputs),
-                parameters=interface.parameters,
-                layers=0,
-                frozen=0,
-                dtype="float32",
-                iterations=None,
-                repairs=[],
-                random_layers=[],
-                versions=versions,
-            )
+            form = str(files.model_format(self.path))
+            return without_layers(form, interface.inputs, interface.outputs, interface.parameters, versions)
         if (len(found.inputs), len(found.outputs)) != (len(interface.inputs), len(interface.outputs)):
             raise InputError(
                 f"Keras 3 reads {self.path} as another model than Keras 2",

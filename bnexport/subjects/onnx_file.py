@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from bnexport import files
 from bnexport.errors import InputError, MachineError, reason
 from bnexport.graph import tensors
 from bnexport.graph.order import sort_nodes
@@ -51,7 +52,8 @@ def read_onnx(path: Path) -> OnnxFile:
 
     notes: list[str] = []
     try:
-        content = path.read_bytes()  # once: what is hashed is what is parsed
+        with files.open_regular(path) as stream:
+            content = stream.read()  # once: what is hashed is what is parsed
         model: onnx.ModelProto = onnx.load_model_from_string(content)
         whole = not any(uses_external_data(tensor) for tensor in model.graph.initializer)
         load_external_data_for_model(model, str(path.parent))

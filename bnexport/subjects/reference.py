@@ -7,7 +7,7 @@ import importlib
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from bnexport.runtimes.keras_passes import Mode, Passes
 from bnexport.runtimes.saved_model import SavedModel
 from bnexport.sidecar import Sidecar
 from bnexport.subjects import conversion
+from bnexport.subjects.description import Description, without_layers
 from bnexport.subjects.progress import Progress
 from bnexport.subjects.unchanged import changed, facts
 
@@ -34,23 +35,6 @@ if TYPE_CHECKING:
     import onnx
 
 Outputs = dict[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What is known about a Keras model without loading it again: the fields of `LoadedModel` that are plain values, and the versions it was loaded with."""
-
-    format: str
-    inputs: list[tuple[str, list[int | None], str]]
-    outputs: list[str]
-    parameters: int
-    layers: int
-    frozen: int
-    dtype: str
-    iterations: int | None
-    repairs: list[str]
-    random_layers: list[str]
-    versions: dict[str, str]
 
 
 class Reference:
@@ -235,19 +219,8 @@ class SavedReference(Reference):
 
     def _described(self) -> Description:
         saved = self.saved
-        return Description(
-            format=str(Format.SAVED_MODEL),
-            inputs=[(name, list(shape), dtype) for name, shape, dtype in saved.inputs],
-            outputs=[name for name in saved.outputs if not name.endswith("/logits")],
-            parameters=saved.parameters,
-            layers=0,
-            frozen=0,
-            dtype="float32",
-            iterations=None,
-            repairs=[],
-            random_layers=[],
-            versions=keras_model.versions(),
-        )
+        outputs = [name for name in saved.outputs if not name.endswith("/logits")]
+        return without_layers(str(Format.SAVED_MODEL), saved.inputs, outputs, saved.parameters, keras_model.versions())
 
     def _exported(self) -> onnx.ModelProto:
         saved = self.saved

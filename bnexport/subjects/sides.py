@@ -37,7 +37,11 @@ Outputs = dict[str, NDArray[Any]]
 class Runner:
     """One side that can run: its id, what it is, and the function that computes a batch's outputs by tensor name.
 
-    A side with `parity` must equal the reference side of its mode; a `witness` is only there to hold others against; one that is `remembered` opens at the first batch that the cache does not hold; a `foreign` one comes from a file that bnexport did not make; a `quantised` one computes with 8 bits or fewer, one that is `half` with 16, and is compared accordingly; one that is `reduced` may compute in less than float32, and is held against the reference only to say how far it is. `placement` tells where CUDA's nodes run. An ONNX side can show its `graph`,
+    A side with `parity` must equal the reference side of its mode; a `witness` is only there to hold others against;
+    one that is `remembered` opens at the first batch that the cache does not hold; a `foreign` one comes from a file
+    that bnexport did not make; a `quantised` one computes with 8 bits or fewer, one that is `half` with 16, and is
+    compared accordingly; one that is `reduced` may compute in less than float32, and is held against the reference only
+    to say how far it is. `placement` tells where CUDA's nodes run. An ONNX side can show its `graph`,
     with the tensors of `names` among its outputs, and takes a batch as `given` hands it over. Tensor names are the outputs' names and, for an output that ends in softmax or sigmoid, `OUTPUT/logits`.
     """
 
