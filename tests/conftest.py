@@ -27,6 +27,13 @@ def models() -> Path:
     return MODELS
 
 
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A temporary folder whose path is short enough for the sockets of a batch; pytest's own are not always."""
+    with tempfile.TemporaryDirectory(prefix="b") as folder:
+        yield Path(folder)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Fast tests first, so that a mistake shows early; tests of one file stay together."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

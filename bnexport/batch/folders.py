@@ -8,12 +8,18 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import sys
 import tempfile
 from contextlib import suppress
 from multiprocessing import util
 from pathlib import Path
 
+from bnexport.errors import MachineError
+
 _LOCK = ".bnexport"
+_LONGEST = 107 if sys.platform == "linux" else 103
+"""The longest path of a socket, in bytes (sockaddr_un.sun_path less its final null byte)."""
+
 _held: set[Path] = set()
 """The folders whose locks this process has."""
 
@@ -22,7 +28,16 @@ def batch_folder() -> Path:
     """The temporary folder of this process; it is locked for as long as the process lives.
 
     When it is made, folders of processes that were killed, whose locks are free, are removed.
+
+    Raises:
+        MachineError: the path of the system's temporary folder is too long for a socket.
     """
+    temporary = os.fsencode(tempfile.gettempdir())
+    if len(temporary) + len("/pymp-xxxxxxxx/listener-xxxxxxxx") > _LONGEST:
+        raise MachineError(
+            f"the path of the temporary folder is too long for the socket of a batch ({len(temporary)} bytes)",
+            fix="set TMPDIR to a folder with a short path, such as /tmp",
+        )
     folder = Path(util.get_temp_dir())
     if folder not in _held:
         _remove_abandoned()

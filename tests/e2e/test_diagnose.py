@@ -278,16 +278,16 @@ def test_other_data_than_in_training(healthy: Callable[[], Any], digits: Digits,
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("one", "only one image"),
+        ("one", "only one sample"),
         ("same", "is the same"),
-        ("constant", "has one colour"),
-        ("both", "is the same or has one colour"),
+        ("constant", "has one value"),
+        ("both", "is the same or has one value"),
     ],
 )
 def test_images_that_say_nothing(
     kind: str, words: str, healthy: Callable[[], Any], digits: Digits, tmp_path: Path
 ) -> None:
-    """IN003: one image, copies of one, images of one colour; recalibrate refuses, and --force writes."""
+    """IN003: one sample, copies of one, samples of one value; recalibrate refuses, and --force writes."""
     flat = np.full_like(digits[0][:8], 0.5) * np.linspace(0.1, 1, 8, dtype=np.float32)[:, None, None, None]
     same = np.repeat(digits[0][:1], 8, axis=0)
     x = {"one": digits[0][:1], "same": same, "constant": flat, "both": np.concatenate([same, flat])}[kind]

@@ -41,10 +41,9 @@ def test_a_server_that_is_started_again_imports_nothing_of_the_current_folder(
     assert result.status == "fail", result.error
 
 
-def test_nothing_stays_in_the_temporary_folder(models: Path, tmp_path: Path) -> None:
+def test_nothing_stays_in_the_temporary_folder(models: Path, tmp_path: Path, short_folder: Path) -> None:
     """Neither a check nor a batch leaves a file there; onnxruntime's telemetry did."""
-    temporary, plan = tmp_path / "temporary", tmp_path / "plan.toml"
-    temporary.mkdir()
+    temporary, plan = short_folder, tmp_path / "plan.toml"
     plan.write_text(
         f'[[check]]\nmodels = ["{models / "tiny_residual.onnx"}"]\nimages = ["{models / "three"}"]\n', encoding="utf-8"
     )

@@ -111,23 +111,24 @@ def alive(marker: str) -> list[int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_checks_end_with_a_batch_that_is_killed(tmp_path: Path) -> None:
+def test_checks_end_with_a_batch_that_is_killed(tmp_path: Path, short_folder: Path) -> None:
     """Kill -9 of a batch leaves no check computing, and the next batch removes what it left on disk."""
     np.savez(tmp_path / "x.npz", x=np.ones(1, np.float32))
     endless(tmp_path / "endless.onnx")
     (tmp_path / "plan.toml").write_text('[[check]]\nmodels = ["endless.onnx"]\ninputs = ["x.npz"]\n', encoding="utf-8")
-    marker, temporary = f"batch-{os.getpid()}-{time.time_ns()}", tmp_path / "tmp"
-    temporary.mkdir()
+    marker, temporary = f"batch-{os.getpid()}-{time.time_ns()}", short_folder
     environment = {**os.environ, "MARKER": marker, "TMPDIR": str(temporary)}
     batch = subprocess.Popen(
         [BNEXPORT, "batch", "plan.toml", "-q"], cwd=tmp_path, env=environment, start_new_session=True
     )
     deadline = time.monotonic() + 60
-    while not list(temporary.glob("pymp-*/*/out")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert list(temporary.glob("pymp-*/*/out")), "no check was started"
-    batch.kill()
-    batch.wait()
+    try:
+        while not list(temporary.glob("pymp-*/*/out")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert list(temporary.glob("pymp-*/*/out")), "no check was started"
+    finally:
+        batch.kill()
+        batch.wait()
     while alive(marker) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not alive(marker)
@@ -135,6 +136,18 @@ def test_checks_end_with_a_batch_that_is_killed(tmp_path: Path) -> None:
     run("batch", "plan.toml", "--timeout", 1, "-q", cwd=tmp_path, TMPDIR=str(temporary))
     assert not left.exists()
     assert not list(temporary.glob("pymp-*"))
+
+
+def test_a_temporary_folder_with_a_long_path_is_the_machine(models: Path, tmp_path: Path) -> None:
+    """A path that leaves no room for a socket is named, with what to do."""
+    plan, temporary = tmp_path / "plan.toml", tmp_path / ("t" * 100)
+    temporary.mkdir()
+    plan.write_text(
+        f'[[check]]\nmodels = ["{models / "tiny_residual.onnx"}"]\nimages = ["{models / "three"}"]\n', encoding="utf-8"
+    )
+    finished = run("batch", plan, "-q", cwd=tmp_path, TMPDIR=str(temporary))
+    assert finished.returncode == 3, finished.stderr
+    assert "set TMPDIR" in finished.stderr
 
 
 def test_a_folder_that_is_in_use_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
