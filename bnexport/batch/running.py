@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -71,6 +72,9 @@ class Workshop:
         except ValueError as error:
             raise MachineError("checks side by side need Linux or macOS") from error
         self._context.set_forkserver_preload([*FRAMEWORKS, *(KERAS if keras else ())])
+        folders.batch_folder()
+        with _safe_start():  # now, so that it imports while the checks are prepared
+            forkserver.ensure_running()
 
     def run(
         self, wanted: Sequence[tuple[str, Check]], jobs: int, timeout: float, began: Callable[[str], None]
@@ -118,7 +122,7 @@ class Workshop:
         process = self._context.Process(
             target=_inside, args=(arguments, folder.name, dict(os.environ), str(Path.cwd()), cores, timeout)
         )
-        with _safe_start(), _nothing_of_the_caller():  # starts the server where there is none, or where it has died
+        with _safe_start(), _nothing_of_the_caller():  # starts the server again where it has died
             process.start()
         return _Running(key, check, process, folder, cores, time.perf_counter())
 
