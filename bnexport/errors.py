@@ -58,12 +58,18 @@ class MachineError(BnexportError):
 
 
 def reason(error: BaseException) -> str:
-    """What an error of another library says in its first line; the name of its class where it says nothing.
+    r"""What an error of another library says in its first line; the name of its class where it says nothing.
+
+    TensorFlow begins with "Graph execution error:" and a traceback; what happened stands above the node it names.
 
     >>> reason(ValueError(chr(10) + "  first" + chr(10) + "second")), reason(EOFError())
     ('first', 'EOFError')
+    >>> reason(RuntimeError("Graph execution error:\n\nDetected at node x\nOut of memory\n\t [[{{node x}}]]"))
+    'Out of memory'
     """
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    node = next((i for i, line in enumerate(lines) if line.startswith("[[{{node")), 0)
+    return lines[node - 1] if node and lines[0] == "Graph execution error:" else lines[0]
 
 
 @contextmanager

@@ -65,6 +65,7 @@ def cost_of_quantisation(
     }
     what = (
         "the file is quantised: onnxruntime's optimisations compute with integers what the file says in floating point"
+        " (what it costs against the float model it was made from is not measured here)"
         if alone
         else "the file is quantised, so that it cannot equal the float model to rounding"
     )

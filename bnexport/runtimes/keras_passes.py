@@ -69,7 +69,11 @@ class Passes:
             raise
         except Exception as error:  # whatever a layer raises on the values in its configuration
             if type(error).__name__ == "ResourceExhaustedError":
-                raise MachineError("the model needs more memory than there is", found=reason(error)[:200]) from error
+                raise MachineError(
+                    "the model needs more memory than there is",
+                    found=reason(error)[:200],
+                    fix="try a smaller --batch-size, if the sizes in the model are meant",
+                ) from error
             raise InputError(f"Keras cannot run the model ({layer_error(error)})") from error
 
     def _ran(self, mode: Mode, feeds: Mapping[str, Array]) -> dict[str, Array]:
