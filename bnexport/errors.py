@@ -10,6 +10,8 @@ An error says in one sentence what happened, and where it knows them what was fo
 do next. A check that fails is not an error: it is a verdict (`bnexport.numerics.verdict`), exit code 1.
 """
 
+import itertools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -65,11 +67,14 @@ def reason(error: BaseException) -> str:
     >>> reason(ValueError(chr(10) + "  first" + chr(10) + "second")), reason(EOFError())
     ('first', 'EOFError')
     >>> reason(RuntimeError("Graph execution error:\n\nDetected at node x\nOut of memory\n\t [[{{node x}}]]"))
-    'Out of memory'
+    'x: Out of memory'
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    node = next((i for i, line in enumerate(lines) if line.startswith("[[{{node")), 0)
-    return lines[node - 1] if node and lines[0] == "Graph execution error:" else lines[0]
+    if lines[0] == "Graph execution error:":
+        for above, line in itertools.pairwise(lines):
+            if match := re.match(r"\[\[\{\{node (\S+)\}\}", line):
+                return f"{match[1]}: {above}"
+    return lines[0]
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from bnexport.cli import app
+from bnexport.errors import InputError
 from bnexport.jobs.check import check
-from tests.fuzz.test_structured import end_well, frameworks
+from tests.e2e import nets
+from tests.fuzz.test_structured import frameworks
 
 __all__ = ["frameworks"]  # a fixture of this module too
 
@@ -21,18 +26,18 @@ pytestmark = [pytest.mark.keras, pytest.mark.slow, pytest.mark.filterwarnings("i
 
 
 @pytest.mark.parametrize(
-    ("layer", "key", "value"),
+    ("layer", "key", "value", "words"),
     [
-        ("block1_1_relu", "name", "\0"),
-        ("block2_2_conv", "dilation_rate", [1 << 40, 1]),
-        ("stem_relu", "dtype", "string"),
-        ("stem_relu", "name", {}),
+        ("block1_1_relu", "name", "\0", r"cannot run the model \('\\x00' is not a valid root scope name"),
+        ("block2_2_conv", "dilation_rate", [1 << 40, 1], "cannot run the model .*1099511627776"),
+        ("stem_relu", "dtype", "string", "cannot run the model .*DataType string"),
+        ("stem_relu", "name", {}, "cannot read .*must be a string"),
     ],
 )
 def test_configurations_that_ended_in_an_internal_error(
-    layer: str, key: str, value: Any, models: Path, tmp_path: Path
+    layer: str, key: str, value: Any, words: str, models: Path, tmp_path: Path
 ) -> None:
-    """.keras files that Keras loads, and that cannot be traced or run."""
+    """.keras files whose configuration holds NUL or another type are refused in one line that quotes what was found: exit code 2."""
     path = tmp_path / "m.keras"
     with zipfile.ZipFile(models / "tiny_residual.keras") as old, zipfile.ZipFile(path, "w") as new:
         for name in old.namelist():
@@ -43,7 +48,20 @@ def test_configurations_that_ended_in_an_internal_error(
                 changed["config"][key] = value
                 content = json.dumps(config).encode()
             new.writestr(name, content)
-    end_well(path, models / "three", f"{layer}.{key}")
+    outcome = CliRunner().invoke(app, ["check", str(path), str(models / "three"), "-q", "--no-cache"])
+    assert (outcome.exit_code, outcome.stdout) == (2, "")
+    assert re.fullmatch(rf"bnexport: Keras .*{words}[\x20-\x7e]*\n", outcome.stderr)
+
+
+def test_an_error_inside_a_graph_names_the_layer(tmp_path: Path) -> None:
+    """TensorFlow's account of such an error begins with a heading and a traceback: what is wrong stands below."""
+    keras = nets._keras()
+    k = keras.layers
+    net = keras.Sequential([keras.Input((2,), dtype="int32"), k.Embedding(5, 3, name="table"), k.Flatten()])
+    net.save(tmp_path / "m.keras")
+    np.savez(tmp_path / "data.npz", **{net.inputs[0].name: np.int32([[0, 7]])})
+    with pytest.raises(InputError, match=r"\(table\w*/\S+: indices\[0,1\] = 7 is not in \[0, 5\)"):
+        check(tmp_path / "m.keras", inputs=tmp_path / "data.npz")
 
 
 @pytest.mark.parametrize("value", [np.array([b"abc"]), np.arange(3), np.array(1.5), np.zeros((0,))])
