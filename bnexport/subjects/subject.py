@@ -171,8 +171,14 @@ def _feeds(
         classes = subject.known.classes if subject.known else ()
         return Arrays.read(inputs, subject.shapes, classes, batch_size), None
     name, shape = only_input(subject.shapes, {name: dtype.name for name, dtype in subject.dtypes.items()})
-    if subject.dtypes.get(name) == np.uint8 and overrides.scaling is None:
-        overrides = replace(overrides, scaling=Scaling.NONE)  # what the input takes are pixels
+    if subject.dtypes.get(name) == np.uint8:
+        if overrides.scaling not in (None, Scaling.NONE):
+            raise UsageError(
+                f"the input {name} takes uint8, which are pixels before scaling",
+                found=f"--scaling {overrides.scaling}",
+                fix="leave it out",
+            )
+        overrides = replace(overrides, scaling=Scaling.NONE)
     preparation = prepare(shape, subject.known, subject.origin, overrides)
     spec, threads = preparation.spec, ort_session.threads()
     return Pictures(pictures, spec, subject.known, name=name, batch_size=batch_size, threads=threads), preparation

@@ -10,9 +10,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
-from bnexport import check
+from bnexport import Overrides, Scaling, check
 from bnexport.cache import Cache
+from bnexport.errors import InputError
 from bnexport.jobs.export import export
 from bnexport.numerics.verdict import CheckReport, Finding
 from tests.e2e import nets
@@ -271,6 +273,33 @@ def test_another_interface_is_allowed_for(change: Callable[[Graph], object], wor
     report = held(room, changed(room, change))
     assert report, report.findings
     assert any(words in text for text in codes(report)["EX004"].evidence["differences"])
+
+
+def test_a_file_of_uint8_pixels_is_fed_them(room: Path) -> None:
+    """V8: the file scales pixels itself: with images it passes, and EX004 says what it was fed; floats cannot be given to it."""
+
+    def take_pixels(model: Graph) -> None:
+        doubles(model)
+        model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+        cast = model.graph.node[0]
+        cast.output[0] = "grey"
+        cast.attribute[0].i = TensorProto.FLOAT
+        for name, value in (("half", 127.5), ("one", 1)):
+            model.graph.initializer.append(numpy_helper.from_array(np.float32(value), name))
+        model.graph.node.insert(1, helper.make_node("Div", ["grey", "half"], ["scaled"]))
+        model.graph.node.insert(2, helper.make_node("Sub", ["scaled", "one"], ["cast"]))
+
+    (room / "images").mkdir()
+    for nth, image in enumerate(np.random.default_rng(0).integers(0, 256, (8, 24, 24, 3), dtype=np.uint8)):
+        Image.fromarray(image).save(room / "images" / f"{nth}.png")
+    file = changed(room, take_pixels)
+    overrides = Overrides(scaling=Scaling.MINUS_ONE_ONE)
+    report = check(room / "net.keras", room / "images", onnx=file, overrides=overrides, store=Cache(room / "cache"))
+    assert report, report.findings
+    [said] = [text for text in codes(report)["EX004"].evidence["differences"] if "uint8" in text]
+    assert "is fed the pixels before scaling" in said
+    with pytest.raises(InputError, match="takes whole numbers as the input image"):
+        held(room, file)
 
 
 def rescaled_inside(model: Graph) -> None:

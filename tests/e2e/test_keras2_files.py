@@ -16,10 +16,12 @@ from typing import Any
 
 import h5py
 import numpy as np
+import onnx
 import pytest
 
+from bnexport import check, export
 from bnexport.errors import InputError, UsageError
-from bnexport.runtimes import keras_container, keras_model
+from bnexport.runtimes import keras_container, keras_model, ort_session
 from bnexport.runtimes.keras_passes import Passes
 from bnexport.subjects.feeds import only_input
 from tests.e2e import keras2_files, old_formats
@@ -71,6 +73,37 @@ def test_an_old_hard_sigmoid_is_saved_as_one(suffix: str, files: Path, tmp_path:
         assert np.abs(wide - data["y"]).max() <= 1e-5
     with pytest.raises(InputError, match="hard_sigmoid"):
         keras_model.save_with(loaded, {}, tmp_path / ("other.keras" if suffix == ".h5" else "other.h5"))
+
+
+def old_hard_sigmoid(x: np.ndarray) -> np.ndarray:
+    """What Keras 1 and 2 called hard_sigmoid."""
+    return np.clip(0.2 * x + 0.5, 0, 1)
+
+
+def test_an_old_hard_sigmoid_is_exported_as_one(files: Path, tmp_path: Path) -> None:
+    """L4: the exported graph, in the gates of an LSTM and as the last activation, computes NumPy's clip(0.2 x + 0.5, 0, 1), and EX006 says so."""
+    path = files / "lstm.h5"
+    with np.load(files / "lstm.npz") as data, h5py.File(path) as file:
+        x = data["x"]
+        layers = [file["model_weights"][name] for name in ("lstm", "dense_1")]
+        kernel, recurrent, bias, head, shift = (
+            layer[name][()].astype(np.float64) for layer in layers for name in layer.attrs["weight_names"]
+        )
+    h = cell = np.zeros((len(x), 4))
+    for step in range(x.shape[1]):
+        i, f, c, o = np.split(x[:, step] @ kernel + h @ recurrent + bias, 4, axis=1)
+        cell = old_hard_sigmoid(f) * cell + old_hard_sigmoid(i) * np.tanh(c)
+        h = old_hard_sigmoid(o) * np.tanh(cell)
+    export(path, tmp_path / "net.onnx")
+    graph = onnx.load(tmp_path / "net.onnx").graph
+    session = ort_session.Session(tmp_path / "net.onnx")
+    [actual] = session.run({graph.input[0].name: x}, [graph.output[0].name]).values()
+    np.testing.assert_allclose(actual, old_hard_sigmoid(h @ head + shift), rtol=0, atol=1e-6)  # float32, of 1
+    np.savez(tmp_path / "data.npz", **{graph.input[0].name: x})
+    report = check(path, inputs=tmp_path / "data.npz", providers=["cpu"])
+    assert report, str(report)
+    [finding] = [finding for finding in report.findings if finding.code == "EX006"]
+    assert "hard_sigmoid computed as before Keras 3, clip(0.2 x + 0.5, 0, 1)" in finding.message
 
 
 def without(path: Path, *keys: str, version: str) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
+from PIL import Image
 
-from bnexport import check
-from bnexport.errors import InputError, MachineError
+from bnexport import Overrides, Preprocessing, Scaling, check, sidecar
+from bnexport.errors import InputError, MachineError, UsageError
 from bnexport.graph import outputs, tensors
 from bnexport.graph.constants import Constants
 from bnexport.graph.order import sort_nodes
@@ -92,6 +93,27 @@ def test_a_uint8_input_takes_pixels(tmp_path: Path, scaled: int) -> None:
             checked(tmp_path, model, x=x)
     else:
         assert checked(tmp_path, model, x=x)
+
+
+def test_a_uint8_input_is_fed_pixels_of_images(tmp_path: Path) -> None:
+    """V8: images of neighbouring grey levels are told apart, also beside a file that says how the floats were scaled; another scaling is refused."""
+    levels = (100, 101, 102)
+    for level in levels:
+        (tmp_path / "images" / str(level)).mkdir(parents=True)
+        Image.fromarray(np.full((4, 4), level, np.uint8)).save(tmp_path / "images" / str(level) / "a.png")
+    text = """g (uint8[N, 4, 4, 1] x) => (float[N, 3] y) {
+        h = Cast<to = 1>(x)  m = ReduceMean<keepdims = 0>(h, axes)  column = Reshape(m, shape)
+        off = Sub(column, levels)  off2 = Mul(off, off)  nearest = Neg(off2)  y = Softmax(nearest) }"""
+    weights = {"axes": np.int64([1, 2, 3]), "shape": np.int64([-1, 1]), "levels": np.float32([levels])}
+    model = tmp_path / "net.onnx"
+    model.write_bytes(graph(text, weights).SerializeToString())
+    report = check(model, tmp_path / "images", providers=["cpu"])
+    assert report, str(report)
+    assert {(side.correct, side.of) for side in report.sides} == {(3, 3)}
+    sidecar.write(model, sidecar.Sidecar(preprocessing=Preprocessing((4, 4), 1, scaling=Scaling.UNIT)))
+    assert {side.correct for side in check(model, tmp_path / "images", providers=["cpu"]).sides} == {3}
+    with pytest.raises(UsageError, match="the input x takes uint8, which are pixels before scaling: found --scaling u"):
+        check(model, tmp_path / "images", providers=["cpu"], overrides=Overrides(scaling=Scaling.UNIT))
 
 
 def test_parameters_that_follow_from_constants_are_folded(tmp_path: Path) -> None:
