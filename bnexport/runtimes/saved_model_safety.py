@@ -77,6 +77,7 @@ def refuse_more_than_computing(message: Any, path: Path) -> None:
         if refused:
             raise InputError(f"{path} may do more than compute: {_listed(refused)}", fix=TRUST)
         _refuse_other_uses(graph, nodes, functions, saver, path)
+        _refuse_changed_classes(graph.object_graph_def, path)
         _refuse_other_files(graph, nodes, functions, saver, path)
         _remove_saving(graph, saver)
 
@@ -180,6 +181,25 @@ def _refuse_other_uses(
     missing = {name for _, name in (*inside, *outside)} - functions.keys() - COMPUTING - SAVING - RESTORING
     if missing:
         raise InputError(f"{path} is a damaged SavedModel (it has no function {shown(min(missing))})")
+
+
+def _refuse_changed_classes(objects: Any, path: Path) -> None:
+    """No object changes a class that TensorFlow shares among objects.
+
+    A child `__call__` is set on the class of an object that cannot be called. That class is the object's own where it
+    is a plain user object; else it is TensorFlow's, and all tensors or variables of the process would change with it.
+    """
+    from tensorflow.python.saved_model import registration, revived_types
+
+    shared = revived_types.registered_identifiers()
+    for node in objects.nodes:
+        own_class = (
+            node.WhichOneof("kind") == "user_object"
+            and node.user_object.identifier not in shared
+            and registration.get_registered_class(node.registered_name) is None
+        )
+        if not own_class and any(child.local_name == "__call__" for child in node.children):
+            raise InputError(f"{path} may do more than compute: it changes a class of TensorFlow", fix=TRUST)
 
 
 def _refuse_other_files(

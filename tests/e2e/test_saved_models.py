@@ -316,6 +316,29 @@ def repeat_a_name(message: Any) -> None:
     graph.library.function.add().CopyFrom(graph.library.function[0])
 
 
+def make_tensors_callable(message: Any) -> None:
+    """Gives a constant a child that TensorFlow puts into the class of all tensors."""
+    import tensorflow as tf
+
+    graph = message.meta_graphs[0]
+    objects = graph.object_graph_def
+    graph.graph_def.node.add(name="more", op="Const").attr["value"].tensor.CopyFrom(tf.make_tensor_proto([1.0]))
+    function = next(n for n, each in enumerate(objects.nodes) if each.WhichOneof("kind") == "function")
+    constant = objects.nodes.add()
+    constant.constant.operation = "more"
+    constant.children.add(node_id=function, local_name="__call__")
+    objects.nodes[0].children.add(node_id=len(objects.nodes) - 1, local_name="more")
+
+
+def make_lists_callable(message: Any) -> None:
+    objects = message.meta_graphs[0].object_graph_def
+    function = next(n for n, each in enumerate(objects.nodes) if each.WhichOneof("kind") == "function")
+    objects.nodes[0].children.add(node_id=len(objects.nodes), local_name="more")
+    several = objects.nodes.add()
+    several.user_object.identifier = "trackable_list_wrapper"
+    several.children.add(node_id=function, local_name="__call__")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -327,6 +350,8 @@ def repeat_a_name(message: Any) -> None:
         (call_what_is_not_there, "has no function somebody_else"),
         (call_itself, "calls itself"),
         (repeat_a_name, "names occur twice"),
+        (make_tensors_callable, "changes a class of TensorFlow"),
+        (make_lists_callable, "changes a class of TensorFlow"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
