@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +22,7 @@ from bnexport.cli import (
     export,
     fold,
     guard,
+    interrupts,
     pack,
     recalibrate,
     settings,
@@ -96,10 +96,7 @@ def main() -> None:
     """The entry point of the `bnexport` command."""
     streams.prepare()
     sys.unraisablehook = _unraisable
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container that stops lets us clean up, as Ctrl-C does
-    hangup = getattr(signal, "SIGHUP", None)
-    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:  # ignored under nohup
-        signal.signal(hangup, signal.default_int_handler)
+    interrupts.watch()
     try:
         app()
         code = 0

@@ -18,6 +18,7 @@ from bnexport.errors import BnexportError
 P = ParamSpec("P")
 
 INTERRUPTED = 130
+INTERRUPTION = "interrupted; nothing was left half written"
 INTERNAL = 70
 
 
@@ -36,7 +37,7 @@ def _code(command: Callable[[], int]) -> int:
         code = command()
         sys.stdout.flush()
     except KeyboardInterrupt:
-        return said("interrupted; nothing was left half written", INTERRUPTED)
+        return said(INTERRUPTION, INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - whatever it is, a command ends with a sentence and a code
         return report(error)
     return code

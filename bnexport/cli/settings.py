@@ -189,6 +189,8 @@ _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false":
 def _placed(text: str, parameter: Any, origin: str) -> str:
     if parameter.type.name not in ("path", "file", "directory") or origin.startswith("environment"):
         return text
+    if "\0" in text:
+        raise UsageError(f"{origin}: {parameter.name} has a null byte in it", expected="a path")
     folder = Path(origin).parent
     path = folder / text
     if parameter.name in _OUTPUTS and not path.resolve().is_relative_to(folder.resolve()):

@@ -189,10 +189,24 @@ class Session:
             MachineError: the provider failed on it.
         """
         typed = {name: _typed(name, value, _NUMPY.get(self._types[name])) for name, value in feeds.items()}
+        options = _load().RunOptions()
+        _runs.add(options)
         try:
-            return dict(zip(outputs, self._session.run(list(outputs), typed), strict=True))
+            return dict(zip(outputs, self._session.run(list(outputs), typed, options), strict=True))
         except Exception as error:
             raise _refused(error, self.provider) from error
+        finally:
+            _runs.discard(options)
+
+
+_runs: set[Any] = set()
+"""The options of every run that has not returned."""
+
+
+def stop_runs() -> None:
+    """Lets every run of this process fail at its next node: a graph that loops for ever comes back no other way."""
+    for options in list(_runs):
+        options.terminate = True
 
 
 _NUMPY: dict[str, type[np.generic]] = {

@@ -173,6 +173,20 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a newer schema": (lambda folder: reindexed(folder, schema_version="2.0"), "schema version 2.0"),
     "another type": (lambda folder: reindexed(folder, inputs=(1, 2)), "Expected `str`, got `int`"),
+    "a file name with a null byte": (
+        lambda folder: reindexed(folder, files={**bundle.read(folder).files, "a\0b": "0" * 64}),
+        "a file name with a null byte",
+    ),
+    "a label of 2^63": (
+        lambda folder: reindexed(
+            folder,
+            sets=tuple(
+                replace(part, items=tuple(replace(item, label=2**63) for item in part.items))
+                for part in bundle.read(folder).sets
+            ),
+        ),
+        "Expected `int` <= 2147483647",
+    ),
 }
 
 

@@ -94,6 +94,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "no cache": ("no-cache = true", "says no-cache"),
     "a report above": ("[check]\nreport = ['../package.json']", "outside of its own folder"),
     "an absolute output": ("[recalibrate]\noutput = '/tmp/stolen.onnx'", "outside of its own folder"),
+    "a path with a null byte": ('[check]\nreport = ["a\\u0000.json"]', "report has a null byte"),
     "results through a link": ("[batch]\nresults = 'link/results'", "outside of its own folder"),
 }
 

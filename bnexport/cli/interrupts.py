@@ -1,0 +1,56 @@
+"""Ctrl-C, and what ends a command as Ctrl-C does, also where a library does not return.
+
+Python raises KeyboardInterrupt when the main thread is back from the library that it has called. A model can keep a
+library busy for ever, so a second thread learns of each signal at once. It stops what onnxruntime runs, and ends the
+process where the main thread still does not come back.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from typing import NoReturn
+
+from bnexport.cli import guard
+
+PATIENCE = 1.0
+"""Seconds until what onnxruntime runs is stopped."""
+
+GRACE = 10.0
+"""Seconds from then until the process is ended."""
+
+_delivered = threading.Event()
+
+
+def watch() -> None:
+    """SIGINT, SIGTERM and SIGHUP interrupt this process from now on, except those that are ignored (as under nohup)."""
+    numbers = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGINT)}
+    handled = {number for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
+    for number in handled:
+        signal.signal(number, _interrupt)  # a container that stops lets us clean up, as Ctrl-C does
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_insist, args=(reader, handled), daemon=True).start()
+
+
+def _interrupt(*_: object) -> NoReturn:
+    _delivered.set()
+    raise KeyboardInterrupt
+
+
+def _insist(reader: int, handled: set[signal.Signals]) -> None:
+    """Reads the numbers of signals as they arrive, and sees to it that each of them interrupts."""
+    while True:
+        if not handled & set(os.read(reader, 64)):
+            continue
+        time.sleep(PATIENCE)
+        sessions = sys.modules.get("bnexport.runtimes.ort_session")
+        if sessions is not None:
+            sessions.stop_runs()
+        if not _delivered.wait(GRACE):
+            os._exit(guard.said(guard.INTERRUPTION, guard.INTERRUPTED))
+        _delivered.clear()
