@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ def serialised(model: onnx.ModelProto) -> bytes:
     except MemoryError as error:
         raise MachineError("there is not enough memory to write the graph") from error
     except (EncodeError, ValueError) as error:
-        if model.ByteSize() > LARGEST:
+        if _stored_bytes(model) > LARGEST:  # what cannot be written cannot give its ByteSize() either
             raise InputError("the graph is larger than 2 GiB, more than one ONNX file can hold") from error
         raise InputError(f"the graph cannot be written ({reason(error)})") from error
     return content
@@ -37,6 +38,18 @@ def serialised(model: onnx.ModelProto) -> bytes:
 
 LARGEST = (1 << 31) - 1
 """The size of the largest protobuf message, in bytes."""
+
+
+def _stored_bytes(model: onnx.ModelProto) -> int:
+    """How many bytes the weights and constants of a graph take, without the graphs inside nodes."""
+    import onnx
+
+    constants = [a.t for node in model.graph.node for a in node.attribute if a.HasField("t")]
+    return sum(
+        math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        for tensor in [*model.graph.initializer, *constants]
+        if tensor.data_type != onnx.TensorProto.UNDEFINED
+    )
 
 
 def tensor_bytes(array: NDArray[Any], name: str) -> bytes:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bnexport import check
+from bnexport.cache import Cache
+from bnexport.errors import InputError
 from tests.golden.test_cli import run
 
 pytestmark = pytest.mark.keras
@@ -54,3 +58,19 @@ def test_a_registered_class_is_loaded() -> None:
     assert "cannot import no_such_module" in missing.output
     passed = run("check", "m.keras", "--inputs", "x.npz", "-q", "--trust", "--import", "my_layers_of_today")
     assert passed.exit_code == 0, passed.output
+
+
+def test_what_was_kept_with_trust_is_not_used_without(custom: Path) -> None:
+    """R8: results that --trust left in the cache do not let the same file pass where nobody trusts it."""
+    spec = importlib.util.spec_from_file_location("registers_doubled", custom / "my_layers_of_today.py")
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    import keras
+
+    store = Cache(custom / "cache")
+    assert check("m.keras", inputs="x.npz", trust=True, store=store)
+    keras.saving.get_custom_objects().clear()
+    assert check("m.keras", inputs="x.npz", trust=True, store=store)  # nothing has to be loaded: all of it was kept
+    with pytest.raises(InputError, match="Doubled"):
+        check("m.keras", inputs="x.npz", store=store)

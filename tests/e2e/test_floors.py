@@ -142,3 +142,24 @@ def test_a_model_that_cannot_be_widened_says_so(tmp_path: Path) -> None:
     assert report, report.findings
     assert "does not compute in float64" in report.tolerance
     assert {c.noise_floors for c in report.comparisons} == {None}
+
+
+def test_a_training_graph_alone_that_rounds_more_is_no_fault_of_the_export(tmp_path: Path) -> None:
+    """D6: onnxruntime adds up 800,000 values of one channel in float32 one after the other: EX007 warns, and the file may be deployed."""
+    keras = nets._keras()
+    x = keras.Input((224, 224, 1), name="x")
+    net = keras.Model(x, keras.layers.BatchNormalization(name="bn")(x))
+    net.get_layer("bn").moving_mean.assign([0.5])
+    net.save(tmp_path / "net.keras")
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "data.npz", x=rng.normal(0.5, 1, (16, 224, 224, 1)).astype("f"))
+    report = check(tmp_path / "net.keras", inputs=tmp_path / "data.npz", providers=["cpu"])
+    assert report, str(report)
+    [finding] = [finding for finding in report.findings if finding.code == "EX007"]
+    assert finding.severity == "warning"
+    assert (finding.evidence["actual"], finding.evidence["reference"]) == ("onnx-training@cpu", "keras-training")
+    assert "The inference graph, which is what gets deployed, agrees with Keras" in finding.message
+    passed = {c.actual: bool(c) for c in report.comparisons if c.reference.startswith("keras")}
+    assert passed["onnx-inference@cpu"]
+    assert not passed["onnx-training@cpu"]
+    assert "EX001" not in {finding.code for finding in report.findings}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,9 @@ import pytest
 
 from bnexport import cache, files
 from bnexport.cache import NOTHING_KEPT, Cache
+from bnexport.subjects.description import without_layers
+from bnexport.subjects.progress import Progress
+from bnexport.subjects.reference import Reference
 
 
 def test_what_goes_in_comes_out(tmp_path: Path) -> None:
@@ -39,6 +44,32 @@ def test_a_damaged_entry_is_absent(damage: bytes | None, tmp_path: Path) -> None
     assert store.get("key") is None
     store.put(b"content", "key")
     assert store.get("key") == b"content"
+
+
+DESCRIPTION = without_layers(".h5", [("x", (None, 3), "float32")], ["y"], 7, {"keras": "3.13.0"})
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        *(b"", b"null", b"[]", b"{}", b"\xff"),
+        json.dumps({**asdict(DESCRIPTION), "parameters": "7"}).encode(),
+        json.dumps({**asdict(DESCRIPTION), "inputs": [["x", 3, "float32"]]}).encode(),
+    ],
+)
+def test_a_description_of_other_types_is_made_anew(
+    stored: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R8: an entry that another version, or somebody, wrote is not believed; the right one is, and the model is not loaded."""
+    (tmp_path / "m.h5").write_bytes(b"model")
+    store = Cache(tmp_path / "cache")
+    reference = Reference(tmp_path / "m.h5", None, store, trust=False, progress=Progress())
+    monkeypatch.setattr(Reference, "_described", lambda _: DESCRIPTION)
+    store.put(stored, "description", reference.sha256)
+    assert reference.description() == DESCRIPTION
+    monkeypatch.setattr(Reference, "_described", lambda _: pytest.fail("it was in the cache"))
+    again = reference.description()
+    assert json.loads(json.dumps(asdict(again))) == json.loads(json.dumps(asdict(DESCRIPTION)))
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from google.protobuf.message import EncodeError
 from onnx import numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
-from bnexport.errors import InputError
-from bnexport.graph import finish, metadata, outputs, tensors, weights
+from bnexport.errors import InputError, MachineError
+from bnexport.graph import finish, metadata, outputs, protobuf, tensors, weights
 from bnexport.graph.sites import computed, own_parameters, sites
 from bnexport.graph.training_twin import training_twin
 
@@ -210,3 +211,32 @@ def test_what_the_file_does_not_describe_is_inferred() -> None:
     assert not model.graph.value_info
     tensors.describe(model)
     assert {i.name: tensors.shape(i) for i in model.graph.value_info} == {"z": (None, 3, 4, 5)}
+
+
+@pytest.mark.parametrize(
+    ("error", "largest", "kind", "words"),
+    [
+        (EncodeError("Failed to serialize proto"), 11, InputError, "the graph is larger than 2 GiB"),
+        (EncodeError("Failed to serialize proto"), 12, InputError, r"cannot be written \(Failed to serialize proto\)"),
+        (ValueError("a field is missing"), 12, InputError, r"cannot be written \(a field is missing\)"),
+        (MemoryError(), 11, MachineError, "there is not enough memory"),
+    ],
+)
+def test_a_graph_that_cannot_be_written_says_why(
+    error: Exception, largest: int, kind: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R3: a limit is named only where the weights, here of 12 bytes, are above it; anything else has a reason of its own."""
+
+    class Refusing:
+        """As protobuf does with a message that it cannot write: neither the bytes nor their number come out."""
+
+        graph = onnx.GraphProto(initializer=[numpy_helper.from_array(np.zeros(3, np.float32), "w")])
+
+        def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
+            raise error
+
+        ByteSize = SerializeToString
+
+    monkeypatch.setattr(protobuf, "LARGEST", largest)
+    with pytest.raises(kind, match=words):
+        protobuf.serialised(Refusing())  # type: ignore[arg-type]
