@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from bnexport.errors import BnexportError, InputError, MachineError, reason
 from bnexport.runtimes.exclusive import PROCESS, exclusive
-from bnexport.runtimes.keras_patch import layer_error, method_replaced
+from bnexport.runtimes.keras_patch import layer_error, logits_kept, method_replaced
 from bnexport.runtimes.keras_recorder import OF_A_LAYER, Layer, Recorder, recording
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class Passes:
             else v.value
             for place, v in enumerate(model.non_trainable_variables)
         ]
-        with _batch_statistics(enabled=mode == "training"), recording(recorder):
+        with _batch_statistics(enabled=mode == "training"), logits_kept(), recording(recorder):
             y, _ = model.stateless_call(train, fixed, packed, training=seed is not None)
         outputs = dict(zip(self._loaded.outputs, keras.tree.flatten(y), strict=True))
         # Keras keeps what it fed to softmax or sigmoid (keras.activations.softmax).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from bnexport.errors import reason
@@ -38,6 +38,27 @@ def method_replaced(owner: type, name: str, replacement: Callable[..., Any]) -> 
             yield original
         finally:
             setattr(owner, name, original)
+
+
+@contextmanager
+def logits_kept() -> Iterator[None]:
+    """While open, the logits that Keras keeps beside what softmax or sigmoid makes of them (keras.activations.softmax) go along through layers that only lay values out otherwise."""
+    from keras.layers import Flatten, Permute, Reshape
+
+    with ExitStack() as stack:
+        for kind in (Flatten, Permute, Reshape):
+            _keep_logits(kind, stack)
+        yield
+
+
+def _keep_logits(kind: type, stack: ExitStack) -> None:
+    def call(layer: Any, inputs: Any) -> Any:
+        laid_out = original(layer, inputs)
+        if hasattr(inputs, "_keras_logits"):
+            laid_out._keras_logits = original(layer, inputs._keras_logits)
+        return laid_out
+
+    original = stack.enter_context(method_replaced(kind, "call", call))
 
 
 def layer_error(error: Exception) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 
 from bnexport.errors import BnexportError, ExportError, InputError
 from bnexport.runtimes.exclusive import exclusive
-from bnexport.runtimes.keras_patch import layer_error, method_replaced
+from bnexport.runtimes.keras_patch import layer_error, logits_kept, method_replaced
 from bnexport.runtimes.traced import MARKER, Trace, TracedSite
 
 
@@ -70,7 +70,7 @@ def trace(model: Any, weights: dict[str, Any], inputs: Sequence[str], outputs: S
         return [tf.identity(t) for t in [*flat, *extra]]
 
     try:
-        with _marked() as sites:
+        with _marked() as sites, logits_kept():
             traced = tf.function(forward, input_signature=specs, autograph=False).get_concrete_function()
     except (BnexportError, MemoryError):
         raise

@@ -386,3 +386,28 @@ def test_a_model_that_only_others_can_export(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "wrong.onnx")
     wrong = check(tmp_path / "net.keras", inputs=tmp_path / "data.npz", onnx=tmp_path / "wrong.onnx")
     assert "EX001" in codes(wrong)
+
+
+def test_a_saturated_unet_is_compared_before_its_sigmoid(tmp_path: Path) -> None:
+    """D3: every pixel of the mask is 1, also with a last bias that is off by 1: the logits, laid out as each output is, show it."""
+    keras = nets._keras()
+    k = keras.layers
+    x = keras.Input((8, 8, 1), name="x")
+    skip = k.Conv2D(2, 3, padding="same", activation="relu")(x)
+    low = k.Conv2D(4, 3, padding="same", activation="relu")(k.MaxPooling2D()(skip))
+    h = k.Concatenate()([k.Conv2DTranspose(2, 2, strides=2)(low), skip])
+    mask = k.Conv2D(1, 1, activation="sigmoid", bias_initializer=keras.initializers.Constant(60), name="mask")(h)
+    laid_out = [k.Reshape((8, 8), name="squeezed"), k.Flatten(name="flat"), k.Permute((3, 1, 2), name="first")]
+    keras.Model(x, [mask, *(layer(mask) for layer in laid_out)]).save(tmp_path / "net.keras")
+    export(tmp_path / "net.keras", tmp_path / "net.onnx")
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).uniform(0, 1, (4, 8, 8, 1)).astype("float32"))
+    right = check(tmp_path / "net.keras", inputs=tmp_path / "data.npz", onnx=tmp_path / "net.onnx")
+    assert right, right.findings
+    file = changed(tmp_path, lambda m: weights(m, "mask/bias", lambda b: b + 1))
+    wrong = check(tmp_path / "net.keras", inputs=tmp_path / "data.npz", onnx=file)
+    assert not wrong
+    pairs = [c for c in wrong.comparisons if (c.actual, c.reference) == ("onnx-inference@cpu", "keras-inference")]
+    differences = {c.tensor: c.difference.max_abs for c in pairs}
+    for name in ("mask", "squeezed", "flat", "first"):
+        assert differences[name] == 0
+        assert differences[f"{name}/logits"] == pytest.approx(1, abs=1e-4)  # of 60, in float32
