@@ -82,6 +82,7 @@ DOORS = {
     "keras": {
         "runtimes/keras_model.py",
         "runtimes/keras_passes.py",
+        "runtimes/keras_patch.py",
         "runtimes/keras_recorder.py",
         "runtimes/keras_train.py",
         "runtimes/keras_trace.py",
