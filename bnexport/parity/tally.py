@@ -208,9 +208,10 @@ class Tally:
         return cost_of_quantisation(held, how.described, dynamic=how.dynamic, right=right, alone=alone, noun=self.noun)
 
     def uneven(self) -> Finding | None:
-        """RT008 where two sides select another number of rows."""
+        """RT008 where two sides select another number of rows, other than two modes, whose scores differ by more than rounding."""
+        held = [pair for pair in self._pairs if pair.kind not in (Kind.MODES, Kind.ALTERNATIVE)]
         return unusual.uneven_rows(
-            [(p.actual, p.reference, self.heads.shown(n), c) for p in self._pairs for n, c in p.uneven.items()]
+            [(p.actual, p.reference, self.heads.shown(n), c) for p in held for n, c in p.uneven.items()]
         )
 
     def lost(self) -> list[Lost]:
