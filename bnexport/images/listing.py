@@ -94,6 +94,11 @@ class Listing(Sequence[Picture]):
         self._kept, self._rows, self.classes = kept, rows, classes
         self._labels = list(kept.codes)
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether any picture of the whole list has a label, a name or a class number."""
+        return len(self._labels) > 1
+
     def __len__(self) -> int:
         """How many there are."""
         return len(self._rows)

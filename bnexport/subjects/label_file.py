@@ -1,7 +1,9 @@
 """The class names that Teachable Machine and others write beside a model: labels.txt, one line for each output.
 
 A line is "0 Class name", numbered from 0 in the order of the outputs, or the name alone. The file says nothing about which model it
-belongs to, so that it is taken only where it fits the model and the images, and ignored with a note where it does not.
+belongs to, so that it is taken only where it fits the model and the images, and ignored with a note where it does not. An output stands
+for classes where it ends in softmax or sigmoid, where images have labels, or where the file bears the model's own name; other numbers, as of
+a regression, have no class names.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from bnexport import files, images, sidecar
 from bnexport.errors import InputError
-from bnexport.graph import metadata, tensors
+from bnexport.graph import metadata, outputs, tensors
 from bnexport.sidecar import Sidecar
 from bnexport.subjects.progress import Progress
 
@@ -54,7 +56,8 @@ def add_class_names(
         if path is None:
             return known
         names = parse(files.read_bounded(path, MOST_BYTES))
-        _must_fit(names, graph, known or Sidecar(), [listing for listing in pictures if listing is not None])
+        listings = [listing for listing in pictures if listing is not None]
+        _must_fit(names, graph, known or Sidecar(), listings, of_the_folder=path.name == NAME)
     except (InputError, OSError, UnicodeDecodeError) as error:
         progress.note(f"{path or NAME} beside the model is ignored: {error}")
         return known
@@ -97,11 +100,18 @@ def parse(content: bytes) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _must_fit(names: Sequence[str], graph: onnx.ModelProto, known: Sidecar, pictures: Sequence[images.Listing]) -> None:
-    outputs = graph.graph.output
-    if len(outputs) != 1:
-        raise InputError(f"it has {len(names)} names, and the model has {len(outputs)} outputs")
-    shape = tensors.shape(outputs[0]) or ()
+def _must_fit(
+    names: Sequence[str],
+    graph: onnx.ModelProto,
+    known: Sidecar,
+    pictures: Sequence[images.Listing],
+    *,
+    of_the_folder: bool,
+) -> None:
+    given = graph.graph.output
+    if len(given) != 1:
+        raise InputError(f"it has {len(names)} names, and the model has {len(given)} outputs")
+    shape = tensors.shape(given[0]) or ()
     count = shape[-1] if len(shape) > 1 else None
     if count is None:
         raise InputError(f"it has {len(names)} names, and the graph does not say how many classes the model has")
@@ -110,6 +120,12 @@ def _must_fit(names: Sequence[str], graph: onnx.ModelProto, known: Sidecar, pict
     labels = {*known.labels.values(), *(label for listing in pictures for label in listing.classes)}
     if strange := sorted(labels - {"", *names}):
         raise InputError(f"the images have the label {strange[0]!r}, which is not among its names")
+    labelled = bool(labels - {""}) or any(listing.has_labels for listing in pictures)
+    if of_the_folder and not labelled and not outputs.squashed(graph):
+        raise InputError(
+            "nothing shows that the model's output stands for classes, as a softmax or images with labels would",
+            fix=f"call it STEM.{NAME}, STEM being the model's name, if it does",
+        )
     numbers = any(not listing.classes for listing in pictures)  # labels may be class numbers, which keep their meaning
     if numbers and any(name.isdecimal() and name != str(row) for row, name in enumerate(names)):
         raise InputError("its names are numbers, but not those of the model's outputs")

@@ -185,6 +185,27 @@ def test_arrays_have_class_numbers(model: Path, tmp_path: Path) -> None:
     assert {side.of for side in report.sides} == {3}
 
 
+def test_numbers_that_are_no_classes_have_no_names(tmp_path: Path, models: Path) -> None:
+    """A regression of three values beside a labels.txt of three lines; labels of images, or the model's own name, say that they are classes."""
+    text = "g (float[N, 32, 32, 1] x) => (float[N, 3] y) { h = Flatten(x)  y = MatMul(h, w) }"
+    graph = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 18]> {text}')
+    weight = np.random.default_rng(0).normal(0, 1e-3, (1024, 3)).astype(np.float32)
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    onnx.save(graph, tmp_path / "net.onnx")
+    (tmp_path / "labels.txt").write_text(NUMBERED)
+    report, notes = checked(tmp_path / "net.onnx", models / "three")
+    assert report.images.classes == ()
+    assert all(not side.answers for side in report.sides)
+    [line] = notes.lines
+    assert "is ignored: nothing shows that the model's output stands for classes" in line
+    table = tmp_path / "labels.csv"
+    for labels in (NAMES, ("0", "1", "2")):
+        table.write_text("".join(f"{name}.png,{label}\n" for name, label in zip(NAMES, labels, strict=True)))
+        assert checked(tmp_path / "net.onnx", models / "three", table)[0].images.classes == NAMES
+    (tmp_path / "labels.txt").rename(tmp_path / "net.labels.txt")
+    assert checked(tmp_path / "net.onnx", models / "three")[0].images.classes == NAMES
+
+
 def test_several_outputs_have_no_names(tmp_path: Path) -> None:
     """Which of the outputs the names would belong to is not said."""
     text = "g (float[N, 3] x) => (float[N, 3] y, float[N, 3] z) { y = Relu(x)  z = Neg(x) }"
