@@ -56,7 +56,7 @@ def tensor_bytes(array: NDArray[Any], name: str) -> bytes:
     """An array as a serialised TensorProto."""
     from onnx import numpy_helper
 
-    content: bytes = numpy_helper.from_array(np.ascontiguousarray(array), name).SerializeToString()
+    content: bytes = numpy_helper.from_array(np.asarray(array, order="C"), name).SerializeToString()
     return content
 
 

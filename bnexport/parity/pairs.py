@@ -60,7 +60,7 @@ class Pair:
 
     def add(self, feed: Feed, actual: Outputs, reference: Outputs) -> None:
         """Adds one batch; logits come first, since they decide and a saturated softmax hides everything."""
-        names = sorted({*actual, *reference}, key=lambda name: not name.endswith("/logits"))
+        names = sorted(dict.fromkeys([*actual, *reference]), key=lambda name: not name.endswith("/logits"))
         worse = False
         for name in names:
             if name in self.broken:

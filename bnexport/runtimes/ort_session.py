@@ -232,7 +232,7 @@ def _typed(name: str, value: Array, kind: type[np.generic] | None) -> Array:
         InputError: the input cannot hold them.
     """
     if kind is None or value.dtype == kind:
-        return np.ascontiguousarray(value)
+        return np.asarray(value, order="C")  # ascontiguousarray would give a scalar an axis
     if value.dtype.kind not in "fiub":
         raise InputError(f"the input {name} takes {np.dtype(kind)}", found=f"values of the type {value.dtype}")
     if np.issubdtype(kind, np.integer):
@@ -244,7 +244,7 @@ def _typed(name: str, value: Array, kind: type[np.generic] | None) -> Array:
                 f"the input {name} takes {np.dtype(kind)}, {limits.min} to {limits.max}",
                 found=f"values from {value.min():g} to {value.max():g}",
             )
-    return np.ascontiguousarray(value, kind)
+    return np.asarray(value, kind, order="C")
 
 
 _OUT_OF_MEMORY = ("bad_alloc", "Failed to allocate memory", "bad allocation", "pthread_create")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from bnexport import Overrides, Preprocessing, Scaling, check, sidecar
 from bnexport.errors import InputError, MachineError, UsageError
-from bnexport.graph import outputs, tensors
+from bnexport.graph import outputs, protobuf, tensors
 from bnexport.graph.constants import Constants
 from bnexport.graph.order import sort_nodes
 from bnexport.graph.quantised import quantisation
@@ -216,6 +216,37 @@ def test_an_unknown_rank_is_learnt_by_a_run(tmp_path: Path) -> None:
         [bn] y = BatchNormalization(h, gamma, beta, mean, var) }"""
     report = checked(tmp_path, graph(text, {**STORED, "all": np.ones(4, bool)}), x=images(4))
     assert "onnx-training@cpu" in {side.id for side in report.sides}
+
+
+def test_a_scalar_waits_for_its_stage_as_a_scalar(tmp_path: Path) -> None:
+    """V12: the place of the last row, which the graph computes before BatchNormalization and reads behind it, keeps its rank 0: statistics are examined."""
+    text = """g (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y) {
+        sides = Shape(x)  rows = Gather(sides, second)  last = Sub(rows, one)
+        [bn1] h = BatchNormalization(x, gamma, beta, mean, var)
+        flat = Gather<axis = 2>(h, last)  row = Unsqueeze(flat, axis)  sum = Add(h, row)
+        [bn2] y = BatchNormalization(sum, gamma2, beta, mean2, var2) }"""
+    own = {f"{name}2": value * 2 for name, value in STORED.items() if name != "beta"}
+    constants = {"second": np.int64(2), "one": np.int64(1), "axis": np.int64([2])}
+    report = checked(tmp_path, graph(text, {**STORED, **own, **constants}), x=images(8))
+    assert "onnx-recalibrated@cpu" in {side.id for side in report.sides}
+
+
+def test_a_rank_0_input_stays_one() -> None:
+    """A number is fed as a number, not as a row of one; in a bundle too."""
+    text = "g (float x, int64 n) => (float[1] row, int64[1] column) { row = Unsqueeze(x, axis)  column = Unsqueeze(n, axis) }"
+    session = ort_session.Session(graph(text, {"axis": np.int64([0])}).SerializeToString())
+    rows = session.run({"x": np.array(1, np.float32), "n": np.array(2.0)}, ["row", "column"])
+    assert [row.shape for row in rows.values()] == [(1,), (1,)]
+    assert protobuf.array_from(protobuf.tensor_bytes(np.array(1, np.float32), "x"), "x.pb").shape == ()
+
+
+def test_outputs_are_listed_in_the_order_of_the_graph(tmp_path: Path) -> None:
+    """Not in that of a set, which is another one in every process."""
+    names = ["fifth", "a", "zero", "b", "third", "c", "first"]
+    nodes = "  ".join(f"{name} = Exp(x)" for name in names)
+    model = graph(f"g (float[N, 3] x) => ({', '.join(f'float[N, 3] {name}' for name in names)}) {{ {nodes} }}")
+    report = checked(tmp_path, model, x=np.float32([[1, 2, 3]]))
+    assert [c.tensor for c in report.comparisons] == names
 
 
 def test_a_position_outside_the_table_names_the_input(tmp_path: Path) -> None:
