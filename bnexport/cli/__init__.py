@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -95,6 +96,8 @@ app.command("cache")(cache.command)
 def main() -> None:
     """The entry point of the `bnexport` command."""
     streams.prepare()
+    if not (sys.warnoptions or os.environ.get("BNEXPORT_DEBUG")):
+        warnings.simplefilter("ignore")  # they address the authors of programs, and may quote what a model says
     sys.unraisablehook = _unraisable
     interrupts.watch()
     try:

@@ -9,6 +9,8 @@ import time
 from multiprocessing import forkserver
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 from typer.testing import CliRunner
 
@@ -51,6 +53,24 @@ def test_nothing_stays_in_the_temporary_folder(models: Path, tmp_path: Path, sho
         finished = run(*arguments, "-q", cwd=tmp_path, TMPDIR=str(temporary))
         assert finished.returncode == 1, finished.stderr
         assert list(temporary.iterdir()) == []
+
+
+def test_warnings_of_libraries_stay_off_the_terminal(tmp_path: Path) -> None:
+    """Onnx warns about entries of external data that it does not know, and quotes the file."""
+    (tmp_path / "w.bin").write_bytes(np.ones(4, np.float32).tobytes())
+    weight = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[2, 2])
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", "w.bin"), ("what a model says", "1")):
+        weight.external_data.add(key=key, value=value)
+    model = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["" : 18]> g (float[n, 2] x, float[2, 2] w) => (float[n, 2] y) { y = MatMul(x, w) }'
+    )
+    model.graph.initializer.append(weight)
+    del model.graph.input[1]
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    np.savez(tmp_path / "x.npz", x=np.ones((4, 2), np.float32))
+    finished = run("check", tmp_path / "m.onnx", "--inputs", tmp_path / "x.npz", "-q")
+    assert (finished.returncode, finished.stderr) == (0, "")
 
 
 @pytest.mark.keras
