@@ -16,7 +16,7 @@ import re
 import stat
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -27,6 +27,7 @@ from bnexport.errors import InputError
 from bnexport.held import APPENDED, MODEL, MOST, Held
 from bnexport.numerics.facts import ModelFacts
 from bnexport.numerics.heads import Heads
+from bnexport.numerics.spec import Preprocessing
 from bnexport.numerics.verdict import Finding
 
 SCHEMA_VERSION = "1.0"
@@ -185,7 +186,9 @@ def read(folder: Path) -> Bundle:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error})", fix="pack or copy the bundle again") from error
     _refuse_incomplete(bundle, folder)
-    return bundle
+    if bundle.preprocessing is None:
+        return bundle
+    return replace(bundle, preprocessing=Preprocessing.from_dict(bundle.preprocessing).as_dict())
 
 
 def _refuse_incomplete(bundle: Bundle, folder: Path) -> None:
@@ -203,6 +206,8 @@ def _refuse_incomplete(bundle: Bundle, folder: Path) -> None:
         raise InputError(f"{folder / INDEX} is damaged", found=f"no hash of {missing[0]}")
     if not bundle.sets or not bundle.tensors or not bundle.inputs:
         raise InputError(f"{folder / INDEX} is damaged", found="nothing to compare")
+    if bundle.preprocessing is not None and len(bundle.inputs) != 1:
+        raise InputError(f"{folder / INDEX} is damaged", found=f"images for {len(bundle.inputs)} inputs")
     for name in bundle.files:
         if "\0" in name:
             raise InputError(f"{folder / INDEX} is damaged", found="a file name with a null byte")

@@ -188,7 +188,7 @@ class Session:
             InputError: the batch does not fit the graph.
             MachineError: the provider failed on it.
         """
-        typed = {name: _typed(name, value, _NUMPY.get(self._types[name])) for name, value in feeds.items()}
+        typed = {name: _typed(name, value, _NUMPY.get(self._types.get(name, ""))) for name, value in feeds.items()}
         options = _load().RunOptions()
         _runs.add(options)
         try:

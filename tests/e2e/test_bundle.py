@@ -173,6 +173,21 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a newer schema": (lambda folder: reindexed(folder, schema_version="2.0"), "schema version 2.0"),
     "another type": (lambda folder: reindexed(folder, inputs=(1, 2)), "Expected `str`, got `int`"),
+    "an input that the graph does not have": (
+        lambda folder: reindexed(folder, inputs=("other",)),
+        "are missing from input feed",
+    ),
+    "images for two inputs": (
+        lambda folder: reindexed(
+            folder,
+            inputs=("x", "y"),
+            files={
+                **bundle.read(folder).files,
+                **{f"{part.folder}/input_1.pb": "0" * 64 for part in bundle.read(folder).sets},
+            },
+        ),
+        "images for 2 inputs",
+    ),
     "a file name with a null byte": (
         lambda folder: reindexed(folder, files={**bundle.read(folder).files, "a\0b": "0" * 64}),
         "a file name with a null byte",
@@ -192,6 +207,16 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 def reindexed(folder: Path, **changes: Any) -> None:
     (folder / bundle.INDEX).write_bytes(bundle.index_text(replace(bundle.read(folder), **changes)))
+
+
+def test_choices_that_an_index_leaves_out_have_their_defaults(copied: Path) -> None:
+    """A specification of images may be as short as MODEL.toml allows; the report holds all of it."""
+    preprocessing = bundle.read(copied).preprocessing or {}
+    assert preprocessing["scaling"] == "none"
+    reindexed(copied, preprocessing={key: value for key, value in preprocessing.items() if key != "scaling"})
+    done = run("verify", copied, "-q")
+    assert done.exit_code == 0, done.stderr
+    assert "scaling none" in done.stdout
 
 
 @pytest.mark.parametrize("case", HOSTILE)
