@@ -15,6 +15,9 @@ _COMMAND = re.compile(
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+_UNSEEN = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What JSON may hold as it is, and terminals and readers of lines act on: C1 controls, line ends, directions of text."""
+
 
 def plain(text: str) -> str:
     r"""`text` with control characters, line breaks and lone surrogates shown as escapes, and what GitHub Actions would execute.
@@ -27,12 +30,16 @@ def plain(text: str) -> str:
 
 
 def encodable(text: str) -> str:
-    r"""JSON text with lone surrogates, which stand for bytes of a name that is not UTF-8, as escapes that every parser reads.
+    r"""JSON text in which characters that nobody sees are escapes, which parsers read as these characters.
 
-    >>> encodable('"' + chr(0xDCFF) + '.png"')
-    '"\\\\udcff.png"'
+    Lone surrogates, which stand for bytes of a name that is not UTF-8 and which no parser has to accept, become the
+    text of an escape.
+
+    >>> encodable('"' + chr(0xDCFF) + '.png"'), encodable('"' + chr(0x9B) + '"')
+    ('"\\\\udcff.png"', '"\\u009b"')
     """
-    return _SURROGATE.sub(lambda match: f"\\\\u{ord(match[0]):04x}", text)
+    seen = _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return _SURROGATE.sub(lambda match: f"\\\\u{ord(match[0]):04x}", seen)
 
 
 def verdict(report: CheckReport) -> str:

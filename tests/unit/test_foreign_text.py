@@ -21,6 +21,7 @@ from bnexport.images import manifest
 from bnexport.numerics.spec import MOST_PIXELS, Preprocessing
 from bnexport.numerics.verdict import BundleFacts, CheckReport, Finding, Severity
 from bnexport.report import github, junit, markdown
+from bnexport.report import json as json_report
 from bnexport.report.text import show_check
 from bnexport.report.words import plain
 from bnexport.subjects.preparation import class_indices
@@ -50,6 +51,14 @@ def test_nothing_of_a_bundle_acts(report: CheckReport) -> None:
         assert not ACTS.search(text)
     for page in (markdown.check(report), junit.check(report), telling._text(report, ".html")):
         assert "<script>" not in page
+
+
+def test_json_shows_what_nobody_sees_as_escapes(report: CheckReport) -> None:
+    """C1 controls, line ends of Unicode and directions of text stand in no line of JSON, and come back when it is read."""
+    unseen = "\x9b2J\x85\u2028\u202e\u2067"
+    told = json_report.dumps(json_report.check(replace(report, model=replace(report.model, path=unseen))))
+    assert not set(unseen) & set(told) - set("2J")
+    assert json.loads(told)["model"]["path"] == unseen
 
 
 def test_only_what_ci_would_execute_is_escaped() -> None:
