@@ -236,7 +236,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--time-limit", type=float, default=300, metavar="SECONDS", help="for each attempt (default: 300)"
     )
-    parser.add_argument("--memory-limit", type=float, default=8, metavar="GB", help="for each attempt (default: 8)")
+    parser.add_argument("--memory-limit", type=float, default=16, metavar="GB", help="for each attempt (default: 16)")
     return parser.parse_args(given)
 
 
