@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bnexport.errors import MachineError
+from bnexport.errors import MachineError, UsageError
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -23,6 +23,9 @@ INSIDE = "BNEXPORT_CONFINED"
 PLANNED = "plan"
 """What it is set to where the arguments come from a plan, which says everything: no file and no other variable does."""
 
+MOST_SECONDS = 10.0**8
+"""The longest time limit: three years."""
+
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 _SPARE = 60
@@ -30,6 +33,22 @@ _SPARE = 60
 
 _GRACE = 5.0
 """Seconds to clean up in, once a process was told to end."""
+
+
+def refuse_unusable(seconds: float, what: str) -> None:
+    """Refuses a time limit that no clock can measure.
+
+    Args:
+        seconds: the limit.
+        what: what the error calls it.
+
+    Raises:
+        UsageError: it is not above 0, not a number, or above `MOST_SECONDS`.
+    """
+    if not 0 < seconds <= MOST_SECONDS:
+        raise UsageError(
+            f"{what} is not usable", found=f"{seconds:g}", expected=f"seconds, above 0 and at most {MOST_SECONDS:,.0f}"
+        )
 
 
 def start(arguments: Sequence[str], memory: int | None = None, seconds: float | None = None) -> subprocess.Popen[bytes]:
@@ -85,7 +104,7 @@ def _limits(memory: int | None, cores: Collection[int], seconds: float | None) -
     except ImportError as error:
         raise MachineError("limits for a process need Linux or macOS") from error
     system = ctypes.CDLL(None) if sys.platform == "linux" else None  # before the fork, after which little is safe
-    most = memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    most = min(memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), sys.maxsize)
 
     busy = None if seconds is None else int(seconds * (len(cores) or os.cpu_count() or 1) + _SPARE)
 

@@ -65,6 +65,8 @@ def planned(
         told, place = plan.read(path), path.resolve().parent
     else:
         told, place = plan.parsed(path, "the plan"), Path.cwd()
+    seconds = timeout or told.timeout
+    confined.refuse_unusable(seconds, "the timeout of a check")
     checks = plan.checks(told, place, known)
     folder = Folder(results or place / told.results, store)
     threads = len(confined.cores())
@@ -72,7 +74,7 @@ def planned(
         folder,
         tuple((folder.key(check), check) for check in checks),
         jobs or told.jobs or threads,
-        timeout or told.timeout,
+        seconds,
     )
 
 

@@ -41,6 +41,7 @@ _OWN = {
     "onnx",
     "inputs",
     "trust",
+    "import",
     "no-cache",
     "null",
     "memory-limit",
@@ -142,8 +143,8 @@ def parsed(values: Mapping[str, Any], named: str) -> Plan:
         raise UsageError(f"{named} is not a plan ({error})", fix="see bnexport batch --help") from error
     if not plan.check:
         raise UsageError(f"{named} is not a plan", found="no [[check]]")
-    if plan.jobs < 0 or not plan.timeout > 0:
-        raise UsageError(f"{named}: jobs and timeout must be above 0", found=f"{plan.jobs} and {plan.timeout:g}")
+    if plan.jobs < 0:
+        raise UsageError(f"{named}: jobs must be 0 or more", found=f"{plan.jobs}")
     return plan
 
 

@@ -41,6 +41,7 @@ class Folder:
         store: remembers the hashes of large files.
 
     Raises:
+        InputError: the path cannot be looked up.
         MachineError: it cannot be made.
     """
 
@@ -48,6 +49,7 @@ class Folder:
         self.path, self._store = path, store
         self._checks = path / "checks"
         self._hashed: dict[Path, str] = {}
+        files.status(path)  # refuses what is no path
         try:
             self._checks.mkdir(parents=True, exist_ok=True)
         except OSError as error:

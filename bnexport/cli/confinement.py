@@ -25,12 +25,14 @@ def run(seconds: float, memory: int | None) -> int:
 
     Raises:
         InputError: it took longer, or crashed.
+        UsageError: the time limit is not usable.
         MachineError: this system cannot limit a process.
     """
     import subprocess
 
     from bnexport import confined
 
+    confined.refuse_unusable(seconds, "--time-limit")
     child = confined.start(sys.argv[1:], memory, seconds)
     try:
         code = child.wait(seconds)

@@ -16,7 +16,7 @@ def check_options() -> list[str]:
 
     from bnexport.cli import check
 
-    app = typer.Typer()
+    app = typer.Typer(add_completion=False)
     app.command()(check.command)
     typed = [name for param in typer.main.get_command(app).params for name in param.opts]
     return [name[2:] for name in typed if name.startswith("--") and name != "--help"]

@@ -178,6 +178,19 @@ WRONG = {
         "[[check]]\nmodels = ['models/*']\nimages = ['sets/a']\noptions = {trust = true}",
         "cannot set trust",
     ),
+    "a module": (
+        "[[check]]\nmodels = ['models/*']\nimages = ['sets/a']\noptions = {import = 'os'}",
+        "cannot set import",
+    ),
+    "a command of the shell": (
+        "[[check]]\nmodels = ['models/*']\nimages = ['sets/a']\noptions = {install-completion = true}",
+        "expected atol, batch-size, channel-order, channels, fit, gpu-mem-limit, labels,",
+    ),
+    "a timeout without end": (
+        "timeout = inf\n[[check]]\nmodels = ['models/*']\nimages = ['sets/a']",
+        "the timeout of a check is not usable",
+    ),
+    "no path": ('results = "a\\u0000"\n[[check]]\nmodels = ["models/*"]\nimages = ["sets/a"]', "null byte"),
     "the same twice": ("[[check]]\nmodels = ['models/*']\nimages = ['sets/a']\noptions = [{}, {}]", "twice"),
 }
 

@@ -55,6 +55,20 @@ def test_nothing_stays_in_the_temporary_folder(models: Path, tmp_path: Path, sho
         assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.parametrize("seconds", ["inf", "nan", "1e18"])
+def test_a_time_limit_that_no_clock_measures(seconds: str, models: Path) -> None:
+    """It is refused before a process is started."""
+    arguments = ["check", str(models / "tiny_residual.onnx"), str(models / "three"), "--untrusted"]
+    refused = CliRunner().invoke(app, [*arguments, "--time-limit", seconds])
+    assert (refused.exit_code, "--time-limit is not usable" in refused.stderr) == (2, True)
+
+
+def test_a_memory_limit_above_every_number_is_none(models: Path) -> None:
+    """More memory than any process can address is no error."""
+    arguments = ("check", models / "tiny_residual.onnx", models / "three", "--untrusted", "-q")
+    assert run(*arguments, "--memory-limit", "99999999999TB").returncode == 1
+
+
 def test_warnings_of_libraries_stay_off_the_terminal(tmp_path: Path) -> None:
     """Onnx warns about entries of external data that it does not know, and quotes the file."""
     (tmp_path / "w.bin").write_bytes(np.ones(4, np.float32).tobytes())
