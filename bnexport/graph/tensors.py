@@ -136,6 +136,11 @@ def refuse_impossible(model: onnx.ModelProto) -> None:
     texts += [part.name for part in parts]
     if not all(isinstance(text, str) for text in texts):  # protobuf gives what is not UTF-8 as bytes
         raise InputError("a name in the graph is not text")
+    kinds = [(info.name, info.type.tensor_type.elem_type) for info in parts if isinstance(info, onnx.ValueInfoProto)]
+    kinds += [(tensor.name, tensor.data_type) for tensor in model.graph.initializer]
+    for name, kind in kinds:
+        if kind not in onnx.TensorProto.DataType.values():
+            raise InputError(f"the tensor {name} has an element type that ONNX does not know", found=str(kind))
     for tensor in model.graph.initializer:
         count = math.prod(tensor.dims)
         if min(tensor.dims, default=0) < 0:

@@ -85,6 +85,7 @@ CASES: dict[str, tuple[str, list[Callable[[onnx.ModelProto], None]]]] = {
     "one more output of another dtype": (TORCH, [declare("head.bias", 8, [None, 3])]),
     "one more output of rank 0": (KERAS, [declare("stem_pad_1/Pad/negative_zero", 1, [])]),
     "a tensor before BatchNormalization has rank 0": (TORCH, [declare("/body/body.3/Conv_output_0", 1, [])]),
+    "an output of a type that there is not": (TORCH, [declare("probabilities", 99, ["N", 3], instead=True)]),
     "a batch of 0": (TORCH, [declare("probabilities", 1, [0, 3], instead=True)]),
     "a batch of 7": (TORCH, [declare("probabilities", 1, [7, 3], instead=True), note_momentum({})]),
     "the momentum is a list": (TORCH, [note_momentum([])]),
