@@ -7,45 +7,45 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from bnexport.bundles.pack import Packing, pack
+    from bnexport.bundles.verify import verify
+    from bnexport.checking.check import check
     from bnexport.cli.scripting import iter_checks
+    from bnexport.comparison.opening import Request
+    from bnexport.datasets.preparation import Overrides
+    from bnexport.demo.train import train
+    from bnexport.environment.doctor import doctor
     from bnexport.errors import BnexportError, ExportError, InputError, MachineError, UsageError
-    from bnexport.jobs.check import check
-    from bnexport.jobs.doctor import doctor
-    from bnexport.jobs.export import export
-    from bnexport.jobs.fold import fold
-    from bnexport.jobs.pack import Packing, pack
-    from bnexport.jobs.recalibrate import recalibrate
-    from bnexport.jobs.train import train
-    from bnexport.jobs.verify import verify
-    from bnexport.numerics.health import Health
-    from bnexport.numerics.spec import Preprocessing, Resize, Scaling
-    from bnexport.numerics.verdict import CheckReport
-    from bnexport.subjects.opening import Request
-    from bnexport.subjects.preparation import Overrides
+    from bnexport.exporter.export import export
+    from bnexport.folding.fold import fold
+    from bnexport.recalibration.recalibrate import recalibrate
+    from bnexport.results.health import Health
+    from bnexport.results.preprocessing import Preprocessing, Resize, Scaling
+    from bnexport.results.verdict import CheckReport
 
 _HOME = {
     "BnexportError": "bnexport.errors",
-    "CheckReport": "bnexport.numerics.verdict",
+    "CheckReport": "bnexport.results.verdict",
     "ExportError": "bnexport.errors",
-    "Health": "bnexport.numerics.health",
+    "Health": "bnexport.results.health",
     "InputError": "bnexport.errors",
     "MachineError": "bnexport.errors",
-    "Overrides": "bnexport.subjects.preparation",
-    "Packing": "bnexport.jobs.pack",
-    "Preprocessing": "bnexport.numerics.spec",
-    "Request": "bnexport.subjects.opening",
-    "Resize": "bnexport.numerics.spec",
-    "Scaling": "bnexport.numerics.spec",
+    "Overrides": "bnexport.datasets.preparation",
+    "Packing": "bnexport.bundles.pack",
+    "Preprocessing": "bnexport.results.preprocessing",
+    "Request": "bnexport.comparison.opening",
+    "Resize": "bnexport.results.preprocessing",
+    "Scaling": "bnexport.results.preprocessing",
     "UsageError": "bnexport.errors",
-    "check": "bnexport.jobs.check",
-    "doctor": "bnexport.jobs.doctor",
-    "export": "bnexport.jobs.export",
-    "fold": "bnexport.jobs.fold",
+    "check": "bnexport.checking.check",
+    "doctor": "bnexport.environment.doctor",
+    "export": "bnexport.exporter.export",
+    "fold": "bnexport.folding.fold",
     "iter_checks": "bnexport.cli.scripting",
-    "pack": "bnexport.jobs.pack",
-    "recalibrate": "bnexport.jobs.recalibrate",
-    "train": "bnexport.jobs.train",
-    "verify": "bnexport.jobs.verify",
+    "pack": "bnexport.bundles.pack",
+    "recalibrate": "bnexport.recalibration.recalibrate",
+    "train": "bnexport.demo.train",
+    "verify": "bnexport.bundles.verify",
 }
 
 __all__ = [

@@ -7,7 +7,7 @@
     └── MachineError          3  this machine cannot do what was required
 
 An error says in one sentence what happened, and where it knows them what was found, what was expected and what to
-do next. A check that fails is not an error: it is a verdict (`bnexport.numerics.verdict`), exit code 1.
+do next. A check that fails is not an error: it is a verdict (`bnexport.results.verdict`), exit code 1.
 """
 
 import itertools

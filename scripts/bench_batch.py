@@ -54,16 +54,16 @@ def _throughput(folder: Path, count: int, rounds: int) -> dict[str, Any]:
     """One ONNX side from files to comparison against the bare runtime on decoded arrays, in turns."""
     import keras
 
-    from bnexport import export, images
-    from bnexport.numerics.heads import Heads
-    from bnexport.numerics.spec import Preprocessing, Resize, Scaling
-    from bnexport.numerics.tolerance import Tolerances
-    from bnexport.parity.tally import Tally
+    from bnexport import datasets, export
+    from bnexport.comparison import sides
+    from bnexport.comparison.subject import read_onnx
+    from bnexport.comparison.tally import Tally
+    from bnexport.datasets.feeds import Pictures
+    from bnexport.datasets.sidecar import Sidecar
+    from bnexport.results.heads import Heads
+    from bnexport.results.preprocessing import Preprocessing, Resize, Scaling
+    from bnexport.results.tolerance import Tolerances
     from bnexport.runtimes import ort_session
-    from bnexport.sidecar import Sidecar
-    from bnexport.subjects import sides
-    from bnexport.subjects.feeds import Pictures
-    from bnexport.subjects.subject import read_onnx
 
     keras.applications.ResNet50(weights=None, input_shape=(SIZE, SIZE, 3)).save(folder / "resnet50.keras")
     export(folder / "resnet50.keras", folder / "resnet50.onnx")
@@ -72,7 +72,7 @@ def _throughput(folder: Path, count: int, rounds: int) -> dict[str, Any]:
     tensor = graph.graph.input[0].name
     spec = Preprocessing((SIZE, SIZE), 3, resize=Resize.PIL_BILINEAR, scaling=Scaling.CAFFE)
     threads = ort_session.threads()
-    listing = images.find(folder / "photos")
+    listing = datasets.find(folder / "photos")
     feeds = Pictures(listing, spec, Sidecar(), name=tensor, batch_size=BATCH, threads=threads)
     decoded = [feed.inputs for feed in feeds]
     golden = [runner.compute(inputs) for inputs in decoded]
@@ -130,8 +130,8 @@ def _steps(listing: Any, spec: Any, compare: Callable[[], None]) -> dict[str, fl
     import simplejpeg
     from PIL import Image
 
-    from bnexport.images import pixels
-    from bnexport.numerics.preprocess import preprocess
+    from bnexport.datasets import pixels
+    from bnexport.datasets.preprocess import preprocess
 
     def used(work: Callable[[], Any]) -> tuple[float, Any]:
         begun = time.process_time()
@@ -152,10 +152,10 @@ def _steps(listing: Any, spec: Any, compare: Callable[[], None]) -> dict[str, fl
 
 
 def _compared(golden: list[Mapping[str, NDArray[Any]]], heads: Any, side: str) -> None:
-    from bnexport.numerics.tolerance import Tolerances
-    from bnexport.parity.tally import Tally
-    from bnexport.subjects import sides
-    from bnexport.subjects.feeds import Feed
+    from bnexport.comparison import sides
+    from bnexport.comparison.tally import Tally
+    from bnexport.datasets.feeds import Feed
+    from bnexport.results.tolerance import Tolerances
 
     one = sides.Runner(side, "onnxruntime", "inference", "cpu", dict)  # type: ignore[arg-type] # never asked
     reference = sides.Runner("keras-inference", "keras", "inference", "tensorflow", dict)  # type: ignore[arg-type] # as above
@@ -221,7 +221,7 @@ def _manifest(folder: Path) -> dict[str, float]:
         stream.write("path,label\n")
         stream.writelines(f"photos/{nth % 32:05}.jpg,class {nth % 10}\n" for nth in range(LINES))
     script = (
-        "from bnexport import images; from bnexport.numerics.spec import Preprocessing\n"
+        "from bnexport import images; from bnexport.results.preprocessing import Preprocessing\n"
         f"listing = images.find({str(table)!r}); batch = next(iter(images.Reader(listing, Preprocessing(({SIZE}, {SIZE}), 3))))\n"
         f"assert (len(listing), len(batch.names)) == ({LINES}, 32)"
     )

@@ -43,9 +43,9 @@ CHECK = """
 import json, sys, time
 begun = time.perf_counter()
 from pathlib import Path
-from bnexport.cache import Cache
-from bnexport.jobs.check import check
-from bnexport.subjects.progress import Progress
+from bnexport.system.cache import Cache
+from bnexport.checking.check import check
+from bnexport.progress import Progress
 
 class Stages(Progress):
     def __init__(self):

@@ -33,7 +33,8 @@ NETS = [
 
 def measure_export(name: str) -> dict[str, Any]:
     """One net, three exporters, in this process."""
-    from bnexport.runtimes import keras_model, tf2onnx_convert
+    from bnexport.exporter import tf2onnx_convert
+    from bnexport.frameworks import keras_model
 
     keras_model.load_framework()
     tf2onnx_convert.load_framework()
@@ -44,9 +45,9 @@ def measure_export(name: str) -> dict[str, Any]:
     import tensorflow as tf
     import tf2onnx
 
-    from bnexport.files import Format, write_bytes
-    from bnexport.graph.protobuf import serialised
-    from bnexport.subjects.conversion import graph_of
+    from bnexport.exporter.conversion import graph_of
+    from bnexport.onnx_graph.protobuf import serialised
+    from bnexport.system.files import Format, write_bytes
 
     def ours(model: Any, path: Path) -> None:
         loaded = keras_model.describe(model, Path("net.keras"), Format.KERAS, "0" * 64)

@@ -44,7 +44,7 @@ def tools() -> tuple[dict[str, Tool], list[str]]:
 
 def ours(original: onnx.ModelProto) -> onnx.ModelProto:
     """The folding of `bnexport fold`."""
-    from bnexport.graph.fold import fold
+    from bnexport.folding.transform import fold
 
     return fold(original).model
 
@@ -135,11 +135,12 @@ def speed() -> dict[str, Any]:
     """ResNet50 as exported, which onnxruntime folds itself when it loads it, and folded by bnexport: images per second in turns, and nodes left."""
     from bench_recalibrate import Timed, pictures
 
-    from bnexport.files import Format
-    from bnexport.graph.protobuf import serialised
-    from bnexport.runtimes import keras_model, tf2onnx_convert
+    from bnexport.exporter import tf2onnx_convert
+    from bnexport.exporter.conversion import graph_of
+    from bnexport.frameworks import keras_model
+    from bnexport.onnx_graph.protobuf import serialised
     from bnexport.runtimes.ort_session import Session
-    from bnexport.subjects.conversion import graph_of
+    from bnexport.system.files import Format
 
     keras_model.load_framework()
     tf2onnx_convert.load_framework()

@@ -61,21 +61,22 @@ def batches(x: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 def run(count: int, rounds: int) -> dict[str, Any]:
     """Prints both tables and returns the figures."""
-    from bnexport.runtimes import keras_model, tf2onnx_convert
+    from bnexport.exporter import tf2onnx_convert
+    from bnexport.frameworks import keras_model
 
     keras_model.load_framework()
     tf2onnx_convert.load_framework()
     import keras
 
-    from bnexport.files import Format
-    from bnexport.graph.protobuf import serialised
-    from bnexport.graph.sites import sites
+    from bnexport.exporter.conversion import graph_of
+    from bnexport.frameworks.keras_passes import Passes
+    from bnexport.onnx_graph.protobuf import serialised
+    from bnexport.onnx_graph.sites import sites
+    from bnexport.progress import Progress
     from bnexport.recalibration import staged
     from bnexport.recalibration.live import live_tensors
-    from bnexport.runtimes.keras_passes import Passes
     from bnexport.runtimes.ort_session import Session
-    from bnexport.subjects.conversion import graph_of
-    from bnexport.subjects.progress import Progress
+    from bnexport.system.files import Format
 
     keras.utils.set_random_seed(0)
     net = keras.applications.ResNet50(weights=None, input_shape=(SIDE, SIDE, 1), classes=3)
@@ -140,10 +141,10 @@ def shares(graph: Any, x: np.ndarray, known: Statistics) -> dict[str, float]:
     """The share of each operator in the time that onnxruntime spends in the stages, one image at a time as in `staged.measure`."""
     import onnxruntime as ort
 
-    from bnexport.graph import stages, statistics, tensors
-    from bnexport.graph.protobuf import serialised
-    from bnexport.graph.sites import sites
     from bnexport.numerics.moments import Moments
+    from bnexport.onnx_graph import stages, statistics, tensors
+    from bnexport.onnx_graph.protobuf import serialised
+    from bnexport.onnx_graph.sites import sites
 
     found = {name: Moments(1, mean, var) for name, (mean, var) in known.items()}
     values, rank = statistics.by_initializer(found, graph), tensors.ranks(graph)

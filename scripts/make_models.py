@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from bnexport import images, sidecar
-from bnexport.jobs.demo import draw
-from bnexport.jobs.export import export
-from bnexport.numerics.spec import Preprocessing
-from bnexport.runtimes.keras_model import load, load_framework
-from bnexport.runtimes.keras_passes import Passes
-from bnexport.sidecar import Sidecar
+from bnexport import datasets
+from bnexport.datasets import sidecar
+from bnexport.datasets.sidecar import Sidecar
+from bnexport.demo.demo import draw
+from bnexport.exporter.export import export
+from bnexport.frameworks.keras_model import load, load_framework
+from bnexport.frameworks.keras_passes import Passes
+from bnexport.results.preprocessing import Preprocessing
 
 MODELS = Path(__file__).parent.parent / "models"
 SPEC = Preprocessing((32, 32))
@@ -67,7 +68,7 @@ def make_tiny_residual() -> None:
     pictures.mkdir(exist_ok=True)
     for name, picture in draw().items():
         picture.resize((48, 48)).save(pictures / f"{name}.png")
-    batch = next(iter(images.Reader(images.find(pictures), SPEC)))
+    batch = next(iter(datasets.Reader(datasets.find(pictures), SPEC)))
     classes = tuple(Path(name).stem for name in batch.names)
     about = {"epochs": EPOCHS, "learning_rate": 0.02}
     paths = [MODELS / f"tiny_residual{suffix}" for suffix in (".h5", ".keras")]

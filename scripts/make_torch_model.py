@@ -16,9 +16,10 @@ import torch
 from make_models import EPOCHS, MODELS, SPEC, write_hashes
 from torch import nn
 
-from bnexport import images, sidecar
-from bnexport.numerics.spec import Layout
-from bnexport.sidecar import Sidecar
+from bnexport import datasets
+from bnexport.datasets import sidecar
+from bnexport.datasets.sidecar import Sidecar
+from bnexport.results.preprocessing import Layout
 
 
 class Residual(nn.Module):
@@ -49,7 +50,7 @@ class Residual(nn.Module):
 def main() -> None:
     """Trains and writes it."""
     spec = SPEC.changed(layout=Layout.NCHW)
-    batch = next(iter(images.Reader(images.find(MODELS / "three"), spec)))
+    batch = next(iter(datasets.Reader(datasets.find(MODELS / "three"), spec)))
     x, y = torch.from_numpy(batch.x), torch.arange(3)
     for seed in range(100):
         torch.manual_seed(seed)

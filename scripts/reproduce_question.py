@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from bnexport import images
-from bnexport.files import Format
-from bnexport.jobs.demo import SEED, draw
-from bnexport.numerics.spec import Preprocessing
-from bnexport.runtimes import keras_model, keras_passes
+from bnexport import datasets
+from bnexport.demo.demo import SEED, draw
+from bnexport.frameworks import keras_model, keras_passes
+from bnexport.results.preprocessing import Preprocessing
+from bnexport.system.files import Format
 
 SIZE = (197, 197)
 MILESTONES = (1, 2, 5, 10, 20, 50, 100, 150, 200, 250, 300, 350, 400, 450, 500, 600, 700, 800, 900, 1000)
@@ -33,7 +33,7 @@ def three_pictures() -> tuple[np.ndarray, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
         for name, picture in draw().items():
             picture.save(Path(folder, f"{name}.png"))
-        batch = next(iter(images.Reader(images.find(Path(folder)), Preprocessing(SIZE))))
+        batch = next(iter(datasets.Reader(datasets.find(Path(folder)), Preprocessing(SIZE))))
     return batch.x, np.eye(3, dtype=np.float32)
 
 

@@ -33,7 +33,7 @@ from wild_inputs import draw
 from wild_table import BASELINES, Record, table
 
 import bnexport
-from bnexport import files
+from bnexport.system import files
 
 HERE = Path(__file__).parent
 SUFFIXES = (".h5", ".hdf5", ".keras", ".onnx")

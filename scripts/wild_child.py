@@ -59,7 +59,7 @@ def sizes(path: Path) -> list[float]:
     """The least size of each output of an ONNX file: 1 for what ends in softmax or sigmoid, else 0."""
     import onnx
 
-    from bnexport.graph import outputs
+    from bnexport.onnx_graph import outputs
 
     model = onnx.load(path)
     squashed = outputs.squashed(model)
@@ -127,8 +127,8 @@ def model_export(path: Path, arrays: Arrays, folder: Path) -> float | None:
 def keras2(path: Path, arrays: Arrays, folder: Path, exported: Path) -> float | None:
     """How far bnexport's export is from what the file computes in Keras 2."""
     del folder
-    from bnexport import files
-    from bnexport.runtimes import keras2 as witness
+    from bnexport.frameworks import keras2 as witness
+    from bnexport.system import files
 
     model = witness.Model(path, files.sha256(path))  # which inspects the file before tf_keras sees it
     names, _, dtypes = zip(*model.interface.inputs, strict=True)
@@ -139,9 +139,9 @@ def keras2(path: Path, arrays: Arrays, folder: Path, exported: Path) -> float | 
 def load(path: Path, arrays: Arrays, folder: Path) -> float | None:
     """Whether bnexport reads the file, whatever becomes of it then."""
     del arrays, folder
-    from bnexport import files
-    from bnexport.runtimes import keras_model, saved_model
-    from bnexport.subjects.subject import read_onnx
+    from bnexport.comparison.subject import read_onnx
+    from bnexport.frameworks import keras_model, saved_model
+    from bnexport.system import files
 
     match files.model_format(path):
         case files.Format.ONNX:

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bnexport import files
 from bnexport.errors import BnexportError
-from bnexport.files import Format
-from bnexport.runtimes import keras_config, keras_container
+from bnexport.keras_files import config as keras_config
+from bnexport.keras_files import container as keras_container
+from bnexport.system import files
+from bnexport.system.files import Format
 
 ROWS = 8
 STEPS, SIDE, WIDTH = 16, 64, 8

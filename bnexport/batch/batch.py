@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bnexport import confined
 from bnexport.batch import plan, running
 from bnexport.batch.plan import Check
 from bnexport.batch.results import Folder
-from bnexport.cache import Cache
-from bnexport.numerics.batched import Batch, Result
+from bnexport.results.batched import Batch, Result
+from bnexport.system import confined
+from bnexport.system.cache import Cache
 
 
 @dataclass(frozen=True, slots=True)

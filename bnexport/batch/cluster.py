@@ -8,8 +8,8 @@ from typing import Any
 
 from bnexport.batch.plan import Check
 from bnexport.batch.running import Workshop
-from bnexport.cluster import connected, core, cpus, failed
-from bnexport.numerics.batched import Result
+from bnexport.results.batched import Result
+from bnexport.system.cluster import connected, core, cpus, failed
 
 RETRIES = 5
 """How often a check is tried again whose node was lost."""

@@ -27,8 +27,8 @@ from typing import Any
 
 import msgspec
 
-from bnexport import files
 from bnexport.errors import InputError, UsageError
+from bnexport.system import files
 
 Options = dict[str, Any]
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import msgspec
 
-from bnexport import cache, files, images
+from bnexport import datasets
 from bnexport.batch.plan import Check
-from bnexport.cache import Cache
 from bnexport.errors import BnexportError, MachineError
-from bnexport.numerics.batched import STATUSES, Result
+from bnexport.results.batched import STATUSES, Result
+from bnexport.system import cache, files
+from bnexport.system.cache import Cache
 
 
 class _Finding(msgspec.Struct):
@@ -75,7 +76,7 @@ class Folder:
         place = Path(source)
         if place not in self._hashed:
             try:
-                self._hashed[place] = images.fingerprint(source, self._store.hashed)
+                self._hashed[place] = datasets.fingerprint(source, self._store.hashed)
             except BnexportError:
                 self._hashed[place] = ""
         return self._hashed[place]

@@ -24,21 +24,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bnexport import confined
 from bnexport.batch import folders
 from bnexport.batch.plan import Check
 from bnexport.errors import MachineError
-from bnexport.numerics.batched import Result
+from bnexport.results.batched import Result
+from bnexport.system import confined
 
 FRAMEWORKS = (
     "numpy",
     "onnx",
-    "bnexport.subjects.onnxruntime_loaded",
+    "bnexport.runtimes.onnxruntime_loaded",
     "bnexport.cli",
-    "bnexport.jobs.check",
-    "bnexport.report.json",
+    "bnexport.checking.check",
+    "bnexport.reporting.json",
 )
-KERAS = ("bnexport.subjects.keras_loaded",)
+KERAS = ("bnexport.frameworks.keras_loaded",)
 """What checks need of modules, and what those of Keras models need more."""
 
 _SAFE_PATH = "PYTHONSAFEPATH"

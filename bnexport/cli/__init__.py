@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport import __version__, confined
+from bnexport import __version__
 from bnexport.cli import (
     batch,
     cache,
@@ -32,6 +32,7 @@ from bnexport.cli import (
     verify,
 )
 from bnexport.errors import BnexportError, UsageError
+from bnexport.system import confined
 
 app = typer.Typer(
     name="bnexport",

@@ -52,8 +52,8 @@ def command(
 
     from bnexport.batch.batch import left, planned, summed
     from bnexport.cli.watching import watched
-    from bnexport.files import write_text
-    from bnexport.report import batch as report
+    from bnexport.reporting import batch as report
+    from bnexport.system.files import write_text
 
     cluster = values.cluster(engine, address)
     if cluster is not None:

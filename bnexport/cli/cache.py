@@ -24,7 +24,7 @@ def command(
     ] = Action.SHOW,
 ) -> int:
     """Show or clear what earlier checks computed. That is exports and Keras' outputs."""
-    from bnexport import cache
+    from bnexport.system import cache
 
     root = cache.folder()
     if action == Action.CLEAR:

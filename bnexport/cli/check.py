@@ -63,11 +63,11 @@ def command(
     if untrusted and not confinement.inside():
         return confinement.run(time_limit, values.memory(memory_limit))
     if imports:
-        from bnexport.jobs.custom import import_modules
+        from bnexport.frameworks.custom_modules import import_modules
 
         import_modules(imports, trust=trust)
+    from bnexport.checking.check import check
     from bnexport.cli import telling
-    from bnexport.jobs.check import check
 
     telling.writable(report)
     tracker = telling.tracker(mlflow_uri, mlflow_experiment, wanted=mlflow)

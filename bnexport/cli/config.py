@@ -34,7 +34,7 @@ def command(
     shown = found if everything or name is not None else [s for s in found if s.origin != "default"]
     rows = [(s.command, s.option.replace("_", "-"), s.value, s.origin) for s in shown]
     if form == PlainFormat.JSON:
-        from bnexport.report import json
+        from bnexport.reporting import json
 
         told = [{"command": c, "option": o, "value": v, "origin": where} for c, o, v, where in rows]
         typer.echo(json.dumps({"schema_version": json.SCHEMA_VERSION, "settings": told}))

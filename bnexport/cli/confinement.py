@@ -11,7 +11,7 @@ from bnexport.errors import InputError
 
 def inside() -> bool:
     """Whether this process is the confined one."""
-    from bnexport import confined
+    from bnexport.system import confined
 
     return bool(os.environ.get(confined.INSIDE))
 
@@ -30,7 +30,7 @@ def run(seconds: float, memory: int | None) -> int:
     """
     import subprocess
 
-    from bnexport import confined
+    from bnexport.system import confined
 
     confined.refuse_unusable(seconds, "--time-limit")
     child = confined.start(sys.argv[1:], memory, seconds)

@@ -12,7 +12,7 @@ from bnexport.cli.guard import guarded
 from bnexport.cli.progress import shown
 
 if TYPE_CHECKING:
-    from bnexport.jobs.demo import Demo
+    from bnexport.demo.demo import Demo
 
 
 @guarded
@@ -34,7 +34,7 @@ def command(
 ) -> int:
     """Overfit ResNet50 on three pictures and see what goes wrong."""
     from bnexport.cli import telling
-    from bnexport.jobs.demo import SEED, demo
+    from bnexport.demo.demo import SEED, demo
 
     with shown(quiet=quiet) as progress:
         done = demo(folder, epochs=epochs, momentum=momentum, seed=SEED if seed is None else seed, progress=progress)
@@ -46,7 +46,7 @@ def command(
 def _tell(done: Demo, folder: Path) -> None:
     from rich.console import Console
 
-    from bnexport.report.story import show_repair, show_story
+    from bnexport.reporting.story import show_repair, show_story
 
     console = Console(highlight=False)
     show_story(done.training.epochs, done.asked_epochs, done.report, console)

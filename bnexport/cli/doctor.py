@@ -15,12 +15,12 @@ def command(
     form: options.TextOrJson = PlainFormat.TEXT,
 ) -> int:
     """Say what this machine can run, and why not the rest. Exits with 3 where something is broken, or required and absent."""
-    from bnexport.jobs.doctor import doctor
-    from bnexport.report import health
+    from bnexport.environment.doctor import doctor
+    from bnexport.reporting import health
 
     found = doctor([r.value for r in require])
     if form == PlainFormat.JSON:
-        from bnexport.report import json
+        from bnexport.reporting import json
 
         typer.echo(json.dumps(health.as_dict(found)))
     else:

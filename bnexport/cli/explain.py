@@ -18,7 +18,7 @@ def command(
 ) -> int:
     """Say what a finding means, how it is measured, and what to do."""
     from bnexport.errors import UsageError
-    from bnexport.numerics.codes import CODES
+    from bnexport.rules.codes import CODES
 
     if code is None:
         for known, explanation in CODES.items():

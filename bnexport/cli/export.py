@@ -31,15 +31,15 @@ def command(
     if untrusted and not confinement.inside():
         return confinement.run(time_limit, values.memory(memory_limit))
     if imports:
-        from bnexport.jobs.custom import import_modules
+        from bnexport.frameworks.custom_modules import import_modules
 
         import_modules(imports, trust=trust)
-    from bnexport.jobs.export import export
+    from bnexport.exporter.export import export
 
     with shown(quiet=quiet) as progress:
         done = export(model, output, trust=trust, signature=signature, progress=progress)
     if form == PlainFormat.JSON:
-        from bnexport.report import json
+        from bnexport.reporting import json
 
         typer.echo(
             json.dumps(

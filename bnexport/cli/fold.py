@@ -30,12 +30,12 @@ def command(
     """Fold BatchNormalization into the operators beside it. Affine Mul and Add too."""
     if untrusted and not confinement.inside():
         return confinement.run(time_limit, values.memory(memory_limit))
-    from bnexport.jobs.fold import fold
+    from bnexport.folding.fold import fold
 
     with shown(quiet=quiet) as progress:
         done = fold(model, output, images, progress=progress)
     if form == PlainFormat.JSON:
-        from bnexport.report import json
+        from bnexport.reporting import json
 
         typer.echo(json.dumps(json.folding(done)))
         return 0 if done else 1

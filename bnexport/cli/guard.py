@@ -70,7 +70,7 @@ _SYSTEM = {
 
 def _system(error: OSError) -> int:
     """Reports what the operating system refused, whatever was being done; returns its code."""
-    from bnexport.files import shorten
+    from bnexport.system.files import shorten
 
     about = "a file" if error.filename is None else shorten(Path(os.fsdecode(error.filename)))
     return said(f"cannot use {about} ({error.strerror})", _SYSTEM[error.errno or 0])
@@ -88,7 +88,7 @@ def _internal(error: Exception) -> int:
 
 def said(sentence: str, code: int) -> int:
     """Says a sentence on stderr, what cannot be printed escaped; returns the code."""
-    from bnexport.report.words import plain
+    from bnexport.reporting.words import plain
 
     with suppress(OSError, BnexportError):  # stderr is full or gone: the exit code is what is left
         print(f"bnexport: {plain(sentence)}", file=sys.stderr)

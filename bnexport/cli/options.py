@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport.numerics.spec import Fit, Order, Resize, Scaling
+from bnexport.results.preprocessing import Fit, Order, Resize, Scaling
 
 
 class Provider(StrEnum):

@@ -66,12 +66,12 @@ def command(
     if untrusted and not confinement.inside():
         return confinement.run(time_limit, values.memory(memory_limit))
     if imports:
-        from bnexport.jobs.custom import import_modules
+        from bnexport.frameworks.custom_modules import import_modules
 
         import_modules(imports, trust=trust)
+    from bnexport.bundles.pack import pack
     from bnexport.cli import telling
-    from bnexport.jobs.pack import pack
-    from bnexport.subjects.opening import Request
+    from bnexport.comparison.opening import Request
 
     telling.writable(report)
     request = Request(

@@ -13,7 +13,7 @@ from bnexport.cli.options import Engine, PlainFormat
 from bnexport.cli.progress import shown
 
 if TYPE_CHECKING:
-    from bnexport.numerics.outcomes import Recalibration
+    from bnexport.results.outcomes import Recalibration
 
 
 @guarded
@@ -76,10 +76,10 @@ def command(
     if untrusted and not confinement.inside():
         return confinement.run(time_limit, values.memory(memory_limit))
     if imports:
-        from bnexport.jobs.custom import import_modules
+        from bnexport.frameworks.custom_modules import import_modules
 
         import_modules(imports, trust=trust)
-    from bnexport.jobs.recalibrate import recalibrate
+    from bnexport.recalibration.recalibrate import recalibrate
 
     cluster = values.cluster(engine, address)
     if cluster is not None:
@@ -112,7 +112,7 @@ def command(
 
 def _tell(done: Recalibration, form: PlainFormat, output: Path) -> None:
     if form == PlainFormat.JSON:
-        from bnexport.report import json
+        from bnexport.reporting import json
 
         typer.echo(json.dumps(json.recalibration(done)))
         return

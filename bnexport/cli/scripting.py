@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bnexport.numerics.batched import Result
+    from bnexport.results.batched import Result
 
 
 def check_options() -> list[str]:
@@ -47,7 +47,7 @@ def iter_checks(
         MachineError: the folder of the results cannot be made, or there is no such cluster.
     """
     from bnexport.batch.batch import left, planned, summed
-    from bnexport.cache import Cache, folder
+    from bnexport.system.cache import Cache, folder
 
     wanted = planned(
         Path(plan) if isinstance(plan, str) else plan,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bnexport import files
 from bnexport.errors import InputError, UsageError
+from bnexport.system import files
 
 PREFIX = "BNEXPORT_"
 _OTHERS = {"BNEXPORT_CACHE_DIR", "BNEXPORT_DEBUG", "BNEXPORT_CONFINED"}

@@ -16,11 +16,11 @@ from bnexport.cli.options import OutputFormat
 from bnexport.errors import InputError, MachineError, UsageError
 
 if TYPE_CHECKING:
-    from bnexport.jobs.pack import Packing
-    from bnexport.numerics.batched import Batch
-    from bnexport.numerics.facts import Readable
-    from bnexport.numerics.verdict import CheckReport
-    from bnexport.report.tracking import Tracker
+    from bnexport.bundles.pack import Packing
+    from bnexport.reporting.tracking import Tracker
+    from bnexport.results.batched import Batch
+    from bnexport.results.facts import Readable
+    from bnexport.results.verdict import CheckReport
 
 SUFFIXES = (".json", ".xml", ".html", ".md")
 
@@ -32,7 +32,7 @@ def writable(paths: Sequence[Path]) -> None:
         UsageError: a suffix is unknown or a folder does not exist.
         MachineError: a package that a report is made with is missing.
     """
-    from bnexport import files
+    from bnexport.system import files
 
     for path in paths:
         files.writable(path, SUFFIXES)
@@ -50,7 +50,7 @@ def _needs_html() -> None:
 def ready(form: OutputFormat) -> None:
     """Imports what telling a check as text needs, for whoever has to wait for something else anyway."""
     if form == OutputFormat.TEXT:
-        for module in ("rich.console", "bnexport.report.text"):
+        for module in ("rich.console", "bnexport.reporting.text"):
             import_module(module)
 
 
@@ -59,13 +59,13 @@ def tell(result: CheckReport, form: OutputFormat) -> None:
     if form == OutputFormat.TEXT:
         from rich.console import Console
 
-        from bnexport.report.text import show_check
+        from bnexport.reporting.text import show_check
 
         console = Console(highlight=False)
         show_check(result, console if console.is_terminal else Console(highlight=False, width=120))
         return
     if form == OutputFormat.GITHUB:
-        from bnexport.report import github, markdown
+        from bnexport.reporting import github, markdown
 
         typer.echo(github.check(result))
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
@@ -77,7 +77,7 @@ def tell(result: CheckReport, form: OutputFormat) -> None:
                 raise MachineError(f"cannot write the step summary {summary} ({error.strerror})") from error
         return
     if form == OutputFormat.NDJSON:
-        from bnexport.report import ndjson
+        from bnexport.reporting import ndjson
 
         for line in ndjson.check(result):
             typer.echo(line)
@@ -87,7 +87,7 @@ def tell(result: CheckReport, form: OutputFormat) -> None:
 
 def save(result: CheckReport, paths: Sequence[Path]) -> None:
     """Writes a check to files, each whole or not at all."""
-    from bnexport import files
+    from bnexport.system import files
 
     for path in paths:
         files.write_text(path, _text(result, path.suffix) + "\n")
@@ -96,18 +96,18 @@ def save(result: CheckReport, paths: Sequence[Path]) -> None:
 def _text(result: CheckReport, suffix: str) -> str:
     match suffix:
         case ".html":
-            from bnexport.report import html
+            from bnexport.reporting import html
 
             return html.check(result, [_thumbnail(picture) for picture in result.images.first])
         case ".xml":
-            from bnexport.report import junit
+            from bnexport.reporting import junit
 
             return junit.check(result)
         case ".md":
-            from bnexport.report import markdown
+            from bnexport.reporting import markdown
 
             return markdown.check(result)
-    from bnexport.report import json
+    from bnexport.reporting import json
 
     return json.dumps(json.check(result))
 
@@ -124,14 +124,14 @@ def tracker(uri: str, experiment: str, *, wanted: bool) -> Tracker | None:
             raise UsageError("--mlflow-uri and --mlflow-experiment say where to log", fix="add --mlflow")
         return None
     _needs_html()
-    from bnexport.report.tracking import Tracker
+    from bnexport.reporting.tracking import Tracker
 
     return Tracker(uri, experiment)
 
 
 def track(result: CheckReport, tracker: Tracker) -> None:
     """Logs a check as a run of its own, with its report as HTML and JSON."""
-    from bnexport.report import json, markdown
+    from bnexport.reporting import json, markdown
 
     artifacts = {f"report{suffix}": _text(result, suffix) for suffix in (".html", ".json")}
     note = markdown.check(result)
@@ -141,7 +141,7 @@ def track(result: CheckReport, tracker: Tracker) -> None:
 
 def track_batch(done: Batch, name: str, summaries: Mapping[str, str], tracker: Tracker) -> None:
     """Logs a batch as a run, and each check that was run now as one below it."""
-    from bnexport.report import json
+    from bnexport.reporting import json
 
     run = tracker.batch(name, Counter(result.status for result in done.results), summaries, summaries["summary.md"])
     for result in done.results:
@@ -155,10 +155,10 @@ def track_batch(done: Batch, name: str, summaries: Mapping[str, str], tracker: T
 
 
 def _thumbnail(picture: Readable) -> bytes | None:
-    from bnexport import images
+    from bnexport import datasets
 
     try:
-        return images.thumbnail(picture.read())
+        return datasets.thumbnail(picture.read())
     except InputError:
         return None  # it is gone since it was read
 
@@ -169,12 +169,12 @@ def pack(done: Packing, form: OutputFormat) -> None:
         tell(done.report, form)
         return
     if form == OutputFormat.JSON:
-        from bnexport.report import json
+        from bnexport.reporting import json
 
         typer.echo(json.dumps(json.packing(done.path, done.samples, done.sets, done.size, done.refused, done.report)))
         return
     from rich.console import Console
 
-    from bnexport.report.text import show_packing
+    from bnexport.reporting.text import show_packing
 
     show_packing(done.path, done.samples, done.sets, done.size, done.refused, done.report, Console(highlight=False))

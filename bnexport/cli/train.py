@@ -10,7 +10,7 @@ import typer
 from bnexport.cli import options, values
 from bnexport.cli.guard import guarded
 from bnexport.cli.progress import shown
-from bnexport.numerics.spec import Fit, Order, Preprocessing, Resize, Scaling
+from bnexport.results.preprocessing import Fit, Order, Preprocessing, Resize, Scaling
 
 
 @guarded
@@ -41,7 +41,7 @@ def command(
     quiet: options.Quiet = False,
 ) -> int:
     """Overfit ResNet50, or another net, on a few images."""
-    from bnexport.jobs.train import train
+    from bnexport.demo.train import train
 
     spec = Preprocessing(values.size(size or "197"), channels or 1).changed(
         resize=resize, scaling=scaling, fit=fit, order=channel_order

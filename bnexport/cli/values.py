@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 from bnexport.cli.options import Engine
 from bnexport.errors import UsageError
-from bnexport.numerics.spec import Fit, Order, Resize, Scaling
+from bnexport.results.preprocessing import Fit, Order, Resize, Scaling
 
 if TYPE_CHECKING:
-    from bnexport.cache import Cache
-    from bnexport.subjects.preparation import Overrides
+    from bnexport.datasets.preparation import Overrides
+    from bnexport.system.cache import Cache
 
 
 def store(*, no_cache: bool) -> Cache:
     """What was computed before."""
-    from bnexport.cache import NOTHING_KEPT, Cache, folder
+    from bnexport.system.cache import NOTHING_KEPT, Cache, folder
 
     return NOTHING_KEPT if no_cache else Cache(folder())
 
@@ -140,7 +140,7 @@ def overrides(
     std: str | None = None,
 ) -> Overrides:
     """What the user said about preprocessing."""
-    from bnexport.subjects.preparation import Overrides
+    from bnexport.datasets.preparation import Overrides
 
     if (mean or std) and scaling is None:
         scaling = Scaling.MEAN_STD

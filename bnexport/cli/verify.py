@@ -35,8 +35,8 @@ def command(
     """
     if untrusted and not confinement.inside():
         return confinement.run(time_limit, values.memory(memory_limit))
+    from bnexport.bundles.verify import opened, verified
     from bnexport.cli import telling
-    from bnexport.jobs.verify import opened, verified
 
     telling.writable(report)
     providers, required = [p.value for p in provider], [r.value for r in require]

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bnexport.report import batch as telling
-from bnexport.report.words import plain
+from bnexport.reporting import batch as telling
+from bnexport.reporting.words import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from bnexport.numerics.batched import Result
+    from bnexport.results.batched import Result
 
 
 class Lines:

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.errors import BnexportError
-from bnexport.numerics.tolerance import Limit
-from bnexport.numerics.verdict import Comparison, Difference
+from bnexport.results.tolerance import Limit
+from bnexport.results.verdict import Comparison, Difference
 
 Array = NDArray[Any]
 

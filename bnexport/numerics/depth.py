@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport.numerics.tolerance import SMALLEST_FLOOR
-from bnexport.numerics.verdict import LayerError
+from bnexport.results.tolerance import SMALLEST_FLOOR
+from bnexport.results.verdict import LayerError
 
 Array = NDArray[np.generic]
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport.numerics.verdict import Action, Finding, Severity
+from bnexport.results.verdict import Action, Finding, Severity
 
 SHOWN = 4
 

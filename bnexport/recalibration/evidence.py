@@ -1,4 +1,4 @@
-"""What speaks for and against the statistics of a graph and the images it is shown: measured here, judged in `bnexport.numerics.diagnose`."""
+"""What speaks for and against the statistics of a graph and the images it is shown: measured here, judged in `bnexport.rules.diagnose`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bnexport.datasets.feeds import Source
+from bnexport.datasets.preprocess import rescaled
 from bnexport.errors import InputError
-from bnexport.graph import protobuf, statistics, weights
-from bnexport.numerics import inputs
-from bnexport.numerics.diagnose import Evidence
 from bnexport.numerics.drift import Statistics, misfit
 from bnexport.numerics.moments import Moments
-from bnexport.numerics.nouns import IMAGES, Noun
-from bnexport.numerics.preprocess import rescaled
-from bnexport.numerics.spec import Preprocessing, Resize
 from bnexport.numerics.variety import Variety
+from bnexport.onnx_graph import protobuf, statistics, weights
+from bnexport.progress import Progress
 from bnexport.recalibration.staged import Feeds, FirstStage, first_sites, looks_up
-from bnexport.subjects.feeds import Source
-from bnexport.subjects.progress import Progress
+from bnexport.results.nouns import IMAGES, Noun
+from bnexport.results.preprocessing import Preprocessing, Resize
+from bnexport.rules import inputs
+from bnexport.rules.diagnose import Evidence
 
 if TYPE_CHECKING:
     import onnx

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.errors import InputError
-from bnexport.graph import statistics
-from bnexport.graph.sites import Site
 from bnexport.numerics.moments import Moments, Total
-from bnexport.numerics.outcomes import Residual
+from bnexport.onnx_graph import statistics
+from bnexport.onnx_graph.sites import Site
+from bnexport.results.outcomes import Residual
 
 if TYPE_CHECKING:
     import onnx
@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 
 class Pool:
-    """The moments of some sites, merged batch by batch from what a graph with `bnexport.graph.stages.add_moments` gives out."""
+    """The moments of some sites, merged batch by batch from what a graph with `bnexport.onnx_graph.stages.add_moments` gives out."""
 
     def __init__(self, found: Sequence[Site]) -> None:
         self.outputs = [f"{site.name}/{part}" for site in found for part in ("mean", "var", "shape")]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from bnexport.numerics import inputs
-from bnexport.numerics.actions import RECALIBRATE
-from bnexport.numerics.diagnose import STATISTICS_WRONG, Evidence
-from bnexport.numerics.nouns import IMAGES, Noun
-from bnexport.numerics.verdict import Action, Finding, Side
 from bnexport.recalibration.trial import Trial
+from bnexport.results.nouns import IMAGES, Noun
+from bnexport.results.verdict import Action, Finding, Side
+from bnexport.rules import inputs
+from bnexport.rules.actions import RECALIBRATE
+from bnexport.rules.diagnose import STATISTICS_WRONG, Evidence
 
 
 def in_inference_mode(answered: Collection[Side], *, foreign: bool) -> Side | None:
@@ -30,7 +30,7 @@ def harm(before: Side, after: Side, evidence: Evidence, causes: Sequence[Finding
         before: the answers with the old statistics.
         after: the answers with those of the images.
         evidence: where they come from.
-        causes: what `bnexport.numerics.diagnose` found in it.
+        causes: what `bnexport.rules.diagnose` found in it.
     """
     found = {finding.code: finding for finding in causes}
     if reason := inputs.unfit(evidence.variety, evidence.noun):

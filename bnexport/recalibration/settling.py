@@ -6,23 +6,24 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bnexport.comparison.subject import Subject
+from bnexport.datasets.feeds import Source
+from bnexport.datasets.preparation import Preparation
 from bnexport.errors import InputError
-from bnexport.graph.sites import sites
-from bnexport.numerics import inputs, moments
-from bnexport.numerics.diagnose import learnt
+from bnexport.numerics import moments
 from bnexport.numerics.drift import Statistics
-from bnexport.numerics.inputs import Refit
-from bnexport.numerics.spec import Preprocessing
 from bnexport.numerics.variety import Variety
-from bnexport.numerics.verdict import Finding
+from bnexport.onnx_graph.sites import sites
+from bnexport.progress import Progress
 from bnexport.recalibration.evidence import held, refits, watched
 from bnexport.recalibration.staged import FirstStage
 from bnexport.recalibration.trial import ENOUGH
+from bnexport.results.preprocessing import Preprocessing
+from bnexport.results.verdict import Finding
+from bnexport.rules import inputs
+from bnexport.rules.diagnose import learnt
+from bnexport.rules.inputs import Refit
 from bnexport.runtimes import ort_session
-from bnexport.subjects.feeds import Source
-from bnexport.subjects.preparation import Preparation
-from bnexport.subjects.progress import Progress
-from bnexport.subjects.subject import Subject
 
 
 @dataclass(frozen=True, slots=True)

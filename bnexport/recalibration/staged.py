@@ -21,15 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.errors import InputError
-from bnexport.graph import stages as cut
-from bnexport.graph import tensors
-from bnexport.graph.protobuf import serialised
-from bnexport.graph.sites import Site, sites
 from bnexport.numerics.moments import Moments, Total
+from bnexport.onnx_graph import stages as cut
+from bnexport.onnx_graph import tensors
+from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.sites import Site, sites
+from bnexport.progress import Progress
 from bnexport.recalibration.live import LiveTensors
 from bnexport.recalibration.pool import Pool, merged
 from bnexport.runtimes import ort_session
-from bnexport.subjects.progress import Progress
 
 if TYPE_CHECKING:
     import onnx

@@ -6,25 +6,25 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bnexport.comparison import sides
+from bnexport.comparison.sides import Runner
+from bnexport.comparison.subject import Subject
+from bnexport.datasets.feeds import Source
 from bnexport.errors import InputError
-from bnexport.graph import statistics
-from bnexport.graph.sites import sites
 from bnexport.numerics import moments
-from bnexport.numerics.diagnose import Evidence
-from bnexport.numerics.inputs import Refit
 from bnexport.numerics.moments import Moments
-from bnexport.numerics.nouns import noun_of
-from bnexport.numerics.spec import Preprocessing
 from bnexport.numerics.variety import Variety
+from bnexport.onnx_graph import statistics
+from bnexport.onnx_graph.sites import sites
+from bnexport.progress import Progress
 from bnexport.recalibration import staged
 from bnexport.recalibration.evidence import gathered, refits, watched
 from bnexport.recalibration.live import live_tensors, memory_available
+from bnexport.results.nouns import noun_of
+from bnexport.results.preprocessing import Preprocessing
+from bnexport.rules.diagnose import Evidence
+from bnexport.rules.inputs import Refit
 from bnexport.runtimes import ort_session
-from bnexport.subjects import sides
-from bnexport.subjects.feeds import Source
-from bnexport.subjects.progress import Progress
-from bnexport.subjects.sides import Runner
-from bnexport.subjects.subject import Subject
 
 ENOUGH = 512
 """A check tries what recalibrating would give on at most so many images, evenly spread: enough to tell which statistics are wrong."""

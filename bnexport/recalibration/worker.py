@@ -12,23 +12,23 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from bnexport.graph import stages, statistics
-from bnexport.graph.protobuf import serialised
-from bnexport.graph.sites import sites
-from bnexport.numerics.facts import SHOWN
+from bnexport.comparison import sides
+from bnexport.comparison.sides import Runner
+from bnexport.comparison.subject import Subject
+from bnexport.datasets.feeds import Source
 from bnexport.numerics.moments import Moments, Total
 from bnexport.numerics.variety import Variety
-from bnexport.numerics.verdict import Side
+from bnexport.onnx_graph import stages, statistics
+from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.sites import sites
+from bnexport.progress import Progress
 from bnexport.recalibration import staged
 from bnexport.recalibration.evidence import watched
 from bnexport.recalibration.live import live_tensors, memory_available
 from bnexport.recalibration.pool import Pool, merged
+from bnexport.results.facts import SHOWN
+from bnexport.results.verdict import Side
 from bnexport.runtimes import ort_session
-from bnexport.subjects import sides
-from bnexport.subjects.feeds import Source
-from bnexport.subjects.progress import Progress
-from bnexport.subjects.sides import Runner
-from bnexport.subjects.subject import Subject
 
 Values = Mapping[str, NDArray[Any]]
 Answered = Callable[[Sequence[Runner], Subject, Source, Progress], list[Side]]

@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport import installed
 from bnexport.errors import InputError, MachineError, reason
-from bnexport.runtimes.quiet import native_output_held
+from bnexport.system import installed
+from bnexport.system.quiet import native_output_held
 
 Provider = Literal["cpu", "cuda"]
 Array = NDArray[Any]

@@ -24,20 +24,21 @@ from typing import Any
 
 import numpy as np
 
-from bnexport import bundle, held
-from bnexport.graph import protobuf, statistics, tensors
-from bnexport.graph.fold import fold
-from bnexport.graph.protobuf import serialised
-from bnexport.graph.training_twin import training_twin
-from bnexport.jobs.verify import verify
-from bnexport.numerics.tolerance import FLOORS, STATED
+from bnexport.bundles import bundle
+from bnexport.bundles.verify import verify
+from bnexport.comparison import sides
+from bnexport.folding.transform import fold
+from bnexport.onnx_graph import protobuf, statistics, tensors
+from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.training_twin import training_twin
+from bnexport.progress import Progress
 from bnexport.recalibration import staged
 from bnexport.recalibration.live import live_tensors, memory_available
-from bnexport.report.words import floors
-from bnexport.runtimes import nvidia, ort_session
+from bnexport.reporting.words import floors
+from bnexport.results.tolerance import FLOORS, STATED
+from bnexport.runtimes import ort_session
 from bnexport.runtimes.ort_session import STRICT_CUDA, Cuda, Provider, Session
-from bnexport.subjects import sides
-from bnexport.subjects.progress import Progress
+from bnexport.system import held, nvidia
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -11,7 +11,7 @@ Net = Any
 
 
 def _keras() -> Any:
-    from bnexport.runtimes.keras_model import load_framework
+    from bnexport.frameworks.keras_model import load_framework
 
     load_framework()
     import keras

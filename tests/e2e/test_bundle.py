@@ -23,14 +23,14 @@ from onnx.backend.test.case.test_case import TestCase as ModelTest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from bnexport import bundle
+from bnexport.bundles import bundle
+from bnexport.bundles.pack import Packing, pack
+from bnexport.bundles.verify import verify
 from bnexport.cli import app
+from bnexport.comparison.opening import Request
 from bnexport.errors import InputError
-from bnexport.graph import protobuf
-from bnexport.jobs.pack import Packing, pack
-from bnexport.jobs.verify import verify
-from bnexport.report.json import SCHEMA
-from bnexport.subjects.opening import Request
+from bnexport.onnx_graph import protobuf
+from bnexport.reporting.json import SCHEMA
 from tests.e2e.test_deployed import small
 
 pytestmark = pytest.mark.keras
@@ -383,7 +383,7 @@ def test_what_is_asked_for_and_absent_is_rt001(packed: Path) -> None:
 
 def test_a_bundle_is_read_alike_without_files_in_memory(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system has no files in memory, the model goes to onnxruntime as bytes."""
-    from bnexport import held
+    from bnexport.system import held
 
     reports = []
     for there in (True, False):

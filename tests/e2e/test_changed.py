@@ -12,11 +12,11 @@ import pytest
 import bnexport
 from bnexport.batch.plan import Check
 from bnexport.batch.results import Folder
-from bnexport.cache import NOTHING_KEPT, Cache, size
+from bnexport.comparison import subject
 from bnexport.errors import InputError
-from bnexport.numerics.batched import Result
-from bnexport.runtimes import keras_model
-from bnexport.subjects import subject
+from bnexport.frameworks import keras_model
+from bnexport.results.batched import Result
+from bnexport.system.cache import NOTHING_KEPT, Cache, size
 
 
 def _replace(path: Path, content: bytes) -> None:

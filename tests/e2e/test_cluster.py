@@ -17,7 +17,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from bnexport.graph.statistics import current
+from bnexport.onnx_graph.statistics import current
 from tests.e2e.test_batch import PLAN, results, small
 
 pytestmark = pytest.mark.slow

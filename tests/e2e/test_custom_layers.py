@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bnexport import check
-from bnexport.cache import Cache
 from bnexport.errors import InputError
+from bnexport.system.cache import Cache
 from tests.golden.test_cli import run
 
 pytestmark = pytest.mark.keras

@@ -15,12 +15,12 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from bnexport import images
-from bnexport.graph import statistics
-from bnexport.graph.sites import sites
-from bnexport.numerics.spec import Preprocessing
-from bnexport.report.json import SCHEMA
-from bnexport.runtimes import keras_model
+from bnexport import datasets
+from bnexport.frameworks import keras_model
+from bnexport.onnx_graph import statistics
+from bnexport.onnx_graph.sites import sites
+from bnexport.reporting.json import SCHEMA
+from bnexport.results.preprocessing import Preprocessing
 
 pytestmark = [pytest.mark.keras, pytest.mark.slow]
 
@@ -104,7 +104,7 @@ def keras_statistics(demo: Path) -> tuple[Statistics, Statistics]:
 
     wide = keras.models.clone_model(loaded.keras, clone_function=in_float64)
     wide.set_weights([w.astype("float64") for w in loaded.keras.get_weights()])
-    x = next(iter(images.Reader(images.find(demo / "images"), Preprocessing((197, 197))))).x
+    x = next(iter(datasets.Reader(datasets.find(demo / "images"), Preprocessing((197, 197))))).x
     found = []
     for net, dtype in ((wide, "float64"), (loaded.keras, "float32")):
         norms = [layer for layer in net.layers if isinstance(layer, keras.layers.BatchNormalization)]

@@ -13,10 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from bnexport import Overrides, Scaling, check
-from bnexport.cache import Cache
 from bnexport.errors import InputError
-from bnexport.jobs.export import export
-from bnexport.numerics.verdict import CheckReport, Finding
+from bnexport.exporter.export import export
+from bnexport.results.verdict import CheckReport, Finding
+from bnexport.system.cache import Cache
 from tests.e2e import nets
 
 pytestmark = pytest.mark.keras

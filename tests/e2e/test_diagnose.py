@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 from bnexport import Overrides, Preprocessing, Resize, Scaling, check
-from bnexport.jobs.recalibrate import recalibrate
+from bnexport.comparison.subject import open_subject
+from bnexport.datasets.feeds import Arrays
+from bnexport.datasets.sidecar import Sidecar, write
 from bnexport.numerics.drift import warm_up
-from bnexport.numerics.verdict import CheckReport, Finding, Severity
+from bnexport.progress import Progress
+from bnexport.recalibration.recalibrate import recalibrate
 from bnexport.recalibration.trial import Trial, tried
-from bnexport.sidecar import Sidecar, write
-from bnexport.subjects.feeds import Arrays
-from bnexport.subjects.progress import Progress
-from bnexport.subjects.subject import open_subject
+from bnexport.results.verdict import CheckReport, Finding, Severity
 from tests.e2e import nets
 
 pytestmark = pytest.mark.keras
@@ -259,7 +259,7 @@ def test_wrong_scaling_is_named(form: str, healthy: Callable[[], Any], digits: D
 @pytest.mark.parametrize("trained_with", [Scaling.NONE, Scaling.MINUS_ONE_ONE])
 def test_other_scalings_are_named_too(trained_with: Scaling, digits: Digits, tmp_path: Path) -> None:
     """IN001 the other way round: images of 0 to 1 shown to a net that learnt 0-255, or -1 to 1."""
-    from bnexport.numerics.preprocess import rescaled
+    from bnexport.datasets.preprocess import rescaled
 
     keras = nets._keras()
     keras.utils.set_random_seed(0)

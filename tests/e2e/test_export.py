@@ -10,12 +10,12 @@ import numpy as np
 import onnx
 import pytest
 
-from bnexport.files import Format
-from bnexport.graph import metadata
-from bnexport.graph.sites import sites
-from bnexport.runtimes import keras_model, keras_passes
-from bnexport.subjects import sides
-from bnexport.subjects.conversion import graph_of
+from bnexport.comparison import sides
+from bnexport.exporter.conversion import graph_of
+from bnexport.frameworks import keras_model, keras_passes
+from bnexport.onnx_graph import metadata
+from bnexport.onnx_graph.sites import sites
+from bnexport.system.files import Format
 from tests.e2e import nets
 
 pytestmark = pytest.mark.keras

@@ -13,13 +13,13 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from bnexport import Overrides, Scaling, check
-from bnexport.jobs.pack import pack
-from bnexport.jobs.recalibrate import recalibrate
-from bnexport.numerics.verdict import CheckReport, Severity, Side
+from bnexport.bundles.pack import pack
+from bnexport.comparison.opening import Request
+from bnexport.datasets.feeds import Arrays
+from bnexport.datasets.order import shuffled_order
+from bnexport.recalibration.recalibrate import recalibrate
 from bnexport.recalibration.remedy import in_inference_mode
-from bnexport.subjects.feeds import Arrays
-from bnexport.subjects.opening import Request
-from bnexport.subjects.order import shuffled_order
+from bnexport.results.verdict import CheckReport, Severity, Side
 
 FILTERS = 48
 

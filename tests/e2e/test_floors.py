@@ -11,21 +11,20 @@ import numpy as np
 import pytest
 
 from bnexport import check
-from bnexport.cache import NOTHING_KEPT
-from bnexport.files import Format
-from bnexport.graph import weights
-from bnexport.graph.outputs import squashed
-from bnexport.numerics.heads import Heads
-from bnexport.numerics.tolerance import Tolerances
-from bnexport.parity import floors
-from bnexport.parity.tally import Tally
-from bnexport.runtimes import keras_model
-from bnexport.runtimes.keras_passes import Mode, Passes
-from bnexport.subjects import sides
-from bnexport.subjects.conversion import graph_of
-from bnexport.subjects.feeds import Feed
-from bnexport.subjects.progress import Progress
-from bnexport.subjects.reference import Reference
+from bnexport.comparison import floors, sides
+from bnexport.comparison.reference import Reference
+from bnexport.comparison.tally import Tally
+from bnexport.datasets.feeds import Feed
+from bnexport.exporter.conversion import graph_of
+from bnexport.frameworks import keras_model
+from bnexport.frameworks.keras_passes import Mode, Passes
+from bnexport.onnx_graph import weights
+from bnexport.onnx_graph.outputs import squashed
+from bnexport.progress import Progress
+from bnexport.results.heads import Heads
+from bnexport.results.tolerance import Tolerances
+from bnexport.system.cache import NOTHING_KEPT
+from bnexport.system.files import Format
 from tests.e2e import nets
 
 pytestmark = pytest.mark.keras
@@ -50,7 +49,7 @@ class InMemory(Reference):
 def failures(
     net: Any, seed: int, batch: int, reference: InMemory, runners: list[sides.Runner], graph: Any
 ) -> list[str]:
-    """What a check with default settings would call a difference, as `bnexport.jobs.check` does it."""
+    """What a check with default settings would call a difference, as `bnexport.checking.check` does it."""
     values = nets.inputs_for(net, batch, seed)
     feed = Feed(
         {t.name: x for t, x in zip(reference.model.inputs, values, strict=True)},

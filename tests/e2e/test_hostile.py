@@ -21,8 +21,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner, Result
 
+from bnexport.bundles.verify import verify
 from bnexport.cli import app
-from bnexport.jobs.verify import verify
 
 pytestmark = pytest.mark.keras
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from bnexport import check
 from bnexport.cli import app
 from bnexport.errors import InputError, MachineError, UsageError
-from bnexport.runtimes import keras2
+from bnexport.frameworks import keras2
 from tests.e2e import old_formats
 
 pytestmark = pytest.mark.keras
@@ -125,7 +125,7 @@ def gate(folder: Path, alpha: float) -> Path:
 
 def test_keras_2_computes_what_it_wrote(old: Path) -> None:
     """The child's outputs are those of the process that wrote the file, bit for bit, and the logits are before the softmax."""
-    from bnexport.files import sha256
+    from bnexport.system.files import sha256
 
     model = keras2.Model(old / "old.h5", sha256(old / "old.h5"))
     found = model.run([np.load(old / "data.npz")["x"]])
@@ -150,7 +150,7 @@ def test_the_deployed_file_is_held_to_keras_2(old: Path) -> None:
 
 def test_a_silent_misreading_by_keras_3_is_found(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keras 3 alone agrees with its own export whatever it made of the file; Keras 2 does not, and the finding says whose the error is."""
-    from bnexport.runtimes import keras_repairs
+    from bnexport.keras_files import repairs as keras_repairs
 
     def misread(*given: Any) -> Any:
         repaired = original(*given)
@@ -169,7 +169,7 @@ def test_a_silent_misreading_by_keras_3_is_found(old: Path, monkeypatch: pytest.
 
 def test_a_file_that_keras_3_cannot_read(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With --onnx it is checked all the same (a weight of that file has the output's name in Keras); without, one sentence says what to do."""
-    from bnexport.runtimes import keras_model
+    from bnexport.frameworks import keras_model
 
     def refuse(path: Path, **_: Any) -> Any:
         raise InputError(f"Keras cannot read {path}")
@@ -216,7 +216,7 @@ def test_weights_under_names_that_tf_keras_does_not_look_for(old: Path, prefix: 
     """What Keras 2 wrote on Windows, and what Keras 2.13 and 2.14 wrote, reaches tf_keras under today's names."""
     import h5py
 
-    from bnexport.files import sha256
+    from bnexport.system.files import sha256
 
     path, weights = tmp_path / "model.keras", io.BytesIO()
     with zipfile.ZipFile(old / "dense.keras") as source, zipfile.ZipFile(path, "w") as target:
@@ -242,7 +242,7 @@ def test_weights_under_names_that_tf_keras_does_not_look_for(old: Path, prefix: 
 
 def test_defaults_of_files_before_tensorflow_2() -> None:
     """A GRU that does not say reset_after had one bias in Keras 2.1, and has two in tf_keras; what a file says stays."""
-    from bnexport.runtimes import keras_defaults
+    from bnexport.keras_files import defaults as keras_defaults
 
     def model(**of_gru: Any) -> dict[str, Any]:
         gru = {"class_name": "GRU", "config": {"units": 2, **of_gru}}
@@ -258,7 +258,7 @@ def test_a_silent_gru_is_the_one_of_its_time(old: Path, tmp_path: Path) -> None:
     """A file by Keras 2.1 whose GRU does not say reset_after computes what it computed when it was written."""
     import h5py
 
-    from bnexport.files import sha256
+    from bnexport.system.files import sha256
 
     path = tmp_path / "gru.h5"
     path.write_bytes((old / "gru.h5").read_bytes())

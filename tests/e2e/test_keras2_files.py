@@ -20,10 +20,12 @@ import onnx
 import pytest
 
 from bnexport import check, export
+from bnexport.datasets.feeds import only_input
 from bnexport.errors import InputError, UsageError
-from bnexport.runtimes import keras_container, keras_model, ort_session
-from bnexport.runtimes.keras_passes import Passes
-from bnexport.subjects.feeds import only_input
+from bnexport.frameworks import keras_model
+from bnexport.frameworks.keras_passes import Passes
+from bnexport.keras_files import container as keras_container
+from bnexport.runtimes import ort_session
 from tests.e2e import keras2_files, old_formats
 
 pytestmark = pytest.mark.keras
@@ -244,7 +246,7 @@ def test_a_file_keras_cannot_read_names_its_keras(tmp_path: Path) -> None:
 
 def test_another_backend_is_set_aside() -> None:
     """With KERAS_BACKEND=jax TensorFlow is used, and one line says so."""
-    code = "from bnexport.runtimes.keras_model import load_framework as f; f(); f(); import keras; print(keras.backend.backend())"
+    code = "from bnexport.frameworks.keras_model import load_framework as f; f(); f(); import keras; print(keras.backend.backend())"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

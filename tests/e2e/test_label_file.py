@@ -11,13 +11,13 @@ import onnx.parser
 import pytest
 
 from bnexport import check
+from bnexport.comparison.subject import open_subject
+from bnexport.datasets import label_file
 from bnexport.errors import InputError
-from bnexport.graph import metadata
-from bnexport.numerics.verdict import CheckReport
-from bnexport.report import json as json_report
-from bnexport.subjects import label_file
-from bnexport.subjects.progress import Progress
-from bnexport.subjects.subject import open_subject
+from bnexport.onnx_graph import metadata
+from bnexport.progress import Progress
+from bnexport.reporting import json as json_report
+from bnexport.results.verdict import CheckReport
 
 NUMBERED = "0 cross\n1 disc\n2 stripes\n"
 NAMES = ("cross", "disc", "stripes")

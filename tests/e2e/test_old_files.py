@@ -12,8 +12,9 @@ import pytest
 
 from bnexport import check
 from bnexport.errors import InputError
-from bnexport.runtimes import keras_config, keras_model
-from bnexport.runtimes.keras_passes import Passes
+from bnexport.frameworks import keras_model
+from bnexport.frameworks.keras_passes import Passes
+from bnexport.keras_files import config as keras_config
 from tests.e2e import nets, old_formats
 
 pytestmark = pytest.mark.keras

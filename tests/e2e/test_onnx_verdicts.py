@@ -11,20 +11,21 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 from PIL import Image
 
-from bnexport import Overrides, Preprocessing, Scaling, check, sidecar
+from bnexport import Overrides, Preprocessing, Scaling, check
+from bnexport.comparison.sides import Runner
+from bnexport.comparison.tally import Tally
+from bnexport.datasets import sidecar
+from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError, MachineError, UsageError
-from bnexport.graph import outputs, protobuf, tensors
-from bnexport.graph.constants import Constants
-from bnexport.graph.order import sort_nodes
-from bnexport.graph.quantised import quantisation
-from bnexport.numerics.heads import Heads
-from bnexport.numerics.quantised import at_least
-from bnexport.numerics.tolerance import Tolerances
-from bnexport.numerics.verdict import CheckReport
-from bnexport.parity.tally import Tally
+from bnexport.onnx_graph import outputs, protobuf, tensors
+from bnexport.onnx_graph.constants import Constants
+from bnexport.onnx_graph.order import sort_nodes
+from bnexport.onnx_graph.quantised import quantisation
+from bnexport.results.heads import Heads
+from bnexport.results.tolerance import Tolerances
+from bnexport.results.verdict import CheckReport
+from bnexport.rules.quantised import at_least
 from bnexport.runtimes import ort_session
-from bnexport.subjects.feeds import Feed
-from bnexport.subjects.sides import Runner
 
 RNG = np.random.default_rng(0)
 

@@ -279,8 +279,8 @@ def test_the_list_of_commands_is_whole() -> None:
 
 def test_the_lock_of_a_core_follows_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A link that somebody planted in the temporary folder is not written through."""
-    from bnexport import cluster
     from bnexport.errors import MachineError
+    from bnexport.system import cluster
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     precious = tmp_path / "precious"

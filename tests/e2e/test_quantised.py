@@ -17,8 +17,8 @@ from onnxruntime.quantization import (
 )
 
 from bnexport import check
-from bnexport.jobs.export import export
-from bnexport.numerics.verdict import CheckReport, Finding
+from bnexport.exporter.export import export
+from bnexport.results.verdict import CheckReport, Finding
 from tests.e2e import nets
 
 pytestmark = pytest.mark.keras

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bnexport import check
-from bnexport.numerics.verdict import Finding, Severity
+from bnexport.results.verdict import Finding, Severity
 from tests.e2e import nets
 
 pytestmark = pytest.mark.keras

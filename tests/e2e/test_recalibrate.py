@@ -14,22 +14,23 @@ import onnx
 import pytest
 from typer.testing import CliRunner, Result
 
-from bnexport import images
+from bnexport import datasets
 from bnexport.cli import app
 from bnexport.errors import InputError
-from bnexport.files import Format
-from bnexport.graph import statistics
-from bnexport.graph.protobuf import serialised
-from bnexport.graph.sites import sites
-from bnexport.graph.stages import stages, with_moments
-from bnexport.graph.training_twin import training_twin
-from bnexport.numerics.spec import Preprocessing
+from bnexport.exporter.conversion import graph_of
+from bnexport.frameworks import keras_model
+from bnexport.onnx_graph import statistics
+from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.sites import sites
+from bnexport.onnx_graph.stages import stages, with_moments
+from bnexport.onnx_graph.training_twin import training_twin
+from bnexport.progress import Progress
 from bnexport.recalibration import pool as pooling
 from bnexport.recalibration import staged
 from bnexport.recalibration.live import live_tensors
-from bnexport.runtimes import keras_model, ort_session
-from bnexport.subjects.conversion import graph_of
-from bnexport.subjects.progress import Progress
+from bnexport.results.preprocessing import Preprocessing
+from bnexport.runtimes import ort_session
+from bnexport.system.files import Format
 from tests.e2e import nets
 
 IN_MEMORY = 1 << 40
@@ -61,7 +62,7 @@ def residual(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> float:
 @pytest.fixture
 def tiny(models: Path) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     """The overfit residual net and its three pictures."""
-    batch = next(iter(images.Reader(images.find(models / "three"), Preprocessing((32, 32)))))
+    batch = next(iter(datasets.Reader(datasets.find(models / "three"), Preprocessing((32, 32)))))
     return onnx.load(models / "tiny_residual.onnx"), {"image": batch.x}
 
 
@@ -376,7 +377,7 @@ def test_a_branch_that_nobody_uses(tmp_path: Path) -> None:
 MEMORY = """
 import sys
 from pathlib import Path
-from bnexport.jobs.recalibrate import recalibrate
+from bnexport.recalibration.recalibrate import recalibrate
 done = recalibrate(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), memory=int(sys.argv[4]), force=True)
 [peak] = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
 print(done.images, peak, done.scratch_bytes)

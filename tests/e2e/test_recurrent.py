@@ -13,10 +13,11 @@ import pytest
 
 import bnexport
 from bnexport.errors import ExportError
-from bnexport.files import Format
-from bnexport.graph.protobuf import serialised
-from bnexport.runtimes import keras_model, keras_passes, ort_session
-from bnexport.subjects.conversion import graph_of
+from bnexport.exporter.conversion import graph_of
+from bnexport.frameworks import keras_model, keras_passes
+from bnexport.onnx_graph.protobuf import serialised
+from bnexport.runtimes import ort_session
+from bnexport.system.files import Format
 from tests.e2e import nets
 
 pytestmark = pytest.mark.keras
@@ -181,10 +182,10 @@ def test_nets_with_loops_and_batch_normalization_are_recalibrated(mixed: tuple[P
 
 def test_statistics_behind_a_loop_are_those_of_one_full_batch(mixed: tuple[Path, Path]) -> None:
     """What recalibration measures behind a loop is what Keras' own training pass over all inputs in one batch computes."""
-    from bnexport.graph.sites import sites
+    from bnexport.onnx_graph.sites import sites
+    from bnexport.progress import Progress
     from bnexport.recalibration import staged
     from bnexport.recalibration.live import live_tensors
-    from bnexport.subjects.progress import Progress
 
     loaded = keras_model.load(mixed[0])
     graph = graph_of(loaded, None)
@@ -202,7 +203,7 @@ def test_statistics_behind_a_loop_are_those_of_one_full_batch(mixed: tuple[Path,
 
 
 def _training(graph: onnx.ModelProto) -> onnx.ModelProto:
-    from bnexport.graph.training_twin import training_twin
+    from bnexport.onnx_graph.training_twin import training_twin
 
     return training_twin(graph)
 

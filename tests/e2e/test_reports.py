@@ -15,10 +15,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from bnexport.cli import app
-from bnexport.numerics.batched import Batch
-from bnexport.numerics.batched import Result as BatchResult
-from bnexport.report import batch
-from bnexport.report.json import SCHEMA
+from bnexport.reporting import batch
+from bnexport.reporting.json import SCHEMA
+from bnexport.results.batched import Batch
+from bnexport.results.batched import Result as BatchResult
 from tests.e2e.browser import Browser, browser
 
 pytestmark = pytest.mark.keras

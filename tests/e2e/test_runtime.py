@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from bnexport import check
+from bnexport.checking.optimisations import OPTIMIZERS, _needed
 from bnexport.errors import InputError
-from bnexport.graph.finish import keep_pads
-from bnexport.parity.optimisations import OPTIMIZERS, _needed
+from bnexport.onnx_graph.finish import keep_pads
 from bnexport.runtimes.ort_session import Session
 from tests.e2e import nets
 

@@ -15,15 +15,15 @@ import pytest
 from typer.testing import CliRunner
 
 import bnexport
-from bnexport import files
-from bnexport.cache import Cache
+from bnexport.checking.check import check
 from bnexport.cli import app
+from bnexport.comparison.reference import opened
 from bnexport.errors import ExportError, InputError, UsageError
-from bnexport.jobs.check import check
-from bnexport.runtimes import saved_model, saved_model_files
-from bnexport.runtimes.saved_model_operations import COMPUTING
-from bnexport.subjects.progress import Progress
-from bnexport.subjects.reference import opened
+from bnexport.frameworks import saved_model, saved_model_files
+from bnexport.frameworks.saved_model_operations import COMPUTING
+from bnexport.progress import Progress
+from bnexport.system import files
+from bnexport.system.cache import Cache
 
 pytestmark = pytest.mark.keras
 
@@ -364,7 +364,7 @@ def test_only_the_saver_saves(change: Callable[[Any], None], words: str, plain: 
 
 def test_what_saves_is_not_loaded(plain: Path) -> None:
     """The copy that TensorFlow gets holds no operation that writes a checkpoint."""
-    from bnexport.runtimes.saved_model_safety import refuse_more_than_computing
+    from bnexport.frameworks.saved_model_safety import refuse_more_than_computing
 
     message = message_of(plain)
     [graph] = message.meta_graphs

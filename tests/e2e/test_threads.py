@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import bnexport
-from bnexport.report import json as as_json
-from bnexport.runtimes.keras_patch import method_replaced
+from bnexport.frameworks.keras_patch import method_replaced
+from bnexport.reporting import json as as_json
 from tests.e2e import nets
 
 pytestmark = pytest.mark.keras

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bnexport.report.tracking import _metrics
+from bnexport.reporting.tracking import _metrics
 from tests.e2e.test_batch import PLAN, small
 
 mlflow = pytest.importorskip("mlflow")

@@ -11,13 +11,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from bnexport.comparison.sides import Runner
+from bnexport.comparison.tally import Tally
+from bnexport.datasets.feeds import Feed
 from bnexport.numerics.compare import IncomparableError, RunningDifference
-from bnexport.numerics.heads import Heads
-from bnexport.numerics.tolerance import Tolerances
-from bnexport.numerics.verdict import Comparison
-from bnexport.parity.tally import Tally
-from bnexport.subjects.feeds import Feed
-from bnexport.subjects.sides import Runner
+from bnexport.results.heads import Heads
+from bnexport.results.tolerance import Tolerances
+from bnexport.results.verdict import Comparison
 
 Outputs = Mapping[str, np.ndarray]
 X = np.arange(6, dtype=np.float32).reshape(2, 3)

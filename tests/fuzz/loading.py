@@ -15,24 +15,26 @@ import numpy as np
 import pyarrow as arrow
 from pyarrow import parquet
 
-from bnexport import bundle, images, sidecar
+from bnexport import datasets
 from bnexport.batch import plan
 from bnexport.batch.results import Folder
-from bnexport.cache import NOTHING_KEPT
+from bnexport.bundles import bundle
+from bnexport.bundles.verify import verify
 from bnexport.cli import app
 from bnexport.cli.settings import options_of, settings
-from bnexport.graph.protobuf import serialised
-from bnexport.graph.sites import sites
-from bnexport.graph.training_twin import training_twin
-from bnexport.jobs.verify import verify
-from bnexport.numerics.batched import Batch, Result
-from bnexport.numerics.spec import Preprocessing
-from bnexport.report import batch as telling
-from bnexport.runtimes import keras_model
+from bnexport.comparison.subject import open_subject
+from bnexport.datasets import sidecar
+from bnexport.datasets.feeds import Arrays
+from bnexport.frameworks import keras_model
+from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.sites import sites
+from bnexport.onnx_graph.training_twin import training_twin
+from bnexport.progress import Progress
+from bnexport.reporting import batch as telling
+from bnexport.results.batched import Batch, Result
+from bnexport.results.preprocessing import Preprocessing
 from bnexport.runtimes.ort_session import Session
-from bnexport.subjects.feeds import Arrays
-from bnexport.subjects.progress import Progress
-from bnexport.subjects.subject import open_subject
+from bnexport.system.cache import NOTHING_KEPT
 from tests.fuzz.mutations import mutated, mutated_archive
 
 SPEC = Preprocessing((32, 32), 3)
@@ -54,7 +56,7 @@ def load_sidecar(path: Path) -> None:
 
 
 def load_image(path: Path) -> None:
-    images.prepared(path.read_bytes(), SPEC)
+    datasets.prepared(path.read_bytes(), SPEC)
 
 
 def load_arrays(path: Path) -> None:
@@ -62,12 +64,12 @@ def load_arrays(path: Path) -> None:
 
 
 def load_labels(path: Path) -> None:
-    images.find([Path(f"{name}.png") for name in ("cross", "disc", "stripes")], labels=path)
+    datasets.find([Path(f"{name}.png") for name in ("cross", "disc", "stripes")], labels=path)
 
 
 def load_listing(path: Path) -> None:
-    listing = images.find(path)
-    for _ in images.Reader(listing[:20], SPEC):
+    listing = datasets.find(path)
+    for _ in datasets.Reader(listing[:20], SPEC):
         pass
 
 

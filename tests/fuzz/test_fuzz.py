@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from bnexport.bundles.pack import pack
+from bnexport.comparison.opening import Request
 from bnexport.errors import BnexportError
-from bnexport.jobs.pack import pack
-from bnexport.subjects.opening import Request
 from tests.fuzz.loading import Kind, kinds
 
 COUNT = int(os.environ.get("BNEXPORT_FUZZ", "150"))

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from bnexport.checking.check import check
 from bnexport.cli import app
 from bnexport.errors import InputError
-from bnexport.jobs.check import check
 from tests.e2e import nets
 from tests.fuzz.test_structured import frameworks
 

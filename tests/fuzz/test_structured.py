@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bnexport.checking.check import check
 from bnexport.errors import BnexportError
-from bnexport.jobs.check import check
-from bnexport.runtimes import keras_model, tf2onnx_convert
+from bnexport.exporter import tf2onnx_convert
+from bnexport.frameworks import keras_model
 from tests.fuzz import saved_models, structured
 
 COUNTS = {"onnx": 40, "keras": 12, "h5": 12, "saved_model": 40}

@@ -19,7 +19,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from bnexport.cli import app
-from bnexport.report.json import SCHEMA
+from bnexport.reporting.json import SCHEMA
 from bnexport.runtimes.ort_session import cuda_missing
 
 
@@ -429,7 +429,7 @@ def test_train_needs_two_classes_and_a_model_suffix(tmp_path: Path, pictures: Pa
 
 def test_an_internal_error_is_a_sentence(monkeypatch: pytest.MonkeyPatch, models: Path, pictures: Path) -> None:
     """What nobody foresaw exits with 70 and asks for a report; BNEXPORT_DEBUG shows the traceback."""
-    monkeypatch.setattr("bnexport.subjects.opening.open_subject", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("bnexport.comparison.opening.open_subject", lambda *_, **__: 1 / 0)
     result = run("check", models / "tiny_residual.onnx", pictures, "-q")
     assert result.exit_code == 70
     assert "ZeroDivisionError" in result.stderr
@@ -443,7 +443,7 @@ def test_interrupted_exits_130(monkeypatch: pytest.MonkeyPatch, models: Path, pi
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bnexport.subjects.opening.open_subject", interrupted)
+    monkeypatch.setattr("bnexport.comparison.opening.open_subject", interrupted)
     result = run("check", models / "tiny_residual.onnx", pictures, "-q")
     assert result.exit_code == 130
     assert "interrupted" in result.stderr
@@ -540,7 +540,7 @@ def test_a_fold_that_changes_the_result_is_not_written(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the folded graph computes something else the exit code is 1 and no file appears."""
-    from bnexport.graph import patterns
+    from bnexport.onnx_graph import patterns
 
     original = patterns.attributes_of
     monkeypatch.setattr(patterns, "attributes_of", lambda node: {**original(node), "epsilon": 9.0})
@@ -590,7 +590,7 @@ def test_every_code_is_explained() -> None:
     import re
 
     import bnexport
-    from bnexport.numerics.codes import CODES
+    from bnexport.rules.codes import CODES
 
     source = Path(bnexport.__file__).parent
     raised = {

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnexport import cache, files
-from bnexport.cache import NOTHING_KEPT, Cache
-from bnexport.subjects.description import without_layers
-from bnexport.subjects.progress import Progress
-from bnexport.subjects.reference import Reference
+from bnexport.comparison.reference import Reference
+from bnexport.frameworks.description import without_layers
+from bnexport.progress import Progress
+from bnexport.system import cache, files
+from bnexport.system.cache import NOTHING_KEPT, Cache
 
 
 def test_what_goes_in_comes_out(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bnexport.numerics.compare import IncomparableError, RunningDifference, agreement, answers, judge
-from bnexport.numerics.tolerance import Limit
+from bnexport.results.tolerance import Limit
 
 RNG = np.random.default_rng(0)
 REFERENCE = RNG.normal(size=(6, 5)).astype(np.float32)

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bnexport.comparison.cuda import CudaSides, cuda_sides
+from bnexport.comparison.sides import Runner
+from bnexport.comparison.tally import Tally
+from bnexport.datasets.feeds import Feed
 from bnexport.errors import MachineError
-from bnexport.numerics.heads import Heads
-from bnexport.numerics.tolerance import Tolerances
-from bnexport.numerics.verdict import Severity
-from bnexport.parity.tally import Tally
+from bnexport.results.heads import Heads
+from bnexport.results.tolerance import Tolerances
+from bnexport.results.verdict import Severity
 from bnexport.runtimes.ort_session import STRICT_CUDA, Cuda, Node
-from bnexport.subjects.cuda import CudaSides, cuda_sides
-from bnexport.subjects.feeds import Feed
-from bnexport.subjects.sides import Runner
 
 X = np.array([[3.0, 1.0, -2.0], [0.5, 2.5, 0.0]], np.float32)
 

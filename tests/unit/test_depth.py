@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bnexport.numerics.depth import distance, first_off, hidden
-from bnexport.numerics.verdict import LayerError
+from bnexport.results.verdict import LayerError
 
 
 def layer(name: str, error: float | None, *inputs: str) -> LayerError:

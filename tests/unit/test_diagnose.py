@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bnexport.numerics import findings, inputs
-from bnexport.numerics.diagnose import Evidence, diagnose
 from bnexport.numerics.drift import Statistics, warm_up
-from bnexport.numerics.findings import Right
-from bnexport.numerics.spec import Order, Preprocessing, Resize, Scaling
 from bnexport.numerics.variety import Variety
-from bnexport.numerics.verdict import Comparison, Difference, Finding, Severity
+from bnexport.results.preprocessing import Order, Preprocessing, Resize, Scaling
+from bnexport.results.verdict import Comparison, Difference, Finding, Severity
+from bnexport.rules import findings, inputs
+from bnexport.rules.diagnose import Evidence, diagnose
+from bnexport.rules.findings import Right
 
 RNG = np.random.default_rng(0)
 VARIED = Variety()

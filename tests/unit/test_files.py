@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bnexport import files, sidecar
+from bnexport.datasets import sidecar
+from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import InputError, MachineError, UsageError
-from bnexport.numerics.spec import Preprocessing, Resize, Scaling
-from bnexport.sidecar import Sidecar
+from bnexport.results.preprocessing import Preprocessing, Resize, Scaling
+from bnexport.system import files
 
 MODELS = Path(__file__).parent.parent.parent / "models"
 

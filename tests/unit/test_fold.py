@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import helper
 
-from bnexport.graph import linear
-from bnexport.graph.fold import Folded, fold
+from bnexport.folding.transform import Folded, fold
+from bnexport.numerics import linear
 from tests.unit.fold_graphs import C2, TABLE, Graph, arithmetic, bn, distance, model, op
 
 
@@ -62,7 +62,7 @@ MUTATIONS: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
 
 
 def _attributes(patch: pytest.MonkeyPatch, **changed: float) -> None:
-    from bnexport.graph import patterns
+    from bnexport.onnx_graph import patterns
 
     original = patterns.attributes_of
     patch.setattr(

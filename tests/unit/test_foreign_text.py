@@ -13,18 +13,19 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import bnexport
-from bnexport import confined, images
+from bnexport import datasets
 from bnexport.cli import app, telling
 from bnexport.cli.options import OutputFormat
+from bnexport.datasets import manifest
+from bnexport.datasets.preparation import class_indices
 from bnexport.errors import InputError
-from bnexport.images import manifest
-from bnexport.numerics.spec import MOST_PIXELS, Preprocessing
-from bnexport.numerics.verdict import BundleFacts, CheckReport, Finding, Severity
-from bnexport.report import github, junit, markdown
-from bnexport.report import json as json_report
-from bnexport.report.text import show_check
-from bnexport.report.words import plain
-from bnexport.subjects.preparation import class_indices
+from bnexport.reporting import github, junit, markdown
+from bnexport.reporting import json as json_report
+from bnexport.reporting.text import show_check
+from bnexport.reporting.words import plain
+from bnexport.results.preprocessing import MOST_PIXELS, Preprocessing
+from bnexport.results.verdict import BundleFacts, CheckReport, Finding, Severity
+from bnexport.system import confined
 
 EVIL = "\x1b[2J\u202e::error title=x::y\n::stop-commands::x\n##[error]z[/x][link=http://evil]w[/link]<script>"
 ACTS = re.compile(r"\x1b|\u202e|^\s*::(error title=x|stop-commands)|##\[", re.MULTILINE | re.IGNORECASE)
@@ -84,7 +85,7 @@ def test_a_file_that_is_no_manifest_stays_unread(content: str, tmp_path: Path) -
 def test_a_list_of_names_without_a_head_is_still_a_manifest(tmp_path: Path) -> None:
     """Pictures and URLs in the first line say so themselves."""
     (tmp_path / "list.csv").write_text("a.PNG\nb\n")
-    assert [picture.name for picture in images.find(tmp_path / "list.csv")] == ["a.PNG", "b"]
+    assert [picture.name for picture in datasets.find(tmp_path / "list.csv")] == ["a.PNG", "b"]
 
 
 def test_an_image_size_has_an_upper_bound() -> None:
@@ -107,10 +108,10 @@ def test_a_manifest_of_others_stays_in_its_folder(entry: str, tmp_path: Path) ->
     (folder / "link").symlink_to("/")
     (folder / "list.csv").write_text(f"good.png\n{entry}\n")
     with pytest.raises(InputError, match="--allow-remote"):
-        images.find(folder / "list.csv", local=True)
-    assert len(images.find(folder / "list.csv")) == 2
+        datasets.find(folder / "list.csv", local=True)
+    assert len(datasets.find(folder / "list.csv")) == 2
     (folder / "list.csv").write_text("good.png\nsub/b.png\n")
-    assert len(images.find(folder / "list.csv", local=True)) == 2
+    assert len(datasets.find(folder / "list.csv", local=True)) == 2
 
 
 def test_untrusted_checks_read_manifests_so(models: Path, tmp_path: Path) -> None:

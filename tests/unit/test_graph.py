@@ -10,9 +10,9 @@ from onnx import numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
 from bnexport.errors import InputError, MachineError
-from bnexport.graph import finish, metadata, outputs, protobuf, tensors, weights
-from bnexport.graph.sites import computed, own_parameters, sites
-from bnexport.graph.training_twin import training_twin
+from bnexport.onnx_graph import finish, metadata, outputs, protobuf, tensors, weights
+from bnexport.onnx_graph.sites import computed, own_parameters, sites
+from bnexport.onnx_graph.training_twin import training_twin
 
 RNG = np.random.default_rng(0)
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bnexport import images
+from bnexport import datasets
+from bnexport.datasets import reader
+from bnexport.datasets.preprocess import preprocess, rescaled
 from bnexport.errors import InputError
-from bnexport.images import reader
-from bnexport.numerics.preprocess import preprocess, rescaled
-from bnexport.numerics.spec import Fit, Layout, Order, Preprocessing, Resize, Scaling
 from bnexport.numerics.variety import Variety
+from bnexport.results.preprocessing import Fit, Layout, Order, Preprocessing, Resize, Scaling
 
 RNG = np.random.default_rng(0)
 
@@ -30,7 +30,7 @@ def encoded(array: np.ndarray, form: str = "PNG", **options: object) -> bytes:
 def test_a_picture_of_the_right_size_is_not_touched(channels: int) -> None:
     """No resize, no rounding: the pixels of a PNG come out as they went in."""
     pixels = RNG.integers(0, 256, (5, 7, channels), dtype=np.uint8)
-    ours = images.pixels(encoded(pixels.squeeze()), Preprocessing((5, 7), channels))
+    ours = datasets.pixels(encoded(pixels.squeeze()), Preprocessing((5, 7), channels))
     np.testing.assert_array_equal(ours, pixels)
 
 
@@ -41,14 +41,14 @@ def test_a_picture_of_the_right_size_is_not_touched(channels: int) -> None:
 def test_pil_kernels_are_pils(kernel: Resize, theirs: Image.Resampling) -> None:
     """A kernel called pil-… gives Pillow's pixels."""
     pixels = RNG.integers(0, 256, (50, 30, 3), dtype=np.uint8)
-    ours = images.pixels(encoded(pixels), Preprocessing((20, 10), 3, kernel))
+    ours = datasets.pixels(encoded(pixels), Preprocessing((20, 10), 3, kernel))
     np.testing.assert_array_equal(ours, np.asarray(Image.fromarray(pixels).resize((10, 20), theirs)))
 
 
 def test_sixteen_bits_keep_the_high_byte() -> None:
     """A 16-bit grey picture is scaled, not clipped."""
     deep = np.array([[0, 255, 256, 65535]], np.uint16)
-    assert images.pixels(encoded(deep), Preprocessing((1, 4))).ravel().tolist() == [0, 0, 1, 255]
+    assert datasets.pixels(encoded(deep), Preprocessing((1, 4))).ravel().tolist() == [0, 0, 1, 255]
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -57,7 +57,7 @@ def test_every_mode_becomes_pixels(mode: str, channels: int) -> None:
     """Palettes, alpha, CMYK and the like are converted, never refused by accident."""
     stream = io.BytesIO()
     Image.new("RGB", (4, 3), (10, 200, 30)).convert("L" if mode in "IF" else "RGB").convert(mode).save(stream, "TIFF")
-    assert images.pixels(stream.getvalue(), Preprocessing((3, 4), channels)).shape == (3, 4, channels)
+    assert datasets.pixels(stream.getvalue(), Preprocessing((3, 4), channels)).shape == (3, 4, channels)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
@@ -66,7 +66,7 @@ def test_jpeg_of_every_kind(mode: str, channels: int) -> None:
     """JPEG goes another way than the other formats, and arrives all the same."""
     stream = io.BytesIO()
     Image.new("RGB", (16, 16), (200, 100, 50)).convert(mode).save(stream, "JPEG", quality=95)
-    grey = images.pixels(stream.getvalue(), Preprocessing((16, 16), channels))
+    grey = datasets.pixels(stream.getvalue(), Preprocessing((16, 16), channels))
     assert grey.shape == (16, 16, channels)
     expected = [124] if channels == 1 or mode == "L" else [200, 100, 50]
     # the colour conversions of JPEG and CMYK cost up to 3 levels
@@ -75,10 +75,10 @@ def test_jpeg_of_every_kind(mode: str, channels: int) -> None:
 
 def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture of more pixels than the limit is an error that says how many."""
-    monkeypatch.setattr("bnexport.images.decode.MAX_PIXELS", 99)
+    monkeypatch.setattr("bnexport.datasets.decode.MAX_PIXELS", 99)
     for form in ("PNG", "JPEG"):
         with pytest.raises(InputError, match="10x10 pixels"):
-            images.pixels(encoded(np.zeros((10, 10, 3), np.uint8), form), Preprocessing((2, 2), 3))
+            datasets.pixels(encoded(np.zeros((10, 10, 3), np.uint8), form), Preprocessing((2, 2), 3))
 
 
 def test_batches_are_even_and_in_order(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_batches_are_even_and_in_order(tmp_path: Path) -> None:
     for i in range(7):
         (tmp_path / f"{i}.png").write_bytes(encoded(np.full((2, 2), i, np.uint8)))
     (tmp_path / "notes.txt").write_text("not a picture")
-    batches = list(images.Reader(images.find(tmp_path), Preprocessing((2, 2)), batch_size=3))
+    batches = list(datasets.Reader(datasets.find(tmp_path), Preprocessing((2, 2)), batch_size=3))
     assert [len(b.x) for b in batches] == [2, 3, 2]
     assert [name for b in batches for name in b.names] == [f"{i}.png" for i in range(7)]
     assert np.concatenate([b.x for b in batches])[:, 0, 0, 0].tolist() == list(range(7))
@@ -96,7 +96,7 @@ def test_a_reader_can_be_read_twice(tmp_path: Path) -> None:
     """The second reading finds the same pictures and does not list unreadable ones twice."""
     (tmp_path / "a.png").write_bytes(encoded(np.zeros((2, 2), np.uint8)))
     (tmp_path / "b.png").write_bytes(b"broken")
-    reader = images.Reader(images.find(tmp_path), Preprocessing((2, 2)))
+    reader = datasets.Reader(datasets.find(tmp_path), Preprocessing((2, 2)))
     first, second = list(reader), list(reader)
     assert [b.names for b in first] == [b.names for b in second] == [("a.png",)]
     assert [u.name for u in reader.unreadable] == ["b.png"]
@@ -107,7 +107,7 @@ def test_labels_that_name_no_picture_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encoded(np.zeros((2, 2), np.uint8)))
     (tmp_path / "labels.csv").write_text("file,label\nx.png,cat\n")
     with pytest.raises(InputError, match=r"found x\.png; expected a\.png"):
-        images.find(tmp_path)
+        datasets.find(tmp_path)
 
 
 @pytest.mark.keras
@@ -116,7 +116,7 @@ def test_labels_that_name_no_picture_are_an_error(tmp_path: Path) -> None:
 )
 def test_scalings_are_keras_own(scaling: Scaling, mode: str) -> None:
     """The presets equal keras.applications.imagenet_utils.preprocess_input to the last bit."""
-    from bnexport.runtimes.keras_model import load_framework
+    from bnexport.frameworks.keras_model import load_framework
 
     load_framework()
     import keras
@@ -195,13 +195,13 @@ def test_other_aspect_ratios(fit: Fit, columns: list[int]) -> None:
     wide = np.repeat(np.arange(6, dtype=np.uint8)[None], 2, axis=0)
     size = (2, len(columns)) if fit != Fit.PAD else (2, 8)
     spec = Preprocessing(size, 1, Resize.PIL_NEAREST, fit=fit)
-    assert images.pixels(encoded(wide), spec)[0, :, 0].tolist() == columns
+    assert datasets.pixels(encoded(wide), spec)[0, :, 0].tolist() == columns
 
 
 @pytest.mark.keras
 def test_jpeg_is_decoded_as_tensorflow_does() -> None:
     """Bit for bit: any quality, subsampling and size, progressive or not, as grey and as colours."""
-    from bnexport.runtimes.keras_model import load_framework
+    from bnexport.frameworks.keras_model import load_framework
 
     load_framework()
     import tensorflow as tf
@@ -215,7 +215,7 @@ def test_jpeg_is_decoded_as_tensorflow_does() -> None:
                 np.asarray(picture), "JPEG", quality=quality, progressive=progressive, subsampling=subsampling
             )
             for channels in (1, 3):
-                ours = images.pixels(content, Preprocessing((height, width), channels))
+                ours = datasets.pixels(content, Preprocessing((height, width), channels))
                 np.testing.assert_array_equal(ours, tf.io.decode_jpeg(content, channels=channels).numpy())
 
 
@@ -226,13 +226,13 @@ ODD = Path(__file__).parent.parent / "odd_images"
 def test_odd_pictures_are_pixels_or_a_named_reason(path: Path) -> None:
     """Truncated, mislabelled, animated, deep, rotated by EXIF: an image of the right shape, or one entry with a reason (scripts/make_odd_images.py)."""
     spec = Preprocessing((8, 8), 3)
-    found = reader._prepared(images.Picture(str(path), path.name), spec)
+    found = reader._prepared(datasets.Picture(str(path), path.name), spec)
     if path.name.startswith("broken"):
-        assert isinstance(found, images.Unreadable)
+        assert isinstance(found, datasets.Unreadable)
         assert found.reason
         assert "\n" not in found.reason
     else:
-        assert not isinstance(found, images.Unreadable), found
+        assert not isinstance(found, datasets.Unreadable), found
         assert found.shape == (8, 8, 3)
 
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from bnexport.graph.kernels import compared
+from bnexport.onnx_graph.kernels import compared
 
 RNG = np.random.default_rng(0)
 CONV, DENSE = (RNG.normal(size=shape).astype(np.float32) for shape in ((8, 4, 3, 3), (16, 5)))

@@ -19,11 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from bnexport import images
-from bnexport.cache import Cache
+from bnexport import datasets
+from bnexport.datasets.listing import Lister
 from bnexport.errors import BnexportError, InputError, MachineError
-from bnexport.images.listing import Lister
-from bnexport.numerics.spec import Preprocessing
+from bnexport.results.preprocessing import Preprocessing
+from bnexport.system.cache import Cache
 
 
 def png(level: int) -> bytes:
@@ -42,9 +42,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-def told(listing: images.Listing) -> list[tuple[str, str, int]]:
+def told(listing: datasets.Listing) -> list[tuple[str, str, int]]:
     """Each picture's name, label and grey."""
-    return [(p.name, p.label, int(images.pixels(p.read(), Preprocessing((2, 3)))[0, 0, 0])) for p in listing]
+    return [(p.name, p.label, int(datasets.pixels(p.read(), Preprocessing((2, 3)))[0, 0, 0])) for p in listing]
 
 
 WHOLE = [(f"{'a' if nth < 3 else 'b'}/{nth}.png", "a" if nth < 3 else "b", 40 * nth) for nth in range(6)]
@@ -75,8 +75,8 @@ def served(folder: Path) -> Iterator[str]:
 
 def test_a_folder_is_what_it_was(folder: Path) -> None:
     """Names sorted, the subfolder as the class."""
-    assert told(images.find(folder)) == WHOLE
-    assert images.find(folder).classes == ("a", "b")
+    assert told(datasets.find(folder)) == WHOLE
+    assert datasets.find(folder).classes == ("a", "b")
 
 
 @pytest.mark.parametrize("head", ["", "path,label\n", "label,file,more\n"])
@@ -85,7 +85,7 @@ def test_a_manifest_names_columns_or_has_them_in_order(folder: Path, head: str) 
     line = "{1},{0},x" if head.startswith("label") else "{0},{1}"
     rows = "\n".join(line.format(name, label) for name, label, _ in WHOLE)
     (folder / "list.csv").write_text(head + rows + "\n")
-    assert told(images.find(folder / "list.csv")) == WHOLE
+    assert told(datasets.find(folder / "list.csv")) == WHOLE
 
 
 def test_parquet_and_tsv_are_manifests_too(folder: Path) -> None:
@@ -96,13 +96,13 @@ def test_parquet_and_tsv_are_manifests_too(folder: Path) -> None:
     names = pyarrow.array([str(folder / name) for name, _, _ in WHOLE])
     labels = pyarrow.array([label for _, label, _ in WHOLE]).dictionary_encode()
     parquet.write_table(pyarrow.table({"Image": names, "label": labels}), folder.parent / "list.parquet")
-    found = told(images.find(folder.parent / "list.parquet"))
+    found = told(datasets.find(folder.parent / "list.parquet"))
     assert [(label, grey) for _, label, grey in found] == [(label, grey) for _, label, grey in WHOLE]
     numbers = pyarrow.array([7 if label == "a" else 11 for _, label, _ in WHOLE])
     parquet.write_table(pyarrow.table({"path": names, "label": numbers}), folder.parent / "list.parquet")
-    assert images.find(folder.parent / "list.parquet").classes == ()  # class numbers, not names
+    assert datasets.find(folder.parent / "list.parquet").classes == ()  # class numbers, not names
     (folder / "list.tsv").write_text("".join(f"{name}\t{label}\n" for name, label, _ in WHOLE))
-    assert told(images.find(folder / "list.tsv")) == WHOLE
+    assert told(datasets.find(folder / "list.tsv")) == WHOLE
 
 
 def test_shards_are_read_from_their_place(folder: Path) -> None:
@@ -126,33 +126,33 @@ def test_shards_are_read_from_their_place(folder: Path) -> None:
         f"{place.as_uri()}/*.tar",
         f"filecache::{place.as_uri()}/*.tar",
     ):
-        found = images.find(str(source))
+        found = datasets.find(str(source))
         assert told(found) == wanted
         assert found.classes == ()
     alone = [(name.split("/")[1], label, grey) for name, label, grey in wanted]
-    assert told(images.find(place / "train-01.tar")) == alone[2:4]
-    assert told(pickle.loads(pickle.dumps(images.find(place)[1:4]))) == wanted[1:4]  # noqa: S301 - our own
+    assert told(datasets.find(place / "train-01.tar")) == alone[2:4]
+    assert told(pickle.loads(pickle.dumps(datasets.find(place)[1:4]))) == wanted[1:4]  # noqa: S301 - our own
 
 
 def test_urls_are_places(folder: Path, served: str) -> None:
     """A manifest, a shard, a list and one picture from a web server; a folder from a file system that lists."""
     (folder / "list.csv").write_text("".join(f"{name},{label}\n" for name, label, _ in WHOLE))
-    assert told(images.find(f"{served}/set/list.csv")) == WHOLE
+    assert told(datasets.find(f"{served}/set/list.csv")) == WHOLE
     tar(folder / "one.tar", [("x.png", png(7))])
-    assert told(images.find(f"{served}/set/one.tar")) == [("x.png", "", 7)]
-    assert [grey for _, _, grey in told(images.find([f"{served}/set/b/5.png", str(folder / "a/1.png")]))] == [200, 40]
+    assert told(datasets.find(f"{served}/set/one.tar")) == [("x.png", "", 7)]
+    assert [grey for _, _, grey in told(datasets.find([f"{served}/set/b/5.png", str(folder / "a/1.png")]))] == [200, 40]
     memory = fsspec.filesystem("memory")
     for name, _, grey in WHOLE:
         memory.pipe(f"/set/{name}", png(grey))
     for url in ("memory://set", "memory:///set/", folder.as_uri(), f"filecache::{folder.as_uri()}"):
-        assert told(images.find(url)) == WHOLE
-    batches = list(images.Reader(images.find("memory://set"), Preprocessing((2, 3)), batch_size=4))
+        assert told(datasets.find(url)) == WHOLE
+    batches = list(datasets.Reader(datasets.find("memory://set"), Preprocessing((2, 3)), batch_size=4))
     assert [len(batch.names) for batch in batches] == [3, 3]
 
 
 def test_a_url_that_fails_is_one_entry(served: str, folder: Path) -> None:
     """What cannot be fetched is unreadable with its reason; the others are read."""
-    reader = images.Reader(images.find([f"{served}/set/none.png", str(folder / "a/1.png")]), Preprocessing((2, 3)))
+    reader = datasets.Reader(datasets.find([f"{served}/set/none.png", str(folder / "a/1.png")]), Preprocessing((2, 3)))
     assert sum(len(batch.names) for batch in reader) == 1
     assert "none.png" in reader.unreadable[0].name
     assert reader.unreadable[0].reason
@@ -165,7 +165,7 @@ def test_a_million_lines_take_little_memory(tmp_path: Path) -> None:
         "".join(f"some/folder/picture-{nth:07}.jpg,c{nth % 100}\n" for nth in range(count))
     )
     tracemalloc.start()
-    listing = images.find(tmp_path / "list.csv")
+    listing = datasets.find(tmp_path / "list.csv")
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(listing) == count
@@ -190,7 +190,7 @@ def test_a_fingerprint_sees_what_changed(folder: Path) -> None:
     store = Cache(folder.parent / "cache")
 
     def now() -> str:
-        return images.fingerprint(str(folder), store.hashed)
+        return datasets.fingerprint(str(folder), store.hashed)
 
     first = now()
     assert now() == first
@@ -218,7 +218,7 @@ def test_what_is_no_list_says_so(case: str, tmp_path: Path) -> None:
     name, content, reason = WRONG[case]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=reason):
-        images.find(tmp_path / name)
+        datasets.find(tmp_path / name)
 
 
 def test_a_tar_that_lies_is_refused_or_read(folder: Path) -> None:
@@ -226,7 +226,7 @@ def test_a_tar_that_lies_is_refused_or_read(folder: Path) -> None:
     path = tar(folder / "x.tar", [("a.png", png(1)), ("b.png", png(2))])
     path.write_bytes(path.read_bytes()[:1800])
     with pytest.raises(BnexportError):
-        list(images.Reader(images.find(path)[1:], Preprocessing((2, 3))))
+        list(datasets.Reader(datasets.find(path)[1:], Preprocessing((2, 3))))
     with tarfile.open(path, "w") as archive:
         link = tarfile.TarInfo("c.png")
         link.type, link.linkname = tarfile.SYMTYPE, str(folder / "a/1.png")
@@ -234,12 +234,12 @@ def test_a_tar_that_lies_is_refused_or_read(folder: Path) -> None:
         member = tarfile.TarInfo("../../d.png")
         member.size = len(png(9))
         archive.addfile(member, io.BytesIO(png(9)))
-    assert told(images.find(path)) == [("../../d.png", "", 9)]
+    assert told(datasets.find(path)) == [("../../d.png", "", 9)]
 
 
 @pytest.mark.parametrize("url", ["nothing://x/y", "memory://not-there", "http://127.0.0.1:9/x.csv"])
 def test_urls_that_lead_nowhere_say_so(url: str) -> None:
     """An unknown protocol, an empty place and a server that does not answer: one sentence each."""
     with pytest.raises((InputError, MachineError)) as said:
-        images.find(url)
+        datasets.find(url)
     assert "\n" not in str(said.value)

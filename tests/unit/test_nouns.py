@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from bnexport.cli import app
-from bnexport.numerics import findings, inputs
-from bnexport.numerics.nouns import IMAGES, SAMPLES
 from bnexport.numerics.variety import Variety
+from bnexport.results.nouns import IMAGES, SAMPLES
+from bnexport.rules import findings, inputs
 
 MODEL = Path(__file__).parents[2] / "models" / "tiny_residual.onnx"
 OF_PICTURES = ("image", "picture", "colour", "crop", "contrast", "pixel", "kernel")

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 
 import bnexport
-from bnexport import installed
+from bnexport.bundles.pack import pack
+from bnexport.bundles.verify import verify
+from bnexport.comparison.opening import Request
+from bnexport.demo.train import train
+from bnexport.environment import doctor
 from bnexport.errors import InputError, MachineError, UsageError
-from bnexport.jobs import doctor
-from bnexport.jobs.export import export
-from bnexport.jobs.fold import fold
-from bnexport.jobs.pack import pack
-from bnexport.jobs.recalibrate import recalibrate
-from bnexport.jobs.train import train
-from bnexport.jobs.verify import verify
-from bnexport.numerics.health import State
+from bnexport.exporter.export import export
+from bnexport.folding.fold import fold
+from bnexport.recalibration.recalibrate import recalibrate
+from bnexport.results.health import State
 from bnexport.runtimes import ort_session
-from bnexport.subjects.opening import Request
+from bnexport.system import installed
 
 
 def test_the_wheel_is_typed() -> None:

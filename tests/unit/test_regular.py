@@ -11,13 +11,15 @@ import pytest
 from PIL import Image
 
 import bnexport
-from bnexport import bundle, files, images, sidecar
+from bnexport import datasets
 from bnexport.batch import plan
+from bnexport.bundles import bundle
+from bnexport.datasets import manifest, places, sidecar
+from bnexport.datasets.feeds import Arrays
 from bnexport.errors import InputError, MachineError
-from bnexport.held import Held
-from bnexport.images import manifest, places
-from bnexport.numerics.spec import Preprocessing
-from bnexport.subjects.feeds import Arrays
+from bnexport.results.preprocessing import Preprocessing
+from bnexport.system import files
+from bnexport.system.held import Held
 
 SPEC = Preprocessing((8, 8))
 
@@ -56,7 +58,7 @@ def test_a_device_behind_a_picture_costs_that_picture_only(tmp_path: Path) -> No
         Image.new("L", (8, 8)).save(tmp_path / "set" / name / "good.png")
     (tmp_path / "set/a/zero.png").symlink_to("/dev/zero")
     os.mkfifo(tmp_path / "set/b/pipe.png")
-    reader = images.Reader(images.find(tmp_path / "set"), SPEC)
+    reader = datasets.Reader(datasets.find(tmp_path / "set"), SPEC)
     assert [len(batch.names) for batch in reader] == [2]
     assert {u.name: u.reason.split("found ")[1].split(";")[0] for u in reader.unreadable} == {
         "a/zero.png": "a device",
@@ -103,7 +105,7 @@ def test_a_path_that_no_system_takes_is_one_sentence(name: str, tmp_path: Path) 
     """Too long, or with a null byte: an input error, of models, images and outputs."""
     for look in (
         lambda: files.model_format(tmp_path / f"{name}.onnx"),
-        lambda: images.find(str(tmp_path / name)),
+        lambda: datasets.find(str(tmp_path / name)),
         lambda: files.writable(tmp_path / f"{name}.json", (".json",)),
     ):
         with pytest.raises(InputError, match="cannot read"):
@@ -206,6 +208,6 @@ def test_a_picture_of_floats_that_are_no_grey_levels_is_refused(scale: float, tm
     gradient = np.linspace(0, 1, 64, dtype="f4").reshape(8, 8)
     Image.fromarray((gradient * np.float32(scale)).astype("f4")).save(tmp_path / "odd.tiff")
     with pytest.raises(InputError, match="not grey levels"):
-        images.prepared((tmp_path / "odd.tiff").read_bytes(), SPEC)
+        datasets.prepared((tmp_path / "odd.tiff").read_bytes(), SPEC)
     Image.fromarray(gradient * 255).save(tmp_path / "good.tiff")
-    assert images.prepared((tmp_path / "good.tiff").read_bytes(), SPEC).max() == 255
+    assert datasets.prepared((tmp_path / "good.tiff").read_bytes(), SPEC).max() == 255

@@ -7,14 +7,14 @@ import onnx
 import pytest
 from onnx import parser
 
+from bnexport.comparison.sides import has_training_mode
 from bnexport.errors import InputError
-from bnexport.graph import stages, subgraphs, weights
-from bnexport.graph.protobuf import serialised
-from bnexport.graph.sites import sites
-from bnexport.graph.tensors import ranks
-from bnexport.graph.training_twin import training_twin
+from bnexport.onnx_graph import stages, subgraphs, weights
+from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.sites import sites
+from bnexport.onnx_graph.tensors import ranks
+from bnexport.onnx_graph.training_twin import training_twin
 from bnexport.runtimes import ort_session
-from bnexport.subjects.sides import has_training_mode
 
 BRANCH = """
 <ir_version: 8, opset_import: ["": 18]>

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bnexport.numerics.compare import RunningDifference, judge, rounded_up
-from bnexport.numerics.tolerance import LEAST, SMALLEST_FLOOR, Limit, Tolerances
+from bnexport.results.tolerance import LEAST, SMALLEST_FLOOR, Limit, Tolerances
 
 FLOORS = {
     ("inference", "y"): 1e-6,

@@ -1,0 +1,133 @@
+"""What is in a bundle, as a check has it: inputs, the side that is stored, the packed graph as a side, and what this machine makes of the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport import datasets
+from bnexport.bundles import bundle
+from bnexport.bundles.bundle import Bundle, DataSet, Item
+from bnexport.comparison.sides import Feeds, Outputs, Runner
+from bnexport.comparison.tally import Tally
+from bnexport.datasets.feeds import Feed
+from bnexport.errors import InputError
+from bnexport.onnx_graph import protobuf
+from bnexport.results.preprocessing import Preprocessing
+from bnexport.results.tolerance import Tolerances
+from bnexport.results.verdict import Finding
+from bnexport.rules import findings
+from bnexport.runtimes import ort_session
+from bnexport.runtimes.ort_session import Session
+
+
+def feed(index: Bundle, part: DataSet, contents: Mapping[str, bytes], folder: Path) -> Feed:
+    """The inputs of one data set.
+
+    Raises:
+        InputError: a file of it is no tensor, or holds another number of images.
+    """
+    inputs = {}
+    for nth, name in enumerate(index.inputs):
+        path = f"{part.folder}/input_{nth}.pb"
+        inputs[name] = protobuf.array_from(contents[path], str(folder / path))
+        if inputs[name].ndim == 0 or len(inputs[name]) != len(part.items):
+            raise InputError(
+                f"{folder / path} does not hold what {bundle.INDEX} says",
+                found=f"the shape {inputs[name].shape}",
+                expected=f"{len(part.items)} images",
+            )
+    return Feed(inputs, tuple(i.name for i in part.items), np.array([i.label for i in part.items], np.int64))
+
+
+def golden_side(index: Bundle, feeds: Sequence[Feed], contents: Mapping[str, bytes], folder: Path) -> Runner:
+    """What was computed when the bundle was packed, as a side; it knows the data sets' own batches only."""
+    stored = {}
+    for part, feed in zip(index.sets, feeds, strict=True):
+        files = {tensor.name: f"{part.folder}/{tensor.file}" for tensor in index.tensors}
+        stored[id(feed.inputs)] = {
+            name: protobuf.array_from(contents[file], str(folder / file)) for name, file in files.items()
+        }
+    return Runner("golden-inference", "golden", "inference", index.reference, lambda inputs: stored[id(inputs)])
+
+
+def packed_side(session: Session, index: Bundle, model: Callable[[], bytes]) -> Runner:
+    """The packed graph in a session; `model` is asked for its bytes where it has to be taken apart."""
+    names = {tensor.name: tensor.tensor for tensor in index.tensors}
+
+    def compute(feeds: Feeds) -> Outputs:
+        found = session.run(feeds, list(names.values()))
+        return {name: found[tensor] for name, tensor in names.items()}
+
+    return Runner(
+        f"onnx-inference@{session.provider}",
+        "onnxruntime",
+        "inference",
+        session.provider,
+        compute,
+        graph=lambda: protobuf.model_from(model()),
+        names=names,
+        placement=session.placement,
+    )
+
+
+def tolerances(index: Bundle) -> Tolerances:
+    """How close is close enough, as the check knew it that was made before packing."""
+    known = index.tolerance
+    floors = {("inference", floor.tensor): floor.value for floor in known.floors}
+    return Tolerances(floors, known.images, known.missing, known.half, known.rtol, known.atol)
+
+
+def decoded(index: Bundle, contents: Mapping[str, bytes], feeds: Sequence[Feed]) -> list[NDArray[Any] | None]:
+    """What this machine makes of the pictures of each data set; None where it holds arrays.
+
+    Raises:
+        InputError: a picture cannot be read here, or becomes something of another shape.
+    """
+    if index.preprocessing is None:
+        return [None] * len(feeds)
+    spec = Preprocessing.from_dict(dict(index.preprocessing))
+    made: list[NDArray[Any] | None] = []
+    with ThreadPoolExecutor(ort_session.threads()) as pool:
+        for part, feed in zip(index.sets, feeds, strict=True):
+            [stored] = feed.inputs.values()
+            if stored.shape != (len(part.items), *spec.shape):
+                raise InputError(
+                    f"the pictures in {part.folder} do not become its inputs",
+                    found=str((len(part.items), *spec.shape)),
+                    expected=str(stored.shape),
+                )
+            some = np.stack(list(pool.map(lambda item: _prepared(item, contents, spec), part.items)))
+            made.append(some.astype(stored.dtype))
+    return made
+
+
+def prepared_otherwise(
+    decoded: Sequence[NDArray[Any] | None], feeds: Sequence[Feed], runners: Sequence[Runner], tally: Tally
+) -> Finding | None:
+    """IN006 where this machine makes other inputs of the pictures; None where they are the same to the last bit."""
+    golden, *others = runners
+    differing: dict[str, float] = {}
+    harmless = True
+    for made, feed in zip(decoded, feeds, strict=True):
+        if made is None:
+            continue
+        [(name, stored)] = feed.inputs.items()
+        far = np.abs(made.astype(np.float64) - stored.astype(np.float64)).reshape(len(made), -1).max(axis=1)
+        differing |= {item: float(d) for item, d in zip(feed.names, far, strict=True) if d > 0}
+        if far.any():
+            wanted = golden.compute(feed.inputs)
+            harmless &= all(tally.agree("inference", r.compute({name: made}), wanted) for r in others if r.parity)
+    return findings.decoded_otherwise(differing, len(tally.names), harmless=harmless)
+
+
+def _prepared(item: Item, contents: Mapping[str, bytes], spec: Preprocessing) -> NDArray[np.float32]:
+    try:
+        return datasets.prepared(contents[item.file], spec)
+    except InputError as error:
+        raise InputError(f"the picture {item.file} of the bundle cannot be read here ({error})") from error

@@ -1,0 +1,225 @@
+"""`bnexport pack`: the deployed file, sample images and what Keras makes of them, in a folder that `bnexport verify` reads without TensorFlow."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bnexport import __version__, datasets
+from bnexport.bundles import bundle, triton
+from bnexport.bundles.bundle import Bundle, DataSet, Floor, Item, Tensor
+from bnexport.checking.check import Examination, examined
+from bnexport.comparison import sides
+from bnexport.comparison.interface import Interface
+from bnexport.comparison.opening import Opening, Request, opened
+from bnexport.comparison.sides import Feeds, Outputs
+from bnexport.datasets.feeds import Feed
+from bnexport.errors import UsageError
+from bnexport.onnx_graph import protobuf
+from bnexport.onnx_graph.protobuf import serialised
+from bnexport.progress import Progress
+from bnexport.results.preprocessing import Layout
+from bnexport.results.verdict import CheckReport
+from bnexport.system import files, held
+
+if TYPE_CHECKING:
+    import onnx
+
+SAMPLES = 32
+"""How many images a bundle holds unless told otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """What came of it; truthy when a bundle was written.
+
+    Args:
+        path: the bundle.
+        report: the check that was made first.
+        samples: how many images it holds.
+        sets: in how many data sets.
+        size: its size in bytes.
+        refused: why nothing was written; "" where it was.
+    """
+
+    path: Path
+    report: CheckReport
+    samples: int
+    sets: int
+    size: int
+    refused: str = ""
+
+    def __bool__(self) -> bool:
+        return not self.refused
+
+
+def pack(
+    request: Request,
+    output: Path | str,
+    *,
+    samples: int = SAMPLES,
+    layout: str = "",
+    name: str = "",
+    progress: Progress | None = None,
+) -> Packing:
+    """Checks a model, and packs what a machine without TensorFlow needs to check it again.
+
+    What the check finds wrong with the model itself (stale statistics) is packed as known; a file that does not compute what the model computes is not packed.
+    The hashes in it detect accidents, not changes by somebody who can rewrite the bundle (`bnexport.verify`).
+
+    Args:
+        request: the check.
+        output: the folder; a bundle that is there already is replaced.
+        samples: how many of the images it shall hold, evenly spread.
+        layout: "triton" for a Triton model repository in it as well.
+        name: of the model in that repository; "" for the file's own.
+        progress: told of each stage.
+
+    Raises:
+        InputError: the model or the images cannot be read.
+        UsageError: the arguments do not fit, or `output` is something else than a bundle.
+        MachineError: TensorFlow or a required provider is missing, or the disk is full.
+    """
+    progress, output = progress or Progress(), Path(output)
+    _refuse_odd_output(output)
+    if samples < 1:
+        raise UsageError("the number of samples is not usable", found=str(samples), expected="1 or more")
+    opening = opened(request, progress)
+    done = examined(opening, progress)
+    opening = done.opening
+    report = done.report
+    wrong = [c for c in report.comparisons if not c and c.actual.startswith("onnx-inference@") and " " not in c.actual]
+    if wrong:
+        reason = f"{wrong[0].actual} does not compute what {wrong[0].reference} computes: {wrong[0].reason}"
+        return Packing(output, report, 0, 0, 0, reason)
+    progress.stage("packing")
+    graph, content = _deployed_file(opening)
+    index, parts = _packed(opening, done, graph, samples)
+    parts = {held.MODEL: content, **parts}
+    if layout:
+        stem = name or request.model.stem
+        parts |= triton.repository(graph, content, stem, index.heads.classes, request.batch_size)
+    index = replace(index, files={path: hashlib.sha256(part).hexdigest() for path, part in parts.items()})
+    with files.whole_folder(output) as folder:
+        for path, part in {**parts, bundle.INDEX: bundle.index_text(index)}.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(part)
+    count = sum(len(part.items) for part in index.sets)
+    return Packing(output, report, count, len(index.sets), sum(len(part) for part in parts.values()))
+
+
+def _refuse_odd_output(output: Path) -> None:
+    if not output.parent.is_dir():
+        raise UsageError(f"cannot write {output}", fix=f"create the folder {output.parent} first")
+    if (
+        files.status(output) is not None
+        and not (output / bundle.INDEX).is_file()
+        and (output.is_file() or any(output.iterdir()))
+    ):
+        raise UsageError(
+            f"cannot write {output}", found="something that is not a bundle", fix="choose another name, or remove it"
+        )
+
+
+def _deployed_file(opening: Opening) -> tuple[onnx.ModelProto, bytes]:
+    """The graph that is deployed, and its file's content: to the byte where there is one file already."""
+    path = opening.request.onnx or (opening.request.model if opening.subject.reference is None else None)
+    graph = opening.deployed.graph if opening.deployed else opening.subject.graph
+    if path is None or protobuf.keeps_weights_elsewhere(path):
+        return graph, serialised(graph)
+    return graph, path.read_bytes()
+
+
+def _packed(
+    opening: Opening, done: Examination, graph: onnx.ModelProto, samples: int
+) -> tuple[Bundle, dict[str, bytes]]:
+    """The index, still without hashes, and the files of the samples."""
+    subject, deployed = opening.subject, opening.deployed
+    interface = deployed.interface if deployed else Interface({n: n for n in subject.shapes}, {})
+    names = deployed.names if deployed else sides.fetches(graph)
+    golden, compute = _golden(opening, graph)
+    dtypes = protobuf.input_dtypes(graph)
+    inputs = tuple(name for name in dtypes if name in interface.inputs.values())
+    outputs = [info.name for info in graph.graph.output]
+    fixed = interface.batch
+    feeds = opening.feeds.sampled(samples, batch_size=fixed or opening.request.batch_size, whole=fixed is not None)
+    parts: dict[str, bytes] = {held.APPENDED: protobuf.giving_out(graph, names.values())}
+    sets: list[DataSet] = []
+    compared: dict[str, Tensor] = {}
+    for nth, feed in enumerate(feeds):
+        folder = f"test_data_set_{nth}"
+        given = interface.given(feed.inputs)
+        for position, name in enumerate(inputs):
+            parts[f"{folder}/input_{position}.pb"] = protobuf.tensor_bytes(given[name].astype(dtypes[name]), name)
+        wanted = compute(feed.inputs)
+        for check_name, tensor in names.items():
+            if check_name not in wanted:
+                continue
+            owner = check_name.removesuffix("/logits")
+            array = np.moveaxis(wanted[check_name], -1, 1) if owner in interface.moved_out else wanted[check_name]
+            position = outputs.index(tensor) if tensor in outputs else outputs.index(names[owner])
+            file = f"output_{position}.pb" if tensor in outputs else f"logits_{position}.pb"
+            parts[f"{folder}/{file}"] = protobuf.tensor_bytes(array, tensor)
+            compared[check_name] = Tensor(check_name, tensor, file)
+        sets.append(
+            DataSet(folder, _items(feed, feeds.pictures(feed.names), sum(len(part.items) for part in sets), parts))
+        )
+    spec = opening.preparation.spec if opening.preparation else None
+    if spec is not None and interface.moved_in:
+        spec = spec.changed(layout=Layout.NCHW)
+    known = done.tolerances
+    index = Bundle(
+        schema_version=bundle.SCHEMA_VERSION,
+        bundle_sha256="",
+        tool={"name": "bnexport", "version": __version__},
+        environment=done.report.environment,
+        model=done.report.model,
+        reference=golden,
+        inputs=inputs,
+        tensors=tuple(compared.values()),
+        heads=subject.heads(feeds.classes),
+        preprocessing=spec.as_dict() if spec else None,
+        preprocessing_origin=opening.preparation.origin if opening.preparation else "",
+        tolerance=bundle.Tolerance(
+            tuple(Floor(name, value) for (mode, name), value in known.floors.items() if mode == "inference"),
+            known.images,
+            known.missing,
+            known.half,
+            known.rtol,
+            known.atol,
+        ),
+        sets=tuple(sets),
+        verdict="pass" if done.report else "fail",
+        findings=done.report.findings,
+        files={},
+    )
+    return index, parts
+
+
+def _golden(opening: Opening, graph: onnx.ModelProto) -> tuple[str, Callable[[Feeds], Outputs]]:
+    """The side whose outputs are stored: Keras, or for an ONNX file alone the graph without optimisations."""
+    reference = opening.subject.reference
+    if reference is None:
+        runner = sides.unoptimised_side(graph)
+        return runner.id, runner.compute
+    return f"{reference.runtime}-inference", partial(reference.run, "inference")
+
+
+def _items(
+    feed: Feed, pictures: Mapping[str, datasets.Picture], position: int, parts: dict[str, bytes]
+) -> tuple[Item, ...]:
+    """The pictures of a batch, their files put among `parts` under numbers: names may be anything."""
+    items = []
+    for offset, (name, label) in enumerate(zip(feed.names, feed.labels.tolist(), strict=True)):
+        file = ""
+        if name in pictures:
+            file = f"images/{position + offset:06d}{pictures[name].suffix}"
+            parts[file] = pictures[name].read()
+        items.append(Item(name, label, file))
+    return tuple(items)

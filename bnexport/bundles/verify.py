@@ -1,0 +1,199 @@
+"""`bnexport verify`: does this machine compute what Keras computed when the bundle was packed? TensorFlow is not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnexport.progress import Progress
+from bnexport.system.held import APPENDED, MODEL, Held
+
+if TYPE_CHECKING:
+    from bnexport.results.verdict import CheckReport, Finding
+    from bnexport.runtimes.ort_session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A bundle whose model is being read and opened by onnxruntime.
+
+    That takes most of the time of a verification, and nothing else is waited for: what is needed afterwards is imported and looked at meanwhile, the
+    hashes among it. No result is given before they are right.
+
+    Args:
+        folder: the bundle.
+        model: its model.
+        session: on the CPU; None where that is not asked for.
+    """
+
+    folder: Path
+    model: Future[Held]
+    session: Future[Session] | None
+
+
+@contextmanager
+def opened(folder: Path, providers: Sequence[str], require: Sequence[str]) -> Iterator[Opened]:
+    """The bundle in a folder, being opened."""
+    with ThreadPoolExecutor(2) as beside:
+        model = beside.submit(lambda: Held(folder / MODEL, folder / APPENDED))
+        try:
+            from bnexport.runtimes import ort_session
+
+            ort_session.version()  # imports onnxruntime, before anything else is imported
+            wanted = {"auto", "cpu"} & {*providers, *require}
+            session = beside.submit(lambda: ort_session.Session(model.result().source, "cpu")) if wanted else None
+            yield Opened(folder, model, session)
+        finally:
+            if model.exception() is None:
+                model.result().close()
+
+
+def verify(
+    path: Path | str,
+    *,
+    providers: Sequence[str] = ("auto",),
+    require: Sequence[str] = (),
+    rtol: Mapping[str, float] | None = None,
+    atol: Mapping[str, float] | None = None,
+    strict_placement: bool = False,
+    gpu_memory_limit: int | None = None,
+    progress: Progress | None = None,
+) -> CheckReport:
+    """Whether onnxruntime on this machine computes what is stored in a bundle, from the stored inputs and from the stored pictures.
+
+    The hashes of a bundle show what was damaged or changed by accident. They do not show a change by somebody who can
+    rewrite the bundle, and its hashes with it: keep the hash of bundle.json elsewhere, or sign the folder, where that matters.
+
+    Args:
+        path: the bundle.
+        providers: "auto", "cpu", "cuda".
+        require: providers without which there is nothing to verify.
+        rtol: the largest error, relative to the tensor's scale, that passes, by tensor ("" for all others), in place of the packed tolerance.
+        atol: the same in the tensor's own unit; an error passes up to the sum of both.
+        strict_placement: a compute node that CUDA leaves to the CPU is an error.
+        gpu_memory_limit: the most GPU memory that onnxruntime may take, in bytes.
+        progress: told of each stage.
+
+    Returns:
+        The report, `bundle` set; truthy when everything agrees.
+
+    Raises:
+        InputError: a file of the bundle is missing, damaged or was changed.
+        UsageError: a tolerance is not usable, or names a tensor that there is not.
+        MachineError: a required provider does not run.
+    """
+    with opened(Path(path), providers, require) as being_opened:
+        return verified(
+            being_opened,
+            providers=providers,
+            require=require,
+            given=(dict(rtol or {}), dict(atol or {})),
+            strict_placement=strict_placement,
+            gpu_memory_limit=gpu_memory_limit,
+            progress=progress or Progress(),
+        )
+
+
+def verified(
+    opened: Opened,
+    *,
+    providers: Sequence[str],
+    require: Sequence[str],
+    given: tuple[dict[str, float], dict[str, float]],
+    strict_placement: bool,
+    gpu_memory_limit: int | None,
+    progress: Progress,
+) -> CheckReport:
+    """The report on a bundle that is being opened; the arguments are those of `verify`, `given` its tolerances."""
+    # Imported here, while onnxruntime opens the model.
+    from bnexport import datasets
+    from bnexport.bundles import bundle, golden
+    from bnexport.comparison.cuda import cuda_sides
+    from bnexport.comparison.sides import settle_providers
+    from bnexport.comparison.tally import Tally
+    from bnexport.results.facts import SHOWN, ImageFacts
+    from bnexport.results.verdict import BundleFacts, CheckReport
+    from bnexport.rules import findings
+    from bnexport.rules.actions import addressed
+    from bnexport.runtimes.environment import environment
+    from bnexport.runtimes.ort_session import Cuda, Session
+
+    folder = opened.folder
+    progress.stage("reading the bundle")
+    index = bundle.read(folder)
+    files = bundle.contents(index, folder)
+    model = bundle.whole(opened.model, index, folder)
+    chosen, lost = settle_providers(providers, require)
+    feeds = [golden.feed(index, part, files, folder) for part in index.sets]
+    runners = [golden.golden_side(index, feeds, files, folder)]
+    decoded = golden.decoded(index, files, feeds)
+    progress.stage("opening onnxruntime")
+    if "cpu" in chosen:  # without having been asked for, where CUDA was and does not run
+        session = opened.session.result() if opened.session else Session(model.source, "cpu")
+        runners.append(golden.packed_side(session, index, model.content))
+    if "cuda" in chosen:
+        found = cuda_sides(
+            lambda how: [golden.packed_side(Session(model.source, "cuda", cuda=how), index, model.content)],
+            feeds[0].inputs,
+            strict=Cuda(memory_limit=gpu_memory_limit),
+            wanted=providers,
+            require=require,
+            strict_placement=strict_placement,
+        )
+        runners, lost = runners + found.runners, lost + found.findings
+    tolerances = golden.tolerances(index)
+    if any(given):
+        tolerances = replace(tolerances, rtol=given[0], atol=given[1])
+    tally = Tally(runners, index.heads, tolerances)
+    count = sum(len(feed.names) for feed in feeds)
+    progress.start("comparing", count)
+    for feed in feeds:
+        tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
+        progress.advance(len(feed.names))
+    tally.refuse_unknown(given)
+    comparisons, reduced = tally.judged((), ())
+    explained: list[Finding | None] = []
+    if tally.lost():
+        from bnexport.checking.mismatch import Inquiry  # most bundles need none of it
+
+        inquiry = Inquiry(None, tally, {runner.id: runner for runner in runners}, None, None, (), progress)
+        explained, _ = inquiry.findings(feeds[0], layers=False)
+    return CheckReport(
+        model=index.model,
+        images=ImageFacts(
+            str(folder),
+            count,
+            tuple(tally.names),
+            tally.labels,
+            index.heads.classes,
+            (),
+            tuple(datasets.Picture(str(folder / i.file), i.name) for p in index.sets for i in p.items if i.file)[
+                :SHOWN
+            ],
+        ),
+        preprocessing=index.preprocessing or {},
+        preprocessing_origin=index.preprocessing_origin,
+        sides=tuple(tally.side(runner) for runner in runners),
+        comparisons=tuple(comparisons),
+        findings=addressed(
+            findings.ordered(
+                [
+                    *lost,
+                    *explained,
+                    findings.not_finite(tally.not_finite, count),
+                    *reduced,
+                    golden.prepared_otherwise(decoded, feeds, runners, tally),
+                ]
+            ),
+            {},
+        ),
+        environment=environment({}),
+        tolerance=tolerances.described,
+        bundle=BundleFacts(
+            str(folder), len(files) + 2, index.reference, dict(index.tool), dict(index.environment), index.findings
+        ),
+    )

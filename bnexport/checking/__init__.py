@@ -1,0 +1,1 @@
+"""The main job: `check`, and why runs differ."""

@@ -1,0 +1,297 @@
+"""`bnexport check`: run every side on the same batches, compare, and say what that means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bnexport.checking import one_by_one, randomness
+from bnexport.checking.mismatch import Inquiry
+from bnexport.comparison import floors, sides
+from bnexport.comparison.cuda import cuda_sides
+from bnexport.comparison.opening import Opening, Request, opened
+from bnexport.comparison.sides import Runner
+from bnexport.comparison.subject import Subject
+from bnexport.comparison.tally import Tally
+from bnexport.datasets.feeds import Feed
+from bnexport.datasets.preparation import Overrides
+from bnexport.errors import InputError, UsageError
+from bnexport.frameworks.keras_passes import Mode
+from bnexport.numerics.drift import drift
+from bnexport.progress import Progress
+from bnexport.recalibration.remedy import advice, in_inference_mode
+from bnexport.recalibration.settling import settle
+from bnexport.recalibration.trial import Untried, tried
+from bnexport.results.facts import SHOWN, ImageFacts
+from bnexport.results.nouns import noun_of
+from bnexport.results.tolerance import Tolerances
+from bnexport.results.verdict import Action, CheckReport, Finding
+from bnexport.rules import findings
+from bnexport.rules.actions import addressed
+from bnexport.rules.diagnose import STATISTICS_WRONG, diagnose
+from bnexport.runtimes import ort_session
+from bnexport.runtimes.environment import environment
+from bnexport.runtimes.ort_session import Cuda
+from bnexport.system.cache import NOTHING_KEPT, Cache
+
+
+def check(
+    model: Path | str,
+    source: str | Path | Sequence[str | Path] | None = None,
+    *,
+    inputs: Path | str | None = None,
+    onnx: Path | str | None = None,
+    labels: Path | str | None = None,
+    local: bool = False,
+    shard: tuple[int, int] | None = None,
+    providers: Sequence[str] = ("auto",),
+    require: Sequence[str] = (),
+    batch_size: int = 32,
+    overrides: Overrides | None = None,
+    rtol: float | Mapping[str, float] | None = None,
+    atol: float | Mapping[str, float] | None = None,
+    layers: bool = False,
+    strict_placement: bool = False,
+    gpu_memory_limit: int | None = None,
+    store: Cache = NOTHING_KEPT,
+    trust: bool = False,
+    signature: str = "",
+    reference: str = "keras",
+    progress: Progress | None = None,
+) -> CheckReport:
+    """Whether a model computes the same thing in Keras and in onnxruntime, and in training and in inference mode.
+
+    Args:
+        model: .h5, .hdf5, .keras, a SavedModel folder, or .onnx, then only the ONNX sides are run.
+        source: a folder of images, one image, a manifest, tar shards, or a list of images; paths or URLs (`bnexport.datasets.find`).
+        inputs: an .npz file in place of `source`.
+        onnx: the deployed ONNX file, to be held against the Keras model.
+        labels: a CSV file with the columns file and label.
+        local: refuse images outside of the folder, or of the manifest's folder, that `source` names: links and URLs.
+        shard: the position of a part of the images, from 0, and how many parts there are.
+        providers: "auto", "cpu", "cuda".
+        require: providers without which the check makes no sense.
+        batch_size: the largest batch; training mode depends on it.
+        overrides: what is known better than the sidecar about preprocessing.
+        rtol: the largest error, relative to the tensor's scale, that passes; by tensor ("" for all others) or for all. None for both: the noise floors decide.
+        atol: the same in the tensor's own unit; an error passes up to the sum of both.
+        layers: compare layer by layer also where the outputs agree.
+        strict_placement: a compute node that CUDA leaves to the CPU fails the check.
+        gpu_memory_limit: the most GPU memory that onnxruntime may take, in bytes.
+        store: what was computed before; nothing by default.
+        trust: load a Keras model even where it holds code of its own.
+        signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
+        reference: whose outputs are taken as right: "keras", or "keras2" for what the file computes in Keras 2 (tf_keras).
+        progress: told of each stage.
+
+    Returns:
+        The report; truthy when the check passed.
+
+    Raises:
+        InputError: the model or the images cannot be read.
+        UsageError: the arguments do not fit the model.
+        MachineError: a required provider or TensorFlow is missing.
+    """
+    request = Request(
+        model=Path(model),
+        source=source,
+        inputs=Path(inputs) if inputs is not None else None,
+        onnx=Path(onnx) if onnx is not None else None,
+        labels=Path(labels) if labels is not None else None,
+        local=local,
+        shard=shard,
+        providers=providers,
+        require=require,
+        batch_size=batch_size,
+        overrides=overrides or Overrides(),
+        rtol=_by_tensor(rtol),
+        atol=_by_tensor(atol),
+        layers=layers,
+        strict_placement=strict_placement,
+        cuda=Cuda(memory_limit=gpu_memory_limit),
+        store=store,
+        trust=trust,
+        signature=signature,
+        reference=reference,
+    )
+    progress = progress or Progress()
+    return examined(opened(request, progress), progress).report
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """A report, the tolerances by which it was made, and what was run, prepared as in the report."""
+
+    report: CheckReport
+    tolerances: Tolerances
+    opening: Opening
+
+
+def examined(opening: Opening, progress: Progress) -> Examination:
+    """Runs and compares everything that a check consists of.
+
+    Raises:
+        InputError: no image can be read, or a graph does not run.
+        UsageError: a tolerance names a tensor that there is not.
+        MachineError: a required provider does not run.
+    """
+    settled = settle(opening.subject, opening.feeds, opening.preparation, progress)
+    opening = replace(opening, feeds=settled.feeds.shuffled(), preparation=settled.preparation)
+    request, subject, feeds, deployed = opening.request, opening.subject, opening.feeds, opening.deployed
+    first = next(iter(feeds))
+    spec = opening.preparation.spec if opening.preparation else None
+    noun = noun_of(spec)
+    progress.stage("opening onnxruntime")
+    runners, failed = _runners(opening, first)
+    beside = ThreadPoolExecutor(1)  # tracing Keras keeps one core busy, and onnxruntime has use for the other
+    try:
+        measured = beside.submit(_tolerances, subject, first)
+        attempt = tried(subject, feeds, progress, settled.refits)
+        trial, unexamined = (None, attempt.reason) if isinstance(attempt, Untried) else (attempt, "")
+        for runner in [*runners, *([trial.runner] if trial else [])]:
+            if runner.remembered:
+                runner.compute(first.inputs)  # opens it, while Keras is busy
+        progress.stage("measuring the noise floor")
+        tolerances = replace(measured.result(), rtol=request.rtol, atol=request.atol)
+    finally:
+        beside.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for it
+    alone, dependent = (
+        one_by_one.compared(runners, first, subject, tolerances, progress, noun)
+        if one_by_one.possible(subject, feeds.count)
+        else ([], [])
+    )
+    runners += [trial.runner] if trial else []
+    tally = Tally(runners, subject.heads(feeds.classes), tolerances, noun)
+    progress.start("comparing", feeds.count)
+    for feed in feeds:
+        tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
+        progress.advance(len(feed.names))
+    tally.refuse_unknown([request.rtol, request.atol])
+    if subject.reference is not None and tolerances.floors:
+        floors.where_lost(tally, subject.reference, progress)
+
+    unreadable = tuple((u.name, u.reason) for u in feeds.unreadable)
+    answered = {runner.id: tally.side(runner) for runner in runners}
+    before = in_inference_mode(answered.values(), foreign=deployed is not None)
+    after = answered[trial.runner.id] if trial else None
+    seen = trial.evidence.statistics if trial else ()
+    causes = (
+        diagnose(trial.evidence, answers_differ=tally.modes_differ, stored_iterations=subject.iterations)
+        if trial
+        else []
+    )
+    remedy = advice(before, after, trial, causes, noun)
+    wrong = [f.code for f in causes if f.code in STATISTICS_WRONG]
+    comparisons, found = tally.judged(wrong, remedy, unexamined)
+    preparation = opening.preparation
+    inquiry = Inquiry(subject, tally, {r.id: r for r in runners}, spec, deployed, dependent, progress)
+    explained, errors = inquiry.findings(first, layers=request.layers)
+    report = CheckReport(
+        model=subject.facts,
+        images=ImageFacts(
+            request.told,
+            len(tally.names),
+            tuple(tally.names),
+            tally.labels,
+            tally.heads.classes,
+            unreadable,
+            tuple(feeds.pictures(tally.names[:SHOWN]).values()),
+            noun,
+        ),
+        preprocessing=spec.as_dict() if spec else {},
+        preprocessing_origin=preparation.origin if preparation else "",
+        sides=tuple(answered.values()),
+        comparisons=(*comparisons, *alone),
+        findings=addressed(
+            findings.ordered(
+                [
+                    *opening.lost,
+                    settled.finding,
+                    *failed,
+                    *explained,
+                    *dependent,
+                    findings.not_finite(tally.not_finite, len(tally.names), noun),
+                    *(_remedied(finding, remedy) for finding in causes),
+                    *found,
+                    randomness.measured(subject.reference, subject.random_layers, first, progress)
+                    if subject.reference
+                    else None,
+                    findings.repaired(subject.repairs),
+                    findings.unreadable(unreadable, noun),
+                    findings.frozen(subject.facts.layers, seen, subject.facts.frozen, before, after, noun),
+                    findings.assumed_preprocessing(spec.described)
+                    if preparation and spec and preparation.origin.startswith("assumed")
+                    else None,
+                ]
+            ),
+            request.names(),
+        ),
+        environment=environment(subject.versions),
+        tolerance=tolerances.described,
+        layers=errors,
+        drift=drift(seen) if trial else None,
+    )
+    return Examination(report, tolerances, opening)
+
+
+def _by_tensor(value: float | Mapping[str, float] | None) -> Mapping[str, float]:
+    table = {} if value is None else value if isinstance(value, Mapping) else {"": value}
+    for entry in table.values():
+        if not 0 <= entry < math.inf:
+            raise UsageError("the tolerance is not usable", found=str(entry), expected="a number, 0 or more")
+    return table
+
+
+def _tolerances(subject: Subject, feed: Feed) -> Tolerances:
+    if subject.reference is None:
+        return Tolerances(half=subject.half)
+    try:
+        found = floors.measured(subject.reference, feed, subject.reference.modes, subject.heads(()).natural)
+    except InputError as error:
+        return Tolerances(half=subject.half, missing=str(error))
+    return Tolerances(found, floors.IMAGES, "", half=subject.half)
+
+
+def _remedied(finding: Finding, remedy: tuple[Action, ...]) -> Finding:
+    """Where recalibrating may be the repair, the fix is what it was seen to give on these images."""
+    match finding.code:
+        case "BN001":
+            return replace(finding, actions=remedy)
+        case "IN002":
+            return replace(finding, actions=(finding.actions[0], remedy[0]))
+    return finding
+
+
+def _runners(opening: Opening, first: Feed) -> tuple[list[Runner], list[Finding]]:
+    """Every side that runs here, and a finding where CUDA was asked for and failed on a real batch."""
+    request, subject, deployed = opening.request, opening.subject, opening.deployed
+
+    def opened(providers: Sequence[ort_session.Provider], cuda: Cuda = request.cuda) -> list[Runner]:
+        if deployed is not None:
+            return [deployed.runner(provider, cuda=cuda) for provider in providers]
+        modes: list[Mode] = ["inference"] if providers == ["cpu"] or cuda.deployed else ["inference", "training"]
+        return sides.onnx_sides(subject.graph, providers, modes, subject.whole, cuda=cuda)
+
+    runners = (
+        sides.keras_sides(subject.reference.run, subject.reference.modes, subject.reference.runtime)
+        if subject.reference
+        else [sides.unoptimised_side(subject.graph)]
+    )
+    if "cpu" in opening.providers:
+        runners += opened(["cpu"])
+        if deployed is None and sides.has_training_mode(subject.graph):
+            runners.append(sides.remembered_twin(subject.graph, subject.store, subject.facts.sha256))
+    if "cuda" not in opening.providers:
+        return runners, []
+    found = cuda_sides(
+        lambda cuda: opened(["cuda"], cuda),
+        first.inputs,
+        strict=request.cuda,
+        wanted=request.providers,
+        require=request.require,
+        strict_placement=request.strict_placement,
+    )
+    return runners + found.runners, found.findings

@@ -1,0 +1,207 @@
+"""Why two sides that must be equal are not: the runtime's optimisations, another mode, another form of input, other weights, or a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from bnexport.checking.localise import layer_errors
+from bnexport.checking.optimisations import blamed
+from bnexport.comparison.deployed import Deployed
+from bnexport.comparison.pairs import Kind
+from bnexport.comparison.sides import Feeds, Outputs, Runner
+from bnexport.comparison.subject import Subject
+from bnexport.comparison.tally import Lost, Tally
+from bnexport.datasets.feeds import Feed
+from bnexport.datasets.preprocess import rescaled
+from bnexport.errors import InputError
+from bnexport.numerics.depth import first_off, hidden
+from bnexport.onnx_graph import kernels
+from bnexport.progress import Progress
+from bnexport.results.preprocessing import Preprocessing
+from bnexport.results.verdict import Finding, LayerError, Severity
+from bnexport.rules import mismatches, unusual
+from bnexport.rules.inputs import Refit, candidates
+from bnexport.runtimes.ort_session import Provider
+
+IMAGES = 4
+"""The layers of a graph whose outputs agree are compared on so many images."""
+
+
+@dataclass(slots=True)
+class Inquiry:
+    """What is needed to find out.
+
+    Args:
+        subject: what is checked; None where only its graph is there.
+        tally: what was seen.
+        runners: the sides by id.
+        spec: how images are prepared; None for arrays.
+        deployed: the deployed file; None where bnexport's own export is checked.
+        dependent: the BN006 findings.
+        progress: told of each stage.
+    """
+
+    subject: Subject | None
+    tally: Tally
+    runners: Mapping[str, Runner]
+    spec: Preprocessing | None
+    deployed: Deployed | None
+    dependent: Sequence[Finding]
+    progress: Progress
+
+    def findings(self, first: Feed, *, layers: bool) -> tuple[list[Finding | None], tuple[LayerError, ...]]:
+        """Everything that says why sides differ, and the layers where they were compared.
+
+        Args:
+            first: a batch.
+            layers: compare layers also where the sides agree.
+        """
+        found: list[Finding | None] = []
+        errors: tuple[LayerError, ...] = ()
+        every = self.tally.lost()
+        inference_lost = any(lost.pair.mode == "inference" for lost in every)
+        for lost in every:
+            finding, compared = self.explained(lost, inference_lost=inference_lost)
+            found.append(finding)
+            errors = errors or compared
+        notes = (*(self.subject.notes if self.subject else ()), *(self.deployed.notes if self.deployed else ()))
+        found += [unusual.file_notes(notes), self.tally.uneven()]
+        if self.deployed is not None:
+            found.append(mismatches.interface_differs(self.deployed.interface.differences))
+            on_batch = {f.evidence["side"] for f in self.dependent}
+            if not any(f and f.code == "EX003" for f in found) and any(
+                runner.foreign and runner.id in on_batch and self.tally.matches(runner.id, "keras-training")
+                for runner in self.runners.values()
+            ):
+                found.append(mismatches.training_exported(()))
+        shown = next((r for r in self.runners.values() if r.graph is not None and r.parity), None)
+        # Layers are compared with float32 rounding: they say nothing about 16 bits and fewer.
+        exact = shown is not None and not shown.half and shown.quantised is None
+        agreed = self.deployed is not None and exact and not any(f and f.severity == Severity.ERROR for f in found)
+        if shown and not errors and (layers or agreed):
+            errors = self.layers(shown, {name: x[:IMAGES] for name, x in first.inputs.items()})
+            if (culprit := hidden(errors)) is not None:
+                found.append(mismatches.hidden_error(culprit, errors, self.tally.noun))
+        if not layers and not any(layer.off for layer in errors):
+            errors = ()
+        return found, errors
+
+    def explained(self, lost: Lost, *, inference_lost: bool = True) -> tuple[Finding | None, tuple[LayerError, ...]]:
+        """The finding that names the cause, and the layers where they were compared.
+
+        A quantised file that loses answers has its own finding already; None where nothing else is wrong with it.
+        """
+        runner, reference = self.runners[lost.pair.actual], self.runners[lost.pair.reference]
+        if runner.mode == "training" and reference.runtime != "onnxruntime" and not inference_lost:
+            return unusual.training_graph_differs(lost.failed), ()
+        measured = lost.pair.kind == Kind.QUANTISED and not lost.pair.broken
+        if runner.graph is None:
+            return mismatches.parity_lost(lost.failed, None, ()), ()
+        wanted = reference.compute(lost.feed.inputs)
+
+        def right(outputs: Outputs) -> bool:
+            return self.tally.agree(runner.mode, outputs, wanted)
+
+        if not measured and not right(runner.compute(lost.feed.inputs)):  # one batch alone shows it
+            given = runner.given(lost.feed.inputs)
+            blame = blamed(runner.graph(), _provider(runner), given, runner.names, right, self.progress)
+            if blame is not None:
+                return mismatches.optimised_away(lost.failed, blame.optimizers, blame.nodes, blame.tensor), ()
+        if self.deployed is not None and self.subject is not None:
+            if self.tally.matches(runner.id, "keras-training"):
+                return mismatches.training_exported(lost.failed), ()
+            for how in self._otherwise(self.deployed, runner, lost.feed.inputs, wanted):
+                return mismatches.taken_otherwise(lost.failed, how), ()
+            found = kernels.compared(self.deployed.graph, self.subject.graph)
+            if found.foreign:
+                return mismatches.other_checkpoint(
+                    lost.failed, len(found.other), found.same + found.scaled, found.other
+                ), ()
+        if measured:
+            return None, ()
+        if reference.runtime == "keras2":
+            return mismatches.read_otherwise(lost.failed, as_keras3=self._as_keras3(runner, lost.feed.inputs)), ()
+        layers = self.layers(runner, lost.feed.inputs)
+        return mismatches.parity_lost(lost.failed, first_off(layers), layers), layers
+
+    def _as_keras3(self, runner: Runner, feeds: Feeds) -> bool | None:
+        """Whether a side computes what Keras 3 makes of the file; None where Keras 3 cannot read it."""
+        if self.subject is None or self.subject.reference is None:
+            return None
+        try:
+            wanted = self.subject.reference.run_in_float32(runner.mode, feeds)
+        except InputError as error:
+            self.progress.note(f"Keras 3 cannot be compared: {error}")
+            return None
+        return self.tally.agree(runner.mode, runner.compute(feeds), wanted)
+
+    def layers(self, runner: Runner, feeds: Feeds) -> tuple[LayerError, ...]:
+        """The error of every layer of the Keras model in the graph of a side; none where there is no Keras model, or the graph does not run so."""
+        if self.subject is None or self.subject.reference is None or runner.graph is None:
+            return ()
+        try:
+            return tuple(
+                layer_errors(
+                    self.subject.reference,
+                    runner.graph(),
+                    runner.mode,
+                    _provider(runner),
+                    feeds,
+                    runner.given(feeds),
+                    self.progress,
+                )
+            )
+        except InputError as error:
+            self.progress.note(f"the layers cannot be compared: {error}")
+            return ()
+
+    def _otherwise(self, deployed: Deployed, runner: Runner, feeds: Feeds, wanted: Outputs) -> Iterator[str]:
+        """Other ways of calling the deployed file under which it is right."""
+        found = runner.compute(feeds)
+        for name, logits in wanted.items():
+            plain = name.removesuffix("/logits")
+            if plain != name and plain in found and self._equal(found[plain], logits):
+                yield f"it gives out the logits of {plain}, not what the last activation makes of them"
+        for name, x in feeds.items():
+            if x.ndim == 4:
+                turned = deployed.runner(_provider(runner), deployed.interface.with_channels_moved(name))
+                if self._works(turned, feeds, wanted):
+                    where = "last" if name in deployed.interface.moved_in else "first"
+                    yield f"its input {deployed.interface.inputs[name]} has the channels {where}"
+        for how, other in _prepared_otherwise(self.spec, feeds):
+            if self._works(runner, other, wanted):
+                yield how
+
+    def _works(self, runner: Runner, feeds: Feeds, wanted: Outputs) -> bool:
+        try:
+            return self.tally.agree(runner.mode, runner.compute(feeds), wanted)
+        except InputError:
+            return False  # the file does not run so
+
+    def _equal(self, actual: NDArray[Any], reference: NDArray[Any]) -> bool:
+        return actual.shape == reference.shape and self.tally.agree(
+            "inference", {"logits": actual}, {"logits": reference}
+        )
+
+
+def _provider(runner: Runner) -> Provider:
+    return "cuda" if runner.provider == "cuda" else "cpu"
+
+
+def _prepared_otherwise(spec: Preprocessing | None, feeds: Feeds) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
+    """The same images prepared in other ways: with other scalings, and with the channels in the other order."""
+    if len(feeds) != 1:
+        return
+    [(name, x)] = feeds.items()
+    channels = spec.channels if spec else x.shape[-1] if x.ndim == 4 else 1
+    for old, new in candidates(spec, channels):
+        changed = Refit(old, new, 0.0).changed
+        said = " and ".join(f"{what} {after}" for what, (_, after) in changed.items())
+        yield (
+            f"it takes images with {said}, the model {' and '.join(before for before, _ in changed.values())}",
+            {name: rescaled(x, old, new)},
+        )

@@ -1,0 +1,85 @@
+"""Whether what a side computes for an image depends on the rest of its batch (BN006): a batch against its images one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bnexport.comparison.sides import Feeds, Outputs, Runner
+from bnexport.comparison.subject import Subject
+from bnexport.comparison.tally import Tally
+from bnexport.datasets.feeds import Feed
+from bnexport.errors import InputError
+from bnexport.onnx_graph.outputs import normalises_by_batch
+from bnexport.progress import Progress
+from bnexport.results.nouns import IMAGES, Noun
+from bnexport.results.tolerance import Tolerances
+from bnexport.results.verdict import Comparison, Finding
+from bnexport.rules import unusual
+
+IMAGES_TOGETHER = 4
+"""How large a batch is enough: in a batch of two already the other one is half of the statistics."""
+
+ALONE = 2
+"""How many of its images are run alone."""
+
+
+def possible(subject: Subject, count: int) -> bool:
+    """Whether there are two images, and the batch axis of every input is open."""
+    return count >= 2 and all(shape and shape[0] is None for shape in subject.shapes.values())
+
+
+def compared(
+    runners: Sequence[Runner],
+    feed: Feed,
+    subject: Subject,
+    tolerances: Tolerances,
+    progress: Progress,
+    noun: Noun = IMAGES,
+) -> tuple[list[Comparison], list[Finding]]:
+    """The comparison of each inference side with itself, one by one, for the first images of a batch, and BN006 where they differ.
+
+    Outputs without a row for each image (a mean over the batch, the detections of all images) are left out. So is a side that does not
+    run on single images, and the progress says so.
+    """
+    batch = {name: x[:IMAGES_TOGETHER] for name, x in feed.inputs.items()}
+    few = Feed({name: x[:ALONE] for name, x in batch.items()}, feed.names[:ALONE], feed.labels[:ALONE])
+    comparisons: list[Comparison] = []
+    found: list[Finding] = []
+    for runner in runners:
+        if runner.mode != "inference" or not runner.parity or runner.witness:
+            continue
+        alone = replace(runner, id=f"{runner.id} one by one", runtime="onnxruntime", provider="cpu")
+        together = replace(runner, runtime="onnxruntime", provider="cpu")
+        tally = Tally([alone, together], subject.heads(()), tolerances)
+        try:
+            size = len(next(iter(batch.values())))
+            whole = {n: x[:ALONE] for n, x in runner.compute(batch).items() if x.ndim and len(x) == size}
+            single = _alone(runner, few.inputs)
+            both = whole.keys() & single.keys()
+            if not both:
+                raise InputError("no output has a row for each image")
+            tally.add(
+                few, {s: {n: x[n] for n in x if n in both} for s, x in ((together.id, whole), (alone.id, single))}
+            )
+        except InputError as error:
+            progress.note(f"whether {runner.id} depends on the batch is not known: {error}")
+            continue
+        judged, _ = tally.judged((), ())
+        by_batch = not all(judged) and normalises_by_batch(runner.graph() if runner.graph else subject.graph)
+        comparisons += judged
+        found += [
+            unusual.batch_dependent(comparison, by_batch=by_batch, noun=noun)
+            for comparison in judged
+            if not (comparison or comparison.difference.nonfinite)
+        ][:1]
+    return comparisons, found
+
+
+def _alone(runner: Runner, feeds: Feeds) -> Outputs:
+    count = len(next(iter(feeds.values())))
+    parts = [runner.compute({name: x[i : i + 1] for name, x in feeds.items()}) for i in range(count)]
+    rows = [name for name in parts[0] if all(part[name].ndim and len(part[name]) == 1 for part in parts)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in rows}

@@ -1,0 +1,125 @@
+"""Whether onnxruntime's own optimisations change a result (RT004): which optimizer, and at which node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from bnexport.onnx_graph import tensors
+from bnexport.onnx_graph.protobuf import serialised
+from bnexport.progress import Progress
+from bnexport.runtimes import ort_session
+from bnexport.runtimes.ort_session import Session
+
+if TYPE_CHECKING:
+    import onnx
+
+_NAMES = """
+EliminateIdentity EliminateSlice UnsqueezeElimination EliminateDropout ExpandElimination CastElimination
+CastChainElimination PreShapeNodeElimination NoopElimination DivMulFusion FuseReluClip GemmSumFusion
+GemmTransposeFusion NotWhereFusion ConvAddFusion ConvMulFusion ConvBNFusion Pad_Fusion PadFusion
+MatMul_BatchNormalization_Fusion LabelEncoderFusion ClipQuantRewrite ReluQuantRewrite DoubleQDQPairsRemover
+ConstantSharing CommonSubexpressionElimination ConstantFolding MatMulAddFusion ReshapeFusion GeluFusionL1
+LayerNormFusionL1 QDQPropagationTransformer WeightBiasQuantization TransposeOptimizer
+TransposeOptimizer_CPUExecutionProvider QDQS8ToU8Transformer QDQSelectorActionTransformer GemmActivationFusion
+MatMulIntegerToFloatFusion DynamicQuantizeMatMulFusion ConvActivationFusion GeluFusion GeluFusionL2
+LayerNormFusion LayerNormFusionL2 SimplifiedLayerNormFusion AttentionFusion EmbedLayerNormFusion
+GatherSliceToSplitFusion GatherToSliceFusion MatmulTransposeFusion BiasGeluFusion GroupQueryAttentionFusion
+SkipLayerNormFusion FastGeluFusion QuickGeluFusion BiasSoftmaxFusion BiasDropoutFusion MatMulScaleFusion
+MatMulActivationFusion Avx2WeightS8ToU8Transformer MatMulNBitsFusion QDQFinalCleanupTransformer
+NchwcTransformer NhwcTransformer ConvAddActivationFusion
+"""
+OPTIMIZERS = tuple(_NAMES.split())
+"""The names of onnxruntime's graph optimizers (core/optimizer/graph_transformer_utils.cc, and the rules' own headers); it cannot be asked for them, and ignores those it does not know."""
+
+Outputs = dict[str, NDArray[Any]]
+Feeds = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """What changes the result.
+
+    Args:
+        optimizers: switched off together, the result is right; empty where only switching everything off helps.
+        nodes: where it happens: the node that makes the tensor which must be kept for the result to be right, and the nodes that read it.
+        tensor: that tensor; "" where none was found.
+    """
+
+    optimizers: tuple[str, ...]
+    nodes: tuple[str, ...]
+    tensor: str
+
+
+def blamed(
+    graph: onnx.ModelProto,
+    provider: ort_session.Provider,
+    feeds: Feeds,
+    names: Mapping[str, str],
+    right: Callable[[Outputs], bool],
+    progress: Progress,
+) -> Blame | None:
+    """What makes the result wrong; None where it is wrong without optimisations too.
+
+    Args:
+        graph: with the tensors of `names` among its outputs.
+        provider: where it runs.
+        feeds: a batch on which the optimised graph is wrong.
+        names: what to compute: the name a check gives it, and the tensor.
+        right: whether outputs agree with Keras.
+        progress: told of the stage.
+    """
+    content = serialised(graph)
+
+    def good(session: Session) -> bool:
+        found = session.run(feeds, list(names.values()))
+        return right({name: found[tensor] for name, tensor in names.items()})
+
+    if not good(Session(content, provider, optimized=False)):
+        return None
+    progress.stage("finding the optimisation that changes the result")
+    optimizers: tuple[str, ...] = ()
+    if good(Session(content, provider, without=OPTIMIZERS)):
+        optimizers = tuple(_needed(OPTIMIZERS, lambda off: good(Session(content, provider, without=off))))
+    inner = _inner(graph)
+
+    def kept(some: Sequence[str]) -> bool:
+        return good(Session(serialised(tensors.with_outputs(graph, some)), provider))
+
+    # A tensor that the graph gives out cannot be fused away.
+    place = _needed(inner, kept)[-1:] if kept(inner) else []
+    return Blame(optimizers, _around(graph, place[0]) if place else (), place[0] if place else "")
+
+
+def _needed(candidates: Sequence[str], works: Callable[[Sequence[str]], bool]) -> list[str]:
+    """A small set that works where all `candidates` together do: found by halving, one member after the other, the last one first."""
+    needed: list[str] = []
+    while not (needed and works(needed)):
+        low, high = 0, len(candidates)  # the shortest beginning that works together with what is needed already
+        while low < high:
+            middle = (low + high) // 2
+            if works([*candidates[:middle], *needed]):
+                high = middle
+            else:
+                low = middle + 1
+        if low == 0:
+            break
+        needed.insert(0, candidates[low - 1])
+        candidates = candidates[: low - 1]
+    return needed
+
+
+def _inner(graph: onnx.ModelProto) -> list[str]:
+    given = {output.name for output in graph.graph.output}
+    typed = {info.name for info in graph.graph.value_info}
+    made = [output for node in graph.graph.node for output in node.output if output and output not in given]
+    return [name for name in made if name in typed] or made
+
+
+def _around(graph: onnx.ModelProto, tensor: str) -> tuple[str, ...]:
+    makers = [node for node in graph.graph.node if tensor in node.output]
+    readers = [node for node in graph.graph.node if tensor in node.input]
+    return tuple(f"{node.op_type} {node.name or node.output[0]}" for node in [*makers, *readers])

@@ -1,0 +1,30 @@
+"""How much of what `fit` sees is chance (ST001): dropout and other random layers told apart from BatchNormalization."""
+
+from __future__ import annotations
+
+from bnexport.comparison.reference import Reference
+from bnexport.datasets.feeds import Feed
+from bnexport.numerics import randomness
+from bnexport.progress import Progress
+from bnexport.results.verdict import Finding
+
+DRAWS = 4
+"""How often the training pass is repeated."""
+
+
+def measured(reference: Reference, layers: list[str], feed: Feed, progress: Progress) -> Finding | None:
+    """ST001 for a model with random layers; None where they change nothing.
+
+    Args:
+        reference: the model.
+        layers: its random layers.
+        feed: a batch.
+        progress: told of the stage.
+    """
+    if not layers:
+        return None
+    progress.stage("repeating the training pass")
+    inference, training = (reference.run(mode, feed.inputs) for mode in ("inference", "training"))
+    name = next((n for n in inference if n.endswith("/logits")), next(iter(inference)))
+    draws = [reference.drawn(feed.inputs, seed)[name] for seed in range(DRAWS)]
+    return randomness.random_layers(layers, inference[name], training[name], draws)

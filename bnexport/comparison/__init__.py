@@ -1,0 +1,1 @@
+"""The runs of a check and what is compared with what."""

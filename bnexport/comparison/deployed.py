@@ -1,0 +1,233 @@
+"""The ONNX file that is really deployed, whoever exported it, made comparable with the Keras model: which input is which, in what layout, in batches of what size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.comparison.interface import Interface
+from bnexport.comparison.onnx_file import read_onnx
+from bnexport.comparison.sides import Feeds, Outputs, Runner
+from bnexport.comparison.subject import Subject
+from bnexport.datasets.feeds import Shape
+from bnexport.errors import InputError
+from bnexport.onnx_graph import metadata, outputs, tensors
+from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.quantised import quantisation
+from bnexport.results.preprocessing import Preprocessing
+from bnexport.runtimes import ort_session
+from bnexport.runtimes.ort_session import STRICT_CUDA
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """The deployed file.
+
+    Args:
+        path: where it is.
+        graph: what is in it.
+        interface: how it is called.
+        names: what is fetched from it: the name a check gives it, and the tensor.
+        notes: what is unusual in the file, or was changed in memory.
+        dtypes: what Keras' outputs are made of, by the name a check gives them.
+        half: whether it computes in half precision.
+    """
+
+    path: Path
+    graph: onnx.ModelProto
+    interface: Interface
+    names: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    dtypes: Mapping[str, np.dtype[Any]] = field(default_factory=dict)
+    half: bool = False
+
+    def runner(
+        self, provider: ort_session.Provider, interface: Interface | None = None, cuda: ort_session.Cuda = STRICT_CUDA
+    ) -> Runner:
+        """The file as a side of the check.
+
+        Raises:
+            InputError: onnxruntime cannot read the graph.
+            MachineError: the provider does not run.
+        """
+        interface = interface or self.interface
+        whole = tensors.with_outputs(self.graph, self.names.values())
+        session = ort_session.Session(serialised(whole), provider, cuda=cuda)
+
+        def compute(feeds: Feeds) -> Outputs:
+            found = [
+                session.run(part, list(self.names.values())) for part in _parts(interface.given(feeds), interface.batch)
+            ]
+            count = len(next(iter(feeds.values())))
+            joined = {name: _joined([part[tensor] for part in found], count) for name, tensor in self.names.items()}
+            return {
+                name: _as_float(np.moveaxis(x, 1, -1) if name in interface.moved_out else x, self.dtypes.get(name))
+                for name, x in joined.items()
+            }
+
+        return Runner(
+            f"onnx-inference@{provider}",
+            "onnxruntime",
+            "inference",
+            provider,
+            compute,
+            foreign=True,
+            graph=lambda: whole,
+            names=self.names,
+            placement=session.placement,
+            given=interface.given,
+            quantised=quantisation(self.graph),
+            half=self.half,
+        )
+
+
+def _joined(parts: list[NDArray[Any]], count: int) -> NDArray[Any]:
+    """An output of all parts of a batch; what the file adds to fill up its fixed batch size is cut off."""
+    if len(parts) == 1 and (not parts[0].ndim or len(parts[0]) <= count):
+        return parts[0]
+    if not parts[0].ndim:
+        return np.stack(parts)
+    return np.concatenate(parts)[:count]
+
+
+def _as_float(x: NDArray[Any], wanted: np.dtype[Any] | None) -> NDArray[Any]:
+    """Values of one float type as another, which the interface's differences say."""
+    return x.astype(wanted) if wanted is not None and x.dtype != wanted and x.dtype.kind == wanted.kind == "f" else x
+
+
+def _parts(feeds: Feeds, batch: int | None) -> list[dict[str, NDArray[Any]]]:
+    """The batch in parts of the size the file is fixed to; the last part is filled up with its last image."""
+    if batch is None:
+        return [dict(feeds)]
+    count = len(next(iter(feeds.values())))
+    rows = [np.minimum(np.arange(start, start + batch), count - 1) for start in range(0, count, batch)]
+    return [{name: x[part] for name, x in feeds.items()} for part in rows]
+
+
+def open_deployed(path: Path, subject: Subject, spec: Preprocessing | None = None) -> Deployed:
+    """The deployed file, held beside the model in `subject`; `spec` is how images are prepared for the model, None for arrays.
+
+    Raises:
+        InputError: it is not a valid ONNX model, or cannot be fed what the model is fed.
+    """
+    file = read_onnx(path)
+    graph = file.graph
+    theirs = {info.name: tensors.shape(info) or () for info in tensors.inputs(graph)}
+    if len(theirs) != len(subject.shapes):
+        raise InputError(
+            f"{path} does not take what the model takes",
+            found=f"the inputs {', '.join(theirs)}",
+            expected=", ".join(subject.shapes),
+        )
+    same = set(theirs) == set(subject.shapes)
+    inputs = {name: name for name in subject.shapes} if same else dict(zip(subject.shapes, theirs, strict=True))
+    differences = [f"the input {ours} is called {its}" for ours, its in inputs.items() if ours != its]
+    moved = set()
+    for ours, its in inputs.items():
+        if _fits(subject.shapes[ours], theirs[its]):
+            continue
+        if not _fits(_channels_first(subject.shapes[ours]), theirs[its]):
+            raise InputError(
+                f"{path}: the input {its} cannot hold what the model takes",
+                found=_written(theirs[its]),
+                expected=_written(subject.shapes[ours]),
+            )
+        moved.add(ours)
+        differences.append(
+            f"the input {its} has its channels first, {_written(theirs[its])}: the images are transposed for it"
+        )
+    kinds = tensors.dtypes([*tensors.inputs(graph), *graph.graph.output])
+    kept = {ours: subject.dtypes.get(ours, _FLOAT32) for ours in inputs}
+    pixels = {ours: spec for ours, its in inputs.items() if kinds[its].kind in "iu" and kept[ours].kind == "f"}
+    fed = "pixels before scaling, rounded, so that it has to scale them itself" if spec else "same values"
+    differences += [
+        f"the input {its} is {kinds[its]}, in Keras {kept[ours]}" + (f": it is fed the {fed}" if ours in pixels else "")
+        for ours, its in inputs.items()
+        if kinds[its] != kept[ours]
+    ]
+    fixed = {shape[0] for shape in theirs.values() if shape} - {None}
+    batch = fixed.pop() if len(fixed) == 1 else None
+    if batch is not None:
+        differences.append(f"the batch size is fixed to {batch}")
+    ours_out = {info.name: tensors.shape(info) for info in subject.graph.graph.output}
+    theirs_out = {info.name: tensors.shape(info) for info in graph.graph.output}
+    if set(ours_out) <= set(theirs_out):
+        called = {name: name for name in ours_out}
+    elif len(ours_out) == len(theirs_out):
+        called = dict(zip(ours_out, theirs_out, strict=True))
+        differences += [f"the output {ours} is called {its}" for ours, its in called.items() if ours != its]
+    else:
+        called = {name: name for name in ours_out if name in theirs_out}
+    moved_out = {
+        ours
+        for ours, its in called.items()
+        if (a := ours_out[ours]) and (b := theirs_out[its]) and not _fits(a, b) and _fits(_channels_first(a), b)
+    }
+    differences += [
+        f"the output {called[name]} has its channels first: it is transposed for the comparison"
+        for name in sorted(moved_out)
+    ]
+    dtypes = {name: subject.dtypes.get(name, _FLOAT32) for name in called}
+    differences += [
+        f"the output {its} is {kinds[its]}, in Keras {dtypes[ours]}"
+        for ours, its in called.items()
+        if its in kinds and str(kinds[its]) in _HALF and dtypes[ours].kind == "f" and kinds[its] != dtypes[ours]
+    ]
+    half = any(tensor.data_type in (10, 16) for tensor in graph.graph.initializer) or any(
+        str(kind) in _HALF for kind in kinds.values()
+    )
+    if half and not subject.half:
+        differences.append("it computes in half precision (16 bits), and is compared in that tolerance")
+    differences += _preparation(graph, subject)
+    squashed = outputs.squashed(graph)
+    names = dict(called) | {f"{ours}/logits": squashed[its][0] for ours, its in called.items() if its in squashed}
+    extra = [name for name in theirs_out if name not in called.values()]
+    names |= {f"{name} (extra)": name for name in extra}  # nobody expects them, which the comparison will say
+    return Deployed(
+        path,
+        graph,
+        Interface(inputs, called, frozenset(moved), frozenset(moved_out), batch, pixels, tuple(differences)),
+        names,
+        file.notes,
+        dtypes | {f"{name}/logits": kind for name, kind in dtypes.items()},
+        half,
+    )
+
+
+_HALF = ("float16", "bfloat16")
+_FLOAT32 = np.dtype(np.float32)
+
+
+def _preparation(graph: onnx.ModelProto, subject: Subject) -> list[str]:
+    theirs = metadata.read(graph, "preprocessing")
+    ours = subject.known.preprocessing.as_dict() if subject.known and subject.known.preprocessing else None
+    if not theirs or not ours:
+        return []
+    return [
+        f"the file says {key} {theirs[key]}, the model {ours[key]}"
+        for key in ours
+        if key in theirs and key != "layout" and theirs[key] != ours[key]
+    ]
+
+
+def _fits(ours: Shape, theirs: Shape) -> bool:
+    return not theirs or (
+        len(ours) == len(theirs)
+        and all(a is None or b is None or a == b for a, b in zip(ours[1:], theirs[1:], strict=True))
+    )
+
+
+def _channels_first(shape: Shape) -> Shape:
+    return (shape[0], shape[-1], *shape[1:-1]) if len(shape) > 2 else shape
+
+
+def _written(shape: Shape) -> str:
+    return f"({', '.join('?' if side is None else str(side) for side in shape)})"

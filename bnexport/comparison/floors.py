@@ -1,0 +1,104 @@
+"""The noise floor of a Keras model on these images: how far its passes in float32 are from the same passes in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.comparison.reference import Reference
+from bnexport.comparison.tally import Tally
+from bnexport.datasets.feeds import Feed
+from bnexport.errors import InputError
+from bnexport.frameworks.keras_passes import Mode
+from bnexport.progress import Progress
+from bnexport.results import tolerance
+
+IMAGES = 8
+"""How many images the floors are measured on."""
+
+VALUES = 8
+"""A floor is the largest of at least so many values: the only logit of one image may by chance be exact."""
+
+DIMMER = 1 / 32
+"""Where images have fewer values they are shown again, each time so much dimmer: rounding falls otherwise, everything else stays nearly the same."""
+
+BEYOND = 1000.0
+"""An error of so many floors is no noise, whatever the image."""
+
+Feeds = Mapping[str, NDArray[Any]]
+
+
+def measured(
+    reference: Reference, feed: Feed, modes: Sequence[Mode], natural: Mapping[str, float] | None = None
+) -> dict[tuple[str, str], float]:
+    """The floor by mode and tensor: max |float32 - float64| / max |float64| over all images.
+
+    Args:
+        reference: the model.
+        feed: a batch of the check; training mode is measured in groups of its size, or of `IMAGES` where it is larger.
+        modes: which passes.
+        natural: the size below which a tensor's scale is not taken, by tensor.
+
+    Raises:
+        InputError: the model does not compute in float64.
+    """
+    few = {name: x[:IMAGES] for name, x in feed.inputs.items()}
+    smallest = min(x.size for x in reference.run("inference", few).values())
+    groups = _groups(few, -(-VALUES // max(1, smallest)))
+    joined = {name: np.concatenate([group[name] for group in groups]) for name in feed.inputs}
+    return {
+        (mode, name): floor
+        for mode in modes
+        for name, floor in _floors(reference, mode, groups if mode == "training" else [joined], natural or {}).items()
+    }
+
+
+def where_lost(tally: Tally, reference: Reference, progress: Progress) -> None:
+    """Measures the floors again on the batches where sides that must be equal are not: some images are noisier than the first ones, and no fault is their noise.
+
+    The larger of both counts from then on.
+    """
+    for lost in tally.lost():
+        worst = max(c.noise_floors or 0.0 for c in lost.failed)
+        if lost.pair.broken or not worst < BEYOND:
+            continue
+        mode: Mode = "training" if lost.pair.mode == "training" else "inference"
+        progress.stage("measuring the noise floor where sides differ")
+        try:
+            found = _floors(reference, mode, [lost.feed.inputs], tally.heads.natural)
+        except InputError:
+            continue  # a batch with values that are not finite has no floor; RT006 names them
+        tally.raise_floors({(mode, name): floor for name, floor in found.items()})
+
+
+def _floors(
+    reference: Reference, mode: Mode, groups: Sequence[Feeds], natural: Mapping[str, float]
+) -> dict[str, float]:
+    distance: dict[str, float] = {}
+    scale: dict[str, float] = dict(natural)
+    for group in groups:
+        exact, rounded = reference.run_in_float64(mode, group), reference.run_in_float32(mode, group)
+        for name, value in exact.items():
+            wide, narrow = (np.asarray(x, np.float64) for x in (value, rounded[name]))
+            if not (np.isfinite(wide).all() and np.isfinite(narrow).all()):
+                raise InputError(f"{name} is not finite in {mode} mode")
+            distance[name] = max(distance.get(name, 0.0), float(np.abs(wide - narrow).max(initial=0.0)))
+            scale[name] = max(scale.get(name, 0.0), float(np.abs(wide).max(initial=0.0)))
+    return {
+        name: max(d / scale[name] if scale[name] else 0.0, tolerance.SMALLEST_FLOOR) for name, d in distance.items()
+    }
+
+
+def _groups(few: Feeds, wanted: int) -> list[Feeds]:
+    """The images, and dimmed copies of them: `wanted` groups in all, with at most `IMAGES` images."""
+    groups: list[Feeds] = [few]
+    if all(x.dtype.kind == "f" for x in few.values()):
+        count = min(wanted, IMAGES // len(next(iter(few.values()))))
+        groups += [
+            {name: (x * x.dtype.type(1 - DIMMER * nth)).astype(x.dtype) for name, x in few.items()}
+            for nth in range(1, count)
+        ]
+    return groups

@@ -1,0 +1,183 @@
+"""What is asked of a check, and everything that is opened for it before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bnexport import datasets
+from bnexport.comparison import sides
+from bnexport.comparison.deployed import Deployed, open_deployed
+from bnexport.comparison.subject import Subject, open_feeds, open_subject
+from bnexport.datasets.feeds import Source
+from bnexport.datasets.preparation import Overrides, Preparation
+from bnexport.errors import UsageError
+from bnexport.progress import Progress
+from bnexport.results.verdict import Finding
+from bnexport.rules import actions
+from bnexport.runtimes.ort_session import STRICT_CUDA, Cuda, Provider
+from bnexport.system import files
+from bnexport.system.cache import NOTHING_KEPT, Cache
+from bnexport.system.files import Format
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a check.
+
+    Args:
+        model: .h5, .hdf5 or .keras; or .onnx, then only the ONNX sides are run.
+        source: a folder of images, one image, a manifest, tar shards (`bnexport.datasets.find`), or a list of images.
+        inputs: an .npz file in place of `source`, for models with several inputs or no images.
+        onnx: the deployed ONNX file, to be held against the Keras model in place of bnexport's own export of it.
+        labels: a CSV file with the columns file and label.
+        local: refuse images that lie outside of the folder or of the manifest's folder that `source` names.
+        shard: the position of a part of the images, from 0, and how many parts there are.
+        providers: "auto", "cpu", "cuda".
+        require: providers without which the check makes no sense.
+        batch_size: the largest batch; training mode depends on it.
+        overrides: what is known better than the sidecar about preprocessing.
+        rtol: the largest error, relative to the tensor's scale, that passes, by tensor ("" for all others); empty where the noise floors decide.
+        atol: the same in the tensor's own unit; an error passes up to the sum of both.
+        layers: compare layer by layer also where the outputs agree.
+        strict_placement: a compute node that CUDA leaves to the CPU is an error.
+        cuda: how CUDA runs where parity is asked for.
+        store: what was computed before; nothing by default.
+        trust: load a Keras model even where it holds code of its own.
+        signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
+        reference: whose outputs are taken as right: "keras", or "keras2" for what the file computes in Keras 2.
+    """
+
+    model: Path
+    source: str | Path | Sequence[str | Path] | None = None
+    inputs: Path | None = None
+    onnx: Path | None = None
+    labels: Path | None = None
+    local: bool = False
+    shard: tuple[int, int] | None = None
+    providers: Sequence[str] = ("auto",)
+    require: Sequence[str] = ()
+    batch_size: int = 32
+    overrides: Overrides = field(default_factory=Overrides)
+    rtol: Mapping[str, float] = field(default_factory=dict)
+    atol: Mapping[str, float] = field(default_factory=dict)
+    layers: bool = False
+    strict_placement: bool = False
+    cuda: Cuda = STRICT_CUDA
+    store: Cache = NOTHING_KEPT
+    trust: bool = False
+    signature: str = ""
+    reference: str = "keras"
+
+    def names(self) -> dict[str, str]:
+        """What commands in findings call the files (`bnexport.rules.actions`)."""
+        source = str(self.source) if isinstance(self.source, str | Path) else ""
+        words = [source] if source not in ("", "-") else []
+        words = ["--inputs", str(self.inputs)] if self.inputs is not None else words
+        if words:
+            words += ["--labels", str(self.labels)] if self.labels is not None else []
+            words += [*(["--signature", self.signature] if self.signature else []), *self.overrides.arguments]
+        further = ["--onnx", str(self.onnx)] if self.onnx is not None else []
+        return actions.names(self.model, words, further)
+
+    @property
+    def told(self) -> str:
+        """Where the images or arrays are, in words."""
+        source = self.source or self.inputs
+        return str(source) if isinstance(source, str | Path) else "a list of images"
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Everything that is open.
+
+    Args:
+        request: what was asked.
+        subject: the model.
+        feeds: what it is run on.
+        preparation: how images are prepared; None for arrays.
+        deployed: the deployed file; None where bnexport's own export is checked.
+        providers: where onnxruntime runs.
+        lost: a finding for each provider that was asked for and cannot run.
+    """
+
+    request: Request
+    subject: Subject
+    feeds: Source
+    preparation: Preparation | None
+    deployed: Deployed | None
+    providers: Sequence[Provider]
+    lost: Sequence[Finding]
+
+
+def opened(request: Request, progress: Progress) -> Opening:
+    """Opens what `request` names.
+
+    Raises:
+        InputError: the model or the images cannot be read.
+        UsageError: the request does not fit the model.
+        MachineError: a required provider or TensorFlow is missing.
+    """
+    # Everything that can be wrong with the request is looked at before a framework is loaded, which takes seconds.
+    if (request.source is None) == (request.inputs is None):
+        raise UsageError("a check needs images or inputs", fix="pass a folder of images, or --inputs data.npz")
+    if request.batch_size < 1:
+        raise UsageError("the batch size is not usable", found=str(request.batch_size), expected="1 or more")
+    if request.reference not in ("keras", "keras2"):
+        raise UsageError("there is no such reference", found=request.reference, expected="keras or keras2")
+    _refuse_odd_pair(request.model, request.onnx, layers=request.layers)
+    pictures = (
+        datasets.find(request.source, labels=request.labels, local=request.local)
+        if request.source is not None
+        else None
+    )
+    if request.shard is not None:
+        pictures = _part(pictures, *request.shard)
+    providers, lost = sides.settle_providers(request.providers, request.require)
+    subject = open_subject(
+        request.model,
+        progress,
+        store=request.store,
+        trust=request.trust,
+        deployed=request.onnx,
+        signature=request.signature,
+        reference=request.reference,
+        pictures=(pictures,),
+    )
+    feeds, preparation = open_feeds(subject, pictures, request.inputs, request.overrides, request.batch_size)
+    deployed = (
+        open_deployed(request.onnx, subject, preparation.spec if preparation else None)
+        if request.onnx is not None
+        else None
+    )
+    return Opening(request, subject, feeds, preparation, deployed, providers, lost)
+
+
+def _part(pictures: datasets.Listing | None, nth: int, count: int) -> datasets.Listing:
+    if pictures is None:
+        raise UsageError(
+            "a part of the images was asked for, and there are none", fix="leave out --shard with --inputs"
+        )
+    if len(pictures) < count:
+        raise UsageError(f"{len(pictures)} images are too few for {count} parts", fix="ask for fewer")
+    return pictures.shard(nth, count)
+
+
+def _refuse_odd_pair(model: Path, onnx: Path | None, *, layers: bool) -> None:
+    kind = files.model_format(model)
+    if kind == Format.ONNX and (onnx is not None or layers):
+        what = (
+            "--onnx holds an ONNX file against a Keras model"
+            if onnx is not None
+            else "--layers compares with the layers of a Keras model"
+        )
+        raise UsageError(
+            what,
+            found=f"{model}, an ONNX file",
+            fix=f"pass the Keras model first: bnexport check model.keras images/ --onnx {onnx or model}",
+        )
+    if onnx is not None and files.model_format(onnx) != Format.ONNX:
+        raise UsageError(
+            f"{onnx} is not an ONNX file", found="a Keras model", fix="leave out --onnx to check bnexport's own export"
+        )

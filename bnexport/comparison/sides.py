@@ -1,0 +1,253 @@
+"""The sides of a check: every way of computing the outputs, behind one face."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from bnexport.errors import InputError, MachineError
+from bnexport.onnx_graph import outputs as heads
+from bnexport.onnx_graph import subgraphs, tensors
+from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.quantised import Quantised, quantisation
+from bnexport.onnx_graph.sites import sites
+from bnexport.onnx_graph.training_twin import training_twin
+from bnexport.results.verdict import Finding
+from bnexport.rules import findings
+from bnexport.runtimes import ort_session
+from bnexport.runtimes.ort_session import STRICT_CUDA, Cuda
+from bnexport.system import cache
+from bnexport.system.cache import Cache
+
+if TYPE_CHECKING:
+    import onnx
+
+    from bnexport.frameworks.keras_passes import Mode
+
+Feeds = Mapping[str, NDArray[Any]]
+Outputs = dict[str, NDArray[Any]]
+
+
+@dataclass(slots=True)
+class Runner:
+    """One side that can run: its id, what it is, and the function that computes a batch's outputs by tensor name.
+
+    A side with `parity` must equal the reference side of its mode; a `witness` is only there to hold others against;
+    one that is `remembered` opens at the first batch that the cache does not hold; a `foreign` one comes from a file
+    that bnexport did not make; a `quantised` one computes with 8 bits or fewer, one that is `half` with 16, and is
+    compared accordingly; one that is `reduced` may compute in less than float32, and is held against the reference only
+    to say how far it is. `placement` tells where CUDA's nodes run. An ONNX side can show its `graph`,
+    with the tensors of `names` among its outputs, and takes a batch as `given` hands it over. Tensor names are the outputs' names and, for an output that ends in softmax or sigmoid, `OUTPUT/logits`.
+    """
+
+    id: str
+    runtime: str
+    mode: Mode
+    provider: str
+    compute: Callable[[Feeds], Outputs]
+    parity: bool = True
+    witness: bool = False
+    remembered: bool = False
+    foreign: bool = False
+    graph: Callable[[], onnx.ModelProto] | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    reduced: bool = False
+    placement: Callable[[], list[ort_session.Node]] = list
+    given: Callable[[Feeds], Feeds] = dict
+    quantised: Quantised | None = None
+    half: bool = False
+    seconds: float = field(default=0.0)
+
+    def run(self, feeds: Feeds) -> Outputs:
+        """The outputs for one batch; the time it takes is added up."""
+        begun = time.perf_counter()
+        outputs = self.compute(feeds)
+        self.seconds += time.perf_counter() - begun
+        return outputs
+
+
+def keras_sides(
+    run: Callable[[Mode, Feeds], Outputs], modes: Sequence[Mode] = ("inference", "training"), runtime: str = "keras"
+) -> list[Runner]:
+    """The inference and the training pass of a Keras model (a SavedModel has the first only), computed by `run`."""
+    return [Runner(f"{runtime}-{mode}", runtime, mode, "tensorflow", partial(run, mode)) for mode in modes]
+
+
+def onnx_sides(
+    model: onnx.ModelProto,
+    providers: Sequence[ort_session.Provider],
+    modes: Sequence[Mode] = ("inference", "training"),
+    whole: bytes | None = None,
+    cuda: Cuda = STRICT_CUDA,
+) -> list[Runner]:
+    """The inference graph and, where it has BatchNormalization nodes, its training twin, on each provider.
+
+    Args:
+        model: the inference graph.
+        providers: where to run it.
+        modes: which of the two.
+        whole: the inference graph serialised, with everything that is compared among its outputs, where that was done already.
+        cuda: how CUDA runs.
+
+    Raises:
+        InputError: onnxruntime cannot read the graph.
+        MachineError: a provider does not run.
+    """
+    fetched = fetches(model)
+
+    def exposed() -> onnx.ModelProto:
+        return tensors.with_outputs(model, fetched.values())
+
+    found = [
+        _onnx_side(model, exposed, "inference", provider, fetched, content=whole, cuda=cuda) for provider in providers
+    ]
+    if "training" in modes and has_training_mode(model):
+        found += [
+            _onnx_side(model, lambda: training_twin(exposed()), "training", provider, fetched, cuda=cuda)
+            for provider in providers
+        ]
+    return found
+
+
+def has_training_mode(model: onnx.ModelProto) -> bool:
+    """Whether a training-mode graph can be made: there are BatchNormalization nodes, and none inside a loop or a branch."""
+    return bool(sites(model)) and not subgraphs.inner_normalisations(model)
+
+
+def remembered_twin(model: onnx.ModelProto, store: Cache, *key: str) -> Runner:
+    """The training twin on the CPU, opened when the cache does not hold its outputs: nobody deploys it, and it computes the same each time."""
+    fetched = fetches(model)
+
+    def twin() -> onnx.ModelProto:
+        return training_twin(tensors.with_outputs(model, fetched.values()))
+
+    def opened() -> Runner:
+        return _onnx_side(model, twin, "training", "cpu", fetched)
+
+    runner = remembered("onnx-training@cpu", "training", opened, store, *key)
+    runner.graph, runner.names, runner.quantised = twin, fetched, quantisation(model)
+    return runner
+
+
+def remembered(id: str, mode: Mode, opened: Callable[[], Runner], store: Cache, *key: str) -> Runner:  # noqa: A002 - what a side's name is called
+    """A side on the CPU that is `opened` when the cache does not hold its outputs.
+
+    Args:
+        id: of the side.
+        mode: "inference" or "training".
+        opened: opens it.
+        store: what was computed before.
+        key: everything its outputs depend on, but for the batch and onnxruntime.
+    """
+    found: list[Runner] = []
+
+    def compute(feeds: Feeds) -> Outputs:
+        place = ("side", id, *key, ort_session.version(), str(ort_session.threads()), cache.fingerprint(feeds))
+        outputs = store.get_arrays(*place)
+        if outputs is None:
+            if not found:
+                found.append(opened())
+            outputs = found[0].compute(feeds)
+            store.put_arrays(outputs, *place)
+        return outputs
+
+    return Runner(id, "onnxruntime", mode, "cpu", compute, remembered=True)
+
+
+def recalibrated_side(model: onnx.ModelProto) -> Runner:
+    """The inference graph with new statistics, on the CPU: it is not meant to equal any other side."""
+    runner = onnx_sides(model, ["cpu"], modes=("inference",))[0]
+    runner.id, runner.parity = "onnx-recalibrated@cpu", False
+    return runner
+
+
+def unoptimised_side(model: onnx.ModelProto) -> Runner:
+    """The inference graph on the CPU with onnxruntime's optimisations off: what the file says, node by node."""
+    fetched = fetches(model)
+    runner = _onnx_side(
+        model, lambda: tensors.with_outputs(model, fetched.values()), "inference", "cpu", fetched, optimized=False
+    )
+    runner.id, runner.witness = "onnx-unoptimised@cpu", True
+    return runner
+
+
+def _onnx_side(
+    model: onnx.ModelProto,
+    graph: Callable[[], onnx.ModelProto],
+    mode: Mode,
+    provider: ort_session.Provider,
+    fetched: dict[str, str],
+    *,
+    optimized: bool = True,
+    content: bytes | None = None,
+    cuda: Cuda = STRICT_CUDA,
+) -> Runner:
+    session = ort_session.Session(content or serialised(graph()), provider, optimized=optimized, cuda=cuda)
+
+    def compute(feeds: Feeds) -> Outputs:
+        try:
+            found = session.run(feeds, list(fetched.values()))
+        except InputError as error:
+            raise _out_of_range(model, feeds) or error from error
+        return {name: found[tensor] for name, tensor in fetched.items()}
+
+    return Runner(
+        f"onnx-{mode}@{provider}",
+        "onnxruntime",
+        mode,
+        provider,
+        compute,
+        quantised=quantisation(model),
+        graph=graph,
+        names=fetched,
+        placement=session.placement,
+    )
+
+
+def _out_of_range(model: onnx.ModelProto, feeds: Feeds) -> InputError | None:
+    """The sentence about an input that is a position in a table which has no such row; None where there is none."""
+    for name, (rows, node) in heads.index_ranges(model).items():
+        x = feeds.get(name)
+        if x is not None and x.size and not (x.min() >= -rows and x.max() < rows):
+            return InputError(
+                f"the input {name} holds positions in a table of {rows} rows (the node {node})",
+                found=f"values from {x.min():g} to {x.max():g}",
+                expected=f"0 to {rows - 1}",
+                fix="pass such values with --inputs data.npz",
+            )
+    return None
+
+
+def fetches(model: onnx.ModelProto) -> dict[str, str]:
+    """The tensors to compare: the name a check gives them, and the name they have in the graph."""
+    squashed = heads.squashed(model)
+    return (
+        {o.name: o.name for o in model.graph.output}
+        | {f"{output}/logits": tensor for output, (tensor, _) in squashed.items()}
+        | {name: name for name in heads.selected_from(model)}
+    )
+
+
+def settle_providers(wanted: Sequence[str], require: Sequence[str]) -> tuple[list[ort_session.Provider], list[Finding]]:
+    """Which providers to try, and a finding for each that was asked for and cannot run.
+
+    Args:
+        wanted: "auto" (cpu, and cuda where nothing is known to be missing), "cpu", "cuda"; several are allowed.
+        require: providers without which there is nothing to do.
+
+    Raises:
+        MachineError: a required provider cannot run here.
+    """
+    missing = ort_session.cuda_missing() if {"auto", "cuda"} & {*wanted, *require} else "it was not asked for"
+    if "cuda" in require and missing:
+        raise MachineError("CUDA is required and does not run here", found=missing)
+    chosen: list[ort_session.Provider] = ["cpu"] if {"auto", "cpu"} & {*wanted, *require} else []
+    if not missing:
+        chosen.append("cuda")
+    lost = [findings.provider_not_running("cuda", missing)] if "cuda" in wanted and missing else []
+    return chosen or ["cpu"], lost

@@ -1,0 +1,264 @@
+"""What is checked: a Keras model with its export, or an ONNX file alone, brought to one form."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bnexport import datasets
+from bnexport.comparison.keras2_reference import Keras2Reference
+from bnexport.comparison.onnx_file import learn_ranks, read_onnx
+from bnexport.comparison.reference import Reference, opened, refuse_needless_signature
+from bnexport.datasets import sidecar
+from bnexport.datasets.feeds import Arrays, Pictures, Shape, Source, only_input
+from bnexport.datasets.label_file import add_class_names
+from bnexport.datasets.preparation import Overrides, Preparation, prepare
+from bnexport.datasets.sidecar import Sidecar
+from bnexport.errors import ExportError, UsageError
+from bnexport.onnx_graph import metadata, outputs, tensors
+from bnexport.onnx_graph.sites import sites
+from bnexport.progress import Progress
+from bnexport.results.facts import ModelFacts
+from bnexport.results.heads import Heads
+from bnexport.results.preprocessing import Scaling
+from bnexport.runtimes import ort_session
+from bnexport.system import files
+from bnexport.system.cache import NOTHING_KEPT, Cache
+from bnexport.system.files import Format
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One model, ready to be checked.
+
+    Args:
+        facts: what a report says about it.
+        graph: its inference graph.
+        whole: the same serialised, with the logits among its outputs; None where it was not serialised yet.
+        shapes: the shape of each input by name, None for an open axis.
+        known: what travels with it, from the sidecar or the ONNX metadata; class names also from a labels.txt.
+        origin: which of sidecar and metadata.
+        reference: the Keras model; None for an ONNX file.
+        iterations: how many updates the optimizer in the file has made; None where the file has none.
+        random_layers: those that compute something else at each call in training mode.
+        repairs: what had to be changed in the file's configuration before Keras could read it.
+        store: what was computed before.
+        half: whether it computes in half precision.
+        versions: of what made and runs it.
+        notes: what is unusual in an ONNX file, or was changed in memory.
+    """
+
+    facts: ModelFacts
+    graph: onnx.ModelProto
+    whole: bytes | None
+    shapes: dict[str, Shape]
+    known: Sidecar | None
+    origin: str
+    reference: Reference | None
+    iterations: int | None
+    random_layers: list[str]
+    repairs: list[str]
+    store: Cache
+    half: bool
+    versions: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def dtypes(self) -> dict[str, np.dtype[Any]]:
+        """What the graph's inputs and outputs are made of, where that is a type of numbers."""
+        return tensors.dtypes([*tensors.inputs(self.graph), *self.graph.graph.output])
+
+    def heads(self, classes: tuple[str, ...]) -> Heads:
+        """What it gives out, with the classes that it or the images name."""
+        return Heads(
+            tuple(output.name for output in self.graph.graph.output),
+            {output: kind for output, (_, kind) in outputs.squashed(self.graph).items()},
+            classes,
+            bool(self.known and self.known.classes),
+            outputs.bounded(self.graph),
+            frozenset(outputs.selections(self.graph)),
+            frozenset(outputs.selected_from(self.graph)),
+        )
+
+
+def open_subject(
+    model: Path,
+    progress: Progress,
+    *,
+    store: Cache = NOTHING_KEPT,
+    trust: bool = False,
+    deployed: Path | None = None,
+    signature: str = "",
+    reference: str = "keras",
+    pictures: Iterable[datasets.Listing | None] = (),
+) -> Subject:
+    """The subject in a model file.
+
+    Args:
+        model: .h5, .hdf5, .keras or .onnx.
+        progress: told of each stage.
+        store: what was computed before.
+        trust: load a Keras model even where it holds code of its own.
+        deployed: an ONNX file of this model by another exporter, whose graph is taken where bnexport cannot export the model.
+        signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
+        reference: "keras", or "keras2" for what the file computes in Keras 2.
+        pictures: what it will be run on; a labels.txt beside the model is taken only where it has all of their labels.
+
+    Raises:
+        InputError: it cannot be read.
+        UsageError: a SavedModel has no such signature, or another model none at all.
+        ExportError: it is a Keras model that cannot be written as ONNX.
+        MachineError: it is a Keras model and TensorFlow is not installed.
+    """
+    subject = _open(model, progress, store, deployed, trust=trust, signature=signature, reference=reference)
+    return replace(subject, known=add_class_names(model, subject.graph, subject.known, progress, pictures))
+
+
+def _open(
+    model: Path,
+    progress: Progress,
+    store: Cache,
+    deployed: Path | None,
+    *,
+    trust: bool,
+    signature: str,
+    reference: str,
+) -> Subject:
+    refuse_needless_signature(model, signature)
+    if reference == "keras2":
+        known = sidecar.read(model)
+        of_keras2 = Keras2Reference(model, known, store, trust=trust, progress=progress)
+        return _from_keras(of_keras2, known, deployed, progress)
+    if files.model_format(model) == Format.ONNX:
+        return _from_onnx(model, store)
+    known = sidecar.read(model)
+    made = opened(model, known, store, trust=trust, progress=progress, signature=signature)
+    return _from_keras(made, known, deployed, progress)
+
+
+def open_feeds(
+    subject: Subject, pictures: datasets.Listing | None, inputs: Path | None, overrides: Overrides, batch_size: int
+) -> tuple[Source, Preparation | None]:
+    """What the subject is run on: arrays where `inputs` names a file, else the pictures, with how they are prepared.
+
+    Raises:
+        InputError: the arrays do not fit the model, or the model does not take images.
+        UsageError: what was said about preprocessing does not fit.
+    """
+    feeds, preparation = _feeds(subject, pictures, inputs, overrides, batch_size)
+    if subject.reference is None and {site.x for site in sites(subject.graph)} - set(tensors.ranks(subject.graph)):
+        learn_ranks(subject.graph, next(iter(feeds)).inputs)
+    return feeds, preparation
+
+
+def _feeds(
+    subject: Subject, pictures: datasets.Listing | None, inputs: Path | None, overrides: Overrides, batch_size: int
+) -> tuple[Source, Preparation | None]:
+    if inputs is not None or pictures is None:
+        if inputs is None:
+            raise UsageError(
+                "there is nothing to run the model on", fix="pass a folder of images, or --inputs data.npz"
+            )
+        if overrides.given:
+            raise UsageError("--inputs holds what the model sees", found="preprocessing flags", fix="leave them out")
+        classes = subject.known.classes if subject.known else ()
+        return Arrays.read(inputs, subject.shapes, classes, batch_size), None
+    name, shape = only_input(subject.shapes, {name: dtype.name for name, dtype in subject.dtypes.items()})
+    if subject.dtypes.get(name) == np.uint8:
+        if overrides.scaling not in (None, Scaling.NONE):
+            raise UsageError(
+                f"the input {name} takes uint8, which are pixels before scaling",
+                found=f"--scaling {overrides.scaling}",
+                fix="leave it out",
+            )
+        overrides = replace(overrides, scaling=Scaling.NONE)
+    preparation = prepare(shape, subject.known, subject.origin, overrides)
+    spec, threads = preparation.spec, ort_session.threads()
+    return Pictures(pictures, spec, subject.known, name=name, batch_size=batch_size, threads=threads), preparation
+
+
+def _from_keras(reference: Reference, known: Sidecar | None, deployed: Path | None, progress: Progress) -> Subject:
+    found = reference.description()
+    whole: bytes | None
+    try:
+        graph, whole = reference.graph()
+    except ExportError as error:
+        if deployed is None:
+            raise
+        progress.note(f"bnexport cannot export the model itself ({error}): what its own graph would show is not known")
+        graph, whole = read_onnx(deployed).graph, None
+        tensors.rename_outputs(graph, found.outputs)
+    path = str(reference.path)
+    return Subject(
+        facts=ModelFacts(path, reference.sha256, found.format, found.parameters, found.layers, found.frozen),
+        graph=graph,
+        whole=whole,
+        shapes={name: tuple(shape) for name, shape, _ in found.inputs},
+        known=known,
+        origin="sidecar",
+        reference=reference,
+        iterations=found.iterations,
+        random_layers=found.random_layers,
+        repairs=found.repairs,
+        store=reference.store
+        if whole is not None
+        else NOTHING_KEPT,  # entries are keyed by the model, not by the deployed file
+        half=found.dtype in ("float16", "bfloat16"),
+        versions=found.versions | {"tf2onnx": importlib.metadata.version("tf2onnx")},
+    )
+
+
+def _from_onnx(path: Path, store: Cache) -> Subject:
+    file = read_onnx(path)
+    graph = file.graph
+    if not file.whole:
+        store = NOTHING_KEPT  # entries are keyed by the file, and not by what lies beside it
+    found = sites(graph)
+    values = {
+        "preprocessing": metadata.read(graph, "preprocessing"),
+        "classes": metadata.read(graph, "classes"),
+        "labels": metadata.read(graph, "labels"),
+    }
+    known = (
+        sidecar.from_values({k: v for k, v in values.items() if v is not None}, str(path))
+        if any(values.values())
+        else sidecar.read(path)
+    )
+    if known is not None:
+        metadata.write(graph, sidecar.travelling(known))  # so that what is made of the graph carries it too
+    parameters = sum(math.prod(tensor.dims) for tensor in graph.graph.initializer)
+    return Subject(
+        facts=ModelFacts(
+            str(path),
+            file.sha256,
+            str(Format.ONNX),
+            parameters,
+            len(found),
+            sum(site.frozen for site in found),
+        ),
+        graph=graph,
+        whole=None,
+        shapes={info.name: tensors.shape(info) or () for info in tensors.inputs(graph)},
+        known=known,
+        origin="onnx metadata" if any(values.values()) else "sidecar",
+        reference=None,
+        iterations=None,
+        random_layers=[],
+        repairs=[],
+        store=store,
+        half=any(tensor.data_type in _HALF for tensor in graph.graph.initializer),
+        versions={},
+        notes=file.notes,
+    )
+
+
+_HALF = (10, 16)  # onnx.TensorProto.FLOAT16, BFLOAT16

@@ -1,0 +1,298 @@
+"""What a check runs on: pictures from a folder, or arrays from an .npz file, as batches of model inputs with labels."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shlex
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport import datasets
+from bnexport.datasets import npz
+from bnexport.datasets.order import shuffled_order, spread
+from bnexport.datasets.preparation import class_indices
+from bnexport.datasets.sidecar import Sidecar
+from bnexport.errors import InputError, UsageError
+from bnexport.results.preprocessing import Preprocessing
+from bnexport.system import cache
+
+Shape = tuple[int | None, ...]
+
+MOST_LABEL = 2**31 - 1
+"""The largest class number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """One batch: every input of the model by name, the items' names, and their classes (-1 where unknown).
+
+    `positions` says where the items stand in the list that reports follow; None where batches come in its order.
+    """
+
+    inputs: Mapping[str, NDArray[Any]]
+    names: tuple[str, ...]
+    labels: NDArray[np.int64]
+    positions: tuple[int, ...] | None = None
+
+
+class Source(Protocol):
+    """Batches that can be gone through again, with what is known about them."""
+
+    count: int
+    classes: tuple[str, ...]
+    unreadable: list[datasets.Unreadable]
+    spec: Preprocessing | None
+    """How pictures are prepared; None for arrays, which come as they are."""
+
+    def __iter__(self) -> Iterator[Feed]: ...
+
+    def prepared_as(self, spec: Preprocessing) -> Source:
+        """The same pictures prepared otherwise; arrays stay what they are."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A hash of everything the items depend on: content and preparation."""
+        ...
+
+    def sampled(self, count: int, *, batch_size: int, whole: bool) -> Source:
+        """At most `count` of the items that can be read, evenly spread, in batches of `batch_size`; with `whole` in such batches only, where need be with items that come again."""
+        ...
+
+    def shard(self, nth: int, count: int) -> Source:
+        """Every `count`th item from the `nth` on."""
+        ...
+
+    def spread(self, most: int) -> Source:
+        """At most so many of the items, evenly spread: data are often sorted by class, and their head is no sample."""
+        ...
+
+    def shuffled(self) -> Source:
+        """The same items in `shuffled_order`; what `shard`, `spread` and `sampled` give has their own order."""
+        ...
+
+    def pictures(self, names: Collection[str]) -> dict[str, datasets.Picture]:
+        """The pictures of these names; empty for arrays."""
+        ...
+
+
+class Pictures:
+    """Pictures as the one input of a model."""
+
+    def __init__(
+        self,
+        pictures: datasets.Listing,
+        spec: Preprocessing,
+        known: Sidecar | None,
+        *,
+        name: str,
+        batch_size: int,
+        threads: int,
+        order: NDArray[np.intp] | None = None,
+    ) -> None:
+        self._sidecar = known = known or Sidecar()
+        self.classes = known.classes or pictures.classes
+        self.count = len(pictures)
+        self.spec: Preprocessing | None = spec
+        self._known, self._name, self._pictures = known.labels, name, pictures
+        self._reader = datasets.Reader(pictures, spec, batch_size, threads, order)
+        self.unreadable = self._reader.unreadable
+
+    def fingerprint(self) -> str:
+        """A hash of the files and of how they are prepared."""
+        digest = hashlib.sha256(json.dumps(self.spec.as_dict() if self.spec else None).encode())
+        for picture in self._pictures:
+            with contextlib.suppress(InputError):  # unreadable files are left out when they are read, too
+                digest.update(hashlib.sha256(picture.read()).digest())
+            digest.update(picture.name.encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def prepared_as(self, spec: Preprocessing) -> Source:
+        """The same pictures prepared otherwise."""
+        return self._of(self._pictures, spec, self._reader.batch_size, self._reader.order)
+
+    def shard(self, nth: int, count: int) -> Source:
+        """Every `count`th picture from the `nth` on; the classes are those of all."""
+        return self._of(self._pictures.shard(nth, count), self._reader.spec, self._reader.batch_size)
+
+    def spread(self, most: int) -> Source:
+        """At most so many of the pictures, evenly spread."""
+        rows = spread(self.count, most, None)
+        return self._of(self._pictures.chosen(rows), self._reader.spec, self._reader.batch_size)
+
+    def shuffled(self) -> Source:
+        """The same pictures in `shuffled_order`."""
+        return self._of(self._pictures, self._reader.spec, self._reader.batch_size, shuffled_order(self.count))
+
+    def _of(
+        self, pictures: datasets.Listing, spec: Preprocessing, batch_size: int, order: NDArray[np.intp] | None = None
+    ) -> Pictures:
+        threads = self._reader.threads
+        return Pictures(
+            pictures, spec, self._sidecar, name=self._name, batch_size=batch_size, threads=threads, order=order
+        )
+
+    def sampled(self, count: int, *, batch_size: int, whole: bool) -> Source:
+        """Some of the pictures; `unreadable` must be known, so that all of them were read once."""
+        lost = {u.name for u in self.unreadable}
+        readable = np.array([row for row, picture in enumerate(self._pictures) if picture.name not in lost], np.intp)
+        chosen = self._pictures.chosen(readable[spread(len(readable), count, batch_size if whole else None)])
+        return self._of(chosen, self._reader.spec, batch_size)
+
+    def pictures(self, names: Collection[str]) -> dict[str, datasets.Picture]:
+        """The pictures of these names."""
+        names, wanted = set(names), dict[str, datasets.Picture]()
+        for picture in self._pictures:
+            if len(wanted) == len(names):
+                break
+            if picture.name in names:
+                wanted[picture.name] = picture
+        return wanted
+
+    def __iter__(self) -> Iterator[Feed]:
+        """The batches.
+
+        Raises:
+            InputError: no picture can be read, or a label is not a class of the model.
+        """
+        for batch in self._reader:
+            labels = class_indices(batch.names, batch.labels, self._known, self.classes)
+            yield Feed({self._name: batch.x}, batch.names, np.array(labels, np.int64), batch.positions)
+
+
+class Arrays:
+    """Arrays from an .npz file: one for each input of the model, and optionally `labels` (N,) of class numbers."""
+
+    def __init__(
+        self,
+        arrays: Mapping[str, NDArray[Any]],
+        labels: NDArray[np.int64],
+        classes: tuple[str, ...],
+        batch_size: int,
+        order: NDArray[np.intp] | None = None,
+    ) -> None:
+        self.count = len(labels)
+        self.classes = classes
+        self.unreadable: list[datasets.Unreadable] = []
+        self.spec: Preprocessing | None = None
+        self._arrays, self._labels, self._batch_size, self._order = arrays, labels, batch_size, order
+
+    @classmethod
+    def read(cls, path: Path, shapes: Mapping[str, Shape], classes: tuple[str, ...], batch_size: int) -> Arrays:
+        """The arrays in a file.
+
+        Raises:
+            InputError: it cannot be read, or does not hold the model's inputs.
+        """
+        path = Path(path)
+        arrays = npz.load(path)
+        labels = arrays.pop("labels", None)
+        if len(shapes) == 1 and len(arrays) == 1:  # one of each: the name does not matter
+            arrays = {next(iter(shapes)): next(iter(arrays.values()))}
+        if set(arrays) != set(shapes):
+            raise InputError(
+                f"{path} does not hold the model's inputs",
+                found=", ".join(sorted(arrays)) or "nothing",
+                expected=", ".join(shapes),
+            )
+        for name, shape in shapes.items():
+            got = arrays[name].shape
+            if len(got) != len(shape) or any(
+                d is not None and d != g for d, g in zip(shape[1:], got[1:], strict=False)
+            ):
+                raise InputError(f"{path}: the input {name} has the wrong shape", found=str(got), expected=str(shape))
+        counts = {len(a) for a in arrays.values()} | ({len(labels)} if labels is not None else set())
+        if len(counts) != 1 or counts == {0}:
+            raise InputError(f"{path}: the arrays are empty or of different length", found=str(sorted(counts)))
+        unknown = np.full(counts.pop(), -1, np.int64)
+        for name, array in arrays.items():
+            npz.refuse_no_numbers(f"{path}: the input {name}", array)
+        if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
+            raise InputError(f"{path}: labels are no class numbers", found=f"{labels.dtype} of shape {labels.shape}")
+        if labels is not None and (labels.min() < -1 or labels.max() > MOST_LABEL):
+            odd = labels[(labels < -1) | (labels > MOST_LABEL)][0]
+            raise InputError(
+                f"{path}: labels are no class numbers",
+                found=str(odd),
+                expected=f"0 to {MOST_LABEL}, or -1 where unknown",
+            )
+        return cls(arrays, unknown if labels is None else labels.astype(np.int64), classes, batch_size)
+
+    def fingerprint(self) -> str:
+        """A hash of the arrays."""
+        return cache.fingerprint(self._arrays)
+
+    def sampled(self, count: int, *, batch_size: int, whole: bool) -> Source:
+        """Some of the rows."""
+        return self._chosen(spread(self.count, count, batch_size if whole else None), batch_size)
+
+    def shard(self, nth: int, count: int) -> Source:
+        """Every `count`th row from the `nth` on."""
+        return self._chosen(slice(nth, None, count), self._batch_size)
+
+    def spread(self, most: int) -> Source:
+        """At most so many of the rows, evenly spread."""
+        return self._chosen(spread(self.count, most, None), self._batch_size)
+
+    def shuffled(self) -> Source:
+        """The same rows in `shuffled_order`."""
+        return Arrays(self._arrays, self._labels, self.classes, self._batch_size, shuffled_order(self.count))
+
+    def _chosen(self, rows: slice | NDArray[np.intp], batch_size: int) -> Source:
+        arrays = {name: array[rows] for name, array in self._arrays.items()}
+        return Arrays(arrays, self._labels[rows], self.classes, batch_size)
+
+    def pictures(self, names: Collection[str]) -> dict[str, datasets.Picture]:  # noqa: ARG002 - there are none
+        """None."""
+        return {}
+
+    def prepared_as(self, spec: Preprocessing) -> Source:  # noqa: ARG002 - arrays come as they are
+        """Itself."""
+        return self
+
+    def __iter__(self) -> Iterator[Feed]:
+        """The batches, of nearly equal size."""
+        parts = -(-self.count // self._batch_size)
+        order = np.arange(self.count) if self._order is None else self._order
+        for rows in np.array_split(order, parts):
+            inputs = {name: array[rows] for name, array in self._arrays.items()}
+            yield Feed(inputs, tuple(str(r) for r in rows), self._labels[rows], tuple(rows.tolist()))
+
+
+def only_input(shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> tuple[str, Shape]:
+    """The name and shape of a model's only input.
+
+    Args:
+        shapes: of each input by name, None for an open axis.
+        dtypes: of each input by name, as NumPy calls it.
+
+    Raises:
+        UsageError: it has several.
+    """
+    if len(shapes) != 1:
+        inputs = ", ".join(f"{name} {dtypes.get(name, 'float32')} {_spelled(shape)}" for name, shape in shapes.items())
+        raise UsageError(
+            f"the model has {len(shapes)} inputs ({inputs})",
+            fix=f"pass them with --inputs data.npz, a file such as {savez(shapes, dtypes)} writes",
+        )
+    return next(iter(shapes.items()))
+
+
+def savez(shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> str:
+    """A command that writes zeros of these shapes to data.npz, eight rows each, with 8 for other open axes."""
+    arrays = {
+        name: f"np.zeros({tuple(8 if side is None else side for side in (None, *shape[1:]))}, {dtypes.get(name, 'float32')!r})"
+        for name, shape in shapes.items()
+    }
+    pairs = ", ".join(f"{name!r}: {array}" for name, array in arrays.items())
+    return "python -c " + shlex.quote(f"import numpy as np; np.savez('data.npz', **{{{pairs}}})".replace("'", '"'))
+
+
+def _spelled(shape: Shape) -> str:
+    return "x".join("N" if side is None else str(side) for side in shape)

@@ -1,0 +1,127 @@
+"""What a user names as images: a folder, a picture, a list, a manifest or tar shards, as paths or URLs."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from bnexport.datasets import manifest, places, shards
+from bnexport.datasets.decode import SUFFIXES, looks_like_a_picture
+from bnexport.datasets.listing import Lister, Listing
+from bnexport.errors import InputError
+from bnexport.system import files
+
+TABLE = "labels.csv"
+"""The labels of the pictures in a folder."""
+
+
+def find(source: str | Path | Sequence[str | Path], *, labels: Path | None = None, local: bool = False) -> Listing:
+    """The pictures that `source` names.
+
+    * A folder, here or at a URL: sorted by name. It may be flat, have one subfolder for each class, hold a `labels.csv` with the columns file and label, or hold tar shards.
+    * A manifest (.csv, .tsv, .parquet): a path or URL for each picture, and a label; paths are seen from its folder.
+    * Tar shards in the WebDataset layout: one .tar, or several as `train-{0000..0099}.tar` or with `*`.
+    * One picture, or a list of paths and URLs, which keep their order.
+
+    Args:
+        source: any of these.
+        labels: a CSV file that goes before `labels.csv` and before subfolders.
+        local: for a folder or manifest of others: links and entries that lead out of its folder, and URLs, are refused.
+
+    Raises:
+        InputError: there is nothing at `source`, or nothing that looks like a picture.
+        MachineError: a package that it needs is missing.
+    """
+    table = labels
+    if not isinstance(source, str | Path):
+        found, told = _list(source), "the list of images"
+    else:
+        told = str(source)
+        place = told if places.is_url(told) else Path(told)
+        if shards.named(told):
+            found = shards.read(told)
+        elif isinstance(place, str):
+            found = manifest.read(place) if manifest.named(place) else _remote(place)
+        elif (facts := files.status(place)) is None:
+            raise InputError(f"there is no folder {place}", fix="check the path")
+        elif not stat.S_ISDIR(facts.st_mode):
+            found = manifest.read(told) if manifest.named(told) else _one(place)
+        else:
+            try:
+                found = _walk(place)
+            except OSError as error:
+                raise InputError(f"cannot read the folder {place} ({error.strerror})") from error
+            if table is None and (place / TABLE).is_file():
+                table = place / TABLE
+    if not found:
+        raise InputError(f"there is no image in {told}", expected="files such as " + ", ".join(sorted(SUFFIXES)[:4]))
+    if local and isinstance(source, str | Path) and not shards.named(told):
+        _refuse_elsewhere(found, places.parent(told) if manifest.named(told) else told)
+    return _labelled(found, table) if table else found
+
+
+def _refuse_elsewhere(listing: Listing, folder: str) -> None:
+    if len(listing) == 1 and listing[0].place == places.absolute(folder):
+        return  # the picture itself was named
+    for picture in listing:
+        if not places.is_below(picture.place, folder):
+            raise InputError(
+                f"the images of {folder} lead to a place outside of it",
+                found=picture.place,
+                fix="if you trust the list, add --allow-remote",
+            )
+
+
+def _list(source: Sequence[str | Path]) -> Listing:
+    lister = Lister()
+    for entry in source:
+        lister.add(str(entry))
+    return lister.listing()
+
+
+def _one(place: Path) -> Listing:
+    lister = Lister(str(place.parent))
+    lister.add(place.name)
+    return lister.listing()
+
+
+def _walk(folder: Path) -> Listing:
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    names = [entry.name for entry in entries if entry.is_file()]
+    for part in entries:
+        if part.is_dir():
+            paths = [f"{root}/{name}" for root, _, names_there in os.walk(part) for name in names_there]
+            below = [path.removeprefix(f"{folder}/") for path in paths]
+            names += sorted(below, key=lambda name: name.split("/"))
+    return _below(str(folder), names)
+
+
+def _remote(url: str) -> Listing:
+    names = places.below(url)
+    if not names:
+        return _list([url])
+    listing = _below(url, sorted(names, key=lambda name: ("/" in name, name.split("/"))))
+    return _labelled(listing, places.joined(url, TABLE)) if TABLE in names else listing
+
+
+def _below(folder: str, names: Sequence[str]) -> Listing:
+    """The pictures among the names of the files of a folder, or else its tar shards."""
+    pictures = [name for name in names if looks_like_a_picture(name)]
+    tars = [places.joined(folder, name) for name in names if name.endswith(shards.SUFFIX)]
+    if tars and not pictures:
+        return shards.read(tars)
+    lister = Lister(folder)
+    for name in pictures:
+        lister.add(name, name.split("/")[0] if "/" in name else "")
+    return lister.listing()
+
+
+def _labelled(pictures: Listing, table: str | Path) -> Listing:
+    label = dict(manifest.rows(str(table), 2))
+    if not any(picture.name in label for picture in pictures):
+        raise InputError(
+            f"no picture is named in {table}", found=next(iter(label), "nothing"), expected=pictures[0].name
+        )
+    return pictures.labelled(label)

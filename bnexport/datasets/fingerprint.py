@@ -1,0 +1,70 @@
+"""Whether a set of pictures is what it was."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from bnexport.datasets import places
+from bnexport.datasets.find import find
+from bnexport.datasets.listing import Listing
+from bnexport.errors import InputError, reason
+
+Hashed = Callable[[Callable[[], str], float, str, str], str]
+"""Remembers a hash: what computes it, when the last of the facts it depends on changed, the kind, and the facts (`bnexport.system.cache.Cache.hashed`)."""
+
+
+def fingerprint(source: str, hashed: Hashed) -> str:
+    """A hash of the names, labels and content of pictures.
+
+    What files contain is read once, and then again when size, inode or times of one have changed. Of a URL, what its server says (size, date, tag) stands for its content.
+
+    Args:
+        source: as `find` takes it.
+        hashed: remembers.
+
+    Raises:
+        InputError: the pictures cannot be listed.
+        MachineError: a package that it needs is missing.
+    """
+    listing = find(source)
+    facts, changed = _facts(listing)
+    return hashed(lambda: _content(listing), changed, "pictures", facts)
+
+
+def _facts(listing: Listing) -> tuple[str, float]:
+    """A hash of what is known of the files without reading them, and when the last of them changed."""
+    digest, latest = hashlib.sha256(), 0.0
+    seen: dict[str, str] = {}
+    for picture in listing:
+        facts = seen.get(picture.place)
+        if facts is None:
+            facts, changed = _fact(picture.place)
+            latest = max(latest, changed)
+            if picture.span is not None:  # many pictures, one file
+                seen[picture.place] = facts
+        digest.update(f"{picture.name}\0{picture.label}\0{picture.span}\0{facts}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest(), latest
+
+
+def _fact(place: str) -> tuple[str, float]:
+    if places.is_url(place):
+        return places.version(place), 0.0
+    try:
+        facts = Path(place).stat()
+    except (OSError, ValueError) as error:
+        return reason(error), 0.0
+    return f"{facts.st_ino} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}", facts.st_ctime
+
+
+def _content(listing: Listing) -> str:
+    digest = hashlib.sha256()
+    for picture in listing:
+        try:
+            url = places.is_url(picture.place)
+            content = places.version(picture.place).encode() if url else hashlib.sha256(picture.read()).digest()
+        except InputError as error:
+            content = str(error).encode("utf-8", "replace")
+        digest.update(f"{picture.name}\0{picture.label}\0{picture.span}\0".encode("utf-8", "surrogateescape") + content)
+    return digest.hexdigest()

@@ -1,0 +1,155 @@
+"""How images are prepared for a model, and where that was learned: from flags, the sidecar, the ONNX file, or assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import PurePath
+from typing import Any
+
+from bnexport.datasets.sidecar import Sidecar
+from bnexport.errors import InputError, UsageError
+from bnexport.results.preprocessing import Fit, Layout, Order, Preprocessing, Resize, Scaling
+
+Shape = Sequence[int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What the user said about preprocessing; None where nothing was said."""
+
+    size: tuple[int, int] | None = None
+    channels: int | None = None
+    resize: Resize | None = None
+    scaling: Scaling | None = None
+    fit: Fit | None = None
+    order: Order | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields that were said."""
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+
+    @property
+    def arguments(self) -> list[str]:
+        """The same as arguments of a command."""
+        words: list[str] = []
+        for name, value in self.given.items():
+            separator = "x" if name == "size" else ","
+            text = separator.join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [f"--{'channel-order' if name == 'order' else name}", text]
+        return words
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """A specification that fits the model, and where it comes from.
+
+    Args:
+        spec: the specification.
+        origin: "flags", "sidecar", "onnx metadata", "assumed", or "found" where the model's statistics refuted what was assumed; two of them
+            joined by " + " where flags changed a part.
+        assumed: which of scaling, order and resize nobody stated.
+    """
+
+    spec: Preprocessing
+    origin: str
+    assumed: frozenset[str] = frozenset()
+
+    def replaced(self, spec: Preprocessing) -> Preparation:
+        """The same with what the model's statistics show in place of what was assumed."""
+        return Preparation(spec, "found + flags" if "flags" in self.origin else "found")
+
+
+def prepare(shape: Shape, known: Sidecar | None, origin: str, overrides: Overrides) -> Preparation:
+    """The preprocessing for a model input of the given shape.
+
+    Args:
+        shape: of the model's input, the batch axis first, None for an open axis.
+        known: what travels with the model.
+        origin: where `known` comes from.
+        overrides: what the user said.
+
+    Raises:
+        InputError: the model does not take images.
+        UsageError: a size is needed and unknown, or what was said does not fit the model.
+    """
+    if len(shape) != 4:
+        raise InputError(
+            "the model does not take images",
+            found=f"an input of shape {_written(shape)}",
+            fix="pass its inputs with --inputs data.npz",
+        )
+    layout = Layout.NCHW if shape[1] in (1, 3, 4) and shape[3] not in (1, 3, 4) else Layout.NHWC
+    height, width, channels = (
+        (shape[1], shape[2], shape[3]) if layout == Layout.NHWC else (shape[2], shape[3], shape[1])
+    )
+    said = overrides.given
+    assumed = frozenset[str]()
+    if known is not None and known.preprocessing is not None:
+        spec = known.preprocessing.changed(layout=layout, **said)
+        origin = f"{origin} + flags" if said else origin
+    else:
+        size = overrides.size or ((height, width) if height and width else None)
+        if size is None:
+            raise UsageError("the model takes images of any size", fix="say which with --size, for example --size 224")
+        spec = Preprocessing(size, channels or 3, layout=layout).changed(**said)
+        assumed = frozenset({"scaling", "order", "resize"} - said.keys())
+        origin = "flags" if {"resize", "scaling"} <= set(said) else "assumed + flags" if said else "assumed"
+    _must_fit(spec, shape, layout, channels)
+    return Preparation(spec, origin, assumed)
+
+
+def _must_fit(spec: Preprocessing, shape: Shape, layout: Layout, channels: int | None) -> None:
+    if channels is not None and spec.channels != channels:
+        raise UsageError(
+            "the images would have the wrong number of channels",
+            found=str(spec.channels),
+            expected=f"{channels}, as the model's input {_written(shape)} says",
+        )
+    fixed = (shape[1], shape[2]) if layout == Layout.NHWC else (shape[2], shape[3])
+    if any(wanted is not None and wanted != got for wanted, got in zip(fixed, spec.size, strict=True)):
+        raise UsageError(
+            "the images would have the wrong size",
+            found="x".join(map(str, spec.size)),
+            expected=f"{fixed[0]}x{fixed[1]}, as the model's input says",
+        )
+
+
+def _written(shape: Shape) -> str:
+    return (
+        "("
+        + ", ".join("N" if i == 0 and d is None else "?" if d is None else str(d) for i, d in enumerate(shape))
+        + ")"
+    )
+
+
+def class_indices(
+    names: Sequence[str], labels: Sequence[str], known: Mapping[str, str], classes: Sequence[str]
+) -> list[int]:
+    """The class of each image as a position in `classes`; -1 where unknown.
+
+    Args:
+        names: the images' names.
+        labels: the class names that came with the images, "" where none did.
+        known: image name to class name, from the sidecar, used where none came.
+        classes: the class names in the order of the model's outputs.
+
+    Raises:
+        InputError: a label is not a class of the model.
+    """
+    position = {name: index for index, name in enumerate(classes)}
+    found = []
+    for name, label in zip(names, labels, strict=True):
+        text = label or known.get(name) or known.get(PurePath(name).name, "")
+        if text and text not in position and not (_number(text) and (not classes or int(text) < len(classes))):
+            raise InputError(f"the label {text!r} of {name} is not a class of the model", expected=", ".join(classes))
+        found.append(-1 if not text else position.get(text, int(text) if _number(text) else -1))
+    return found
+
+
+def _number(text: str) -> bool:
+    """Whether a label is a class number: at most nine digits."""
+    return text.isdecimal() and len(text) < 10

@@ -1,0 +1,96 @@
+"""From decoded pixels to the numbers a model sees, and back.
+
+    none            y = x
+    unit            y = x / 255
+    minus-one-one   y = x / 127.5 - 1
+    caffe           y = x[BGR] - (103.939, 116.779, 123.68)
+    torch           y = (x / 255 - mean) / std,  mean = (.485, .456, .406), std = (.229, .224, .225)
+    mean-std        the same with any mean and std
+
+The second to the fifth are `keras.applications.imagenet_utils.preprocess_input` ("tf" is minus-one-one), computed in float32 in
+the same order, so that the results are equal to the last bit. The channel order is settled before the scaling.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.results.preprocessing import Layout, Order, Preprocessing, Scaling
+
+Floats = NDArray[np.float32]
+
+_CAFFE_MEAN_BGR = np.array([103.939, 116.779, 123.68], np.float32)
+_TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_TORCH_STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+def preprocess(pixels: NDArray[np.uint8] | Floats, spec: Preprocessing) -> Floats:
+    """One image as the model sees it.
+
+    Args:
+        pixels: shape (H, W, C), grey levels 0-255, channels R G B, already of the size and channels of `spec`; uint8, or float32 from a kernel that does not round.
+        spec: the channel order, scaling and layout to apply.
+
+    Returns:
+        float32, shape `spec.shape`.
+
+    >>> preprocess(np.full((1, 1, 1), 255, np.uint8), Preprocessing((1, 1), scaling=Scaling.MINUS_ONE_ONE)).item()
+    1.0
+    """
+    x = _scaled(_ordered(pixels.astype(np.float32), spec), spec)
+    return np.ascontiguousarray(x if spec.layout == Layout.NHWC else np.moveaxis(x, -1, 0))
+
+
+def rescaled(x: Floats, old: Preprocessing, new: Preprocessing) -> Floats:
+    """A batch that was prepared by `old`, as `new` would have prepared it: scaling and channel order; sizes and kernels are not looked at.
+
+    Args:
+        x: float32, shape (N, H, W, C) or (N, C, H, W) as the layout of `old` says; of any shape where nothing treats channels apart.
+        old: how it was prepared.
+        new: how it should have been.
+
+    >>> rescaled(np.array([[0.0, 1.0]], np.float32), Preprocessing((1, 1), scaling=Scaling.UNIT), Preprocessing((1, 1), scaling=Scaling.MINUS_ONE_ONE)).tolist()
+    [[-1.0, 1.0]]
+    """
+    last = x if old.layout == Layout.NHWC or x.ndim < 3 else np.moveaxis(x, 1, -1)
+    made = _scaled(_ordered(_ordered(_grey(last, old), old), new), new)
+    return np.ascontiguousarray(made if old.layout == Layout.NHWC or x.ndim < 3 else np.moveaxis(made, -1, 1))
+
+
+def _ordered(x: Floats, spec: Preprocessing) -> Floats:
+    return x[..., ::-1] if spec.order == Order.BGR else x
+
+
+def _scaled(grey: Floats, spec: Preprocessing) -> Floats:
+    """Grey levels 0-255, the channels last, as a model sees them."""
+    match spec.scaling:
+        case Scaling.NONE:
+            return grey
+        case Scaling.UNIT:
+            return grey / np.float32(255)
+        case Scaling.MINUS_ONE_ONE:
+            return grey / np.float32(127.5) - np.float32(1)
+        case Scaling.CAFFE:
+            return grey[..., ::-1] - _CAFFE_MEAN_BGR
+        case Scaling.TORCH:
+            return (grey / np.float32(255) - _TORCH_MEAN) / _TORCH_STD
+        case Scaling.MEAN_STD:
+            return np.asarray((grey / np.float32(255) - np.array(spec.mean)) / np.array(spec.std), np.float32)
+
+
+def _grey(x: Floats, spec: Preprocessing) -> Floats:
+    """The grey levels that `_scaled` made `x` of."""
+    match spec.scaling:
+        case Scaling.NONE:
+            return x
+        case Scaling.UNIT:
+            return x * np.float32(255)
+        case Scaling.MINUS_ONE_ONE:
+            return (x + np.float32(1)) * np.float32(127.5)
+        case Scaling.CAFFE:
+            return (x + _CAFFE_MEAN_BGR)[..., ::-1]
+        case Scaling.TORCH:
+            return (x * _TORCH_STD + _TORCH_MEAN) * np.float32(255)
+        case Scaling.MEAN_STD:
+            return (x * np.array(spec.std, np.float32) + np.array(spec.mean, np.float32)) * np.float32(255)

@@ -1,0 +1,105 @@
+"""The file beside a model that says how its images are prepared and what its classes are called: MODEL.toml.
+
+[preprocessing]                 as in bnexport.results.preprocessing
+[classes]
+names = ["circle", "cross"]     in the order of the model's outputs
+[labels]                        only after training on a flat folder: which picture is which class
+"a.png" = "circle"
+[training]                      how `bnexport train` made the model
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bnexport.errors import InputError
+from bnexport.results.preprocessing import Preprocessing
+from bnexport.system import files
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """What travels with a model; every part may be missing."""
+
+    preprocessing: Preprocessing | None = None
+    classes: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def path_for(model: Path) -> Path:
+    """Where the sidecar of a model file is.
+
+    >>> path_for(Path("nets/model.h5")).name
+    'model.h5.toml'
+    """
+    return model.with_name(model.name + ".toml")
+
+
+def read(model: Path) -> Sidecar | None:
+    """The sidecar of a model file; None where there is none.
+
+    Raises:
+        InputError: it is there and cannot be read.
+    """
+    path = path_for(model)
+    if files.status(path) is None:
+        return None
+    try:
+        values = tomllib.loads(files.read_bounded(path, files.MOST_TEXT).decode())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"cannot read {path} ({error})", fix="mend or remove it") from error
+    return from_values(values, str(path))
+
+
+def from_values(values: Mapping[str, Any], source: str) -> Sidecar:
+    """The same from plain values, as they stand in a TOML file or in an ONNX file's metadata.
+
+    Raises:
+        InputError: a part has another shape than this module's docstring says.
+    """
+    preprocessing, labels = values.get("preprocessing"), values.get("labels", {})
+    classes = values.get("classes", {}).get("names", []) if isinstance(values.get("classes", {}), Mapping) else None
+    if (
+        not isinstance(labels, Mapping)
+        or not isinstance(classes, list)
+        or not isinstance(preprocessing, Mapping | None)
+    ):
+        raise InputError(
+            f"{source} is not a bnexport sidecar", expected="tables [preprocessing], [classes] and [labels]"
+        )
+    return Sidecar(
+        preprocessing=Preprocessing.from_dict(dict(preprocessing)) if preprocessing is not None else None,
+        classes=tuple(str(name) for name in classes),
+        labels={str(k): str(v) for k, v in labels.items()},
+        training=values.get("training", {}),
+    )
+
+
+def values(sidecar: Sidecar) -> dict[str, Any]:
+    """The inverse of `from_values`; parts that are missing are left out."""
+    parts: dict[str, Any] = {
+        "preprocessing": sidecar.preprocessing.as_dict() if sidecar.preprocessing else None,
+        "classes": {"names": list(sidecar.classes)} if sidecar.classes else None,
+        "labels": dict(sidecar.labels) or None,
+        "training": dict(sidecar.training) or None,
+    }
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def travelling(sidecar: Sidecar | None) -> dict[str, Any]:
+    """What of it goes into an ONNX file's metadata: everything but how the model was trained."""
+    return {key: value for key, value in values(sidecar or Sidecar()).items() if key != "training"}
+
+
+def write(model: Path, sidecar: Sidecar) -> Path:
+    """Writes the sidecar of a model file, whole or not at all; returns where."""
+    import tomli_w
+
+    path = path_for(model)
+    files.write_text(path, tomli_w.dumps(values(sidecar)))
+    return path

@@ -1,0 +1,103 @@
+"""Overfitting a keras.applications net on a few images (tensorflow and keras)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.errors import UsageError, reason
+from bnexport.results.outcomes import Epoch
+
+
+def architectures() -> list[str]:
+    """The names of the nets in keras.applications."""
+    import keras
+
+    return sorted(
+        name for name in dir(keras.applications) if name[0].isupper() and callable(getattr(keras.applications, name))
+    )
+
+
+def overfit(
+    path: Path,
+    x: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    classes: int,
+    *,
+    arch: str,
+    epochs: int,
+    extend_to: int,
+    batch_size: int,
+    learning_rate: float,
+    momentum: float | None,
+    seed: int,
+    on_epoch: Callable[[Epoch], None],
+) -> list[Epoch]:
+    """Trains a net without pretrained weights and saves it, optimizer included, at `path`.
+
+    Adam, categorical cross-entropy, shuffling, as in the question this tool grew from.
+
+    Args:
+        path: .h5 or .keras.
+        x: shape (N, H, W, C).
+        labels: the class of each image, shape (N,).
+        classes: how many classes there are.
+        arch: a name from `architectures`.
+        epochs: how often to go through the images.
+        extend_to: go on to at most so many epochs while training mode does not get every image right.
+        batch_size: images in one step.
+        learning_rate: Adam's.
+        momentum: for every BatchNormalization layer; None keeps the architecture's own.
+        seed: for the initial weights and the shuffling.
+        on_epoch: told after each epoch.
+
+    Raises:
+        UsageError: there is no such architecture, or it cannot take this input.
+    """
+    import keras
+
+    known = architectures()
+    if arch not in known:
+        near = difflib.get_close_matches(arch, known, n=3) or known[:3]
+        raise UsageError(f"keras.applications has no {arch}", expected="a name such as " + ", ".join(near))
+    keras.utils.set_random_seed(seed)
+    try:
+        model = getattr(keras.applications, arch)(input_shape=x.shape[1:], classes=classes, weights=None)
+    except ValueError as error:
+        raise UsageError(f"{arch} cannot take images of shape {x.shape[1:]} ({reason(error)})") from error
+    if momentum is not None:
+        for layer in model._flatten_layers():
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = momentum
+    model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss="categorical_crossentropy", metrics=["accuracy"])
+    history: list[Epoch] = []
+
+    class Tell(keras.callbacks.Callback):  # type: ignore[misc] # Keras is untyped
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            history.append(Epoch(epoch + 1, float(logs["loss"]), float(logs["accuracy"])))
+            on_epoch(history[-1])
+
+    y = keras.utils.to_categorical(labels, classes)
+    target = epochs
+    while len(history) < target:
+        model.fit(x, y, batch_size=batch_size, initial_epoch=len(history), epochs=target, verbose=0, callbacks=[Tell()])
+        if target < extend_to and (history[-1].accuracy < 1 or _training_accuracy(model, x, labels, batch_size) < 1):
+            target += 1
+    model.save(path)
+    return history
+
+
+def _training_accuracy(model: Any, x: NDArray[np.float32], labels: NDArray[np.int64], batch_size: int) -> float:
+    """The share of images that training mode gets right now: `fit` reports each step from before its update."""
+    train, fixed = ([v.value for v in group] for group in (model.trainable_variables, model.non_trainable_variables))
+    right = 0
+    for start in range(0, len(x), batch_size):
+        rows = slice(start, start + batch_size)
+        scores, _ = model.stateless_call(train, fixed, x[rows], training=True)  # leaves the moving statistics alone
+        right += int(np.count_nonzero(np.argmax(scores, axis=1) == labels[rows]))
+    return right / len(x)

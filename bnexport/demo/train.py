@@ -1,0 +1,136 @@
+"""`bnexport train`: overfit a keras.applications net on a few images, and write down how its images are prepared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bnexport import datasets
+from bnexport.datasets import sidecar
+from bnexport.datasets.sidecar import Sidecar
+from bnexport.demo import keras_train
+from bnexport.errors import InputError, UsageError
+from bnexport.frameworks import keras_model
+from bnexport.progress import Progress
+from bnexport.results.outcomes import Epoch
+from bnexport.results.preprocessing import Preprocessing
+from bnexport.runtimes import ort_session
+from bnexport.system import files
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What came of it: the model, its sidecar, the epochs as `fit` reported them, and the class names."""
+
+    model: Path
+    sidecar: Path
+    epochs: tuple[Epoch, ...]
+    classes: tuple[str, ...]
+
+
+def train(
+    source: Path | str,
+    output: Path | str,
+    *,
+    spec: Preprocessing | None = None,
+    arch: str = "ResNet50",
+    epochs: int = 5,
+    extend_to: int = 0,
+    batch_size: int = 32,
+    learning_rate: float = 1e-3,
+    momentum: float | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Training:
+    """Overfits `arch` on the images in `source` and saves it at `output`.
+
+    Args:
+        source: a folder with one subfolder for each class, or a flat one: then each image is a class of its own.
+        output: .h5 or .keras; the sidecar goes beside it.
+        spec: how the images are prepared; by default 197x197, grey, Lanczos, raw 0-255.
+        arch: a net of keras.applications.
+        epochs: how often to go through the images.
+        extend_to: go on to at most so many epochs while training mode does not get every image right; 0 for never.
+        batch_size: images in one step.
+        learning_rate: Adam's.
+        momentum: for every BatchNormalization layer; None keeps the architecture's own (.99 in most).
+        seed: for the initial weights and the shuffling.
+        progress: told of each epoch.
+
+    Raises:
+        InputError: the folder has no readable image, or unlabelled images beside labelled ones.
+        UsageError: the output, the architecture or a number is not usable.
+        MachineError: TensorFlow is not installed, or the disk is full.
+    """
+    progress = progress or Progress()
+    spec = spec or Preprocessing((197, 197))
+    output = files.writable(Path(output), (".h5", ".keras"))
+    if momentum is not None and not 0 <= momentum < 1:
+        raise UsageError("the momentum is not usable", found=str(momentum), expected="0 or more and below 1")
+    pictures = datasets.find(source)
+    reader = datasets.Reader(pictures, spec, batch_size=len(pictures), threads=ort_session.threads())
+    batch = next(iter(reader))
+    for entry in reader.unreadable:
+        progress.note(f"IN004: {entry.name} cannot be read ({entry.reason}) and is left out")
+    labels, flat = _labels(source, batch.names, batch.labels)
+    classes = tuple(sorted(set(labels)))
+    if len(classes) < 2:
+        raise InputError(
+            f"{source} holds one class only",
+            found=classes[0],
+            expected="two or more, each in a subfolder, or two or more images",
+        )
+    progress.stage("loading TensorFlow")
+    keras_model.load_framework()
+    progress.stage(f"training {arch} on {len(batch.names)} images")
+
+    def told(epoch: Epoch) -> None:
+        progress.note(
+            f"epoch {epoch.number}/{max(epochs, epoch.number)}: loss {epoch.loss:.4g}, accuracy {epoch.accuracy:.3g}"
+        )
+
+    with files.whole(output) as temporary:
+        history = keras_train.overfit(
+            temporary,
+            batch.x,
+            np.array([classes.index(label) for label in labels]),
+            len(classes),
+            arch=arch,
+            epochs=epochs,
+            extend_to=extend_to,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            momentum=momentum,
+            seed=seed,
+            on_epoch=told,
+        )
+    settings = {
+        "arch": arch,
+        "epochs": len(history),
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "images": len(labels),
+    }
+    settings |= {"loss": history[-1].loss, "accuracy": history[-1].accuracy} | (
+        {} if momentum is None else {"momentum": momentum}
+    )
+    known = dict(zip(batch.names, labels, strict=True)) if flat else {}
+    written = sidecar.write(output, Sidecar(spec, classes, known, settings))
+    return Training(output, written, tuple(history), classes)
+
+
+def _labels(source: Path | str, names: tuple[str, ...], labels: tuple[str, ...]) -> tuple[list[str], bool]:
+    """The class of each image, and whether each image is a class of its own."""
+    if not any(labels):
+        stems = [Path(name).stem for name in names]
+        return (stems if len(set(stems)) == len(stems) else list(names)), True
+    if bare := [name for name, label in zip(names, labels, strict=True) if not label]:
+        raise InputError(
+            f"{source} has images with a class and images without",
+            found=bare[0],
+            fix="put every image into the subfolder of its class",
+        )
+    return list(labels), False

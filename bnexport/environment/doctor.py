@@ -1,0 +1,179 @@
+"""`bnexport doctor`: what this machine can run, and why not the rest."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from bnexport import __version__
+from bnexport.errors import BnexportError, MachineError, reason
+from bnexport.onnx_graph import probe
+from bnexport.results.health import Health, Point, State
+from bnexport.runtimes import ort_session
+from bnexport.system import installed, nvidia
+
+PACKAGES = {
+    "numpy": "",
+    "onnx": "",
+    "pillow": "",
+    "simplejpeg": "",
+    "tensorflow": "pip install 'bnexport[keras]'",
+    "keras": "pip install 'bnexport[keras]'",
+    "tf2onnx": "pip install 'bnexport[keras]'",
+    "jinja2": "pip install 'bnexport[report]'",
+    "matplotlib": "pip install 'bnexport[report]'",
+}
+"""What bnexport works with, and how to get what it can do without ("" for what it cannot)."""
+
+NEEDS_DRIVER = {13: "580", 12: "525"}
+"""The oldest Linux driver for a CUDA major version (NVIDIA, "CUDA Compatibility", minor version compatibility)."""
+
+NEEDS_CAPABILITY = (7, 5)
+"""The oldest GPUs that CUDA 13 compiles for (Turing)."""
+
+Distributions = Sequence[metadata.Distribution]
+
+
+def doctor(require: Sequence[str] = ()) -> Health:
+    """What this machine can run.
+
+    Args:
+        require: "cpu", "cuda": what has to run; something that is not required may be absent.
+    """
+    distributions = list(metadata.distributions())
+    points = [*_machine(), *_packages(distributions), *_runtime(), *_cuda(distributions, needed="cuda" in require)]
+    absent = {point.name for point in points if point.state != State.OK}
+    runs = not {"onnxruntime", "one package"} & absent and "run on the CPU" not in absent
+    able = (
+        ("verify, check FILE.onnx", runs),
+        (
+            "check, export, recalibrate, train with Keras models",
+            runs and not {"tensorflow", "keras", "tf2onnx"} & absent,
+        ),
+        ("--provider cuda", "run on CUDA" not in absent),
+        ("--report FILE.html", not {"jinja2", "matplotlib"} & absent),
+    )
+    return Health(tuple(points), able)
+
+
+def _machine() -> Iterator[Point]:
+    yield Point("machine", "Python", State.OK, f"{platform.python_version()}, {sys.executable}")
+    yield Point("machine", "system", State.OK, platform.platform())
+    cores, threads = os.cpu_count() or 1, ort_session.threads()
+    told = f"{threads} of {cores} cores may be used (affinity and cgroup)" if threads < cores else f"{cores} cores"
+    yield Point("machine", "CPU", State.OK, told)
+    limit = _memory_limit()
+    yield Point(
+        "machine", "memory", State.OK, "no cgroup limit" if limit is None else f"{limit / 2**30:.1f} GiB (cgroup)"
+    )
+
+
+def _memory_limit() -> int | None:
+    try:
+        text = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def _packages(distributions: Distributions) -> Iterator[Point]:
+    yield Point("packages", "bnexport", State.OK, __version__)
+    versions = {_name(entry): entry.version for entry in distributions}
+    for name, fix in PACKAGES.items():
+        if name in versions:
+            yield Point("packages", name, State.OK, versions[name])
+        else:
+            yield Point(
+                "packages", name, State.ABSENT if fix else State.BROKEN, "not installed", fix or f"pip install {name}"
+            )
+
+
+def _runtime() -> Iterator[Point]:
+    """Onnxruntime: exactly one package of it, and a convolution that is right."""
+    owners = installed.packages()
+    if len(owners) > 1:
+        yield Point("onnxruntime", "one package", State.BROKEN, *installed.mixture(owners))
+        return
+    try:
+        version = ort_session.version()
+    except MachineError as error:
+        yield Point("onnxruntime", "onnxruntime", State.BROKEN, str(error), "pip install onnxruntime-gpu")
+        return
+    package = ", ".join(owners) or "from a place that no package claims"
+    yield Point("onnxruntime", "onnxruntime", State.OK, f"{version} ({package})")
+    yield _run("onnxruntime", "cpu", State.BROKEN)
+
+
+def _cuda(distributions: Distributions, *, needed: bool) -> Iterator[Point]:
+    missing = State.BROKEN if needed else State.ABSENT
+    found = nvidia.driver()
+    if found is None:
+        yield Point(
+            "CUDA",
+            "driver",
+            missing,
+            "libcuda.so.1 cannot be loaded",
+            "install NVIDIA's driver; in a container: --gpus all",
+        )
+    elif found.problem or not found.gpus:
+        yield Point(
+            "CUDA", "driver", missing, found.problem or "no GPU", "check nvidia-smi; in a container: --gpus all"
+        )
+    else:
+        yield from _driver(found, missing)
+    if find_spec("onnxruntime") is None or len(installed.packages()) > 1:
+        return
+    major = ort_session.cuda_major()
+    if major is None:
+        fix = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
+        yield Point("CUDA", "provider", missing, "this onnxruntime has no CUDA provider", fix)
+    else:
+        for library, brings, loads in ort_session.cuda_libraries():
+            told = library if loads else f"{library} cannot be loaded"
+            fix = "" if loads else "pip install 'bnexport[cuda]'"
+            yield Point("CUDA", brings, State.OK if loads else missing, told, fix)
+        others = sorted(
+            _name(e) for e in distributions if _name(e).startswith("nvidia-") and _name(e).endswith(f"-cu{25 - major}")
+        )
+        if others:
+            told = f"{others[0]} and {len(others) - 1} more are for CUDA {25 - major}, onnxruntime for CUDA {major}"
+            fix = "use two environments: never tensorflow[and-cuda] beside onnxruntime-gpu"
+            yield Point("CUDA", "one CUDA", State.BROKEN, told, fix)
+    yield _run("CUDA", "cuda", missing)
+
+
+def _driver(found: nvidia.Driver, missing: State) -> Iterator[Point]:
+    major = ort_session.cuda_major() or found.cuda[0]
+    enough = found.cuda[0] >= major
+    told = f"{found.version or 'unknown version'}, up to CUDA {found.cuda[0]}.{found.cuda[1]}"
+    fix = "" if enough else f"update the driver to {NEEDS_DRIVER.get(major, 'a newer one')} or later"
+    yield Point("CUDA", "driver", State.OK if enough else missing, told, fix)
+    for gpu in found.gpus:
+        able = gpu.capability >= NEEDS_CAPABILITY
+        told = f"{gpu.name}, compute capability {gpu.capability[0]}.{gpu.capability[1]}, {gpu.memory / 2**30:.0f} GiB"
+        yield Point("CUDA", "GPU", State.OK if able else missing, told, "" if able else "CUDA 13 needs 7.5 or later")
+
+
+def _run(topic: str, provider: ort_session.Provider, missing: State) -> Point:
+    """One convolution, held against NumPy in float64."""
+    name = "run on the CPU" if provider == "cpu" else "run on CUDA"
+    try:
+        session = ort_session.Session(probe.convolution(), provider)
+        found = session.run({"x": probe.IMAGE}, ["y"])["y"]
+    except BnexportError as error:
+        return Point(topic, name, missing, reason(error))
+    far = float(np.abs(found - probe.expected()).max())
+    if not far <= probe.TOLERANCE:
+        return Point(topic, name, State.BROKEN, f"a convolution is off by {far:.2g}", "install onnxruntime anew")
+    return Point(topic, name, State.OK, f"a convolution is right (off by {far:.1g})")
+
+
+def _name(entry: metadata.Distribution) -> str:
+    return str(entry.metadata["Name"] or "").lower().replace("_", "-")

@@ -1,0 +1,70 @@
+"""A loaded model as an ONNX graph that is complete: converted, with its weights, its metadata, and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnexport import __version__
+from bnexport.datasets import sidecar
+from bnexport.datasets.sidecar import Sidecar
+from bnexport.errors import refusing
+from bnexport.exporter import keras_trace, tf2onnx_convert
+from bnexport.frameworks import keras_model
+from bnexport.frameworks.keras_model import LoadedModel
+from bnexport.frameworks.traced import Trace
+from bnexport.onnx_graph import finish, weights
+from bnexport.system.files import Format
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def graph_of(loaded: LoadedModel, known: Sidecar | None) -> onnx.ModelProto:
+    """The inference graph of a loaded model, complete with weights and metadata."""
+    with refusing(f"TensorFlow cannot trace the model in {loaded.path}"):
+        traced = keras_trace.trace(loaded.keras, loaded.weights, [t.name for t in loaded.inputs], loaded.outputs)
+    model = tf2onnx_convert.convert(traced)
+    return finished(model, traced, loaded.path, loaded.format, loaded.sha256, known, name=loaded.keras.name)
+
+
+def finished(
+    model: onnx.ModelProto,
+    traced: Trace,
+    path: Path,
+    kind: Format,
+    digest: str,
+    known: Sidecar | None,
+    *,
+    name: str = "model",
+    signature: str = "",
+) -> onnx.ModelProto:
+    """A converted graph with its weights and metadata.
+
+    Args:
+        model: the converted graph; changed in place.
+        traced: what it was converted from.
+        path: the file that was exported.
+        kind: what that is.
+        digest: its hash.
+        known: its sidecar.
+        name: for the graph.
+        signature: of the SavedModel that was exported.
+    """
+    source = {"file": path.name, "format": str(kind), "sha256": digest}
+    weights.attach(model, traced.weights)
+    finish.finish(
+        model,
+        name=name,
+        producer_version=__version__,
+        hidden=traced.logits,
+        nodes={
+            site.name: {"momentum": site.momentum, "frozen": site.frozen, "axis": site.axis} for site in traced.sites
+        },
+        properties={
+            "source": source | ({"signature": signature} if signature else {}),
+            "versions": {"bnexport": __version__, **keras_model.versions(), **tf2onnx_convert.versions()},
+            **sidecar.travelling(known),
+        },
+    )
+    return model

@@ -1,0 +1,80 @@
+"""`bnexport export`: a Keras model as an ONNX file that keeps its BatchNormalization nodes, and says where it comes from."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bnexport.comparison.reference import opened
+from bnexport.datasets import sidecar
+from bnexport.datasets.label_file import add_class_names
+from bnexport.exporter import tf2onnx_convert
+from bnexport.onnx_graph import metadata
+from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.sites import sites
+from bnexport.progress import Progress
+from bnexport.system import files
+from bnexport.system.cache import NOTHING_KEPT
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What was written.
+
+    Args:
+        path: the ONNX file.
+        nodes: how many nodes its graph has.
+        batch_normalization: how many of them are BatchNormalization.
+        seconds: from the loaded model to the written file.
+        inputs: name and shape of each input, None for an open axis.
+        outputs: the names of the outputs.
+        logits: for each output that ends in softmax or sigmoid, the tensor before it.
+    """
+
+    path: Path
+    nodes: int
+    batch_normalization: int
+    seconds: float
+    inputs: dict[str, tuple[int | None, ...]]
+    outputs: tuple[str, ...]
+    logits: dict[str, str]
+
+
+def export(
+    model: Path | str, output: Path | str, *, trust: bool = False, signature: str = "", progress: Progress | None = None
+) -> Export:
+    """Writes the inference graph of a Keras model as ONNX.
+
+    Args:
+        model: .h5, .hdf5 or .keras, or a SavedModel folder; its sidecar, or the class names in a labels.txt, travels into the ONNX file.
+        output: .onnx, written whole or not at all.
+        trust: load the model even where it holds code of its own.
+        signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
+        progress: told of each stage.
+
+    Raises:
+        InputError: the model cannot be read.
+        ExportError: it has an operation that cannot be written as ONNX.
+        MachineError: TensorFlow or tf2onnx is not installed, or the disk is full.
+    """
+    progress = progress or Progress()
+    model, output = Path(model), files.writable(Path(output), (".onnx",))
+    known = sidecar.read(model)
+    reference = opened(model, known, NOTHING_KEPT, trust=trust, progress=progress, signature=signature)
+    described = reference.description()
+    tf2onnx_convert.load_framework()
+    begun = time.perf_counter()
+    graph, _ = reference.graph()
+    add_class_names(model, graph, known, progress)
+    content = serialised(graph)
+    files.write_bytes(output, content)
+    return Export(
+        path=output,
+        nodes=len(graph.graph.node),
+        batch_normalization=len(sites(graph)),
+        seconds=time.perf_counter() - begun,
+        inputs={name: tuple(shape) for name, shape, _ in described.inputs},
+        outputs=tuple(described.outputs),
+        logits=metadata.read(graph, "logits", {}),
+    )

@@ -1,0 +1,1 @@
+"""BatchNormalization and affine operators folded into their neighbours."""

@@ -1,0 +1,1 @@
+"""Where a reference comes from: Keras, Keras 2 and SavedModels, each imported inside functions only."""

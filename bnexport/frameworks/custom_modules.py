@@ -1,0 +1,34 @@
+"""Classes of a user's own: modules that register them with Keras."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bnexport.errors import UsageError, reason
+from bnexport.frameworks import keras_model
+
+
+def import_modules(modules: Sequence[str], *, trust: bool) -> None:
+    """Imports modules that register classes with Keras, also from the current folder, but behind what is installed.
+
+    Raises:
+        UsageError: there is no --trust, or a module cannot be imported.
+        MachineError: TensorFlow is not installed.
+    """
+    if not trust:
+        raise UsageError("--import runs the code of a module", fix="if you trust it and the model, add --trust")
+    keras_model.load_framework()  # with the backend that bnexport needs, before the module imports Keras
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            raise UsageError(
+                f"cannot import {module} ({reason(error)})",
+                fix="name a module as Python does, without .py, in this folder or installed",
+            ) from error

@@ -1,0 +1,191 @@
+"""What a file computes in Keras 2: tf_keras, in a process of its own with limits (no framework enters this one; arrays go through files)."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.errors import InputError, MachineError, refusing
+from bnexport.keras_files import config as keras_config
+from bnexport.keras_files import container as keras_container
+from bnexport.keras_files import defaults as keras_defaults
+from bnexport.keras_files import repairs as keras_repairs
+from bnexport.keras_files import weights as keras_weights
+from bnexport.system.files import Format, model_format, sha256
+
+SECONDS = 600.0
+"""How long loading, or one batch, may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """What the model takes and gives in Keras 2, in order.
+
+    Args:
+        inputs: name, shape (None for an open axis) and dtype of each input.
+        outputs: the name of each output.
+        parameters: the number of weights.
+    """
+
+    inputs: tuple[tuple[str, tuple[int | None, ...], str], ...]
+    outputs: tuple[str, ...]
+    parameters: int
+
+
+def refuse_absence() -> None:
+    """Refuses to go on where tf_keras is not installed.
+
+    Raises:
+        MachineError: it is missing.
+    """
+    if find_spec("tf_keras") is None or find_spec("tensorflow") is None:
+        raise MachineError(
+            "--reference keras2 needs tf_keras, which is Keras 2",
+            fix="install it with: pip install 'bnexport[keras2]'",
+        )
+
+
+def versions() -> dict[str, str]:
+    """The versions of TensorFlow and tf_keras.
+
+    Raises:
+        MachineError: tf_keras is not installed.
+    """
+    refuse_absence()
+    return {"tensorflow": version("tensorflow"), "tf_keras": version("tf_keras")}
+
+
+class Model:
+    """A Keras file in Keras 2. The process that holds it ends with this object.
+
+    The file is copied first, and the copy is inspected as `keras_model.load` inspects a file, before tf_keras sees it.
+
+    Args:
+        path: the .h5, .hdf5 or .keras file.
+        digest: the SHA-256 that its content must have.
+        trust: load it even where it holds code of its own, and run that code.
+
+    Raises:
+        InputError: the file is damaged, changed, holds code of its own, or Keras 2 cannot read it.
+        MachineError: tf_keras is not installed, or its process came to an end.
+    """
+
+    def __init__(self, path: Path, digest: str, *, trust: bool = False) -> None:
+        refuse_absence()
+        self._path, self._calls, self._lock = path, 0, threading.Lock()
+        self._folder = Path(tempfile.mkdtemp(prefix="bnexport-keras2-"))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        copy = _inspected(path, digest, self._folder, trust=trust)
+        self._child = subprocess.Popen(  # noqa: S603 - this very program
+            [sys.executable, "-P", "-m", "bnexport.frameworks.keras2_child", str(copy), "trust" if trust else "safe"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONSAFEPATH": "1", "TF_USE_LEGACY_KERAS": "1"},
+        )
+        self._close = weakref.finalize(self, _end, self._child)
+        answer = self._answer()
+        self.interface = Interface(
+            tuple((name, tuple(shape), dtype) for name, shape, dtype in answer["inputs"]),
+            tuple(answer["outputs"]),
+            answer["parameters"],
+        )
+
+    def run(self, arrays: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The outputs of the inference pass by name, and `OUTPUT/logits` for each that ends in softmax or sigmoid.
+
+        Args:
+            arrays: one batch for each input, in the order of the interface, shape (N, ...).
+
+        Raises:
+            InputError: Keras 2 cannot run the model on them.
+            MachineError: its process came to an end.
+        """
+        with self._lock:  # one question at a time
+            self._calls += 1
+            given, out = (self._folder / f"{name}{self._calls}.npz" for name in ("in", "out"))
+            numbered: dict[str, Any] = {str(place): array for place, array in enumerate(arrays)}
+            np.savez(given, **numbered)
+            stdin = self._child.stdin
+            try:
+                if stdin is not None:
+                    stdin.write(json.dumps([str(given), str(out)]).encode() + b"\n")
+                    stdin.flush()
+            except BrokenPipeError as error:
+                raise self._ended() from error
+            self._answer()
+            with np.load(out, allow_pickle=False) as file:
+                found = {name: file[name] for name in file.files}
+            given.unlink()
+            out.unlink()
+            return found
+
+    def _answer(self) -> Mapping[str, Any]:
+        stream = self._child.stdout
+        ready = stream is not None and select.select([stream], [], [], SECONDS)[0]
+        if stream is None or not ready:
+            self._close()
+            raise MachineError(f"Keras 2 took more than {SECONDS:g} s for {self._path} and was ended")
+        line = stream.readline()
+        if not line:
+            raise self._ended()
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise InputError(
+                f"Keras 2 (tf_keras {version('tf_keras')}) cannot read {self._path} ({answer['error']})",
+                fix="leave out --reference keras2 where the file was written by Keras 3",
+            )
+        return answer
+
+    def _ended(self) -> MachineError:
+        return MachineError(
+            f"the process in which Keras 2 reads {self._path} came to an end", found=f"exit status {self._child.wait()}"
+        )
+
+
+def _inspected(path: Path, digest: str, folder: Path, *, trust: bool) -> Path:
+    """A copy of the file under a name that tf_keras knows, after the inspection that every Keras file passes."""
+    kind = model_format(path)
+    copy = folder / ("model.h5" if kind == Format.HDF5 else "model.keras")
+    shutil.copyfile(path, copy)
+    if sha256(copy) != digest:
+        raise InputError(f"{path} changed while it was read", fix="run again when nothing writes to it")
+    weights = keras_container.inspected(copy, kind)
+    with refusing(f"the configuration of the model in {path} is not one that Keras writes"):
+        config = keras_config.read(copy, kind)
+        keras_container.refuse_absurd(config, weights, path)
+        written = keras_container.version(copy, kind)
+        if not trust:
+            keras_config.refuse_foreign(config, path, written)
+        stated = config
+        if kind == Format.HDF5 and keras_repairs.is_old(config, written):  # .keras files say everything
+            stated = keras_defaults.written_out(config, written or "", keras_repairs.numbers(written))
+    if stated == config and not keras_weights.old_layout(copy, kind):  # tf_keras looks for weights where Keras 3 does
+        return copy
+    rewritten = folder / f"rewritten{copy.suffix}"
+    keras_weights.write_with(copy, kind, stated, rewritten)
+    return rewritten
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.kill()
+    for stream in (child.stdin, child.stdout):
+        if stream is not None:
+            stream.close()
+    child.wait()

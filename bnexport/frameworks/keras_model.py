@@ -1,0 +1,301 @@
+"""A Keras model from a file, and back into one (tensorflow and keras)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from bnexport.errors import InputError, MachineError, refusing
+from bnexport.frameworks.keras_installed import choose_backend, refuse_absence
+from bnexport.keras_files import config as keras_config
+from bnexport.keras_files import container as keras_container
+from bnexport.keras_files import repairs as keras_repairs
+from bnexport.keras_files import weights as keras_weights
+from bnexport.system.files import Format, model_format, sha256
+from bnexport.system.quiet import native_output_held
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """An input of a model: its name, its shape (None for an open axis) and its NumPy dtype."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A Keras model that was read from a file.
+
+    Args:
+        path: the file.
+        sha256: the hash of its content.
+        format: what it is.
+        keras: the keras.Model itself; only files of `runtimes` look inside.
+        inputs: what it takes, in order.
+        outputs: the names of what it returns, in order.
+        weights: the model's variables by Keras path; a path that occurs twice gets "#2" behind it.
+        parameters: the number of weights.
+        layers: the number of BatchNormalization layers.
+        frozen: how many of them are frozen (`trainable=False`).
+        dtype: the widest rounding of a layer's computation: "float16", "bfloat16", "float32" or "float64".
+        iterations: how many updates the optimizer in the file has made; None where the file has none.
+        repairs: what had to be changed in the file's configuration before Keras could read it.
+        original: the configuration in the file and the version of Keras that wrote it, where only they say what is computed (an old hard_sigmoid).
+    """
+
+    path: Path
+    sha256: str
+    format: Format
+    keras: Any
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[str, ...]
+    weights: dict[str, Any]
+    parameters: int
+    layers: int
+    frozen: int
+    dtype: str
+    iterations: int | None = None
+    repairs: tuple[str, ...] = ()
+    original: tuple[Any, str] | None = None
+
+
+def load_framework() -> None:
+    """Imports TensorFlow and Keras, silently.
+
+    Raises:
+        MachineError: they are not installed, or Keras runs on another backend.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "keras" not in sys.modules:
+        choose_backend()
+    try:
+        with native_output_held():
+            import keras
+            import tensorflow as tf
+
+            tf.get_logger().setLevel("ERROR")
+    except ImportError as error:
+        if "failed to map segment" in str(error):  # glibc's words where mmap fails (elf/dl-load.c)
+            raise MachineError(
+                f"there is too little memory to load TensorFlow ({error})", fix="allow more, see --memory-limit"
+            ) from error
+        raise MachineError(
+            f"this needs TensorFlow and Keras ({error})", fix="install them with: pip install 'bnexport[keras]'"
+        ) from error
+    if keras.backend.backend() != "tensorflow":
+        raise MachineError(
+            "Keras was imported in this process with another backend",
+            found=keras.backend.backend(),
+            expected="tensorflow",
+            fix="use the bnexport command, or import bnexport's functions in a process that has not imported Keras",
+        )
+    from absl import logging
+
+    logging.set_verbosity(logging.ERROR)  # Keras warns through absl about the HDF5 format
+
+
+def versions() -> dict[str, str]:
+    """The versions of TensorFlow and Keras."""
+    load_framework()
+    import keras
+    import tensorflow as tf
+
+    return {"tensorflow": tf.__version__, "keras": keras.__version__}
+
+
+def load(path: Path, *, trust: bool = False) -> LoadedModel:
+    """The model in a .h5, .hdf5 or .keras file; what counts is the content, not the suffix.
+
+    The model is not compiled. Its configuration is looked at before Keras is imported: classes that are not Keras' own, and those that run code
+    from the file, are refused. What Keras 3 no longer reads of files by Keras 1 and 2 is rewritten, and the result is run once.
+
+    Args:
+        path: the file.
+        trust: load it even where it holds code of its own, and run that code.
+
+    Raises:
+        InputError: the file is not a complete Keras model, or Keras cannot read it.
+        MachineError: TensorFlow is not installed.
+    """
+    kind = model_format(path)
+    if kind in (Format.ONNX, Format.SAVED_MODEL):
+        what = "an ONNX file" if kind == Format.ONNX else "a SavedModel, which Keras cannot load as a model"
+        raise InputError(f"{path} is {what}", expected="a Keras model (.h5, .hdf5 or .keras)")
+    refuse_absence()
+    weights = keras_container.inspected(path, kind)
+    written = keras_container.version(path, kind)
+    with refusing(f"the configuration of the model in {path} is not one that Keras writes"):
+        try:
+            config = keras_config.read(path, kind)
+            keras_container.refuse_absurd(config, weights, path)
+            if not trust and keras_config.public_names():
+                keras_config.refuse_foreign(config, path, written)
+            repaired = keras_repairs.repaired(config, written)
+        except RecursionError as error:
+            raise InputError(f"the configuration of the model in {path} is nested too deeply to be a model") from error
+    repairs = (*repaired.notes, *keras_weights.old_layout(path, kind))
+    load_framework()
+    model = _read(path, kind, repaired.config if repairs else None, written, trust=trust)
+    if not getattr(model, "inputs", None):
+        raise InputError(
+            f"{path} holds a model whose inputs are not recorded (a subclassed or unbuilt model)",
+            fix="save it as a functional or Sequential model that has seen an input",
+        )
+    wanted = keras_config.input_shape(repaired.config)
+    if wanted is not None and len(model.inputs) == 1 and list(model.inputs[0].shape) != wanted:
+        raise InputError(
+            f"Keras reads {path} as another model",
+            found=f"an input of shape {tuple(model.inputs[0].shape)}",
+            expected=f"{tuple(wanted)}, as the file says",
+        )
+    if repairs:
+        _refuse_broken(model, path, written)
+    with refusing(f"Keras cannot describe the model in {path}"):
+        described = describe(model, path, kind, sha256(path))
+    return dataclasses.replace(
+        described,
+        iterations=keras_container.iterations(path, kind),
+        repairs=repairs,
+        original=(config, written or "2.0.0") if repaired.hard_sigmoid else None,
+    )
+
+
+def _keras2_hard_sigmoid(x: Any) -> Any:
+    """What Keras 1 and 2 called hard_sigmoid."""
+    from keras import ops
+
+    return ops.clip(0.2 * x + 0.5, 0.0, 1.0)
+
+
+def _refuse_broken(model: Any, path: Path, written: str | None) -> None:
+    """Runs a repaired model once: that it loads proves nothing."""
+    import keras
+    import tensorflow as tf
+
+    zeros = [tf.zeros([1, *(side or 64 for side in t.shape[1:])], t.dtype) for t in model.inputs]
+    structure = getattr(model, "_inputs_struct", None)
+    try:
+        model(keras.tree.pack_sequence_as(structure, zeros) if structure is not None else zeros[0], training=False)
+    except Exception as error:
+        raise InputError(
+            f"{path} was written by an old Keras, and Keras {versions()['keras']} does not run it ({_reason(error)})",
+            fix=keras_config.moving(written, versions()["keras"]),
+        ) from error
+
+
+def save_with(loaded: LoadedModel, values: Mapping[str, Array], path: Path) -> None:
+    """Writes the model with new values in the weights named in `values`; the loaded model has them from then on too.
+
+    Args:
+        loaded: the model.
+        values: new values by the names in `loaded.weights`.
+        path: .h5 or .keras; of the file's own format where it computes an old hard_sigmoid, which only the file's own configuration can say.
+
+    Raises:
+        InputError: it is of the other format.
+    """
+    refuse_format(loaded, path)
+    for name, value in values.items():
+        loaded.weights[name].assign(value)
+    loaded.keras.save(path)
+    if loaded.original is not None:
+        config, written = loaded.original
+        keras_weights.write_with(path, loaded.format, config, path, keras_version=written)
+
+
+def refuse_format(loaded: LoadedModel, path: Path) -> None:
+    """Refuses an output in which the model would compute something else when it is loaded again.
+
+    Raises:
+        InputError: it is a Keras file of another format, and the model has an old hard_sigmoid.
+    """
+    kept = ".h5" if loaded.format == Format.HDF5 else ".keras"
+    if loaded.original is not None and path.suffix in (".h5", ".keras") and path.suffix != kept:
+        raise InputError(
+            f"{path} cannot say that hard_sigmoid is computed as before Keras 3",
+            expected=f"{kept}, the format of {loaded.path}, or .onnx",
+        )
+
+
+def describe(model: Any, path: Path, kind: Format, digest: str) -> LoadedModel:
+    """`model` with the facts about it that other rooms need."""
+    import keras
+
+    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    dtypes = {str(layer.compute_dtype) for layer in model._flatten_layers(include_self=False)}
+    narrow = next((d for d in ("bfloat16", "float16", "float32") if d in dtypes), "float64")
+    names = _distinct([tensor.name for tensor in model.inputs])
+    return LoadedModel(
+        path=path,
+        sha256=digest,
+        format=kind,
+        keras=model,
+        inputs=tuple(Tensor(n, tuple(t.shape), str(t.dtype)) for n, t in zip(names, model.inputs, strict=True)),
+        outputs=tuple(_distinct([t._keras_history.operation.name for t in model.outputs])),
+        weights=dict(zip(_distinct([v.path for v in model.variables]), model.variables, strict=True)),
+        parameters=int(model.count_params()),
+        layers=len(norms),
+        frozen=sum(not layer.trainable for layer in norms),
+        dtype=narrow,
+    )
+
+
+def _distinct(names: list[str]) -> list[str]:
+    seen: dict[str, int] = {}
+    result = []
+    for name in names:
+        seen[name] = nth = seen.get(name, 0) + 1
+        result.append(name if nth == 1 else f"{name}#{nth}")
+    return result
+
+
+def _read(path: Path, kind: Format, config: Any, written: str | None, *, trust: bool) -> Any:
+    """The model in a file, with another configuration where one is given."""
+    import keras
+
+    suffix = ".h5" if kind == Format.HDF5 else ".keras"
+    with tempfile.TemporaryDirectory(prefix="bnexport-") as folder:
+        named = path
+        if config is not None:
+            named = Path(folder, f"model{suffix}")
+            keras_weights.write_with(path, kind, config, named)
+        elif path.suffix != suffix and not (kind == Format.HDF5 and path.suffix == ".hdf5"):  # Keras goes by the suffix
+            named = Path(folder, f"model{suffix}")
+            try:
+                named.symlink_to(path.resolve())
+            except OSError:
+                shutil.copyfile(path, named)  # a file system without links
+        try:
+            with (
+                warnings.catch_warnings(),
+                keras.saving.custom_object_scope({keras_repairs.HARD_SIGMOID: _keras2_hard_sigmoid}),
+            ):
+                warnings.simplefilter("ignore", UserWarning)  # advice to whoever wrote the model
+                return keras.models.load_model(named, compile=False, safe_mode=not trust)
+        except Exception as error:
+            raise InputError(
+                f"Keras {keras.__version__} cannot read {path} ({_reason(error)})",
+                found=f"a file by Keras {written}" if written else "",
+                fix=keras_config.moving(written, keras.__version__),
+            ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The line of a Keras error that says what happened: the innermost one, without the layer's whole config."""
+    text = str(error).rsplit("Exception encountered:", maxsplit=1)[-1]
+    line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    return line if len(line) <= 200 else f"{line[:200]}…"

@@ -1,0 +1,68 @@
+"""Another method for Keras' layers, for one thread and for as long as a block lasts; and what Keras says when a layer fails (keras)."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from bnexport.errors import reason
+from bnexport.system.exclusive import PROCESS
+
+
+@contextmanager
+def method_replaced(owner: type, name: str, replacement: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """While open, layers that this thread calls use `replacement`; those of any other thread keep the class' own method.
+
+    Blocks of several threads wait for each other, so that what each restores is what Keras brought. Blocks of one thread may nest.
+
+    Args:
+        owner: the class.
+        name: of its method.
+        replacement: takes the place of the method.
+
+    Yields:
+        The method that was there before.
+    """
+    with PROCESS:
+        original, thread = getattr(owner, name), threading.get_ident()
+
+        def method(*args: Any, **kwargs: Any) -> Any:
+            called = replacement if threading.get_ident() == thread else original
+            return called(*args, **kwargs)
+
+        setattr(owner, name, method)
+        try:
+            yield original
+        finally:
+            setattr(owner, name, original)
+
+
+@contextmanager
+def logits_kept() -> Iterator[None]:
+    """While open, the logits that Keras keeps beside what softmax or sigmoid makes of them (keras.activations.softmax) go along through layers that only lay values out otherwise."""
+    from keras.layers import Flatten, Permute, Reshape
+
+    with ExitStack() as stack:
+        for kind in (Flatten, Permute, Reshape):
+            _keep_logits(kind, stack)
+        yield
+
+
+def _keep_logits(kind: type, stack: ExitStack) -> None:
+    def call(layer: Any, inputs: Any) -> Any:
+        laid_out = original(layer, inputs)
+        if hasattr(inputs, "_keras_logits"):
+            laid_out._keras_logits = original(layer, inputs._keras_logits)
+        return laid_out
+
+    original = stack.enter_context(method_replaced(kind, "call", call))
+
+
+def layer_error(error: Exception) -> str:
+    """What an error in a layer says: the line behind "Exception encountered when calling ...", which says where, without its colours."""
+    where, _, what = re.sub(r"\x1b\[\d+m", "", str(error)).strip().partition("\n")
+    line = next((line.strip() for line in what.splitlines() if line.strip()), "")
+    return f"{where} {line}"[:300] if where.startswith("Exception encountered") and line else reason(error)[:300]

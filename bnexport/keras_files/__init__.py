@@ -1,0 +1,1 @@
+"""The files that Keras models come in, read and repaired without Keras."""

@@ -1,0 +1,203 @@
+"""The configuration in a Keras file, before Keras sees it: whether it asks for code that is not Keras'.
+
+Keras is not imported here: its public names are read from its files.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from bnexport.errors import InputError
+from bnexport.keras_files import container as keras_container
+from bnexport.keras_files.repairs import LEGACY, current_module, numbers, taken_shape
+from bnexport.system.files import Format
+
+Config = dict[str, Any]
+
+RUNS_CODE = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "FlaxLayer", "JaxLayer", "__lambda__"}
+"""Keras' own classes that run whatever the file tells them to."""
+
+_PUBLIC = (
+    "layers",
+    "initializers",
+    "regularizers",
+    "constraints",
+    "activations",
+    "dtype_policies",
+    "quantizers",
+)
+_INNER = ("keras.src.layers.", "keras.src.ops.", "keras.src.models.")
+_FOREIGN_OPS = {
+    "TFOpLambda",
+    "SlicingOpLambda",
+    "TensorFlowOpLayer",
+    "ClassMethod",
+    "InstanceMethod",
+    "InstanceProperty",
+}
+
+
+def read(path: Path, kind: Format) -> Config:
+    """The configuration of the model in a file.
+
+    Raises:
+        InputError: the file is damaged, or holds no model.
+    """
+    text = keras_container.config_text(path, kind)
+    if text is None and kind == Format.KERAS:
+        raise InputError(
+            f"{path} is an archive without a Keras model",
+            expected="config.json inside, as model.save(...) writes it",
+        )
+    if text is None:
+        raise _no_model(path, weights=keras_container.holds_weights(path))
+    try:
+        found = json.loads(text)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"the configuration of the model in {path} is damaged ({error})") from error
+    if not isinstance(found, dict):
+        raise InputError(f"the configuration of the model in {path} is damaged", found=type(found).__name__)
+    return found
+
+
+def _no_model(path: Path, *, weights: bool) -> InputError:
+    return InputError(
+        f"{path} is not a whole model",
+        found="weights only" if weights else "an HDF5 file without a model",
+        fix="save the model with model.save(...), not model.save_weights(...)",
+    )
+
+
+def refuse_foreign(config: Any, path: Path, version: str | None = None) -> None:
+    """Refuses what is not made of Keras' own layers.
+
+    How the model was compiled is not looked at: it is never compiled again.
+
+    Args:
+        config: the configuration as the file has it.
+        path: the file, for the message.
+        version: of the Keras that wrote it, as it stands in the file.
+
+    Raises:
+        InputError: the configuration names a class or function that Keras does not have, or one that runs code from the file or reads another one.
+    """
+    for layer, entry in _named(config, ""):
+        name, module, inner = str(entry["class_name"]), entry.get("module"), entry.get("config")
+        where = f" in the layer {layer}" if layer else ""
+        if name in _FOREIGN_OPS:
+            function = inner.get("function", name) if isinstance(inner, dict) else name
+            raise InputError(
+                f"{path} uses the TensorFlow operation {function}{where}, which only TensorFlow 2's own Keras can read",
+                fix="load it there, replace the operation by a layer, and save it again; or export it there and check the ONNX file",
+            )
+        if name in RUNS_CODE:
+            raise InputError(
+                f"{path} runs code of its own: {name}{where}",
+                fix="if you trust where the file comes from, pass --trust",
+            )
+        if isinstance(inner, dict) and isinstance(inner.get("vocabulary"), str):
+            raise InputError(
+                f"{path} takes the vocabulary{where} from another file",
+                found=inner["vocabulary"][:200],
+                fix="save the model with the words in it, as a list; if you trust where the file comes from, pass --trust",
+            )
+        if name in _MARKERS or _is_keras(name, current_module(module, name), entry):
+            continue
+        full = f"{module}.{name}" if module else name
+        if isinstance(module, str) and module.partition(".")[0] in ("keras", "tf_keras"):
+            raise InputError(
+                f"{path} needs {full}{where}, which is no layer of Keras 3", fix=moving(version, "3") or "save it again"
+            )
+        raise InputError(
+            f"{path} needs {full}{where}, which is not part of Keras",
+            fix="if you trust where the file comes from, pass --trust --import MODULE with the module that registers it",
+        )
+
+
+def moving(version: str | None, installed: str) -> str:
+    """What to do with a file of another Keras than the installed one; "" where the file is of the same or does not say."""
+    written, here = numbers(version), numbers(installed) or numbers(f"{installed}.0")
+    if written is None or here is None or (written[0] == here[0] and written <= here):
+        return ""
+    if written > here:
+        return f"install the Keras that wrote it: pip install 'keras>={version}'"
+    return f"load it in Keras {version}, which wrote it, and save it again there; or export it there and check the ONNX file"
+
+
+_MARKERS = {
+    "__keras_tensor__",
+    "__tensor__",
+    "__numpy__",
+    "__bytes__",
+    "__slice__",
+    "__ellipsis__",
+    "__tuple__",
+}
+"""What Keras writes for values that JSON does not have; none of them names a class to import."""
+
+
+def _named(value: Any, layer: str) -> Iterator[tuple[str, Config]]:
+    """Every object in a configuration that names a class, and the layer it is in."""
+    if isinstance(value, dict):
+        if isinstance(value.get("class_name"), str):
+            config = value.get("config")
+            own = value.get("name") or (config.get("name") if isinstance(config, dict) else None)
+            layer = own if isinstance(own, str) else layer
+            yield layer, value
+        for key, part in value.items():
+            if key != "compile_config":
+                yield from _named(part, layer)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _named(part, layer)
+
+
+def _is_keras(name: str, module: Any, entry: Config) -> bool:
+    public = public_names()
+    if name == "function":  # a function by its name
+        given = entry.get("config")
+        plain = module in ("builtins", "keras") or (
+            isinstance(module, str) and module.removeprefix("keras.") in _PUBLIC
+        )
+        return plain and given in public and entry.get("registered_name") in (None, given)
+    if not module:
+        return entry.get("registered_name") in (None, name) and (name in public or name in LEGACY)
+    if not isinstance(module, str):
+        return False
+    if module == "keras":
+        return name in public or name in LEGACY or name in ("DTypePolicy", "Variable", "KerasTensor")
+    if module in ("keras.models", "keras.random"):
+        return name in LEGACY or name == "SeedGenerator"
+    if module.startswith("keras.") and module.removeprefix("keras.") in _PUBLIC:
+        return name in public
+    return module.startswith(_INNER) and name[:1].isupper()
+
+
+@cache
+def public_names() -> frozenset[str]:
+    """The names that Keras gives out in the modules a model may be made of."""
+    spec = find_spec("keras")
+    if spec is None or not spec.origin:
+        return frozenset()
+    found: set[str] = set()
+    for module in _PUBLIC:
+        tree = ast.parse((Path(spec.origin).parent / module / "__init__.py").read_text(encoding="utf-8"))
+        for node in tree.body:
+            if isinstance(node, ast.ImportFrom):
+                found |= {alias.asname or alias.name for alias in node.names}
+    return frozenset(found - {"get", "serialize", "deserialize"})
+
+
+def input_shape(config: Any) -> list[Any] | None:
+    """The shape the model of this configuration takes; None where it has several inputs, or the configuration does not say."""
+    inside = config.get("config") if isinstance(config, dict) else None
+    if not isinstance(inside, dict) or not isinstance(inside.get("layers"), list):
+        return None
+    found = [layer for layer in inside["layers"] if isinstance(layer, dict) and layer.get("class_name") == "InputLayer"]
+    return taken_shape(found[0]) if len(found) == 1 else None

@@ -1,0 +1,108 @@
+"""Whether two graphs hold the same weights: their kernels, the weights of two and more axes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.onnx_graph import weights
+from bnexport.onnx_graph.quantised import dequantised, quantisation
+
+if TYPE_CHECKING:
+    import onnx
+
+Array = NDArray[Any]
+
+SMALLEST = 16
+"""Weights of fewer values say nothing."""
+
+SAME = 1e-2
+"""Kernels are the same up to this share of their size: float16 and 8 bits round as much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """What became of the kernels of one graph in another: their names, by what was found there.
+
+    Args:
+        same: the same values, also transposed.
+        scaled: the same but for a factor for each channel, as after folding BatchNormalization.
+        other: a kernel of that shape is there, with other values.
+        absent: there is none of that shape.
+    """
+
+    same: tuple[str, ...]
+    scaled: tuple[str, ...]
+    other: tuple[str, ...]
+    absent: tuple[str, ...]
+
+    @property
+    def foreign(self) -> bool:
+        """Whether most of what can be compared has other values: the weights of another checkpoint."""
+        return len(self.other) > len(self.same) + len(self.scaled)
+
+
+def compared(actual: onnx.ModelProto, reference: onnx.ModelProto) -> Kernels:
+    """The kernels of `reference` as they are found in `actual`."""
+    there: dict[tuple[int, ...], list[Array]] = {}
+    for kernel in _kernels(actual).values():
+        there.setdefault(_shape(kernel), []).append(kernel)
+    found: dict[str, list[str]] = {"same": [], "scaled": [], "other": [], "absent": []}
+    rounded = quantisation(actual) is not None
+    for name, kernel in _kernels(reference).items():
+        candidates = [turned for other in there.get(_shape(kernel), []) for turned in _turned(other, kernel.shape)]
+        found[_state(kernel, candidates, rounded=rounded)].append(name)
+    return Kernels(**{state: tuple(names) for state, names in found.items()})
+
+
+def _kernels(model: onnx.ModelProto) -> dict[str, Array]:
+    stored = weights.initializers(model)
+    if quantisation(model) is not None:
+        stored |= dequantised(model)
+    return {
+        name: value
+        for name, value in stored.items()
+        if value.dtype.kind == "f" and sum(side > 1 for side in value.shape) > 1 and value.size >= SMALLEST
+    }
+
+
+def _shape(x: Array) -> tuple[int, ...]:
+    return tuple(sorted(side for side in x.shape if side > 1))
+
+
+def _turned(x: Array, shape: tuple[int, ...]) -> list[Array]:
+    """`x` with its axes in orders that give the wanted shape: as it is, reversed, and channels last to first."""
+    if x.size != int(np.prod(shape)):
+        return []
+    kept = [x] if x.shape == shape else []
+    orders = [tuple(reversed(range(x.ndim)))]
+    if x.ndim > 2:
+        orders.append((x.ndim - 1, x.ndim - 2, *range(x.ndim - 2)))
+    return kept + [turned for order in orders if (turned := x.transpose(order)).shape == shape]
+
+
+def _state(kernel: Array, candidates: list[Array], *, rounded: bool) -> str:
+    """What became of a kernel; where it is `rounded` to 8 bits as a whole, small channels keep few of them, and half of the channels decide."""
+    if not candidates:
+        return "absent"
+    wide = np.asarray(kernel, np.float64)
+    scale = np.abs(wide).max()
+    if any(np.abs(np.asarray(c, np.float64) - wide).max() <= SAME * scale for c in candidates):
+        return "same"
+    for axis in (0, wide.ndim - 1, 1):
+        ours = _directions(wide, axis)
+        for candidate in candidates:
+            cosines = np.abs((ours * _directions(np.asarray(candidate, np.float64), axis)).sum(axis=1))
+            if np.quantile(np.abs(cosines - 1), 0.5 if rounded else 1.0) <= SAME:
+                return "scaled"
+    return "other"
+
+
+def _directions(x: Array, axis: int) -> Array:
+    """Each channel's values as a vector of length 1, shape (channels, rest)."""
+    flat = np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
+    length = np.linalg.norm(flat, axis=1, keepdims=True)
+    return np.where(length > 0, flat / np.where(length > 0, length, 1), 1 / np.sqrt(flat.shape[1]))

@@ -1,0 +1,170 @@
+"""What the outputs of a graph are: the logits behind a softmax or sigmoid, values of a bounded size, rows whose number depends on the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from bnexport.onnx_graph import metadata, subgraphs
+
+if TYPE_CHECKING:
+    import onnx
+
+SQUASHING = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
+BOUNDED = {*SQUASHING, "HardSigmoid", "Tanh"}
+SELECTING = {"NonMaxSuppression", "NonZero", "Unique", "Compress"}
+"""Operators whose outputs have a number of rows that depends on the data."""
+
+_PASSING = {"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
+_FLOATS = {1, 10, 11, 16}  # onnx.TensorProto: FLOAT, FLOAT16, DOUBLE, BFLOAT16
+_DECIDING = {"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not", "Cast", "Where", "Identity"}
+
+
+def squashed(model: onnx.ModelProto) -> dict[str, tuple[str, str]]:
+    """For each graph output that ends in softmax or sigmoid: the tensor before it, and which of the two.
+
+    The tensor is the one that the file's metadata names, or the input of the last Softmax or Sigmoid node, which is found through
+    operators that only lay values out otherwise. Where there are such operators, or where the graph does not make the tensor, its name is
+    new: `logits_nodes` has the nodes that lay it out as the output is.
+    """
+    named = metadata.logits(model)
+    made = {output for node in model.graph.node for output in node.output if output}
+    entries = {}
+    for output, (node, path) in _ends(model, set(SQUASHING)).items():
+        tensor = named.get(output)
+        if tensor is None:
+            plain = node.input[0] in made and all(step.op_type == "Identity" for step in path)
+            tensor = node.input[0] if plain else _laid_out(output)
+        entries[output] = (tensor, SQUASHING[node.op_type])
+    return entries
+
+
+def logits_nodes(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
+    """The nodes that have to be added to a graph for the logits that `squashed` gives new names to, by that name."""
+    from onnx import helper
+
+    nodes: dict[str, list[onnx.NodeProto]] = {}
+    for output, (node, path) in _ends(model, set(SQUASHING)).items():
+        tensor, chain = node.input[0], []
+        for nth, step in enumerate(reversed(path)):
+            copy = type(step).FromString(step.SerializeToString())
+            copy.name = f"{_laid_out(output)}/{nth}"
+            copy.input[0] = tensor
+            tensor = copy.output[0] = copy.name
+            chain.append(copy)
+        chain.append(helper.make_node("Identity", [tensor], [_laid_out(output)], name=_laid_out(output)))
+        nodes[_laid_out(output)] = chain
+    return nodes
+
+
+def _laid_out(output: str) -> str:
+    return f"{output}/logits as the output is laid out"
+
+
+def bounded(model: onnx.ModelProto) -> frozenset[str]:
+    """The graph outputs that end in softmax, sigmoid, hard sigmoid or tanh: their natural size is 1, however small they are."""
+    return frozenset(_ends(model, BOUNDED))
+
+
+def _ends(model: onnx.ModelProto, kinds: set[str]) -> dict[str, tuple[onnx.NodeProto, list[onnx.NodeProto]]]:
+    """The outputs that end in an operator of `kinds`: its node, and the nodes between it and the output, the last one first."""
+    maker = {output: node for node in model.graph.node for output in node.output if output}
+    ends = {}
+    for output in model.graph.output:
+        node, path = maker.get(output.name), []
+        while node is not None and _passes(node):
+            path.append(node)
+            node = maker.get(node.input[0])
+        if node is not None and not node.domain and node.op_type in kinds:
+            ends[output.name] = (node, path)
+    return ends
+
+
+def _passes(node: onnx.NodeProto) -> bool:
+    """Whether a node only lays values out otherwise, or gives them another float type."""
+    if node.domain or node.op_type not in _PASSING:
+        return False
+    return node.op_type != "Cast" or all(a.i in _FLOATS for a in node.attribute if a.name == "to")
+
+
+def selections(model: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
+    """The graph outputs whose number of rows depends on the data, with the operators that make it so."""
+    maker = {output: node for node in model.graph.node for output in node.output if output}
+    selected = {}
+    for output in model.graph.output:
+        operators = {node.op_type for node in _ancestors(maker, output.name) if node.op_type in SELECTING}
+        if operators:
+            selected[output.name] = tuple(sorted(operators))
+    return selected
+
+
+def selected_from(model: onnx.ModelProto) -> list[str]:
+    """The tensors of numbers by which selecting operators choose: they have a fixed shape, so that they can be compared."""
+    maker = {output: node for node in model.graph.node for output in node.output if output}
+    names: dict[str, None] = {}
+    for node in model.graph.node:
+        if node.op_type not in SELECTING or node.domain:
+            continue
+        read = list(node.input[:2] if node.op_type == "NonMaxSuppression" else node.input[:1])
+        while read:
+            name = read.pop(0)
+            if name not in maker:
+                continue
+            if maker[name].op_type in _DECIDING:
+                read += list(maker[name].input)
+            elif maker[name].op_type not in {*SELECTING, "Constant"}:
+                names[name] = None
+    given = {info.name for info in model.graph.output}
+    return [name for name in names if name not in given]
+
+
+def normalises_by_batch(model: onnx.ModelProto) -> bool:
+    """Whether something in the graph may normalise by the batch: BatchNormalization in training mode, or a mean or sum over the first axis."""
+    from onnx import numpy_helper
+
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        attributes = {a.name: a for a in node.attribute}
+        if node.op_type == "BatchNormalization" and "training_mode" in attributes and attributes["training_mode"].i:
+            return True
+        if node.op_type not in {"ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL2"}:
+            continue
+        if "axes" in attributes:
+            axes = list(attributes["axes"].ints)
+        elif len(node.input) > 1 and node.input[1] in stored:
+            axes = numpy_helper.to_array(stored[node.input[1]]).ravel().tolist()
+        else:
+            axes = []
+        if 0 in axes or (not axes and len(node.input) < 2):
+            return True
+    return False
+
+
+def index_ranges(model: onnx.ModelProto) -> dict[str, tuple[int, str]]:
+    """Graph inputs that are positions in a table of the graph: how many rows the smallest such table has, and the Gather node that reads it."""
+    sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    maker = {output: node for node in model.graph.node for output in node.output if output}
+    inputs = {info.name for info in model.graph.input} - set(sizes)
+    ranges: dict[str, tuple[int, str]] = {}
+    for node in model.graph.node:
+        if node.op_type != "Gather" or len(sizes.get(node.input[0], ())) == 0:
+            continue
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+        rows = sizes[node.input[0]][axis]
+        name = node.input[1]
+        while name in maker and maker[name].op_type in _PASSING:
+            name = maker[name].input[0]
+        if name in inputs and (name not in ranges or rows < ranges[name][0]):
+            ranges[name] = (rows, node.name or node.output[0])
+    return ranges
+
+
+def _ancestors(maker: dict[str, onnx.NodeProto], name: str) -> Iterator[onnx.NodeProto]:
+    waiting, seen = [name], set[str]()
+    while waiting:
+        current = waiting.pop()
+        if current in seen or current not in maker:
+            continue
+        seen.add(current)
+        yield maker[current]
+        waiting += subgraphs.reads(maker[current])

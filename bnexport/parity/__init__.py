@@ -1,1 +1,0 @@
-"""Whether sides that must be equal are, and why they are not."""

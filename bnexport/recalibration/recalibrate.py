@@ -1,0 +1,272 @@
+"""`bnexport recalibrate`: moving statistics that fit the images, in ONNX or in Keras, unless they would do harm."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport import datasets
+from bnexport.comparison import sides
+from bnexport.comparison.sides import Runner
+from bnexport.comparison.subject import Subject, open_feeds, open_subject
+from bnexport.comparison.tally import Tally
+from bnexport.datasets import sidecar
+from bnexport.datasets.feeds import Source
+from bnexport.datasets.preparation import Overrides, Preparation
+from bnexport.datasets.sidecar import Sidecar
+from bnexport.errors import UsageError
+from bnexport.folding.fold import distance, folding_tolerance
+from bnexport.folding.transform import fold as folded_graph
+from bnexport.frameworks import keras_model
+from bnexport.onnx_graph import metadata, stages, statistics
+from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.sites import sites
+from bnexport.progress import Progress
+from bnexport.recalibration.evidence import gathered, refits
+from bnexport.recalibration.pool import residual
+from bnexport.recalibration.remedy import harm
+from bnexport.recalibration.settling import settle
+from bnexport.recalibration.staged import Measured
+from bnexport.recalibration.worker import Alone, Team, Worker, Workers
+from bnexport.results.nouns import noun_of
+from bnexport.results.outcomes import Recalibration
+from bnexport.results.tolerance import Tolerances
+from bnexport.results.verdict import Side
+from bnexport.rules import actions, findings
+from bnexport.rules.actions import addressed
+from bnexport.rules.diagnose import diagnose
+from bnexport.system import files
+from bnexport.system.cache import NOTHING_KEPT
+from bnexport.system.files import Format
+
+if TYPE_CHECKING:
+    import onnx
+
+
+SAMPLES = 2048
+"""How many images are enough: 10^3 to 10^4 (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3)."""
+
+LEAST = 8
+"""A worker on a cluster has at least so many images."""
+
+
+def recalibrate(
+    model: Path | str,
+    source: Path | str | None,
+    output: Path | str,
+    *,
+    inputs: Path | None = None,
+    evaluate: Path | str | None = None,
+    labels: Path | None = None,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    batch_size: int = 32,
+    overrides: Overrides | None = None,
+    scratch: Path | None = None,
+    memory: int | None = None,
+    fold: bool = False,
+    force: bool = False,
+    trust: bool = False,
+    signature: str = "",
+    cluster: str | None = None,
+    progress: Progress | None = None,
+) -> Recalibration:
+    """Measures the self-consistent statistics of every BatchNormalization node on the images, and writes the model with them.
+
+    Self-consistent: every site's moving statistics equal the statistics of its own input in inference mode with those very statistics
+    (`bnexport.recalibration.staged`). The result does not depend on the batch size, on the order of the images, or on how many machines share them.
+
+    Args:
+        model: .h5, .hdf5, .keras or .onnx.
+        source: images (`bnexport.datasets.find`).
+        output: .onnx, .keras or .h5; a Keras file only from a Keras model.
+        inputs: an .npz file in place of `source`.
+        evaluate: other images for judging before and after; by default the same ones.
+        labels: a CSV file with the columns file and label.
+        samples: at most so many images, chosen at random.
+        seed: for that choice.
+        batch_size: images at a time.
+        overrides: what is known better than the sidecar about preprocessing.
+        scratch: where tensors go that do not fit into memory; by default the system's temporary folder.
+        memory: how many bytes of them stay in memory; by default half of what is free.
+        fold: fold the BatchNormalization nodes afterwards (`bnexport.folding.fold`); for an ONNX output only.
+        force: write even where accuracy falls, the images are unfit, or nothing shows that the old statistics are wrong.
+        trust: load a Keras model even where it holds code of its own.
+        signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
+        cluster: the address of a Ray cluster, "" for the one that Ray finds or starts; None for this machine.
+        progress: told of each stage.
+
+    Raises:
+        InputError: the model has no BatchNormalization node to recalibrate, or model or images cannot be read.
+        UsageError: the output does not fit the model.
+        MachineError: the disk or the scratch folder is full, TensorFlow is missing, or there is no such cluster.
+    """
+    progress = progress or Progress()
+    model, output = Path(model), files.writable(Path(output), (".onnx", ".keras", ".h5"))
+    if (source is None) == (inputs is None):
+        raise UsageError("recalibration needs images or inputs", fix="pass a folder of images, or --inputs data.npz")
+    if samples < 1 or batch_size < 1:
+        raise UsageError(
+            "the number of images is not usable",
+            found=f"{samples} samples, batch size {batch_size}",
+            expected="1 or more",
+        )
+    if files.model_format(model) == Format.ONNX and output.suffix != ".onnx":
+        raise UsageError("an ONNX file cannot become a Keras model", found=str(output), expected=".onnx")
+    if fold and output.suffix != ".onnx":
+        raise UsageError("only an ONNX file can be folded", found=str(output), expected=".onnx")
+    pictures = datasets.find(source, labels=labels) if source is not None else None
+    judged_on = datasets.find(evaluate, labels=labels) if evaluate is not None else None
+    if pictures is not None and len(pictures) > samples:
+        pictures = pictures.chosen(np.sort(np.random.default_rng(seed).choice(len(pictures), samples, replace=False)))
+
+    subject = open_subject(model, progress, trust=trust, signature=signature, pictures=(pictures, judged_on))
+    overrides = overrides or Overrides()
+    feeds, preparation = open_feeds(subject, pictures, inputs, overrides, batch_size)
+    settled = settle(subject, feeds, preparation, progress)
+    feeds, preparation = settled.feeds, settled.preparation
+    others = feeds
+    if judged_on is not None:
+        others, _ = open_feeds(subject, judged_on, None, overrides, batch_size)
+        others = others.prepared_as(preparation.spec) if preparation is not None else others
+    _announce(subject.graph, feeds.count, progress)
+    with _team(subject, feeds, others, scratch, memory, cluster, progress) as team:
+        measured, variety, on_disk = team.measured()
+        values = statistics.by_initializer(measured.moments, subject.graph)
+        repaired = statistics.with_statistics(subject.graph, values)
+        remaining = residual(repaired, team.verified(values))
+        before, after = team.judged(values)
+    others_fit = refits(subject.graph, measured.moments, feeds, variety, progress)
+    evidence = gathered(
+        subject.graph, measured.moments, variety, others_fit, noun_of(preparation.spec if preparation else None)
+    )
+    found = diagnose(evidence, answers_differ=before.answers != after.answers, stored_iterations=subject.iterations)
+    refused = harm(before, after, evidence, found) if not force else ""
+    folded = 0
+    if fold and not refused:
+        repaired, folded, refused = _folded(subject, repaired, pictures)
+    if not refused:
+        _write(subject, repaired, values, measured, _known(subject, preparation), output)
+    return Recalibration(
+        images=measured.images,
+        stages=measured.stages,
+        sites=len(measured.moments),
+        residual=remaining,
+        scratch_bytes=on_disk,
+        before=before,
+        after=after,
+        findings=addressed(findings.ordered([settled.finding, *found]), actions.names(model, [])),
+        written=None if refused else output,
+        refused=refused,
+        folded=folded,
+    )
+
+
+def _announce(graph: onnx.ModelProto, count: int, progress: Progress) -> None:
+    each = stages.bytes_per_image(graph, stages.stages(graph, sites(graph)))
+    if each is not None:
+        progress.note(f"live tensors: {each / 1e6:.1f} MB an image, {each * count / 1e6:.0f} MB for {count}")
+
+
+@contextmanager
+def _team(
+    subject: Subject,
+    feeds: Source,
+    others: Source,
+    scratch: Path | None,
+    memory: int | None,
+    cluster: str | None,
+    progress: Progress,
+) -> Iterator[Team]:
+    """Who measures: this process, or workers on a cluster, each with a shard of the images."""
+    workers: Workers
+    if cluster is None:
+        shares = [feeds.count]
+        workers = Alone(Worker(subject, feeds, others, _answered, scratch, memory, progress))
+    else:
+        from bnexport.system import cluster as machines
+
+        ray = machines.connected(cluster)
+        count = max(1, min(machines.cpus(ray), feeds.count // LEAST, others.count // LEAST))
+        there = dataclasses.replace(subject, reference=None, whole=None, store=NOTHING_KEPT)
+        shards = [(feeds.shard(nth, count), others.shard(nth, count)) for nth in range(count)]
+        shares = [part.count for part, _ in shards]
+        progress.note(f"{count} workers on the cluster")
+        workers = machines.Workers(
+            ray, Worker, there, [(part, other, _answered, scratch, memory) for part, other in shards]
+        )
+    try:
+        yield Team(subject, workers, shares, progress)
+    finally:
+        workers.close()
+
+
+def answers(model: Path, source: Path) -> Side:
+    """What an ONNX file answers on a folder of images, in inference mode on the CPU.
+
+    Raises:
+        InputError: the file or the images cannot be read.
+    """
+    pictures = datasets.find(source)
+    subject = open_subject(model, Progress(), pictures=(pictures,))
+    feeds, _ = open_feeds(subject, pictures, None, Overrides(), 32)
+    [side] = _answered(sides.onnx_sides(subject.graph, ["cpu"], modes=("inference",)), subject, feeds, Progress())
+    return side
+
+
+def _answered(runners: Sequence[Runner], subject: Subject, feeds: Source, progress: Progress) -> list[Side]:
+    """What each runner answers on all feeds."""
+    tally = Tally(runners, subject.heads(feeds.classes), Tolerances())
+    progress.start("judging", feeds.count)
+    for feed in feeds:
+        tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
+        progress.advance(len(feed.names))
+    return [tally.side(runner) for runner in runners]
+
+
+def _folded(
+    subject: Subject, repaired: onnx.ModelProto, pictures: datasets.Listing | None
+) -> tuple[onnx.ModelProto, int, str]:
+    """The repaired graph folded, how many nodes went, and why it must not be written ("" where it may)."""
+    done = folded_graph(repaired)
+    moved = distance(dataclasses.replace(subject, graph=repaired), done.model, pictures)
+    if not moved <= folding_tolerance(subject):
+        return (
+            repaired,
+            0,
+            f"folding moves the outputs by {moved:.1e} of their size, more than float rounding: leave out --fold",
+        )
+    return done.model, len(done.folds), ""
+
+
+def _known(subject: Subject, preparation: Preparation | None) -> Sidecar:
+    """What travels with the new model: what did with the old one, and how its images were prepared if somebody said so."""
+    known = subject.known or Sidecar()
+    if preparation is None or preparation.origin.startswith("assumed"):
+        return known
+    return dataclasses.replace(known, preprocessing=preparation.spec)
+
+
+def _write(
+    subject: Subject,
+    repaired: onnx.ModelProto,
+    values: Mapping[str, NDArray[Any]],
+    measured: Measured,
+    known: Sidecar,
+    output: Path,
+) -> None:
+    with files.whole(output) as temporary:
+        if output.suffix == ".onnx":
+            about = {"recalibrated": {"images": measured.images, "sites": len(measured.moments)}}
+            metadata.write(repaired, about | sidecar.travelling(known))
+            temporary.write_bytes(serialised(repaired))
+        elif subject.reference is not None:
+            keras_model.save_with(subject.reference.model, values, temporary)
+    if output.suffix != ".onnx":
+        sidecar.write(output, known)

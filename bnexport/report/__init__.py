@@ -1,1 +1,0 @@
-"""One file for each way of telling a result. Nothing is computed here."""

@@ -1,0 +1,1 @@
+"""One file for each output format. Nothing is computed here."""

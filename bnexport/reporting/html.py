@@ -1,0 +1,148 @@
+"""A check as one self-contained HTML page (jinja2, matplotlib): no script, nothing from elsewhere, readable on a phone, dark and light."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from bnexport.reporting import plots
+from bnexport.reporting.words import class_name, floors, footer, plain, preparation
+from bnexport.results.facts import SHOWN
+from bnexport.results.verdict import CheckReport, Finding, Severity, Side
+
+_COLUMNS = 8
+
+
+def check(report: CheckReport, thumbnails: Sequence[bytes | None]) -> str:
+    """The page.
+
+    Args:
+        report: the check.
+        thumbnails: the first images as PNG, in their order; None for one that cannot be shown.
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["plain"] = lambda value: plain(str(value))
+    template = environment.from_string(files("bnexport.reporting").joinpath("page.html.j2").read_text("utf-8"))
+    told = report.bundle.path if report.bundle else report.model.path
+    reason = next((f for f in report.findings if f.severity == Severity.ERROR), None)
+    figures = [
+        ("Error by side", "How far each side is from the one it must equal.", plots.floors_by_side(report)),
+        *_drift(report),
+    ]
+    return template.render(
+        report=report,
+        what=told,
+        reason=reason,
+        findings=[(finding, _evidence(finding)) for finding in report.findings],
+        pictures=_pictures(report, thumbnails),
+        sides=[(side, "" if side.correct is None else f"{side.correct} of {side.of}") for side in report.sides],
+        comparisons=[
+            (c, floors(c), f"{c.difference.max_abs:.3g}", f"{c.difference.max_rel:.2g}") for c in report.comparisons
+        ],
+        scores=_scores(report),
+        repair=_repair(report),
+        figures=[(title, text, Markup(svg)) for title, text, svg in figures if svg],  # noqa: S704 - our own drawing
+        preparation=preparation(report),
+        footer=footer(report),
+        known=report.bundle.known if report.bundle else (),
+    )
+
+
+def _drift(report: CheckReport) -> list[tuple[str, str, str]]:
+    drift = report.drift
+    if drift is None:
+        return []
+    fit = drift.fit
+    about = f"{fit.initial_weight:.1%} of the initial values are left, R² {fit.r_squared:.3f}"
+    about += f": about {fit.updates:.0f} updates at momentum {fit.momentum:g}." if fit.updates else "."
+    return [
+        (
+            "Drift along depth",
+            f"Moving statistics against what each layer sees on these {report.images.noun.many}, in standard deviations and in logarithms of their ratio.",
+            plots.drift_along_depth(drift),
+        ),
+        (
+            "Warm-up fit",
+            f"{about} Points on the line are what a warm-up that ended too early explains.",
+            plots.warm_up(drift),
+        ),
+    ]
+
+
+def _evidence(finding: Finding) -> list[tuple[str, str]]:
+    def told(value: Any) -> str:
+        if isinstance(value, float):
+            return f"{value:.4g}"
+        if isinstance(value, dict):
+            return ", ".join(f"{key}: {told(entry)}" for key, entry in list(value.items())[:SHOWN])
+        if isinstance(value, list | tuple):
+            more = f" … ({len(value)})" if len(value) > SHOWN else ""
+            return ", ".join(told(entry) for entry in value[:SHOWN]) + more
+        return str(value)
+
+    return [
+        (str(key).replace("_", " "), told(value))
+        for key, value in finding.evidence.items()
+        if value not in (None, [], ())
+    ]
+
+
+def _pictures(report: CheckReport, thumbnails: Sequence[bytes | None]) -> list[dict[str, Any]]:
+    sides = [side for side in report.sides if side.answers]
+    return [
+        {
+            "name": name,
+            "image": base64.b64encode(content).decode() if content else "",
+            "label": class_name(report, report.images.labels[nth]) if report.images.labels[nth] >= 0 else "",
+            "answers": [_answer(report, side, nth) for side in sides],
+        }
+        for nth, (name, content) in enumerate(zip(report.images.names, thumbnails, strict=False))
+    ]
+
+
+def _answer(report: CheckReport, side: Side, nth: int) -> dict[str, Any]:
+    label = report.images.labels[nth]
+    return {
+        "side": side.id,
+        "name": class_name(report, side.answers[nth]),
+        "confidence": f"{side.confidence[nth]:.3f}" if side.confidence else "",
+        "mark": "" if label < 0 else "right" if side.answers[nth] == label else "wrong",
+    }
+
+
+def _scores(report: CheckReport) -> dict[str, Any] | None:
+    """For each image the scores of the classes that matter, side by side."""
+    sides = [side for side in report.sides if side.scores]
+    if not sides:
+        return None
+    count = len(sides[0].scores[0])
+    matter: list[int] = list(range(count)) if count <= _COLUMNS else []
+    for side in sides if not matter else []:
+        matter += [answer for answer in side.answers[:SHOWN] if answer >= 0]
+    columns = list(dict.fromkeys(matter))[:_COLUMNS]
+    names = [class_name(report, column) for column in columns] if count > 1 else ["score"]
+    rows = [
+        (
+            report.images.names[nth],
+            [(side.id, [f"{side.scores[nth][c]:.4g}" for c in (columns if count > 1 else [0])]) for side in sides],
+        )
+        for nth in range(len(sides[0].scores))
+    ]
+    return {"names": names, "rows": rows}
+
+
+def _repair(report: CheckReport) -> tuple[str, str] | None:
+    """How many are right before and after recalibration."""
+    sides = {side.id: side for side in report.sides}
+    before = sides.get("keras-inference") or sides.get("onnx-inference@cpu")
+    after = sides.get("onnx-recalibrated@cpu")
+    if before is None or after is None or before.correct is None or after.correct is None:
+        return None
+    return f"{before.correct} of {before.of}", f"{after.correct} of {after.of}"

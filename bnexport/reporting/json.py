@@ -1,0 +1,185 @@
+"""A check as JSON, by the schema beside this file (check.schema.json). Fields are only ever added."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bnexport.numerics.drift import Drift
+from bnexport.reporting.words import encodable
+from bnexport.results.outcomes import Folding, Recalibration
+from bnexport.results.verdict import BundleFacts, CheckReport, Comparison, Finding, Side
+
+SCHEMA_VERSION = "1.0"
+SCHEMA = Path(__file__).with_name("check.schema.json")
+
+
+def dumps(values: Mapping[str, Any]) -> str:
+    """`values` as JSON text; NaN and infinities become null, which no comparison can mistake for a number."""
+    return encodable(json.dumps(_plain(values), ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def line(values: Mapping[str, Any]) -> str:
+    """The same in one line."""
+    return encodable(json.dumps(_plain(values), ensure_ascii=False, allow_nan=False))
+
+
+def check(report: CheckReport) -> dict[str, Any]:
+    """The report as plain values."""
+    facts, images = report.model, report.images
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "tool": {"name": "bnexport", "version": report.environment.get("bnexport", "")},
+        "verdict": "pass" if report else "fail",
+        "model": {
+            "path": facts.path,
+            "sha256": facts.sha256,
+            "format": facts.format,
+            "parameters": facts.parameters,
+            "batch_normalization": {"layers": facts.layers, "frozen": facts.frozen},
+        },
+        "images": {
+            "source": images.source,
+            "count": images.count,
+            "unreadable": [{"file": name, "reason": reason} for name, reason in images.unreadable],
+            "classes": list(images.classes),
+        },
+        "preprocessing": {**report.preprocessing, "origin": report.preprocessing_origin}
+        if report.preprocessing
+        else None,
+        "sides": [_side(side) for side in report.sides],
+        "comparisons": [_comparison(comparison) for comparison in report.comparisons],
+        "findings": [_finding(finding) for finding in report.findings],
+        "tolerance": report.tolerance,
+        "layers": [
+            {
+                "name": layer.name,
+                "kind": layer.kind,
+                "tensor": layer.tensor or None,
+                "max_rel": layer.max_rel,
+                "noise_floor": layer.noise_floor,
+                "off": layer.off,
+                "problem": layer.problem or None,
+            }
+            for layer in report.layers
+        ],
+        "drift": _drift(report.drift) if report.drift else None,
+        "environment": dict(report.environment),
+        **(_bundle(report.bundle) if report.bundle else {}),
+    }
+
+
+def _drift(drift: Drift) -> dict[str, Any]:
+    return {
+        "initial_weight": drift.fit.initial_weight,
+        "r_squared": drift.fit.r_squared,
+        "estimated_updates": drift.fit.updates,
+        "sites": [asdict(site) for site in drift.sites],
+    }
+
+
+def _bundle(facts: BundleFacts) -> dict[str, Any]:
+    return {
+        "files_checked": facts.files,
+        "bundle": {
+            "path": facts.path,
+            "reference": facts.reference,
+            "tool": facts.tool,
+            "environment": facts.environment,
+            "known": [_finding(finding) for finding in facts.known],
+        },
+    }
+
+
+def packing(path: Path, samples: int, sets: int, size: int, refused: str, report: CheckReport) -> dict[str, Any]:
+    """What became of a packing as plain values, the check that was made first among them."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "written": None if refused else str(path),
+        "refused": refused or None,
+        "samples": samples,
+        "data_sets": sets,
+        "bytes": size,
+        "check": check(report),
+    }
+
+
+def recalibration(done: Recalibration) -> dict[str, Any]:
+    """The result of a recalibration as plain values."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "images": done.images,
+        "stages": done.stages,
+        "sites": done.sites,
+        "residual": done.residual.largest,
+        "residual_mean": done.residual.mean,
+        "residual_log_std": done.residual.log_std,
+        "scratch_bytes": done.scratch_bytes,
+        "before": {"top1": _top1(done.before)},
+        "after": {"top1": _top1(done.after)},
+        "findings": [_finding(finding) for finding in done.findings],
+        "written": None if done.written is None else str(done.written),
+        "refused": done.refused or None,
+        "folded": done.folded,
+    }
+
+
+def folding(done: Folding) -> dict[str, Any]:
+    """The result of a fold as plain values."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "folded": [{"node": name, "into": into, "how": how} for name, into, how in done.folded],
+        "refused": [{"node": name, "reason": reason} for name, reason in done.refused],
+        "max_rel": done.max_rel,
+        "tolerance": done.tolerance,
+        "written": None if done.written is None else str(done.written),
+    }
+
+
+def _top1(side: Side) -> dict[str, int] | None:
+    return None if side.correct is None else {"correct": side.correct, "of": side.of}
+
+
+def _side(side: Side) -> dict[str, Any]:
+    return {
+        "id": side.id,
+        "runtime": side.runtime,
+        "mode": side.mode,
+        "provider": side.provider,
+        "top1": _top1(side),
+        "seconds": side.seconds,
+    }
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    values = asdict(comparison)
+    difference = values.pop("difference")
+    return {**values, "noise_floors": comparison.noise_floors, **difference}
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "code": finding.code,
+        "severity": str(finding.severity),
+        "message": finding.message,
+        "layers": list(finding.layers),
+        "evidence": dict(finding.evidence),
+        "fix": list(finding.fix),
+        "actions": [asdict(action) for action in finding.actions],
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(entry) for entry in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)

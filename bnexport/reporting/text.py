@@ -1,0 +1,169 @@
+"""A check for people: the verdict, the reason and the next step in the first lines, then the numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from bnexport.reporting.words import class_name, floors, footer, plain, verdict
+from bnexport.results.verdict import Action, CheckReport, Finding, Severity
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_COLOUR = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "blue"}
+_IMAGES_SHOWN = 12
+
+
+def safe(text: str) -> str:
+    r"""`text` as it may be printed: control characters shown as escapes, square brackets not read as markup.
+
+    >>> safe("a" + chr(27) + "[31mb")
+    'a\\x1b[31mb'
+    """
+    return escape(plain(text))
+
+
+def show_check(report: CheckReport, console: Console) -> None:
+    """Prints the report."""
+    worst = report.findings[0] if report.findings else None
+    word, _, told = verdict(report).partition(" ")
+    console.print(f"[bold {'green' if report else 'red'}]{word}[/]", escape(told), soft_wrap=True)
+    if worst is not None and worst.severity == Severity.ERROR:
+        _show(worst, console, steps=1)
+    console.print()
+    _show_sides(report, console)
+    _show_images(report, console)
+    _show_comparisons(report, console)
+    _show_layers(report, console)
+    rest = report.findings[1:] if not report else report.findings
+    if worst is not None and not report and len(worst.actions) > 1:
+        console.print(f"{safe(worst.code)}: what else may help")
+        for action in worst.actions[1:]:
+            _show_action(action, console)
+    for finding in rest:
+        _show(finding, console, steps=len(finding.actions))
+    if report.bundle:
+        for finding in report.bundle.known:
+            console.print(f"[dim]known when packed: {safe(finding.code)}[/]", safe(finding.message), soft_wrap=True)
+    console.print(f"[dim]{escape(footer(report))}[/]", soft_wrap=True)
+
+
+def _show(finding: Finding, console: Console, *, steps: int) -> None:
+    console.print(f"[{_COLOUR[finding.severity]}]{safe(finding.code)}[/]", safe(finding.message), soft_wrap=True)
+    for action in finding.actions[:steps]:
+        _show_action(action, console)
+
+
+def _show_action(action: Action, console: Console) -> None:
+    """The command on a line of its own, so that it can be copied, and the reason below it."""
+    if action.command:
+        console.print("  ->", safe(action.command), soft_wrap=True)
+        console.print("    ", safe(action.reason), soft_wrap=True)
+    else:
+        console.print("  ->", safe(action.reason), soft_wrap=True)
+
+
+def _show_sides(report: CheckReport, console: Console) -> None:
+    table = Table("side", "right", "seconds", box=None, pad_edge=False, header_style="dim")
+    for side in report.sides:
+        right = "" if side.correct is None else f"{side.correct}/{side.of}"
+        table.add_row(safe(side.id), right, f"{side.seconds:.2f}")
+    console.print(table)
+    console.print()
+
+
+def _show_images(report: CheckReport, console: Console) -> None:
+    images = report.images
+    sides = [side for side in report.sides if side.answers]
+    if not sides or images.count > _IMAGES_SHOWN:
+        return
+    table = Table(
+        images.noun.one, "label", *(safe(side.id) for side in sides), box=None, pad_edge=False, header_style="dim"
+    )
+    for i, name in enumerate(images.names):
+        cells = []
+        for side in sides:
+            answer = escape(class_name(report, side.answers[i]))
+            sure = f" {side.confidence[i]:.3f}" if side.confidence else ""
+            wrong = images.labels[i] >= 0 and side.answers[i] != images.labels[i]
+            cells.append(f"[red]{answer}{sure}[/]" if wrong else f"{answer}{sure}")
+        table.add_row(
+            safe(name), escape(class_name(report, images.labels[i])) if images.labels[i] >= 0 else "?", *cells
+        )
+    console.print(table)
+    console.print()
+
+
+def _show_comparisons(report: CheckReport, console: Console) -> None:
+    table = Table(
+        "compared",
+        "with",
+        "tensor",
+        "max abs",
+        "max rel",
+        "floors",
+        "same class",
+        "",
+        box=None,
+        pad_edge=False,
+        header_style="dim",
+    )
+    for c in report.comparisons:
+        same = (
+            "" if c.top1_agreement is None else f"{round(c.top1_agreement * c.difference.images)}/{c.difference.images}"
+        )
+        verdict = "[green]ok[/]" if c else "[red]differs[/]"
+        table.add_row(
+            safe(c.actual),
+            safe(c.reference),
+            safe(c.tensor),
+            f"{c.difference.max_abs:.3g}",
+            f"{c.difference.max_rel:.2g}",
+            floors(c),
+            same,
+            verdict,
+        )
+    console.print(table)
+    console.print()
+
+
+def _show_layers(report: CheckReport, console: Console) -> None:
+    """The growth of the error along depth."""
+    if not report.layers:
+        return
+    table = Table("layer", "kind", "max rel", "floors", "", box=None, pad_edge=False, header_style="dim")
+    for layer in report.layers:
+        floors = "" if not layer.noise_floor or not layer.known else _floors(layer.max_rel / layer.noise_floor)
+        state = "[red]off[/]" if layer.off else "[green]ok[/]" if layer.known else "[dim]not found[/]"
+        far = layer.problem if layer.problem and layer.known else "" if not layer.known else f"{layer.max_rel:.2g}"
+        table.add_row(safe(layer.name), safe(layer.kind), safe(far), floors, state)
+    console.print(table)
+    console.print()
+
+
+def _floors(count: float) -> str:
+    return f"{count:.2g}" if count < 100 else f"{count:.0f}"
+
+
+def show_packing(
+    path: Path, samples: int, sets: int, size: int, refused: str, report: CheckReport, console: Console
+) -> None:
+    """Prints what became of a packing, and what the check found that was made first."""
+    if refused:
+        console.print("[bold red]REFUSED[/]", safe(f"{path}: {refused}"), soft_wrap=True)
+    else:
+        console.print(
+            safe(f"{path}: {samples} images in {sets} data sets, {size / 1e6:.1f} MB, checked before it was packed"),
+            soft_wrap=True,
+        )
+    for finding in report.findings:
+        known = "" if refused else " (packed as known)"
+        console.print(
+            f"[{_COLOUR[finding.severity]}]{safe(finding.code)}[/]{known}", safe(finding.message), soft_wrap=True
+        )
+    step = f"bnexport check {report.model.path} {report.images.source}" if refused else f"bnexport verify {path}"
+    console.print("next:", safe(step), soft_wrap=True)

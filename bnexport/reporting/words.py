@@ -1,0 +1,100 @@
+"""Text that may be printed anywhere: what a file name or a model brings along cannot act on a terminal or a page."""
+
+from __future__ import annotations
+
+import re
+
+from bnexport.results.verdict import CheckReport, Comparison
+
+_COMMAND = re.compile(
+    r":(?=:(?:add-mask|add-matcher|add-path|debug|echo|end-?group|error|group|internal-\w+|notice|remove-matcher"
+    r"|save-state|set-env|set-output|set-repo-path|stop-commands|warning)\b)|\#(?=\#\[)",
+    re.IGNORECASE,
+)
+"""What GitHub Actions takes for a command in a log: `::error::` after any space, `##[error]` anywhere (actions/runner, ActionCommand.cs)."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+_UNSEEN = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What JSON may hold as it is, and terminals and readers of lines act on: C1 controls, line ends, directions of text."""
+
+
+def plain(text: str) -> str:
+    r"""`text` with control characters, line breaks and lone surrogates shown as escapes, and what GitHub Actions would execute.
+
+    >>> plain("a" + chr(27) + "[31mb"), plain("::error::b"), plain("std::vector")
+    ('a\\x1b[31mb', '\\x3a:error::b', 'std::vector')
+    """
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return _COMMAND.sub(lambda match: f"\\x{ord(match[0]):02x}", printable)
+
+
+def encodable(text: str) -> str:
+    r"""JSON text in which characters that nobody sees are escapes, which parsers read as these characters.
+
+    Lone surrogates, which stand for bytes of a name that is not UTF-8 and which no parser has to accept, become the
+    text of an escape.
+
+    >>> encodable('"' + chr(0xDCFF) + '.png"'), encodable('"' + chr(0x9B) + '"')
+    ('"\\\\udcff.png"', '"\\u009b"')
+    """
+    seen = _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return _SURROGATE.sub(lambda match: f"\\\\u{ord(match[0]):04x}", seen)
+
+
+def verdict(report: CheckReport) -> str:
+    """The verdict in one sentence."""
+    what = report.bundle.path if report.bundle else report.model.path
+    if not report:
+        return f"FAIL {plain(what)}"
+    return f"PASS {plain(what)}: {_passed(report)}"
+
+
+def _passed(report: CheckReport) -> str:
+    if report.bundle:
+        return f"this machine computes what {plain(report.bundle.reference)} computed where it was packed"
+    several = len({side.runtime for side in report.sides} | {side.provider for side in report.sides}) > 2
+    same = (
+        "every runtime computes the same thing"
+        if several
+        else "its sides agree; there is no other runtime to hold it against"
+    )
+    differ = any(finding.code == "BN005" for finding in report.findings)
+    return f"{same}; training mode differs from inference mode (BN005)" if differ else same
+
+
+def floors(comparison: Comparison) -> str:
+    """The error in noise floors, "" where none is known."""
+    count = comparison.noise_floors
+    return "" if count is None else f"{count:.2g}" if count < 100 else f"{count:,.0f}"
+
+
+def class_name(report: CheckReport, index: int) -> str:
+    """The name of a class; its number where it has none."""
+    if index < 0:
+        return "none"
+    classes = report.images.classes
+    return plain(classes[index]) if index < len(classes) else str(index)
+
+
+def preparation(report: CheckReport) -> str:
+    """How the images were prepared, and where that was learned; "" for arrays."""
+    p = report.preprocessing
+    if not p:
+        return ""
+    fit = f" ({p['fit']})" if p.get("fit", "stretch") != "stretch" else ""
+    order = f", {p['order']}" if p.get("order", "rgb") != "rgb" else ""
+    return f"{p['size'][0]}x{p['size'][1]}x{p['channels']}{fit}{order}, {p['resize']}, scaling {p['scaling']} ({report.preprocessing_origin})"
+
+
+def footer(report: CheckReport) -> str:
+    """What was checked on what, and by which rule."""
+    frozen = f" ({report.model.frozen} frozen)" if report.model.frozen else ""
+    told = [
+        f"{report.images.count} {report.images.noun.many}",
+        preparation(report),
+        f"{report.model.layers} BatchNormalization layers{frozen}",
+        "max rel is relative to the largest value of the reference",
+        report.tolerance,
+    ]
+    return plain("; ".join(part for part in told if part))

@@ -1,0 +1,1 @@
+"""Frozen records: reports, findings, facts of models and images. They compute nothing."""

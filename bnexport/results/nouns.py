@@ -1,0 +1,35 @@
+"""What a model is run on, in words: images, or arrays of which nobody knows what they hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bnexport.results.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True, slots=True)
+class Noun:
+    """The words for one item and for several, and for what an item without any variation consists of.
+
+    >>> IMAGES.a, SAMPLES.a
+    ('an image', 'a sample')
+    """
+
+    one: str
+    many: str
+    uniform: str
+
+    @property
+    def a(self) -> str:
+        """One item, with its article."""
+        return f"{'an' if self.one[0] in 'aeiou' else 'a'} {self.one}"
+
+
+IMAGES = Noun("image", "images", "one colour")
+SAMPLES = Noun("sample", "samples", "one value")
+"""For `--inputs`: arrays."""
+
+
+def noun_of(preprocessing: Preprocessing | None) -> Noun:
+    """What inputs that were prepared so are called; None for arrays."""
+    return SAMPLES if preprocessing is None else IMAGES

@@ -1,0 +1,267 @@
+"""What a check found: plain records, from the single number to the verdict. A report tells them, nobody computes here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from bnexport.results.facts import ImageFacts, ModelFacts
+from bnexport.results.tolerance import FLOORS, LEAST, STATED
+
+if TYPE_CHECKING:
+    from bnexport.numerics.drift import Drift
+
+
+class Severity(StrEnum):
+    """How much a finding matters: an error fails the check."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing to do about a finding.
+
+    Args:
+        reason: what to do or what it gives, in words that stand without the command.
+        command: a shell command that can be pasted as it is; None where there is none. A rule that does not know the
+            names of the files writes `{model}`, `{data}`, `{keras}` and `{stem}`, which `bnexport.rules.actions` fills in.
+    """
+
+    reason: str
+    command: str | None = None
+
+    def __str__(self) -> str:
+        """The command and the reason in one line."""
+        return f"{self.command}: {self.reason}" if self.command else self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was noticed, with its numbers and what to do about it.
+
+    Args:
+        code: the stable code, such as "BN005".
+        severity: an error fails the check.
+        message: one sentence.
+        evidence: the numbers behind it.
+        actions: what to do next, most useful first.
+        layers: the layers it happened in, where it happened in layers.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    actions: tuple[Action, ...] = ()
+    layers: tuple[str, ...] = ()
+
+    @property
+    def fix(self) -> tuple[str, ...]:
+        """The actions as sentences, which JSON has had from the start."""
+        return tuple(str(action) for action in self.actions)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How far one tensor is from its reference, over all images.
+
+    Args:
+        images: how many images were compared.
+        scale: max |reference|, the size of the tensor.
+        max_abs: max |actual - reference|; NaN where either side has NaN or infinity that the other has not.
+        mean_abs: mean |actual - reference|.
+        max_rel: max_abs / scale; 0 where both are 0.
+        cosine: the cosine of the angle between the two as vectors; 1 where both are 0.
+        snr_db: 10 log10(sum reference^2 / sum (actual - reference)^2); infinite where they are equal.
+        worst_image: the position of the image with the largest difference.
+        nonfinite: how many values are NaN or infinite on either side.
+    """
+
+    images: int
+    scale: float
+    max_abs: float
+    mean_abs: float
+    max_rel: float
+    cosine: float
+    snr_db: float
+    worst_image: int
+    nonfinite: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One tensor of one side held against another side; truthy when it passed.
+
+    Args:
+        actual: the id of the side that is judged.
+        reference: the id of the side it is judged by.
+        tensor: "logits", "probabilities" or the output's name.
+        difference: how far they are apart.
+        tolerance: the largest `max_rel` that passes.
+        top1_agreement: the share of images that get the same class on both sides; None where there are no classes.
+        passed: whether the difference is within the tolerance.
+        reason: why it did not pass, "" where it did.
+        noise_floor: the distance of the reference in float32 to itself in float64, relative to the scale; None where it is not known.
+    """
+
+    actual: str
+    reference: str
+    tensor: str
+    difference: Difference
+    tolerance: float
+    top1_agreement: float | None
+    passed: bool
+    reason: str = ""
+    noise_floor: float | None = None
+
+    @property
+    def noise_floors(self) -> float | None:
+        """The error in noise floors."""
+        return None if self.noise_floor is None else self.difference.max_rel / self.noise_floor
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One way of computing the outputs, and how it did.
+
+    Args:
+        id: such as "onnx-inference@cpu".
+        runtime: "keras" or "onnxruntime".
+        mode: "inference" or "training".
+        provider: "cpu" or "cuda"; "tensorflow" for Keras.
+        correct: images whose class is right; None where no labels are known.
+        of: images with a label.
+        answers: the class of each image, -1 where an output is not finite; empty where there are no classes.
+        confidence: the probability of that class, one per image; empty where there are no probabilities.
+        seconds: time spent computing, tracing and loading included.
+        scores: what the class is the largest of, for each class of the first images; empty where there are no classes.
+    """
+
+    id: str
+    runtime: str
+    mode: str
+    provider: str
+    correct: int | None
+    of: int
+    answers: Sequence[int]
+    confidence: Sequence[float]
+    seconds: float
+    scores: tuple[tuple[float, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LayerError:
+    """How far the tensor of one layer is from what Keras computes there.
+
+    Args:
+        name: the layer.
+        kind: its class.
+        inputs: the layers whose outputs it reads.
+        tensor: the tensor in the graph; "" where none was found.
+        max_rel: max |actual - reference| / max |reference|; NaN where it cannot be compared.
+        noise_floor: the same for Keras in float32 against Keras in float64; None where it is not known.
+        problem: why it cannot be compared, "" where it can.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    tensor: str
+    max_rel: float
+    noise_floor: float | None
+    problem: str = ""
+
+    @property
+    def known(self) -> bool:
+        """Whether a tensor was found."""
+        return bool(self.tensor)
+
+    @property
+    def tolerance(self) -> float:
+        """The largest error that is rounding."""
+        return STATED["inference"] if self.noise_floor is None else max(FLOORS * self.noise_floor, LEAST)
+
+    @property
+    def off(self) -> bool:
+        """Whether it is further from Keras than rounding explains."""
+        return self.known and not self.max_rel <= self.tolerance
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFacts:
+    """The bundle that was verified.
+
+    Args:
+        path: as it was given.
+        files: how many files were held against their hashes.
+        reference: the side whose outputs are stored in it.
+        tool: name and version of what packed it.
+        environment: versions and machine where it was packed.
+        known: what the check found when it was packed.
+    """
+
+    path: str
+    files: int
+    reference: str
+    tool: Mapping[str, str]
+    environment: Mapping[str, Any]
+    known: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """Everything one check found; truthy when it passed.
+
+    Args:
+        model: what was checked.
+        images: on what.
+        preprocessing: how the images were prepared, as plain values; empty for `--inputs`.
+        preprocessing_origin: where that was learned: "flags", "sidecar", "onnx metadata", "found" or "assumed".
+        sides: every way the outputs were computed.
+        comparisons: every pair of them that was compared.
+        findings: most severe first.
+        environment: versions and machine.
+        tolerance: the rule by which comparisons passed or failed, in words.
+        layers: the error of every layer, from the input to the output; empty where layers were not compared.
+        bundle: the bundle that was verified; None for a check.
+        drift: how far the moving statistics are from what the layers see; None where that was not measured.
+    """
+
+    model: ModelFacts
+    images: ImageFacts
+    preprocessing: Mapping[str, Any]
+    preprocessing_origin: str
+    sides: tuple[Side, ...]
+    comparisons: tuple[Comparison, ...]
+    findings: tuple[Finding, ...]
+    environment: Mapping[str, Any]
+    tolerance: str = ""
+    layers: tuple[LayerError, ...] = ()
+    bundle: BundleFacts | None = None
+    drift: Drift | None = None
+
+    @property
+    def passed(self) -> bool:
+        """True when something was compared, every comparison that must hold holds, and no finding is an error."""
+        return bool(self.comparisons) and not any(f.severity == Severity.ERROR for f in self.findings)
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __str__(self) -> str:
+        """The verdict and the findings, one line each."""
+        lines = [f"{'PASS' if self else 'FAIL'} {self.bundle.path if self.bundle else self.model.path}"]
+        for finding in self.findings:
+            lines += [
+                f"{finding.code} {finding.severity}: {finding.message}",
+                *(f"  -> {step}" for step in finding.fix),
+            ]
+        return "\n".join(lines)

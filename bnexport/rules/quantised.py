@@ -1,0 +1,147 @@
+"""What quantisation costs (QT001): from the answers where there are classes, from the signal-to-noise ratio where there are none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from bnexport.results.nouns import IMAGES, Noun
+from bnexport.results.verdict import Action, Comparison, Finding, Severity
+from bnexport.rules.findings import Right
+
+CHANGED = 0.10
+"""An error: more than this share of the answers changes, beyond what so few images leave to chance (Wilson's lower bound at 95 %)."""
+
+KEPT = 0.99
+"""A warning: fewer than this share of the answers stay. MLPerf Inference asks quantised models for 99 % of the float model's accuracy."""
+
+LOST_DB = 10.0
+"""Without classes an error below: the noise is a third of the signal."""
+
+NOISY_DB = 20.0
+"""A warning below: the noise is a tenth of the signal. 8 bits with a good calibration leave 30 to 40 dB."""
+
+
+def cost_of_quantisation(
+    held: Sequence[Comparison],
+    described: str,
+    *,
+    dynamic: bool,
+    right: Right | None,
+    alone: bool,
+    noun: Noun = IMAGES,
+) -> Finding | None:
+    """QT001: what a quantised file computes, against its reference.
+
+    Args:
+        held: the comparisons of the two sides, the deciding tensor first.
+        described: the quantising operators, in words.
+        dynamic: whether ranges are measured on each batch.
+        right: how many labelled images the reference (`inference`) and the file (`training`) get right; None without labels.
+        alone: whether the reference is the same file with the runtime's optimisations off, not the float model.
+        noun: what the model was run on.
+
+    Returns:
+        The finding; None where nothing can be compared. `severity` is an error where answers are lost.
+    """
+    comparable = [c for c in held if c.difference.images]
+    if not comparable:
+        return None
+    first = comparable[0]
+    images = first.difference.images
+    worst_db = min(c.difference.snr_db for c in comparable if not c.tensor.endswith("probabilities") or c is first)
+    evidence: dict[str, Any] = {
+        "operators": described,
+        "actual": first.actual,
+        "reference": first.reference,
+        "tensor": first.tensor,
+        "max_rel": first.difference.max_rel,
+        "snr_db": first.difference.snr_db,
+        "lowest_snr_db": worst_db,
+        "images": images,
+        "error_below_snr_db": LOST_DB,
+        "warning_below_snr_db": NOISY_DB,
+    }
+    what = (
+        "the file is quantised: onnxruntime's optimisations compute with integers what the file says in floating point"
+        " (what it costs against the float model it was made from is not measured here)"
+        if alone
+        else "the file is quantised, so that it cannot equal the float model to rounding"
+    )
+    message = (
+        f"{what}: {first.tensor} of {first.actual} against {first.reference} are off by {first.difference.max_rel:.2g} of "
+        f"their size (signal to noise {first.difference.snr_db:.3g} dB)"
+    )
+    severity = _by_noise(worst_db)
+    if first.top1_agreement is not None:
+        differing = round((1 - first.top1_agreement) * images)
+        message += f"; {images - differing} of {images} {noun.many} get the same class"
+        evidence |= {"images_differing": differing, "error_above_changed": CHANGED, "warning_below_kept": KEPT}
+        severity = max(
+            _by_answers(differing, images), min(severity, Severity.WARNING, key=_RANK.index), key=_RANK.index
+        )
+        if right is not None:
+            message += f"; right are {right.training} of {right.labelled}, by {first.reference} {right.inference}"
+            evidence |= {
+                "quantised_correct": right.training,
+                "reference_correct": right.inference,
+                "labelled": right.labelled,
+            }
+            if _loses(right):
+                severity = Severity.ERROR
+    if any(c.difference.nonfinite for c in held) or len(comparable) < len(held):
+        severity = Severity.ERROR
+    if dynamic:
+        message += "; ranges are measured on each batch (DynamicQuantizeLinear), so that outputs depend a little on it by design"
+    return Finding("QT001", severity, message, evidence, _actions(severity, alone=alone, noun=noun))
+
+
+_RANK = [Severity.INFO, Severity.WARNING, Severity.ERROR]
+
+
+def _by_noise(snr_db: float) -> Severity:
+    if not snr_db >= LOST_DB:
+        return Severity.ERROR
+    return Severity.INFO if snr_db >= NOISY_DB else Severity.WARNING
+
+
+def _by_answers(differing: int, images: int) -> Severity:
+    if at_least(differing, images) > CHANGED:
+        return Severity.ERROR
+    return Severity.WARNING if differing > (1 - KEPT) * images else Severity.INFO
+
+
+def at_least(count: int, of: int) -> float:
+    """The lower end of Wilson's 95 % interval for a share of which `count` in `of` were seen (Wilson 1927).
+
+    >>> round(at_least(4, 16), 3), at_least(0, 5)
+    (0.102, 0.0)
+    """
+    if not count:
+        return 0.0
+    z, share = 1.96, count / of
+    middle, spread = share + z * z / (2 * of), z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    return (middle - spread) / (1 + z * z / of)
+
+
+def _loses(right: Right) -> bool:
+    """Whether the file gets fewer right than chance explains, by the rule of `Right.lost`."""
+    lost = right.only_inference - right.only_training
+    return lost > max(2 * math.sqrt(right.only_training + right.only_inference), 0.02 * right.labelled)
+
+
+def _actions(severity: Severity, *, alone: bool, noun: Noun) -> tuple[Action, ...]:
+    calibrate = Action(
+        f"calibrate again with some hundred {noun.many} prepared as in deployment, per channel, or leave the most sensitive layers in float"
+    )
+    if alone:
+        float_model = Action(
+            "to see what quantisation costs, check the file against the model it was made from: --onnx"
+        )
+        return (float_model,) if severity == Severity.INFO else (calibrate, float_model)
+    if severity == Severity.ERROR:
+        return (Action("do not deploy this file"), calibrate)
+    if severity == Severity.WARNING:
+        return (Action(f"judge it on labelled {noun.many}"), calibrate)
+    return ()

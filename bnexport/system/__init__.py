@@ -1,0 +1,1 @@
+"""Files, limits, processes, the cache and the machine: what every other package may use."""
