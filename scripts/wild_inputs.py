@@ -19,8 +19,7 @@ import numpy as np
 from PIL import Image
 
 from bnexport.errors import BnexportError
-from bnexport.keras_files import config as keras_config
-from bnexport.keras_files import container as keras_container
+from bnexport.keras_files import config as keras_config, container as keras_container
 from bnexport.system import files
 from bnexport.system.files import Format
 

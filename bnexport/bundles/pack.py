@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnexport import __version__, datasets
+from bnexport import datasets
 from bnexport.bundles import bundle, triton
 from bnexport.bundles.bundle import Bundle, DataSet, Floor, Item, Tensor
 from bnexport.checking.check import Examination, examined
@@ -27,6 +27,7 @@ from bnexport.progress import Progress
 from bnexport.results.preprocessing import Layout
 from bnexport.results.verdict import CheckReport
 from bnexport.system import files, held
+from bnexport.version import __version__
 
 if TYPE_CHECKING:
     import onnx

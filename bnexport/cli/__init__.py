@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from bnexport import __version__
 from bnexport.cli import (
     batch,
     cache,
@@ -33,6 +32,7 @@ from bnexport.cli import (
 )
 from bnexport.errors import BnexportError, UsageError
 from bnexport.system import confined
+from bnexport.version import __version__
 
 app = typer.Typer(
     name="bnexport",

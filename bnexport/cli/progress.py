@@ -10,8 +10,7 @@ from bnexport.progress import Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress as Bars
-    from rich.progress import TaskID
+    from rich.progress import Progress as Bars, TaskID
 
 
 class Drawn(Progress):
@@ -62,13 +61,13 @@ def shown(*, quiet: bool) -> Iterator[Progress]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
+        Progress as Bars,
         ProgressColumn,
         SpinnerColumn,
         Task,
         TextColumn,
         TimeRemainingColumn,
     )
-    from rich.progress import Progress as Bars
     from rich.text import Text
 
     class Rate(ProgressColumn):

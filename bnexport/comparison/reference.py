@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
-from bnexport.errors import InputError, UsageError, refusing
+from bnexport.errors import InputError, refusing
 from bnexport.exporter import conversion, tf2onnx_convert
 from bnexport.frameworks import keras_model, saved_model
 from bnexport.frameworks.description import Description, without_layers
 from bnexport.frameworks.keras_model import LoadedModel
 from bnexport.frameworks.keras_passes import Mode, Passes
 from bnexport.frameworks.saved_model import SavedModel
+from bnexport.frameworks.saved_model_files import refuse_needless_signature
 from bnexport.onnx_graph import outputs, tensors
 from bnexport.onnx_graph.protobuf import serialised
 from bnexport.progress import Progress
@@ -228,15 +229,7 @@ class SavedReference(Reference):
         saved = self.saved
         tf2onnx_convert.load_framework()
         self._progress.stage("exporting")
-        return conversion.finished(
-            tf2onnx_convert.convert(saved.trace),
-            saved.trace,
-            self.path,
-            Format.SAVED_MODEL,
-            self.sha256,
-            self._known,
-            signature=saved.signature,
-        )
+        return conversion.saved_graph_of(saved, self._known)
 
     def _computed(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:  # noqa: ARG002 - there is one
         return self.saved.run(feeds)
@@ -255,16 +248,3 @@ def opened(
     if files.model_format(path) == Format.SAVED_MODEL:
         return SavedReference(path, known, store, trust=trust, progress=progress, signature=signature)
     return Reference(path, known, store, trust=trust, progress=progress)
-
-
-def refuse_needless_signature(path: Path, signature: str) -> None:
-    """Makes sure that a signature is named for a SavedModel only.
-
-    Raises:
-        InputError: the file cannot be read.
-        UsageError: a signature is named for another model.
-    """
-    if signature and files.model_format(path) != Format.SAVED_MODEL:
-        raise UsageError(
-            "--signature names a function of a SavedModel", found=f"{path}, which is none", fix="leave out --signature"
-        )

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from bnexport.errors import InputError, MachineError
-from bnexport.onnx_graph import outputs as heads
-from bnexport.onnx_graph import subgraphs, tensors
+from bnexport.onnx_graph import outputs as heads, subgraphs, tensors
 from bnexport.onnx_graph.protobuf import serialised
 from bnexport.onnx_graph.quantised import Quantised, quantisation
 from bnexport.onnx_graph.sites import sites

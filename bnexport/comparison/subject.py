@@ -14,13 +14,14 @@ import numpy as np
 from bnexport import datasets
 from bnexport.comparison.keras2_reference import Keras2Reference
 from bnexport.comparison.onnx_file import learn_ranks, read_onnx
-from bnexport.comparison.reference import Reference, opened, refuse_needless_signature
+from bnexport.comparison.reference import Reference, opened
 from bnexport.datasets import sidecar
 from bnexport.datasets.feeds import Arrays, Pictures, Shape, Source, only_input
 from bnexport.datasets.label_file import add_class_names
 from bnexport.datasets.preparation import Overrides, Preparation, prepare
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import ExportError, UsageError
+from bnexport.frameworks.saved_model_files import refuse_needless_signature
 from bnexport.onnx_graph import metadata, outputs, tensors
 from bnexport.onnx_graph.sites import sites
 from bnexport.progress import Progress

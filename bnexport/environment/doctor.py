@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bnexport import __version__
 from bnexport.errors import BnexportError, MachineError, reason
 from bnexport.onnx_graph import probe
 from bnexport.results.health import Health, Point, State
 from bnexport.runtimes import ort_session
 from bnexport.system import installed, nvidia
+from bnexport.version import __version__
 
 PACKAGES = {
     "numpy": "",

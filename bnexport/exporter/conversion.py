@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnexport import __version__
 from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import refusing
 from bnexport.exporter import keras_trace, tf2onnx_convert
 from bnexport.frameworks import keras_model
 from bnexport.frameworks.keras_model import LoadedModel
+from bnexport.frameworks.saved_model import SavedModel
 from bnexport.frameworks.traced import Trace
 from bnexport.onnx_graph import finish, weights
 from bnexport.system.files import Format
+from bnexport.version import __version__
 
 if TYPE_CHECKING:
     import onnx
@@ -26,6 +27,12 @@ def graph_of(loaded: LoadedModel, known: Sidecar | None) -> onnx.ModelProto:
         traced = keras_trace.trace(loaded.keras, loaded.weights, [t.name for t in loaded.inputs], loaded.outputs)
     model = tf2onnx_convert.convert(traced)
     return finished(model, traced, loaded.path, loaded.format, loaded.sha256, known, name=loaded.keras.name)
+
+
+def saved_graph_of(saved: SavedModel, known: Sidecar | None) -> onnx.ModelProto:
+    """The graph of one signature of a SavedModel, complete with weights and metadata."""
+    model = tf2onnx_convert.convert(saved.trace)
+    return finished(model, saved.trace, saved.path, Format.SAVED_MODEL, saved.sha256, known, signature=saved.signature)
 
 
 def finished(

@@ -6,16 +6,20 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bnexport.comparison.reference import opened
 from bnexport.datasets import sidecar
 from bnexport.datasets.label_file import add_class_names
-from bnexport.exporter import tf2onnx_convert
+from bnexport.exporter import conversion, tf2onnx_convert
+from bnexport.frameworks import keras_model, saved_model
+from bnexport.frameworks.keras_model import LoadedModel
+from bnexport.frameworks.saved_model import SavedModel
+from bnexport.frameworks.saved_model_files import refuse_needless_signature
 from bnexport.onnx_graph import metadata
 from bnexport.onnx_graph.protobuf import serialised
 from bnexport.onnx_graph.sites import sites
 from bnexport.progress import Progress
 from bnexport.system import files
-from bnexport.system.cache import NOTHING_KEPT
+from bnexport.system.exclusive import PROCESS
+from bnexport.system.files import Format
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +65,16 @@ def export(
     progress = progress or Progress()
     model, output = Path(model), files.writable(Path(output), (".onnx",))
     known = sidecar.read(model)
-    reference = opened(model, known, NOTHING_KEPT, trust=trust, progress=progress, signature=signature)
-    described = reference.description()
+    loaded = _load(model, trust=trust, signature=signature, progress=progress)
     tf2onnx_convert.load_framework()
     begun = time.perf_counter()
-    graph, _ = reference.graph()
+    progress.stage("exporting")
+    if isinstance(loaded, LoadedModel):
+        graph = conversion.graph_of(loaded, known)
+        inputs = {tensor.name: tuple(tensor.shape) for tensor in loaded.inputs}
+    else:
+        graph = conversion.saved_graph_of(loaded, known)
+        inputs = {name: tuple(shape) for name, shape, _ in loaded.inputs}
     add_class_names(model, graph, known, progress)
     content = serialised(graph)
     files.write_bytes(output, content)
@@ -74,7 +83,17 @@ def export(
         nodes=len(graph.graph.node),
         batch_normalization=len(sites(graph)),
         seconds=time.perf_counter() - begun,
-        inputs={name: tuple(shape) for name, shape, _ in described.inputs},
-        outputs=tuple(described.outputs),
+        inputs=inputs,
+        outputs=tuple(name for name in loaded.outputs if not name.endswith("/logits")),
         logits=metadata.read(graph, "logits", {}),
     )
+
+
+def _load(path: Path, *, trust: bool, signature: str, progress: Progress) -> LoadedModel | SavedModel:
+    refuse_needless_signature(path, signature)
+    progress.stage("loading TensorFlow and the model")
+    if files.model_format(path) == Format.SAVED_MODEL:
+        keras_model.load_framework()
+        return saved_model.load(path, signature=signature, trust=trust)
+    with PROCESS:  # Keras reads one model at a time
+        return keras_model.load(path, trust=trust)

@@ -22,11 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.errors import InputError, MachineError, refusing
-from bnexport.keras_files import config as keras_config
-from bnexport.keras_files import container as keras_container
-from bnexport.keras_files import defaults as keras_defaults
-from bnexport.keras_files import repairs as keras_repairs
-from bnexport.keras_files import weights as keras_weights
+from bnexport.keras_files import (
+    config as keras_config,
+    container as keras_container,
+    defaults as keras_defaults,
+    repairs as keras_repairs,
+    weights as keras_weights,
+)
 from bnexport.system.files import Format, model_format, sha256
 
 SECONDS = 600.0

@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 
 from bnexport.errors import InputError, MachineError, refusing
 from bnexport.frameworks.keras_installed import choose_backend, refuse_absence
-from bnexport.keras_files import config as keras_config
-from bnexport.keras_files import container as keras_container
-from bnexport.keras_files import repairs as keras_repairs
-from bnexport.keras_files import weights as keras_weights
+from bnexport.frameworks.keras_patch import load_error
+from bnexport.keras_files import (
+    config as keras_config,
+    container as keras_container,
+    repairs as keras_repairs,
+    weights as keras_weights,
+)
 from bnexport.system.files import Format, model_format, sha256
 from bnexport.system.quiet import native_output_held
 
@@ -192,7 +195,7 @@ def _refuse_broken(model: Any, path: Path, written: str | None) -> None:
         model(keras.tree.pack_sequence_as(structure, zeros) if structure is not None else zeros[0], training=False)
     except Exception as error:
         raise InputError(
-            f"{path} was written by an old Keras, and Keras {versions()['keras']} does not run it ({_reason(error)})",
+            f"{path} was written by an old Keras, and Keras {versions()['keras']} does not run it ({load_error(error)})",
             fix=keras_config.moving(written, versions()["keras"]),
         ) from error
 
@@ -288,14 +291,7 @@ def _read(path: Path, kind: Format, config: Any, written: str | None, *, trust: 
                 return keras.models.load_model(named, compile=False, safe_mode=not trust)
         except Exception as error:
             raise InputError(
-                f"Keras {keras.__version__} cannot read {path} ({_reason(error)})",
+                f"Keras {keras.__version__} cannot read {path} ({load_error(error)})",
                 found=f"a file by Keras {written}" if written else "",
                 fix=keras_config.moving(written, keras.__version__),
             ) from error
-
-
-def _reason(error: Exception) -> str:
-    """The line of a Keras error that says what happened: the innermost one, without the layer's whole config."""
-    text = str(error).rsplit("Exception encountered:", maxsplit=1)[-1]
-    line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
-    return line if len(line) <= 200 else f"{line[:200]}…"

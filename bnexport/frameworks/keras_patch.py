@@ -66,3 +66,10 @@ def layer_error(error: Exception) -> str:
     where, _, what = re.sub(r"\x1b\[\d+m", "", str(error)).strip().partition("\n")
     line = next((line.strip() for line in what.splitlines() if line.strip()), "")
     return f"{where} {line}"[:300] if where.startswith("Exception encountered") and line else reason(error)[:300]
+
+
+def load_error(error: Exception) -> str:
+    """What an error says that Keras raised while it read a model: the line that says what happened, the innermost one, without the layer's whole config."""
+    text = str(error).rsplit("Exception encountered:", maxsplit=1)[-1]
+    line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    return line if len(line) <= 200 else f"{line[:200]}…"

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from bnexport.errors import InputError
 from bnexport.numerics.moments import Moments, Total
-from bnexport.onnx_graph import stages as cut
-from bnexport.onnx_graph import tensors
+from bnexport.onnx_graph import stages as cut, tensors
 from bnexport.onnx_graph.protobuf import serialised
 from bnexport.onnx_graph.sites import Site, sites
 from bnexport.progress import Progress

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bnexport.numerics.drift import Drift
 from bnexport.reporting.words import encodable
+from bnexport.results.drift import Drift
 from bnexport.results.outcomes import Folding, Recalibration
 from bnexport.results.verdict import BundleFacts, CheckReport, Comparison, Finding, Side
 

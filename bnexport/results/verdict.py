@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from bnexport.results.drift import Drift
 from bnexport.results.facts import ImageFacts, ModelFacts
 from bnexport.results.tolerance import FLOORS, LEAST, STATED
-
-if TYPE_CHECKING:
-    from bnexport.numerics.drift import Drift
 
 
 class Severity(StrEnum):

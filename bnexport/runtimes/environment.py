@@ -6,8 +6,8 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from bnexport import __version__
 from bnexport.runtimes import ort_session
+from bnexport.version import __version__
 
 
 def environment(versions: Mapping[str, str]) -> dict[str, Any]:

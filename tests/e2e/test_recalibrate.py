@@ -25,8 +25,7 @@ from bnexport.onnx_graph.sites import sites
 from bnexport.onnx_graph.stages import stages, with_moments
 from bnexport.onnx_graph.training_twin import training_twin
 from bnexport.progress import Progress
-from bnexport.recalibration import pool as pooling
-from bnexport.recalibration import staged
+from bnexport.recalibration import pool as pooling, staged
 from bnexport.recalibration.live import live_tensors
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.runtimes import ort_session

@@ -17,8 +17,7 @@ from typer.testing import CliRunner, Result
 from bnexport.cli import app
 from bnexport.reporting import batch
 from bnexport.reporting.json import SCHEMA
-from bnexport.results.batched import Batch
-from bnexport.results.batched import Result as BatchResult
+from bnexport.results.batched import Batch, Result as BatchResult
 from tests.e2e.browser import Browser, browser
 
 pytestmark = pytest.mark.keras

@@ -7,8 +7,7 @@ from functools import reduce
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from bnexport.errors import InputError
 from bnexport.numerics.moments import Moments, Total, from_bytes, to_bytes

@@ -1,0 +1,146 @@
+"""The architecture of CONTRIBUTING: which package imports which, and where each framework is imported."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "bnexport"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# A framework, and the files or packages that may import it (inside functions).
+IMPORTERS = {
+    "tensorflow": {
+        "demo/keras_train.py",
+        "exporter/keras_trace.py",
+        "exporter/tf2onnx_convert.py",
+        "frameworks/keras_model.py",
+        "frameworks/keras_passes.py",
+        "frameworks/keras2_child.py",
+        "frameworks/saved_model.py",
+        "frameworks/saved_model_files.py",
+        "frameworks/saved_model_safety.py",
+    },
+    "tf_keras": {"frameworks/keras2_child.py"},
+    "keras": {
+        "demo/keras_train.py",
+        "exporter/keras_trace.py",
+        "frameworks/keras_model.py",
+        "frameworks/keras_passes.py",
+        "frameworks/keras_patch.py",
+        "frameworks/keras_recorder.py",
+    },
+    "tf2onnx": {"exporter/tf2onnx_convert.py"},
+    "h5py": {"frameworks/keras_model.py", "keras_files"},
+    "onnxruntime": {"runtimes/ort_session.py"},
+    "onnx": {
+        "bundles/triton.py",
+        "comparison/onnx_file.py",
+        "comparison/reference.py",
+        "exporter/tf2onnx_convert.py",
+        "folding/transform.py",
+        "onnx_graph",
+    },
+    "rich": {"cli", "reporting"},
+    "jinja2": {"reporting/html.py"},
+    "mlflow": {"reporting/tracking.py"},
+    "matplotlib": {"reporting/plots.py"},
+    "junitparser": {"reporting/junit.py", "reporting/batch.py"},
+    "msgspec": {"bundles/bundle.py", "comparison/reference.py", "batch/plan.py", "batch/results.py"},
+    "fsspec": {"datasets/places.py"},
+    "pyarrow": {"datasets/manifest.py"},
+    "ray": {"system/cluster.py"},
+    "typer": {"cli"},
+}
+HEAVY = ("tensorflow", "keras", "tf_keras", "onnx", "onnxruntime", "matplotlib", "ray", "mlflow", "pyarrow", "fsspec")
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, bool]]:
+    """Every imported module, and whether the import runs when the file is loaded."""
+
+    def walk(node: ast.AST, at_load: bool) -> Iterator[tuple[str, bool]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from ((alias.name, at_load) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom) and child.module:
+                yield from ((f"{child.module}.{alias.name}", at_load) for alias in child.names)
+            elif isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+                continue
+            else:
+                yield from walk(
+                    child, at_load and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+                )
+
+    return walk(tree, True)
+
+
+def test_imports_point_downwards() -> None:
+    """The contracts in pyproject.toml hold: which package may import which."""
+    linter = Path(sys.executable).parent / "lint-imports"
+    done = subprocess.run([linter, "--no-cache"], cwd=PACKAGE.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_frameworks_are_imported_late_and_in_few_files(path: Path) -> None:
+    """A framework is imported inside functions, in its own files only."""
+    inside = path.relative_to(PACKAGE).as_posix()
+    for name, at_load in imports(ast.parse(path.read_text(encoding="utf-8"))):
+        package = name.split(".")[0]
+        if package in IMPORTERS:
+            assert any(inside == importer or inside.startswith(f"{importer}/") for importer in IMPORTERS[package]), (
+                f"{inside} imports {package}"
+            )
+        if package in HEAVY:
+            assert not at_load, f"{inside} imports {package} when it is loaded"
+
+
+def test_files_are_small_and_named() -> None:
+    """No file above 300 lines, and none that is named after nothing."""
+    for path in FILES:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, path
+        assert path.stem not in {"utils", "helpers", "common", "manager", "misc"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["-c", "import bnexport"], ["-m", "bnexport", "--help"], ["-m", "bnexport", "--version"]],
+    ids=" ".join,
+)
+def test_importing_loads_no_framework(arguments: list[str]) -> None:
+    """Importing bnexport, its help and its version load none of the heavy packages."""
+    done = subprocess.run([sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=True)
+    loaded = {
+        line.rsplit("|", 1)[-1].strip().split(".")[0]
+        for line in done.stderr.splitlines()
+        if line.startswith("import time:")
+    }
+    assert "bnexport" in loaded
+    assert not loaded & {*HEAVY, "numpy", "PIL"}
+
+
+def test_help_imports_little() -> None:
+    """Help imports little beyond what the two packages it is made of import themselves (a count: seconds would be a guess)."""
+
+    def modules(*arguments: str) -> int:
+        return subprocess.run(
+            [sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=True
+        ).stderr.count("import time:")
+
+    assert modules("-m", "bnexport", "--help") < 2 * modules("-c", "import typer, rich")
+
+
+def test_public_names_exist() -> None:
+    """Every name that bnexport promises can be had, and nothing else pretends to be."""
+    import bnexport
+
+    assert sorted(bnexport.__all__) == bnexport.__all__ == dir(bnexport)
+    for name in bnexport.__all__:
+        assert getattr(bnexport, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'exports'"):
+        bnexport.exports  # noqa: B018 - the access is the test
