@@ -62,6 +62,7 @@ def _throughput(folder: Path, count: int, rounds: int) -> dict[str, Any]:
     from bnexport.datasets.sidecar import Sidecar
     from bnexport.results.heads import Heads
     from bnexport.results.preprocessing import Preprocessing, Resize, Scaling
+    from bnexport.results.runs import Role, RunSpec
     from bnexport.results.tolerance import Tolerances
     from bnexport.runtimes import ort_session
 
@@ -76,7 +77,7 @@ def _throughput(folder: Path, count: int, rounds: int) -> dict[str, Any]:
     feeds = Pictures(listing, spec, Sidecar(), name=tensor, batch_size=BATCH, threads=threads)
     decoded = [feed.inputs for feed in feeds]
     golden = [runner.compute(inputs) for inputs in decoded]
-    reference = sides.Runner("keras-inference", "keras", "inference", "tensorflow", lambda _: {})
+    reference = sides.Runner(RunSpec("keras", "inference", "tensorflow", Role.CONTROL), lambda _: {})
     outputs = tuple(golden[0])
     heads = Heads(tuple(o for o in outputs if "/" not in o), {o: "Softmax" for o in outputs if "/" not in o}, (), False)
 
@@ -151,19 +152,20 @@ def _steps(listing: Any, spec: Any, compare: Callable[[], None]) -> dict[str, fl
     return found
 
 
-def _compared(golden: list[Mapping[str, NDArray[Any]]], heads: Any, side: str) -> None:
+def _compared(golden: list[Mapping[str, NDArray[Any]]], heads: Any) -> None:
     from bnexport.comparison import sides
     from bnexport.comparison.tally import Tally
     from bnexport.datasets.feeds import Feed
+    from bnexport.results.runs import Role, RunSpec
     from bnexport.results.tolerance import Tolerances
 
-    one = sides.Runner(side, "onnxruntime", "inference", "cpu", dict)  # type: ignore[arg-type] # never asked
-    reference = sides.Runner("keras-inference", "keras", "inference", "tensorflow", dict)  # type: ignore[arg-type] # as above
+    one = sides.Runner(RunSpec("onnxruntime", "inference", "cpu", artifact="onnx"), dict)
+    reference = sides.Runner(RunSpec("keras", "inference", "tensorflow", Role.CONTROL), dict)
     tally = Tally([one, reference], heads, Tolerances())
     for values in golden:
         count = len(next(iter(values.values())))
         feed = Feed({}, tuple(map(str, range(count))), np.full(count, -1, np.int64))
-        tally.add(feed, {side: dict(values), reference.id: dict(values)})
+        tally.add(feed, {one.id: dict(values), reference.id: dict(values)})
 
 
 LAUNCH = """

@@ -19,7 +19,6 @@ from bnexport.comparison.tally import Tally
 from bnexport.datasets.feeds import Feed
 from bnexport.datasets.preparation import Overrides
 from bnexport.errors import InputError, UsageError
-from bnexport.frameworks.keras_passes import Mode
 from bnexport.numerics.drift import drift
 from bnexport.progress import Progress
 from bnexport.recalibration.remedy import advice, in_inference_mode
@@ -27,6 +26,7 @@ from bnexport.recalibration.settling import settle
 from bnexport.recalibration.trial import Untried, tried
 from bnexport.results.facts import SHOWN, ImageFacts
 from bnexport.results.nouns import noun_of
+from bnexport.results.runs import Mode
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import Action, CheckReport, Finding
 from bnexport.rules import findings

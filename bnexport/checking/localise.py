@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from bnexport.comparison.reference import Reference
 from bnexport.errors import InputError
-from bnexport.frameworks.keras_passes import Mode
 from bnexport.frameworks.keras_recorder import Layer
 from bnexport.numerics import depth
 from bnexport.onnx_graph import tensors
 from bnexport.onnx_graph.layers import tensors_of
 from bnexport.onnx_graph.protobuf import serialised
 from bnexport.progress import Progress
+from bnexport.results.runs import Mode
 from bnexport.results.verdict import LayerError
 from bnexport.runtimes import ort_session
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bnexport.checking.localise import layer_errors
 from bnexport.checking.optimisations import blamed
 from bnexport.comparison.deployed import Deployed
-from bnexport.comparison.pairs import Kind
+from bnexport.comparison.expectations import Expected
 from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.comparison.subject import Subject
 from bnexport.comparison.tally import Lost, Tally
@@ -22,10 +22,11 @@ from bnexport.numerics.depth import first_off, hidden
 from bnexport.onnx_graph import kernels
 from bnexport.progress import Progress
 from bnexport.results.preprocessing import Preprocessing
+from bnexport.results.runs import Precision, Role
 from bnexport.results.verdict import Finding, LayerError, Severity
 from bnexport.rules import mismatches, unusual
 from bnexport.rules.inputs import Refit, candidates
-from bnexport.runtimes.ort_session import Provider
+from bnexport.runtimes.ort_session import Provider, provider_named
 
 IMAGES = 4
 """The layers of a graph whose outputs agree are compared on so many images."""
@@ -63,7 +64,7 @@ class Inquiry:
         found: list[Finding | None] = []
         errors: tuple[LayerError, ...] = ()
         every = self.tally.lost()
-        inference_lost = any(lost.pair.mode == "inference" for lost in every)
+        inference_lost = any(lost.pair.expectation.mode == "inference" for lost in every)
         for lost in every:
             finding, compared = self.explained(lost, inference_lost=inference_lost)
             found.append(finding)
@@ -74,13 +75,20 @@ class Inquiry:
             found.append(mismatches.interface_differs(self.deployed.interface.differences))
             on_batch = {f.evidence["side"] for f in self.dependent}
             if not any(f and f.code == "EX003" for f in found) and any(
-                runner.foreign and runner.id in on_batch and self.tally.matches(runner.id, "keras-training")
+                runner.spec.external and runner.id in on_batch and self.tally.matches_other_mode(runner.id)
                 for runner in self.runners.values()
             ):
                 found.append(mismatches.training_exported(()))
-        shown = next((r for r in self.runners.values() if r.graph is not None and r.parity), None)
+        shown = next(
+            (
+                r
+                for r in self.runners.values()
+                if r.graph is not None and r.spec.role == Role.CANDIDATE and not r.spec.as_deployed
+            ),
+            None,
+        )
         # Layers are compared with float32 rounding: they say nothing about 16 bits and fewer.
-        exact = shown is not None and not shown.half and shown.quantised is None
+        exact = shown is not None and shown.spec.precision == Precision.FLOAT32
         agreed = self.deployed is not None and exact and not any(f and f.severity == Severity.ERROR for f in found)
         if shown and not errors and (layers or agreed):
             errors = self.layers(shown, {name: x[:IMAGES] for name, x in first.inputs.items()})
@@ -96,9 +104,9 @@ class Inquiry:
         A quantised file that loses answers has its own finding already; None where nothing else is wrong with it.
         """
         runner, reference = self.runners[lost.pair.actual], self.runners[lost.pair.reference]
-        if runner.mode == "training" and reference.runtime != "onnxruntime" and not inference_lost:
+        if runner.mode == "training" and not reference.spec.artifact and not inference_lost:
             return unusual.training_graph_differs(lost.failed), ()
-        measured = lost.pair.kind == Kind.QUANTISED and not lost.pair.broken
+        measured = lost.pair.expected == Expected.QUANTIZED and not lost.pair.broken
         if runner.graph is None:
             return mismatches.parity_lost(lost.failed, None, ()), ()
         wanted = reference.compute(lost.feed.inputs)
@@ -112,7 +120,7 @@ class Inquiry:
             if blame is not None:
                 return mismatches.optimised_away(lost.failed, blame.optimizers, blame.nodes, blame.tensor), ()
         if self.deployed is not None and self.subject is not None:
-            if self.tally.matches(runner.id, "keras-training"):
+            if self.tally.matches_other_mode(runner.id):
                 return mismatches.training_exported(lost.failed), ()
             for how in self._otherwise(self.deployed, runner, lost.feed.inputs, wanted):
                 return mismatches.taken_otherwise(lost.failed, how), ()
@@ -123,7 +131,7 @@ class Inquiry:
                 ), ()
         if measured:
             return None, ()
-        if reference.runtime == "keras2":
+        if reference.spec.runtime == "keras2":
             return mismatches.read_otherwise(lost.failed, as_keras3=self._as_keras3(runner, lost.feed.inputs)), ()
         layers = self.layers(runner, lost.feed.inputs)
         return mismatches.parity_lost(lost.failed, first_off(layers), layers), layers
@@ -189,7 +197,7 @@ class Inquiry:
 
 
 def _provider(runner: Runner) -> Provider:
-    return "cuda" if runner.provider == "cuda" else "cpu"
+    return provider_named(runner.spec.device)
 
 
 def _prepared_otherwise(spec: Preprocessing | None, feeds: Feeds) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:

@@ -15,6 +15,7 @@ from bnexport.errors import InputError
 from bnexport.onnx_graph.outputs import normalises_by_batch
 from bnexport.progress import Progress
 from bnexport.results.nouns import IMAGES, Noun
+from bnexport.results.runs import Role
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import Comparison, Finding
 from bnexport.rules import unusual
@@ -49,10 +50,11 @@ def compared(
     comparisons: list[Comparison] = []
     found: list[Finding] = []
     for runner in runners:
-        if runner.mode != "inference" or not runner.parity or runner.witness:
+        spec = runner.spec
+        if spec.mode != "inference" or spec.as_deployed or (spec.role == Role.CONTROL and spec.artifact):
             continue
-        alone = replace(runner, id=f"{runner.id} one by one", runtime="onnxruntime", provider="cpu")
-        together = replace(runner, runtime="onnxruntime", provider="cpu")
+        alone = replace(runner, spec=replace(spec, role=Role.CONTROL, detail="one by one"))
+        together = replace(runner, spec=replace(spec, role=Role.CANDIDATE))
         tally = Tally([alone, together], subject.heads(()), tolerances)
         try:
             size = len(next(iter(batch.values())))

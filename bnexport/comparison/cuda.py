@@ -11,8 +11,6 @@ from bnexport.results.verdict import Finding
 from bnexport.rules import findings
 from bnexport.runtimes.ort_session import Cuda
 
-AS_DEPLOYED = "-as-deployed"
-
 
 @dataclass(frozen=True, slots=True)
 class CudaSides:
@@ -54,7 +52,7 @@ def cuda_sides(
             raise
         return CudaSides([], [findings.provider_not_running("cuda", str(error))] if "cuda" in wanted else [])
     for runner in deployed:
-        runner.id, runner.parity, runner.reduced = runner.id + AS_DEPLOYED, False, True
+        runner.spec = replace(runner.spec, as_deployed=True)
     placed = [
         findings.placed_on_cpu(r.id, _on_cpu(r), strict=strict_placement) for r in runners if r.mode == "inference"
     ]

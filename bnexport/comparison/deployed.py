@@ -20,6 +20,7 @@ from bnexport.onnx_graph import metadata, outputs, tensors
 from bnexport.onnx_graph.protobuf import serialised
 from bnexport.onnx_graph.quantised import quantisation
 from bnexport.results.preprocessing import Preprocessing
+from bnexport.results.runs import Precision, RunSpec
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.ort_session import STRICT_CUDA
 
@@ -73,19 +74,16 @@ class Deployed:
                 for name, x in joined.items()
             }
 
+        quantised = quantisation(self.graph)
+        precision = Precision.QUANTIZED if quantised else Precision.FLOAT16 if self.half else Precision.FLOAT32
         return Runner(
-            f"onnx-inference@{provider}",
-            "onnxruntime",
-            "inference",
-            provider,
+            RunSpec("onnxruntime", "inference", provider, precision=precision, artifact="onnx", external=True),
             compute,
-            foreign=True,
             graph=lambda: whole,
             names=self.names,
             placement=session.placement,
             given=interface.given,
-            quantised=quantisation(self.graph),
-            half=self.half,
+            quantised=quantised,
         )
 
 

@@ -12,9 +12,9 @@ from bnexport.comparison.reference import Reference
 from bnexport.comparison.tally import Tally
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError
-from bnexport.frameworks.keras_passes import Mode
 from bnexport.progress import Progress
 from bnexport.results import tolerance
+from bnexport.results.runs import Mode
 
 IMAGES = 8
 """How many images the floors are measured on."""
@@ -65,7 +65,7 @@ def where_lost(tally: Tally, reference: Reference, progress: Progress) -> None:
         worst = max(c.noise_floors or 0.0 for c in lost.failed)
         if lost.pair.broken or not worst < BEYOND:
             continue
-        mode: Mode = "training" if lost.pair.mode == "training" else "inference"
+        mode: Mode = "training" if lost.pair.expectation.mode == "training" else "inference"
         progress.stage("measuring the noise floor where sides differ")
         try:
             found = _floors(reference, mode, [lost.feed.inputs], tally.heads.natural)

@@ -15,8 +15,9 @@ from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import ExportError, InputError, UsageError
 from bnexport.frameworks import keras2
 from bnexport.frameworks.description import Description, without_layers
-from bnexport.frameworks.keras_passes import Mode, Passes
+from bnexport.frameworks.keras_passes import Passes
 from bnexport.progress import Progress
+from bnexport.results.runs import Mode
 from bnexport.system import files
 from bnexport.system.cache import Cache
 from bnexport.system.files import Format

@@ -21,12 +21,13 @@ from bnexport.exporter import conversion, tf2onnx_convert
 from bnexport.frameworks import keras_model, saved_model
 from bnexport.frameworks.description import Description, without_layers
 from bnexport.frameworks.keras_model import LoadedModel
-from bnexport.frameworks.keras_passes import Mode, Passes
+from bnexport.frameworks.keras_passes import Passes
 from bnexport.frameworks.saved_model import SavedModel
 from bnexport.frameworks.saved_model_files import refuse_needless_signature
 from bnexport.onnx_graph import outputs, tensors
 from bnexport.onnx_graph.protobuf import serialised
 from bnexport.progress import Progress
+from bnexport.results.runs import Mode
 from bnexport.runtimes import ort_session
 from bnexport.system import cache, files
 from bnexport.system.cache import Cache

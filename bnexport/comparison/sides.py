@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from bnexport.onnx_graph.protobuf import serialised
 from bnexport.onnx_graph.quantised import Quantised, quantisation
 from bnexport.onnx_graph.sites import sites
 from bnexport.onnx_graph.training_twin import training_twin
+from bnexport.results.runs import Mode, Precision, Role, RunSpec
 from bnexport.results.verdict import Finding
 from bnexport.rules import findings
 from bnexport.runtimes import ort_session
@@ -26,41 +27,47 @@ from bnexport.system.cache import Cache
 if TYPE_CHECKING:
     import onnx
 
-    from bnexport.frameworks.keras_passes import Mode
-
 Feeds = Mapping[str, NDArray[Any]]
 Outputs = dict[str, NDArray[Any]]
 
 
 @dataclass(slots=True)
 class Runner:
-    """One side that can run: its id, what it is, and the function that computes a batch's outputs by tensor name.
+    """A run that is open: what it is, and the function that computes a batch's outputs by tensor name.
 
-    A side with `parity` must equal the reference side of its mode; a `witness` is only there to hold others against;
-    one that is `remembered` opens at the first batch that the cache does not hold; a `foreign` one comes from a file
-    that bnexport did not make; a `quantised` one computes with 8 bits or fewer, one that is `half` with 16, and is
-    compared accordingly; one that is `reduced` may compute in less than float32, and is held against the reference only
-    to say how far it is. `placement` tells where CUDA's nodes run. An ONNX side can show its `graph`,
-    with the tensors of `names` among its outputs, and takes a batch as `given` hands it over. Tensor names are the outputs' names and, for an output that ends in softmax or sigmoid, `OUTPUT/logits`.
+    Tensor names are the outputs' names and, for an output that ends in softmax or sigmoid, `OUTPUT/logits`.
+
+    Args:
+        spec: what is executed.
+        compute: the outputs of one batch.
+        remembered: whether it opens at the first batch that the cache does not hold.
+        graph: the ONNX graph that is executed, with the tensors of `names` among its outputs; None for a framework.
+        names: the tensors that are compared, by the name a check gives them, as the graph calls them.
+        placement: where CUDA's nodes run.
+        given: a batch as the graph takes it.
+        quantised: how the graph is quantised; None where it is not.
+        seconds: spent computing.
     """
 
-    id: str
-    runtime: str
-    mode: Mode
-    provider: str
+    spec: RunSpec
     compute: Callable[[Feeds], Outputs]
-    parity: bool = True
-    witness: bool = False
     remembered: bool = False
-    foreign: bool = False
     graph: Callable[[], onnx.ModelProto] | None = None
     names: Mapping[str, str] = field(default_factory=dict)
-    reduced: bool = False
     placement: Callable[[], list[ort_session.Node]] = list
     given: Callable[[Feeds], Feeds] = dict
     quantised: Quantised | None = None
-    half: bool = False
     seconds: float = field(default=0.0)
+
+    @property
+    def id(self) -> str:
+        """What reports call it."""
+        return self.spec.id
+
+    @property
+    def mode(self) -> Mode:
+        """Inference or training mode."""
+        return self.spec.mode
 
     def run(self, feeds: Feeds) -> Outputs:
         """The outputs for one batch; the time it takes is added up."""
@@ -74,7 +81,7 @@ def keras_sides(
     run: Callable[[Mode, Feeds], Outputs], modes: Sequence[Mode] = ("inference", "training"), runtime: str = "keras"
 ) -> list[Runner]:
     """The inference and the training pass of a Keras model (a SavedModel has the first only), computed by `run`."""
-    return [Runner(f"{runtime}-{mode}", runtime, mode, "tensorflow", partial(run, mode)) for mode in modes]
+    return [Runner(RunSpec(runtime, mode, "tensorflow", Role.CONTROL), partial(run, mode)) for mode in modes]
 
 
 def onnx_sides(
@@ -128,17 +135,16 @@ def remembered_twin(model: onnx.ModelProto, store: Cache, *key: str) -> Runner:
     def opened() -> Runner:
         return _onnx_side(model, twin, "training", "cpu", fetched)
 
-    runner = remembered("onnx-training@cpu", "training", opened, store, *key)
+    runner = remembered(_spec(model, "training", "cpu"), opened, store, *key)
     runner.graph, runner.names, runner.quantised = twin, fetched, quantisation(model)
     return runner
 
 
-def remembered(id: str, mode: Mode, opened: Callable[[], Runner], store: Cache, *key: str) -> Runner:  # noqa: A002 - what a side's name is called
-    """A side on the CPU that is `opened` when the cache does not hold its outputs.
+def remembered(spec: RunSpec, opened: Callable[[], Runner], store: Cache, *key: str) -> Runner:
+    """A run on the CPU that is `opened` when the cache does not hold its outputs.
 
     Args:
-        id: of the side.
-        mode: "inference" or "training".
+        spec: what it is.
         opened: opens it.
         store: what was computed before.
         key: everything its outputs depend on, but for the batch and onnxruntime.
@@ -146,7 +152,7 @@ def remembered(id: str, mode: Mode, opened: Callable[[], Runner], store: Cache, 
     found: list[Runner] = []
 
     def compute(feeds: Feeds) -> Outputs:
-        place = ("side", id, *key, ort_session.version(), str(ort_session.threads()), cache.fingerprint(feeds))
+        place = ("side", spec.id, *key, ort_session.version(), str(ort_session.threads()), cache.fingerprint(feeds))
         outputs = store.get_arrays(*place)
         if outputs is None:
             if not found:
@@ -155,14 +161,19 @@ def remembered(id: str, mode: Mode, opened: Callable[[], Runner], store: Cache, 
             store.put_arrays(outputs, *place)
         return outputs
 
-    return Runner(id, "onnxruntime", mode, "cpu", compute, remembered=True)
+    return Runner(spec, compute, remembered=True)
 
 
 def recalibrated_side(model: onnx.ModelProto) -> Runner:
     """The inference graph with new statistics, on the CPU: it is not meant to equal any other side."""
     runner = onnx_sides(model, ["cpu"], modes=("inference",))[0]
-    runner.id, runner.parity = "onnx-recalibrated@cpu", False
+    runner.spec = recalibrated_spec(model)
     return runner
+
+
+def recalibrated_spec(model: onnx.ModelProto) -> RunSpec:
+    """What is executed to see what recalibrating would give."""
+    return replace(_spec(model, "inference", "cpu"), role=Role.PREVIEW, variant="recalibrated")
 
 
 def unoptimised_side(model: onnx.ModelProto) -> Runner:
@@ -171,7 +182,7 @@ def unoptimised_side(model: onnx.ModelProto) -> Runner:
     runner = _onnx_side(
         model, lambda: tensors.with_outputs(model, fetched.values()), "inference", "cpu", fetched, optimized=False
     )
-    runner.id, runner.witness = "onnx-unoptimised@cpu", True
+    runner.spec = replace(runner.spec, role=Role.CONTROL, variant="unoptimised")
     return runner
 
 
@@ -196,16 +207,18 @@ def _onnx_side(
         return {name: found[tensor] for name, tensor in fetched.items()}
 
     return Runner(
-        f"onnx-{mode}@{provider}",
-        "onnxruntime",
-        mode,
-        provider,
+        _spec(model, mode, provider),
         compute,
         quantised=quantisation(model),
         graph=graph,
         names=fetched,
         placement=session.placement,
     )
+
+
+def _spec(model: onnx.ModelProto, mode: Mode, provider: ort_session.Provider) -> RunSpec:
+    precision = Precision.QUANTIZED if quantisation(model) else Precision.FLOAT32
+    return RunSpec("onnxruntime", mode, provider, precision=precision, artifact="onnx")
 
 
 def _out_of_range(model: onnx.ModelProto, feeds: Feeds) -> InputError | None:

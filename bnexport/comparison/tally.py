@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.comparison.answers import Items, allowed, broken_rows, confidence, in_order
-from bnexport.comparison.pairs import Kind, Pair, pairs
+from bnexport.comparison.expectations import Expectation, Expected, expectations
+from bnexport.comparison.pairs import Pair
 from bnexport.comparison.sides import Outputs, Runner
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError, UsageError
@@ -20,6 +21,7 @@ from bnexport.numerics import compare
 from bnexport.results.facts import SHOWN
 from bnexport.results.heads import Heads
 from bnexport.results.nouns import IMAGES, Noun
+from bnexport.results.runs import Mode, Precision, RunSpec
 from bnexport.results.tolerance import Limit, Tolerances
 from bnexport.results.verdict import Action, Comparison, Difference, Finding, Severity, Side
 from bnexport.rules import findings, unusual
@@ -52,7 +54,7 @@ class Tally:
         self._items = Items()
         self.heads = heads
         self._tolerances = tolerances
-        self._pairs = pairs(runners)
+        self._pairs = [Pair(e) for e in expectations([runner.spec for runner in runners])]
         self._quantised = {runner.id: runner.quantised for runner in runners if runner.quantised}
         for pair in self._pairs:
             pair.natural, pair.selected, pair.inner = heads.natural, heads.selected, heads.inner
@@ -151,9 +153,9 @@ class Tally:
         right = int(np.count_nonzero(found[known] == labels[known])) if self._deciding and known.any() else None
         return Side(
             id=runner.id,
-            runtime=runner.runtime,
-            mode=runner.mode,
-            provider=runner.provider,
+            runtime=runner.spec.runtime,
+            mode=runner.spec.mode,
+            provider=runner.spec.device,
             correct=right,
             of=int(np.count_nonzero(known)) if right is not None else 0,
             answers=in_order(self._answers[runner.id], order),
@@ -183,19 +185,19 @@ class Tally:
         comparisons: list[Comparison] = []
         found: list[Finding] = []
         for pair in self._pairs:
-            if pair.kind == Kind.PARITY:
+            if pair.expected == Expected.EQUAL:
                 comparisons += self._held(pair)
-            elif pair.kind == Kind.MODES:
+            elif pair.expected == Expected.MODES:
                 told = [self._between_modes(pair, name, causes, remedy, unexamined) for name in pair.running]
                 comparisons += [comparison for comparison, _ in told]
                 found += [finding for _, finding in told[:1] if finding]
-            elif pair.kind == Kind.QUANTISED:
+            elif pair.expected == Expected.QUANTIZED:
                 held = self._held(pair)
                 cost = self._cost(pair, held)
                 lost = cost is None or cost.severity == Severity.ERROR
                 comparisons += held if lost else [allowed(comparison, answers=False) for comparison in held]
                 found += [cost] if cost else []
-            elif pair.kind == Kind.REDUCED:
+            elif pair.expected == Expected.AS_DEPLOYED:
                 held = self._held(pair)
                 comparisons += [allowed(comparison) for comparison in held]
                 imprecise = [findings.reduced_precision(c, self.noun) for c in held if not c]
@@ -219,8 +221,12 @@ class Tally:
         """The pairs that must be equal and are not, or where a quantised file loses answers."""
         found = []
         for pair in self._pairs:
-            failed = tuple(c for c in self._held(pair) if not c) if pair.kind in (Kind.PARITY, Kind.QUANTISED) else ()
-            if failed and pair.kind == Kind.QUANTISED:
+            failed = (
+                tuple(c for c in self._held(pair) if not c)
+                if pair.expected in (Expected.EQUAL, Expected.QUANTIZED)
+                else ()
+            )
+            if failed and pair.expected == Expected.QUANTIZED:
                 cost = self._cost(pair, self._held(pair))
                 failed = failed if cost is None or cost.severity == Severity.ERROR else ()
             if failed and pair.worst is not None:
@@ -234,18 +240,20 @@ class Tally:
             self._tolerances, floors={**old, **{key: max(floor, old.get(key, 0.0)) for key, floor in floors.items()}}
         )
 
-    def matches(self, actual: str, reference: str) -> bool:
-        """Whether two sides that were not expected to be equal are."""
+    def matches_other_mode(self, actual: str) -> bool:
+        """Whether a file that another exporter made computes what the reference computes in training mode."""
         return any(
             all(held) and bool(held)
             for pair in self._pairs
-            if (pair.actual, pair.reference) == (actual, reference)
+            if pair.expected == Expected.ALTERNATIVE and pair.actual == actual
             for held in [self._held(pair)]
         )
 
-    def agree(self, mode: str, actual: Outputs, reference: Outputs) -> bool:
+    def agree(self, mode: Mode, actual: Outputs, reference: Outputs) -> bool:
         """Whether the outputs of one batch are close enough."""
-        pair = Pair("actual", "reference", mode, Kind.PARITY, natural=self.heads.natural, selected=self.heads.selected)
+        spec = RunSpec("actual", mode, "")
+        equal = Expectation(spec, replace(spec, runtime="reference"), Expected.EQUAL, mode)
+        pair = Pair(equal, natural=self.heads.natural, selected=self.heads.selected)
         pair.add(Feed({}, (), np.array([], np.int64)), actual, reference)
         return all(self._held(pair))
 
@@ -269,8 +277,12 @@ class Tally:
     def _limit(self, pair: Pair, name: str) -> Limit:
         logits = pair.running.get(f"{name}/logits")
         scale = None if logits is None else logits.result().scale
-        tolerances = replace(self._tolerances, floors={}, half=True) if pair.half else self._tolerances
-        return tolerances.limit(pair.mode, name, self.heads.shown(name), scale)
+        tolerances = (
+            replace(self._tolerances, floors={}, half=True)
+            if pair.expectation.actual.precision == Precision.FLOAT16
+            else self._tolerances
+        )
+        return tolerances.limit(pair.expectation.mode, name, self.heads.shown(name), scale)
 
     def _between_modes(
         self, pair: Pair, name: str, causes: Sequence[str], remedy: Sequence[Action], unexamined: str

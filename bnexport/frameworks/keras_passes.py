@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from bnexport.errors import BnexportError, InputError, MachineError, reason
 from bnexport.frameworks.keras_patch import layer_error, logits_kept, method_replaced
 from bnexport.frameworks.keras_recorder import OF_A_LAYER, Layer, Recorder, recording
+from bnexport.results.runs import Mode
 from bnexport.system.exclusive import PROCESS, exclusive
 
 if TYPE_CHECKING:
     from bnexport.frameworks.keras_model import LoadedModel
 
-Mode = Literal["inference", "training"]
 Array = NDArray[Any]
 
 

@@ -67,13 +67,11 @@ def tried(subject: Subject, feeds: Source, progress: Progress, known: Sequence[R
         progress.note(f"what recalibrating would give is not known: {error}")
         return Untried(str(error))
     runner = sides.remembered(
-        "onnx-recalibrated@cpu",
-        "inference",
+        sides.recalibrated_spec(graph),
         lambda: sides.recalibrated_side(statistics.with_statistics(graph, values)),
         subject.store,
         *key,
     )
-    runner.parity = False
     return Trial(runner, gathered(graph, measured, variety, others, noun_of(feeds.spec)))
 
 

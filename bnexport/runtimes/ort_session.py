@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,19 @@ class Node:
     provider: Provider
     operator: str
     name: str
+
+
+def provider_named(device: str) -> Provider:
+    """The provider that runs on a device.
+
+    Raises:
+        MachineError: onnxruntime is not run on it.
+    """
+    provider: Provider
+    for provider in get_args(Provider):
+        if provider == device:
+            return provider
+    raise MachineError(f"onnxruntime is not run on {device}", expected=" or ".join(get_args(Provider)))
 
 
 def version() -> str:

@@ -16,6 +16,7 @@ from bnexport.comparison.tally import Tally
 from bnexport.datasets.feeds import Feed
 from bnexport.numerics.compare import IncomparableError, RunningDifference
 from bnexport.results.heads import Heads
+from bnexport.results.runs import Role, RunSpec
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import Comparison
 
@@ -34,8 +35,8 @@ def graph(names: Sequence[str]) -> onnx.ModelProto:
 def judged(actual: Sequence[Outputs], reference: Sequence[Outputs]) -> list[Comparison]:
     """The comparisons of an ONNX side with Keras over some batches."""
     runners = [
-        Runner("keras-inference", "keras", "inference", "tensorflow", dict),
-        Runner("onnx-inference@cpu", "onnxruntime", "inference", "cpu", dict),
+        Runner(RunSpec("keras", "inference", "tensorflow", Role.CONTROL), dict),
+        Runner(RunSpec("onnxruntime", "inference", "cpu", artifact="onnx"), dict),
     ]
     tally = Tally(runners, Heads(tuple(reference[0])), Tolerances())
     for theirs, ours in zip(reference, actual, strict=True):

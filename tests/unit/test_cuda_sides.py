@@ -13,6 +13,7 @@ from bnexport.comparison.tally import Tally
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import MachineError
 from bnexport.results.heads import Heads
+from bnexport.results.runs import Role, RunSpec
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import Severity
 from bnexport.runtimes.ort_session import STRICT_CUDA, Cuda, Node
@@ -22,10 +23,7 @@ X = np.array([[3.0, 1.0, -2.0], [0.5, 2.5, 0.0]], np.float32)
 
 def side(outputs: np.ndarray, *nodes: Node) -> Runner:
     return Runner(
-        "onnx-inference@cuda",
-        "onnxruntime",
-        "inference",
-        "cuda",
+        RunSpec("onnxruntime", "inference", "cuda", artifact="onnx"),
         lambda _: {"y": outputs},
         placement=lambda: list(nodes),
     )
@@ -44,7 +42,7 @@ def opened(strict: Runner, deployed: Runner, **options: Any) -> CudaSides:
 
 def judged(deployed: np.ndarray) -> tuple[list[Any], list[Any]]:
     """The comparisons and findings of a check whose strict side is right and whose deployed one gives `deployed`."""
-    keras = Runner("keras-inference", "keras", "inference", "tensorflow", lambda _: {"y": X})
+    keras = Runner(RunSpec("keras", "inference", "tensorflow", Role.CONTROL), lambda _: {"y": X})
     runners = [keras, *opened(side(X), side(deployed)).runners]
     tally = Tally(runners, Heads(("y",), classes=("a", "b", "c")), Tolerances({("inference", "y"): 1e-7}, 8, ""))
     feed = Feed({}, ("1", "2"), np.array([-1, -1]))
@@ -63,9 +61,9 @@ def test_options_say_what_is_strict() -> None:
 def test_both_ways_become_sides() -> None:
     """The strict one must be equal to Keras, the one as deployed is held against Keras beside it."""
     found = opened(side(X), side(X))
-    assert [(r.id, r.parity, r.reduced) for r in found.runners] == [
-        ("onnx-inference@cuda", True, False),
-        ("onnx-inference@cuda-as-deployed", False, True),
+    assert [(r.id, r.spec.role, r.spec.as_deployed) for r in found.runners] == [
+        ("onnx-inference@cuda", Role.CANDIDATE, False),
+        ("onnx-inference@cuda-as-deployed", Role.CANDIDATE, True),
     ]
     assert found.findings == []
 

@@ -1,0 +1,73 @@
+"""What a check executes: a run is one artifact or framework, on one device, in one mode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+Mode = Literal["inference", "training"]
+"""Inference mode normalises by moving statistics, training mode by the batch."""
+
+
+class Role(StrEnum):
+    """What a run is for."""
+
+    CANDIDATE = "candidate"
+    """It must compute what the control of its mode computes."""
+    CONTROL = "control"
+    """Others are compared with it: the reference, stored outputs, or a graph with the runtime's optimisations off."""
+    PREVIEW = "preview"
+    """It shows what a repair would give, and is compared with nothing."""
+
+
+class Precision(StrEnum):
+    """What a run computes in, as its artifact says."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    QUANTIZED = "quantized"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """What is executed. The id is for people and reports; nothing reads it.
+
+    Args:
+        runtime: what executes it: "keras", "keras2", "tensorflow", "onnxruntime", or "golden" for stored outputs.
+        mode: in which mode.
+        device: where: "cpu", "cuda", or for a framework what it computes with.
+        role: what the run is for.
+        precision: what its artifact computes in.
+        artifact: the format of the file that is executed; "" where a framework or a store gives the outputs.
+        external: whether another exporter made the file.
+        as_deployed: whether the runtime has its own defaults, which may compute in less than float32.
+        variant: what it is in place of the mode, such as "recalibrated".
+        detail: follows the device, such as "one by one".
+    """
+
+    runtime: str
+    mode: Mode
+    device: str
+    role: Role = Role.CANDIDATE
+    precision: Precision = Precision.FLOAT32
+    artifact: str = ""
+    external: bool = False
+    as_deployed: bool = False
+    variant: str = ""
+    detail: str = ""
+
+    @property
+    def id(self) -> str:
+        """What reports call it.
+
+        >>> RunSpec("keras", "training", "tensorflow", Role.CONTROL).id
+        'keras-training'
+        >>> RunSpec("onnxruntime", "inference", "cuda", artifact="onnx", as_deployed=True).id
+        'onnx-inference@cuda-as-deployed'
+        >>> RunSpec("onnxruntime", "inference", "cpu", Role.PREVIEW, artifact="onnx", variant="recalibrated").id
+        'onnx-recalibrated@cpu'
+        """
+        name = f"{self.artifact or self.runtime}-{self.variant or self.mode}"
+        where = f"@{self.device}" if self.artifact else ""
+        return f"{name}{where}{'-as-deployed' if self.as_deployed else ''}{f' {self.detail}' if self.detail else ''}"
