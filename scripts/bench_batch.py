@@ -86,9 +86,12 @@ def _throughput(folder: Path, count: int, rounds: int) -> dict[str, Any]:
             runner.compute(inputs)
 
     def whole() -> None:
-        tally = Tally([runner, reference], heads, Tolerances())
+        tally = Tally([reference.spec, runner.spec], heads, Tolerances())
         for nth, feed in enumerate(feeds):
-            tally.add(feed, {runner.id: runner.compute(feed.inputs), reference.id: golden[nth]})
+            recorded = {reference.id: golden[nth]}
+            tally.begin(feed, golden[nth])
+            tally.add(reference.id, feed, golden[nth], {})
+            tally.add(runner.id, feed, runner.compute(feed.inputs), recorded)
         assert all(comparison for comparison in tally.judged((), ())[0])  # noqa: S101 - a benchmark of nothing else
 
     seconds: dict[str, list[float]] = {"bare": [], "whole": []}
@@ -153,19 +156,20 @@ def _steps(listing: Any, spec: Any, compare: Callable[[], None]) -> dict[str, fl
 
 
 def _compared(golden: list[Mapping[str, NDArray[Any]]], heads: Any) -> None:
-    from bnexport.comparison import sides
     from bnexport.comparison.tally import Tally
     from bnexport.datasets.feeds import Feed
     from bnexport.results.runs import Role, RunSpec
     from bnexport.results.tolerance import Tolerances
 
-    one = sides.Runner(RunSpec("onnxruntime", "inference", "cpu", artifact="onnx"), dict)
-    reference = sides.Runner(RunSpec("keras", "inference", "tensorflow", Role.CONTROL), dict)
-    tally = Tally([one, reference], heads, Tolerances())
+    one = RunSpec("onnxruntime", "inference", "cpu", artifact="onnx")
+    reference = RunSpec("keras", "inference", "tensorflow", Role.CONTROL)
+    tally = Tally([reference, one], heads, Tolerances())
     for values in golden:
         count = len(next(iter(values.values())))
         feed = Feed({}, tuple(map(str, range(count))), np.full(count, -1, np.int64))
-        tally.add(feed, {one.id: dict(values), reference.id: dict(values)})
+        tally.begin(feed, dict(values))
+        tally.add(reference.id, feed, dict(values), {})
+        tally.add(one.id, feed, dict(values), {reference.id: dict(values)})
 
 
 LAUNCH = """

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bnexport import datasets
 from bnexport.bundles import bundle
 from bnexport.bundles.bundle import Bundle, DataSet, Item
+from bnexport.comparison.engine import Baseline
 from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.comparison.tally import Tally
 from bnexport.datasets.feeds import Feed
@@ -46,15 +47,19 @@ def feed(index: Bundle, part: DataSet, contents: Mapping[str, bytes], folder: Pa
     return Feed(inputs, tuple(i.name for i in part.items), np.array([i.label for i in part.items], np.int64))
 
 
-def golden_side(index: Bundle, feeds: Sequence[Feed], contents: Mapping[str, bytes], folder: Path) -> Runner:
-    """What was computed when the bundle was packed, as a side; it knows the data sets' own batches only."""
-    stored = {}
+def stored_run(index: Bundle) -> RunSpec:
+    """What was computed when the bundle was packed, as a run that others are compared with."""
+    return RunSpec("golden", "inference", index.reference, Role.CONTROL)
+
+
+def baseline(index: Bundle, feeds: Sequence[Feed], contents: Mapping[str, bytes], folder: Path) -> Baseline:
+    """The batches of a bundle, with the outputs that are stored in it."""
+    run, loaded = stored_run(index).id, Baseline()
     for part, feed in zip(index.sets, feeds, strict=True):
         files = {tensor.name: f"{part.folder}/{tensor.file}" for tensor in index.tensors}
-        stored[id(feed.inputs)] = {
-            name: protobuf.array_from(contents[file], str(folder / file)) for name, file in files.items()
-        }
-    return Runner(RunSpec("golden", "inference", index.reference, Role.CONTROL), lambda inputs: stored[id(inputs)])
+        outputs = {name: protobuf.array_from(contents[file], str(folder / file)) for name, file in files.items()}
+        loaded.add(feed, {run: outputs})
+    return loaded
 
 
 def packed_side(session: Session, index: Bundle, model: Callable[[], bytes]) -> Runner:
@@ -106,24 +111,23 @@ def decoded(index: Bundle, contents: Mapping[str, bytes], feeds: Sequence[Feed])
 
 
 def prepared_otherwise(
-    decoded: Sequence[NDArray[Any] | None], feeds: Sequence[Feed], runners: Sequence[Runner], tally: Tally
+    decoded: Sequence[NDArray[Any] | None], baseline: Baseline, stored: str, runners: Sequence[Runner], tally: Tally
 ) -> Finding | None:
     """IN006 where this machine makes other inputs of the pictures; None where they are the same to the last bit."""
-    golden, *others = runners
     differing: dict[str, float] = {}
     harmless = True
-    for made, feed in zip(decoded, feeds, strict=True):
+    strict = [runner for runner in runners if not runner.spec.as_deployed]
+    for made, feed, recorded in zip(decoded, baseline.batches, baseline.outputs, strict=True):
         if made is None:
             continue
-        [(name, stored)] = feed.inputs.items()
-        far = np.abs(made.astype(np.float64) - stored.astype(np.float64)).reshape(len(made), -1).max(axis=1)
+        [(input_name, packed)] = feed.inputs.items()
+        far = np.abs(made.astype(np.float64) - packed.astype(np.float64)).reshape(len(made), -1).max(axis=1)
         differing |= {item: float(d) for item, d in zip(feed.names, far, strict=True) if d > 0}
         if far.any():
-            wanted = golden.compute(feed.inputs)
             harmless &= all(
-                tally.agree("inference", r.compute({name: made}), wanted) for r in others if not r.spec.as_deployed
+                tally.agree("inference", run.compute({input_name: made}), recorded[stored]) for run in strict
             )
-    return findings.decoded_otherwise(differing, len(tally.names), harmless=harmless)
+    return findings.decoded_otherwise(differing, baseline.count, harmless=harmless)
 
 
 def _prepared(item: Item, contents: Mapping[str, bytes], spec: Preprocessing) -> NDArray[np.float32]:

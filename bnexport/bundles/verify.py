@@ -13,6 +13,7 @@ from bnexport.progress import Progress
 from bnexport.system.held import APPENDED, MODEL, Held
 
 if TYPE_CHECKING:
+    from bnexport.comparison.sides import Runner
     from bnexport.results.verdict import CheckReport, Finding
     from bnexport.runtimes.ort_session import Session
 
@@ -113,6 +114,7 @@ def verified(
     from bnexport import datasets
     from bnexport.bundles import bundle, golden
     from bnexport.comparison.cuda import cuda_sides
+    from bnexport.comparison.engine import replay, take
     from bnexport.comparison.sides import settle_providers
     from bnexport.comparison.tally import Tally
     from bnexport.results.facts import SHOWN, ImageFacts
@@ -129,7 +131,8 @@ def verified(
     model = bundle.whole(opened.model, index, folder)
     chosen, lost = settle_providers(providers, require)
     feeds = [golden.feed(index, part, files, folder) for part in index.sets]
-    runners = [golden.golden_side(index, feeds, files, folder)]
+    runners: list[Runner] = []
+    stored, baseline = golden.stored_run(index), golden.baseline(index, feeds, files, folder)
     decoded = golden.decoded(index, files, feeds)
     progress.stage("opening onnxruntime")
     if "cpu" in chosen:  # without having been asked for, where CUDA was and does not run
@@ -148,12 +151,12 @@ def verified(
     tolerances = golden.tolerances(index)
     if any(given):
         tolerances = replace(tolerances, rtol=given[0], atol=given[1])
-    tally = Tally(runners, index.heads, tolerances)
-    count = sum(len(feed.names) for feed in feeds)
-    progress.start("comparing", count)
-    for feed in feeds:
-        tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
-        progress.advance(len(feed.names))
+    tally = Tally([stored, *(run.spec for run in runners)], index.heads, tolerances)
+    progress.start("comparing", baseline.count * len(runners))
+    take(baseline, stored.id, tally)
+    for run in runners:
+        replay(baseline, run, tally, progress)
+    items, count = tally.answers.items, baseline.count
     tally.refuse_unknown(given)
     comparisons, reduced = tally.judged((), ())
     explained: list[Finding | None] = []
@@ -167,8 +170,8 @@ def verified(
         images=ImageFacts(
             str(folder),
             count,
-            tuple(tally.names),
-            tally.labels,
+            tuple(items.names),
+            items.labels,
             index.heads.classes,
             (),
             tuple(datasets.Picture(str(folder / i.file), i.name) for p in index.sets for i in p.items if i.file)[
@@ -177,16 +180,19 @@ def verified(
         ),
         preprocessing=index.preprocessing or {},
         preprocessing_origin=index.preprocessing_origin,
-        sides=tuple(tally.side(runner) for runner in runners),
+        sides=(
+            tally.answers.side(stored, 0.0),
+            *(tally.answers.side(run.spec, run.seconds) for run in runners),
+        ),
         comparisons=tuple(comparisons),
         findings=addressed(
             findings.ordered(
                 [
                     *lost,
                     *explained,
-                    findings.not_finite(tally.not_finite, count),
+                    findings.not_finite(tally.answers.not_finite, count),
                     *reduced,
-                    golden.prepared_otherwise(decoded, feeds, runners, tally),
+                    golden.prepared_otherwise(decoded, baseline, stored.id, runners, tally),
                 ]
             ),
             {},

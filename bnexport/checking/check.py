@@ -10,10 +10,10 @@ from pathlib import Path
 
 from bnexport.checking import one_by_one, randomness
 from bnexport.checking.mismatch import Inquiry
-from bnexport.comparison import floors, sides
-from bnexport.comparison.cuda import cuda_sides
+from bnexport.checking.runs import open_runs
+from bnexport.comparison import floors
+from bnexport.comparison.engine import compare
 from bnexport.comparison.opening import Opening, Request, opened
-from bnexport.comparison.sides import Runner
 from bnexport.comparison.subject import Subject
 from bnexport.comparison.tally import Tally
 from bnexport.datasets.feeds import Feed
@@ -26,13 +26,11 @@ from bnexport.recalibration.settling import settle
 from bnexport.recalibration.trial import Untried, tried
 from bnexport.results.facts import SHOWN, ImageFacts
 from bnexport.results.nouns import noun_of
-from bnexport.results.runs import Mode
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import Action, CheckReport, Finding
 from bnexport.rules import findings
 from bnexport.rules.actions import addressed
 from bnexport.rules.diagnose import STATISTICS_WRONG, diagnose
-from bnexport.runtimes import ort_session
 from bnexport.runtimes.environment import environment
 from bnexport.runtimes.ort_session import Cuda
 from bnexport.system.cache import NOTHING_KEPT, Cache
@@ -145,7 +143,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
     spec = opening.preparation.spec if opening.preparation else None
     noun = noun_of(spec)
     progress.stage("opening onnxruntime")
-    runners, failed = _runners(opening, first)
+    runners, failed = open_runs(opening, first)
     beside = ThreadPoolExecutor(1)  # tracing Keras keeps one core busy, and onnxruntime has use for the other
     try:
         measured = beside.submit(_tolerances, subject, first)
@@ -164,17 +162,22 @@ def examined(opening: Opening, progress: Progress) -> Examination:
         else ([], [])
     )
     runners += [trial.runner] if trial else []
-    tally = Tally(runners, subject.heads(feeds.classes), tolerances, noun)
-    progress.start("comparing", feeds.count)
-    for feed in feeds:
-        tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
-        progress.advance(len(feed.names))
+    tally = Tally(
+        [run.spec for run in runners],
+        subject.heads(feeds.classes),
+        tolerances,
+        noun,
+        {run.id: run.quantised for run in runners if run.quantised},
+    )
+    progress.start("comparing", feeds.count * len(runners))
+    compare(feeds, runners, tally, progress)
     tally.refuse_unknown([request.rtol, request.atol])
     if subject.reference is not None and tolerances.floors:
         floors.where_lost(tally, subject.reference, progress)
 
+    items = tally.answers.items
     unreadable = tuple((u.name, u.reason) for u in feeds.unreadable)
-    answered = {runner.id: tally.side(runner) for runner in runners}
+    answered = {run.id: tally.answers.side(run.spec, run.seconds) for run in runners}
     before = in_inference_mode(answered.values(), foreign=deployed is not None)
     after = answered[trial.runner.id] if trial else None
     seen = trial.evidence.statistics if trial else ()
@@ -193,12 +196,12 @@ def examined(opening: Opening, progress: Progress) -> Examination:
         model=subject.facts,
         images=ImageFacts(
             request.told,
-            len(tally.names),
-            tuple(tally.names),
-            tally.labels,
+            len(items.names),
+            tuple(items.names),
+            items.labels,
             tally.heads.classes,
             unreadable,
-            tuple(feeds.pictures(tally.names[:SHOWN]).values()),
+            tuple(feeds.pictures(items.names[:SHOWN]).values()),
             noun,
         ),
         preprocessing=spec.as_dict() if spec else {},
@@ -213,7 +216,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
                     *failed,
                     *explained,
                     *dependent,
-                    findings.not_finite(tally.not_finite, len(tally.names), noun),
+                    findings.not_finite(tally.answers.not_finite, len(items.names), noun),
                     *(_remedied(finding, remedy) for finding in causes),
                     *found,
                     randomness.measured(subject.reference, subject.random_layers, first, progress)
@@ -263,35 +266,3 @@ def _remedied(finding: Finding, remedy: tuple[Action, ...]) -> Finding:
         case "IN002":
             return replace(finding, actions=(finding.actions[0], remedy[0]))
     return finding
-
-
-def _runners(opening: Opening, first: Feed) -> tuple[list[Runner], list[Finding]]:
-    """Every side that runs here, and a finding where CUDA was asked for and failed on a real batch."""
-    request, subject, deployed = opening.request, opening.subject, opening.deployed
-
-    def opened(providers: Sequence[ort_session.Provider], cuda: Cuda = request.cuda) -> list[Runner]:
-        if deployed is not None:
-            return [deployed.runner(provider, cuda=cuda) for provider in providers]
-        modes: list[Mode] = ["inference"] if providers == ["cpu"] or cuda.deployed else ["inference", "training"]
-        return sides.onnx_sides(subject.graph, providers, modes, subject.whole, cuda=cuda)
-
-    runners = (
-        sides.keras_sides(subject.reference.run, subject.reference.modes, subject.reference.runtime)
-        if subject.reference
-        else [sides.unoptimised_side(subject.graph)]
-    )
-    if "cpu" in opening.providers:
-        runners += opened(["cpu"])
-        if deployed is None and sides.has_training_mode(subject.graph):
-            runners.append(sides.remembered_twin(subject.graph, subject.store, subject.facts.sha256))
-    if "cuda" not in opening.providers:
-        return runners, []
-    found = cuda_sides(
-        lambda cuda: opened(["cuda"], cuda),
-        first.inputs,
-        strict=request.cuda,
-        wanted=request.providers,
-        require=request.require,
-        strict_placement=request.strict_placement,
-    )
-    return runners + found.runners, found.findings

@@ -103,13 +103,13 @@ class Inquiry:
 
         A quantised file that loses answers has its own finding already; None where nothing else is wrong with it.
         """
-        runner, reference = self.runners[lost.pair.actual], self.runners[lost.pair.reference]
-        if runner.mode == "training" and not reference.spec.artifact and not inference_lost:
+        runner, reference = self.runners[lost.pair.actual], lost.pair.expectation.reference
+        if runner.mode == "training" and not reference.artifact and not inference_lost:
             return unusual.training_graph_differs(lost.failed), ()
         measured = lost.pair.expected == Expected.QUANTIZED and not lost.pair.broken
         if runner.graph is None:
             return mismatches.parity_lost(lost.failed, None, ()), ()
-        wanted = reference.compute(lost.feed.inputs)
+        wanted = lost.wanted
 
         def right(outputs: Outputs) -> bool:
             return self.tally.agree(runner.mode, outputs, wanted)
@@ -131,7 +131,7 @@ class Inquiry:
                 ), ()
         if measured:
             return None, ()
-        if reference.spec.runtime == "keras2":
+        if reference.runtime == "keras2":
             return mismatches.read_otherwise(lost.failed, as_keras3=self._as_keras3(runner, lost.feed.inputs)), ()
         layers = self.layers(runner, lost.feed.inputs)
         return mismatches.parity_lost(lost.failed, first_off(layers), layers), layers

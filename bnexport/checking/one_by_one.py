@@ -53,9 +53,10 @@ def compared(
         spec = runner.spec
         if spec.mode != "inference" or spec.as_deployed or (spec.role == Role.CONTROL and spec.artifact):
             continue
-        alone = replace(runner, spec=replace(spec, role=Role.CONTROL, detail="one by one"))
-        together = replace(runner, spec=replace(spec, role=Role.CANDIDATE))
-        tally = Tally([alone, together], subject.heads(()), tolerances)
+        alone = replace(spec, role=Role.CONTROL, detail="one by one")
+        together = replace(spec, role=Role.CANDIDATE)
+        quantised = {together.id: runner.quantised} if runner.quantised else {}
+        tally = Tally([alone, together], subject.heads(()), tolerances, quantised=quantised)
         try:
             size = len(next(iter(batch.values())))
             whole = {n: x[:ALONE] for n, x in runner.compute(batch).items() if x.ndim and len(x) == size}
@@ -63,9 +64,10 @@ def compared(
             both = whole.keys() & single.keys()
             if not both:
                 raise InputError("no output has a row for each image")
-            tally.add(
-                few, {s: {n: x[n] for n in x if n in both} for s, x in ((together.id, whole), (alone.id, single))}
-            )
+            recorded, outputs = ({name: x[name] for name in x if name in both} for x in (single, whole))
+            tally.begin(few, recorded)
+            tally.add(alone.id, few, recorded, {})
+            tally.add(together.id, few, outputs, {alone.id: recorded})
         except InputError as error:
             progress.note(f"whether {runner.id} depends on the batch is not known: {error}")
             continue

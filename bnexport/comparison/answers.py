@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bnexport.comparison.sides import Outputs
 from bnexport.datasets.feeds import Feed
-from bnexport.results.verdict import Comparison
+from bnexport.errors import InputError
+from bnexport.numerics import compare
+from bnexport.results.facts import SHOWN
+from bnexport.results.heads import Heads
+from bnexport.results.runs import RunSpec
+from bnexport.results.verdict import Comparison, Side
+from bnexport.rules.findings import Right
 
 
 class Items:
@@ -26,14 +34,17 @@ class Items:
         """How many arrived."""
         return len(self._names)
 
-    def add(self, feed: Feed, labels: NDArray[np.int64]) -> Sequence[int]:
-        """One more batch; returns where its items stand in the list."""
+    def add(self, feed: Feed, labels: NDArray[np.int64]) -> None:
+        """One more batch."""
         seen = len(self._names)
         positions = range(seen, seen + len(feed.names)) if feed.positions is None else feed.positions
         self._names += feed.names
         self._positions.extend(positions)
         self.seen_labels.extend(labels.tolist())
-        return positions
+
+    def positions(self, begin: int, count: int) -> Sequence[int]:
+        """Where some of the items stand in the list, from the `begin`th that arrived."""
+        return self._positions[begin : begin + count]
 
     @property
     def order(self) -> NDArray[np.intp]:
@@ -59,6 +70,130 @@ class Items:
             return comparison
         rank = int(np.flatnonzero(order == worst)[0])
         return replace(comparison, difference=replace(comparison.difference, worst_image=rank))
+
+
+class Answers:
+    """What each run answers: the classes of the items, by the output that gives them.
+
+    Every run goes through the same batches in the same order.
+
+    Args:
+        runs: the ids of the runs.
+        heads: what the model gives out.
+    """
+
+    def __init__(self, runs: Iterable[str], heads: Heads) -> None:
+        self.heads = heads
+        self.items = Items()
+        self.not_finite: dict[str, int] = {}
+        """How many items have an output with a value that is not finite, by run."""
+        self._deciding = ""
+        self._answers = {run: array("i") for run in runs}
+        self._confidence = {run: array("d") for run in self._answers}
+        self._kept: dict[str, list[tuple[int, list[float]]]] = {run: [] for run in self._answers}
+
+    def begin(self, feed: Feed, outputs: Outputs) -> None:
+        """Takes the items of a batch: once, with what the first run computed.
+
+        Raises:
+            InputError: a label is not a class of the model.
+        """
+        if not self.items:
+            self._decide(outputs)
+        self.items.add(feed, self._usable(feed.labels, outputs))
+
+    def add(self, run: str, feed: Feed, outputs: Outputs) -> None:
+        """Takes what a run computed for a batch whose items are known."""
+        broken = [broken_rows(outputs[o], len(feed.names)) for o in self.heads.outputs if o in outputs]
+        if broken and (count := int(np.count_nonzero(np.logical_or.reduce(broken)))):
+            self.not_finite[run] = self.not_finite.get(run, 0) + count
+        if not self._deciding:
+            return
+        answers = self._answers[run]
+        given = outputs.get(self._deciding)
+        if given is None or given.ndim != 2 or len(given) != len(feed.names):
+            answers.extend([-1] * len(feed.names))  # it gives no such output
+            return
+        scores = self._scores(outputs)
+        rows = zip(self.items.positions(len(answers), len(feed.names)), scores.tolist(), strict=True)
+        self._kept[run] = sorted([*self._kept[run], *rows], key=itemgetter(0))[:SHOWN]
+        classes = compare.answers(scores)
+        answers.extend(classes.tolist())
+        if self._deciding in self.heads.squash:
+            self._confidence[run].extend(confidence(given, classes).tolist())
+
+    def side(self, spec: RunSpec, seconds: float) -> Side:
+        """What a run answered, in the order of the list that the items come from."""
+        run, labels, order = spec.id, np.array(self.items.seen_labels), self.items.order
+        known = labels >= 0
+        right = int(np.count_nonzero(self._of(run)[known] == labels[known])) if self._labelled(known) else None
+        return Side(
+            id=run,
+            runtime=spec.runtime,
+            mode=spec.mode,
+            provider=spec.device,
+            correct=right,
+            of=int(np.count_nonzero(known)) if right is not None else 0,
+            answers=in_order(self._answers[run], order),
+            confidence=in_order(self._confidence[run], order),
+            seconds=seconds,
+            scores=tuple(tuple(row) for _, row in self._kept[run]),
+        )
+
+    def right(self, actual: str, reference: str) -> Right | None:
+        """How many labelled items each of two runs gets right; None without labels."""
+        labels = np.array(self.items.seen_labels)
+        known = labels >= 0
+        if not self._labelled(known):
+            return None
+        theirs, ours = (self._of(run)[known] == labels[known] for run in (reference, actual))
+        counts = (theirs, ours, theirs & ~ours, ours & ~theirs)
+        return Right(int(known.sum()), *(int(np.count_nonzero(count)) for count in counts))
+
+    def agreement(self, actual: str, reference: str, tensor: str) -> float | None:
+        """The share of items to which two runs give the same class; None for a tensor that gives none."""
+        if not self._deciding or tensor.removesuffix("/logits") != self._deciding or actual not in self._answers:
+            return None
+        return compare.agreement(self._of(actual), self._of(reference))
+
+    def _of(self, run: str) -> NDArray[np.int64]:
+        return np.array(self._answers[run], np.int64)
+
+    def _labelled(self, known: NDArray[np.bool_]) -> bool:
+        return bool(self._deciding and known.any())
+
+    def _decide(self, outputs: Outputs) -> None:
+        """Chooses the output that gives images their class: the first of shape (N, K) behind a softmax or sigmoid, or with one score for each class name."""
+        for name in self.heads.outputs:
+            shape = outputs[name].shape if name in outputs else ()
+            if len(shape) == 2 and (
+                name in self.heads.squash or (len(self.heads.classes) > 1 and shape[1] == len(self.heads.classes))
+            ):
+                self._deciding = name
+                return
+
+    def _scores(self, outputs: Outputs) -> NDArray[Any]:
+        """The logits of the deciding output; where they are out of reach, the probabilities (less a half for a single one)."""
+        logits = outputs.get(f"{self._deciding}/logits")
+        if logits is not None:
+            return logits
+        values = outputs[self._deciding]
+        return values - 0.5 if values.shape[1] == 1 and self._deciding in self.heads.squash else values
+
+    def _usable(self, labels: NDArray[np.int64], outputs: Outputs) -> NDArray[np.int64]:
+        if not self._deciding or (labels < 0).all():
+            return np.full_like(labels, -1)
+        scores = outputs[self._deciding].shape[1]
+        count = 2 if scores == 1 else scores
+        if labels.max() >= count or (
+            self.heads.classes and not self.heads.named_by_model and len(self.heads.classes) != count
+        ):
+            raise InputError(
+                f"the labels do not fit the model, which has {count} classes",
+                found=f"{max(len(self.heads.classes), int(labels.max()) + 1)} classes",
+                fix="use one subfolder for each class of the model, or a flat folder",
+            )
+        return labels
 
 
 def in_order(values: array[Any], order: NDArray[np.intp]) -> Sequence[Any]:

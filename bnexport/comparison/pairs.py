@@ -19,7 +19,7 @@ class Pair:
         expectation: which they are, and what is expected.
         running: the differences by tensor.
         broken: tensors that cannot be compared, with the reason.
-        worst: the batch with the largest difference, or the one that could not be compared.
+        worst: the batch with the largest difference, or the one that could not be compared, and what the reference computes on it.
         natural: the size below which a tensor's scale is not taken, by tensor.
         inner: tensors that are compared where both sides give them out.
         selected: tensors whose number of rows depends on the data: it may be another one on both sides.
@@ -29,7 +29,7 @@ class Pair:
     expectation: Expectation
     running: dict[str, RunningDifference] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
-    worst: Feed | None = None
+    worst: tuple[Feed, Outputs] | None = None
     natural: Mapping[str, float] = field(default_factory=dict)
     selected: frozenset[str] = frozenset()
     uneven: dict[str, int] = field(default_factory=dict)
@@ -78,4 +78,4 @@ class Pair:
                 self.broken[name] = str(error)
                 worse = True
         if worse:
-            self.worst = feed
+            self.worst = (feed, reference)

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import itemgetter
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bnexport.comparison.answers import Items, allowed, broken_rows, confidence, in_order
+from bnexport.comparison.answers import Answers, allowed
 from bnexport.comparison.expectations import Expectation, Expected, expectations
 from bnexport.comparison.pairs import Pair
-from bnexport.comparison.sides import Outputs, Runner
+from bnexport.comparison.sides import Outputs
 from bnexport.datasets.feeds import Feed
-from bnexport.errors import InputError, UsageError
+from bnexport.errors import UsageError
 from bnexport.numerics import compare
-from bnexport.results.facts import SHOWN
+from bnexport.onnx_graph.quantised import Quantised
 from bnexport.results.heads import Heads
 from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.runs import Mode, Precision, RunSpec
 from bnexport.results.tolerance import Limit, Tolerances
-from bnexport.results.verdict import Action, Comparison, Difference, Finding, Severity, Side
+from bnexport.results.verdict import Action, Comparison, Difference, Finding, Severity
 from bnexport.rules import findings, unusual
 from bnexport.rules.quantised import cost_of_quantisation
 
@@ -32,109 +28,58 @@ _NOTHING = Difference(0, 0.0, float("nan"), float("nan"), float("nan"), 0.0, flo
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Two sides that must be equal and are not: the comparisons that failed, and a batch that shows it."""
+    """Two runs that must be equal and are not: the comparisons that failed, a batch that shows it, and what the reference computes on it."""
 
     pair: Pair
     failed: tuple[Comparison, ...]
     feed: Feed
+    wanted: Outputs
 
 
 class Tally:
     """What is known so far about a check.
 
     Args:
-        runners: the sides.
+        runs: what is executed.
         heads: what the model gives out.
         tolerances: how close is close enough.
-        noun: what the sides are run on.
+        noun: what the runs are executed on.
+        quantised: how the graphs of quantised runs are quantised, by id.
     """
 
-    def __init__(self, runners: Sequence[Runner], heads: Heads, tolerances: Tolerances, noun: Noun = IMAGES) -> None:
+    def __init__(
+        self,
+        runs: Sequence[RunSpec],
+        heads: Heads,
+        tolerances: Tolerances,
+        noun: Noun = IMAGES,
+        quantised: Mapping[str, Quantised] | None = None,
+    ) -> None:
         self.noun = noun
-        self._items = Items()
+        self.answers = Answers([run.id for run in runs], heads)
         self.heads = heads
         self._tolerances = tolerances
-        self._pairs = [Pair(e) for e in expectations([runner.spec for runner in runners])]
-        self._quantised = {runner.id: runner.quantised for runner in runners if runner.quantised}
+        self._pairs = [Pair(expectation) for expectation in expectations(runs)]
+        self.references = frozenset(pair.reference for pair in self._pairs)
+        """The ids of the runs that others are compared with."""
+        self._quantised = quantised or {}
         for pair in self._pairs:
             pair.natural, pair.selected, pair.inner = heads.natural, heads.selected, heads.inner
-        self._deciding = ""
-        self._answers = {runner.id: array("i") for runner in runners}
-        self._confidence = {runner.id: array("d") for runner in runners}
-        self._kept: dict[str, list[tuple[int, list[float]]]] = {runner.id: [] for runner in runners}
-        self.not_finite: dict[str, int] = {}
 
-    def add(self, feed: Feed, outputs: Mapping[str, Outputs]) -> None:
-        """One more batch: what was fed, and what each side made of it.
+    def begin(self, batch: Feed, outputs: Outputs) -> None:
+        """One more batch, with what the first run computed on it.
 
         Raises:
             InputError: a label is not a class of the model.
         """
-        if not self._items:
-            self._decide(next(iter(outputs.values())))
-        positions = self._items.add(feed, self._usable(feed.labels, outputs))
-        for side, values in outputs.items():
-            broken = [broken_rows(values[o], len(feed.names)) for o in self.heads.outputs if o in values]
-            if broken and (count := int(np.count_nonzero(np.logical_or.reduce(broken)))):
-                self.not_finite[side] = self.not_finite.get(side, 0) + count
+        self.answers.begin(batch, outputs)
+
+    def add(self, run: str, batch: Feed, outputs: Outputs, recorded: Mapping[str, Outputs]) -> None:
+        """What a run computed on a batch that has begun, and what the runs computed that it is compared with."""
+        self.answers.add(run, batch, outputs)
         for pair in self._pairs:
-            pair.add(feed, outputs[pair.actual], outputs[pair.reference])
-        if self._deciding:
-            for side, values in outputs.items():
-                given = values.get(self._deciding)
-                if given is None or given.ndim != 2 or len(given) != len(feed.names):
-                    self._answers[side].extend([-1] * len(feed.names))  # it gives no such output
-                    continue
-                scores = self._scores(values)
-                kept = [*self._kept[side], *zip(positions, scores.tolist(), strict=True)]
-                self._kept[side] = sorted(kept, key=itemgetter(0))[:SHOWN]
-                found = compare.answers(scores)
-                self._answers[side].extend(found.tolist())
-                if self._deciding in self.heads.squash:
-                    self._confidence[side].extend(confidence(given, found).tolist())
-
-    @property
-    def names(self) -> list[str]:
-        """The items' names, in the order of the list they come from."""
-        return self._items.names
-
-    @property
-    def labels(self) -> Sequence[int]:
-        """Their classes, -1 where unknown, in the same order."""
-        return self._items.labels
-
-    def _decide(self, outputs: Outputs) -> None:
-        """Chooses the output that gives images their class: the first of shape (N, K) behind a softmax or sigmoid, or with one score for each class name."""
-        for name in self.heads.outputs:
-            shape = outputs[name].shape if name in outputs else ()
-            if len(shape) == 2 and (
-                name in self.heads.squash or (len(self.heads.classes) > 1 and shape[1] == len(self.heads.classes))
-            ):
-                self._deciding = name
-                return
-
-    def _scores(self, outputs: Outputs) -> NDArray[Any]:
-        """The logits of the deciding output; where they are out of reach, the probabilities (less a half for a single one)."""
-        logits = outputs.get(f"{self._deciding}/logits")
-        if logits is not None:
-            return logits
-        values = outputs[self._deciding]
-        return values - 0.5 if values.shape[1] == 1 and self._deciding in self.heads.squash else values
-
-    def _usable(self, labels: NDArray[np.int64], outputs: Mapping[str, Outputs]) -> NDArray[np.int64]:
-        if not self._deciding or (labels < 0).all():
-            return np.full_like(labels, -1)
-        scores = next(iter(outputs.values()))[self._deciding].shape[1]
-        count = 2 if scores == 1 else scores
-        if labels.max() >= count or (
-            self.heads.classes and not self.heads.named_by_model and len(self.heads.classes) != count
-        ):
-            raise InputError(
-                f"the labels do not fit the model, which has {count} classes",
-                found=f"{max(len(self.heads.classes), int(labels.max()) + 1)} classes",
-                fix="use one subfolder for each class of the model, or a flat folder",
-            )
-        return labels
+            if pair.actual == run:
+                pair.add(batch, outputs, recorded[pair.reference])
 
     def refuse_unknown(self, tables: Sequence[Mapping[str, float]]) -> None:
         """Refuses tolerances for tensors that were not compared.
@@ -145,27 +90,6 @@ class Tally:
         known = {self.heads.shown(name) for pair in self._pairs for name in [*pair.running, *pair.broken]}
         for name in {name for table in tables for name in table} - known - {""}:
             raise UsageError(f"there is no tensor {name} to give a tolerance for", expected=", ".join(sorted(known)))
-
-    def side(self, runner: Runner) -> Side:
-        """What one side did."""
-        found, labels, order = self._joined(runner.id), np.array(self._items.seen_labels), self._items.order
-        known = labels >= 0
-        right = int(np.count_nonzero(found[known] == labels[known])) if self._deciding and known.any() else None
-        return Side(
-            id=runner.id,
-            runtime=runner.spec.runtime,
-            mode=runner.spec.mode,
-            provider=runner.spec.device,
-            correct=right,
-            of=int(np.count_nonzero(known)) if right is not None else 0,
-            answers=in_order(self._answers[runner.id], order),
-            confidence=in_order(self._confidence[runner.id], order),
-            seconds=runner.seconds,
-            scores=tuple(tuple(row) for _, row in self._kept[runner.id]),
-        )
-
-    def _joined(self, side: str) -> NDArray[np.int64]:
-        return np.array(self._answers[side], np.int64)
 
     @property
     def modes_differ(self) -> bool:
@@ -202,17 +126,17 @@ class Tally:
                 comparisons += [allowed(comparison) for comparison in held]
                 imprecise = [findings.reduced_precision(c, self.noun) for c in held if not c]
                 found += [finding for finding in imprecise if finding][:1]
-        return [self._items.placed(comparison) for comparison in comparisons], found
+        return [self.answers.items.placed(comparison) for comparison in comparisons], found
 
     def _cost(self, pair: Pair, held: Sequence[Comparison]) -> Finding | None:
         how = self._quantised.get(pair.actual) or self._quantised[pair.reference]
         alone = pair.reference in self._quantised
-        right = None if alone else self._right(pair)
+        right = None if alone else self.answers.right(pair.actual, pair.reference)
         return cost_of_quantisation(held, how.described, dynamic=how.dynamic, right=right, alone=alone, noun=self.noun)
 
     def uneven(self) -> Finding | None:
         """RT008 where two sides select another number of rows, other than two modes, whose scores differ by more than rounding."""
-        held = [pair for pair in self._pairs if pair.kind not in (Kind.MODES, Kind.ALTERNATIVE)]
+        held = [pair for pair in self._pairs if pair.expected not in (Expected.MODES, Expected.ALTERNATIVE)]
         return unusual.uneven_rows(
             [(p.actual, p.reference, self.heads.shown(n), c) for p in held for n, c in p.uneven.items()]
         )
@@ -230,7 +154,7 @@ class Tally:
                 cost = self._cost(pair, self._held(pair))
                 failed = failed if cost is None or cost.severity == Severity.ERROR else ()
             if failed and pair.worst is not None:
-                found.append(Lost(pair, tuple(map(self._items.placed, failed)), pair.worst))
+                found.append(Lost(pair, tuple(map(self.answers.items.placed, failed)), *pair.worst))
         return found
 
     def raise_floors(self, floors: Mapping[tuple[str, str], float]) -> None:
@@ -271,7 +195,7 @@ class Tally:
             self.heads.shown(name),
             pair.running[name].result(),
             self._limit(pair, name),
-            self._agreement(pair, name),
+            self.answers.agreement(pair.actual, pair.reference, name),
         )
 
     def _limit(self, pair: Pair, name: str) -> Limit:
@@ -287,27 +211,18 @@ class Tally:
     def _between_modes(
         self, pair: Pair, name: str, causes: Sequence[str], remedy: Sequence[Action], unexamined: str
     ) -> tuple[Comparison, Finding | None]:
-        difference, agreement = pair.running[name].result(), self._agreement(pair, name)
+        difference, agreement = pair.running[name].result(), self.answers.agreement(pair.actual, pair.reference, name)
         plain = Comparison(
             pair.actual, pair.reference, self.heads.shown(name), difference, float("inf"), agreement, passed=True
         )
         finding = findings.modes_disagree(
-            plain, right=self._right(pair), causes=causes, unexamined=unexamined, remedy=remedy, noun=self.noun
+            plain,
+            right=self.answers.right(pair.actual, pair.reference),
+            causes=causes,
+            unexamined=unexamined,
+            remedy=remedy,
+            noun=self.noun,
         )
         if finding is None or finding.severity != Severity.ERROR:
             return plain, finding
         return replace(plain, passed=False, reason=finding.message), finding
-
-    def _right(self, pair: Pair) -> findings.Right | None:
-        labels = np.array(self._items.seen_labels)
-        known = labels >= 0
-        if not self._deciding or not known.any():
-            return None
-        inference, training = (self._joined(side)[known] == labels[known] for side in (pair.reference, pair.actual))
-        counts = (inference, training, inference & ~training, training & ~inference)
-        return findings.Right(int(known.sum()), *(int(np.count_nonzero(c)) for c in counts))
-
-    def _agreement(self, pair: Pair, name: str) -> float | None:
-        if not self._deciding or name.removesuffix("/logits") != self._deciding or pair.actual not in self._answers:
-            return None
-        return compare.agreement(self._joined(pair.actual), self._joined(pair.reference))

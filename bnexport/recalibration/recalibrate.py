@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bnexport import datasets
 from bnexport.comparison import sides
+from bnexport.comparison.engine import compare
 from bnexport.comparison.sides import Runner
 from bnexport.comparison.subject import Subject, open_feeds, open_subject
 from bnexport.comparison.tally import Tally
@@ -222,12 +223,10 @@ def answers(model: Path, source: Path) -> Side:
 
 def _answered(runners: Sequence[Runner], subject: Subject, feeds: Source, progress: Progress) -> list[Side]:
     """What each runner answers on all feeds."""
-    tally = Tally(runners, subject.heads(feeds.classes), Tolerances())
-    progress.start("judging", feeds.count)
-    for feed in feeds:
-        tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
-        progress.advance(len(feed.names))
-    return [tally.side(runner) for runner in runners]
+    tally = Tally([run.spec for run in runners], subject.heads(feeds.classes), Tolerances())
+    progress.start("judging", feeds.count * len(runners))
+    compare(feeds, runners, tally, progress)
+    return [tally.answers.side(run.spec, run.seconds) for run in runners]
 
 
 def _folded(

@@ -12,6 +12,7 @@ import pytest
 
 from bnexport import check
 from bnexport.comparison import floors, sides
+from bnexport.comparison.engine import compare
 from bnexport.comparison.reference import Reference
 from bnexport.comparison.tally import Tally
 from bnexport.datasets.feeds import Feed
@@ -60,11 +61,11 @@ def failures(
     tolerances = Tolerances(floors.measured(reference, feed, MODES), floors.IMAGES, "", half=half)
     names = tuple(output.name for output in graph.graph.output)
     squash = {output: kind for output, (_, kind) in squashed(graph).items()}
-    tally = Tally(runners, Heads(names, squash), tolerances)
-    tally.add(feed, {runner.id: runner.run(feed.inputs) for runner in runners})
+    tally = Tally([run.spec for run in runners], Heads(names, squash), tolerances)
+    compare([feed], runners, tally, Progress())
     floors.where_lost(tally, reference, Progress())
     judged = [c for c in tally.judged((), ())[0] if c.actual.startswith("onnx")]
-    assert {c.actual for c in judged} == {runner.id for runner in runners if runner.runtime == "onnxruntime"}
+    assert {c.actual for c in judged} == {runner.id for runner in runners if runner.spec.artifact}
     return [f"seed {seed}, batch {batch}, {c.actual}, {c.tensor}: {c.reason}" for c in judged if not c]
 
 

@@ -12,7 +12,6 @@ from onnx import TensorProto, helper, numpy_helper, parser
 from PIL import Image
 
 from bnexport import Overrides, Preprocessing, Scaling, check
-from bnexport.comparison.sides import Runner
 from bnexport.comparison.tally import Tally
 from bnexport.datasets import sidecar
 from bnexport.datasets.feeds import Feed
@@ -22,6 +21,7 @@ from bnexport.onnx_graph.constants import Constants
 from bnexport.onnx_graph.order import sort_nodes
 from bnexport.onnx_graph.quantised import quantisation
 from bnexport.results.heads import Heads
+from bnexport.results.runs import Role, RunSpec
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import CheckReport
 from bnexport.rules.quantised import at_least
@@ -94,20 +94,25 @@ def test_a_detector_is_compared_by_what_it_selects_from(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["inference", "training"])
 def test_another_number_of_rows_is_said_between_sides_that_must_be_equal(mode: Any) -> None:
     """RT008: rounding may move a score across the threshold; between two modes it is no rounding."""
-    runners = [
-        Runner("keras-inference", "keras", "inference", "tensorflow", dict),
-        Runner(f"{mode}@other", "keras" if mode == "training" else "onnxruntime", mode, "cpu", dict),
-    ]
-    tally = Tally(runners, Heads(("kept",), selected=frozenset({"kept"})), Tolerances())
-    sides = {runner.id: {"kept": np.ones((rows, 4), np.float32)} for rows, runner in enumerate(runners, 3)}
-    tally.add(Feed({}, ("a", "b"), np.full(2, -1)), sides)
+    keras = RunSpec("keras", "inference", "tensorflow", Role.CONTROL)
+    training = RunSpec("keras", "training", "tensorflow", Role.CONTROL)
+    runs = [keras, training if mode == "training" else RunSpec("onnxruntime", "inference", "cpu", artifact="onnx")]
+    tally = Tally(runs, Heads(("kept",), selected=frozenset({"kept"})), Tolerances())
+    recorded: dict[str, dict[str, Any]] = {}
+    batch = Feed({}, ("a", "b"), np.full(2, -1))
+    for rows, run in enumerate(runs, 3):
+        outputs = {"kept": np.ones((rows, 4), np.float32)}
+        if run is keras:
+            tally.begin(batch, outputs)
+        tally.add(run.id, batch, outputs, recorded)
+        recorded[run.id] = outputs
     finding = tally.uneven()
     if mode == "training":
         assert finding is None
     else:
         assert finding is not None
         assert (finding.code, finding.severity) == ("RT008", "warning")
-        assert "kept of inference@other against keras-inference in 1 batches" in finding.message
+        assert "kept of onnx-inference@cpu against keras-inference in 1 batches" in finding.message
 
 
 def test_unsorted_nodes_are_sorted_and_said(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from bnexport.comparison.sides import Runner
 from bnexport.comparison.tally import Tally
 from bnexport.datasets.feeds import Feed
 from bnexport.numerics.compare import IncomparableError, RunningDifference
@@ -34,15 +33,15 @@ def graph(names: Sequence[str]) -> onnx.ModelProto:
 
 def judged(actual: Sequence[Outputs], reference: Sequence[Outputs]) -> list[Comparison]:
     """The comparisons of an ONNX side with Keras over some batches."""
-    runners = [
-        Runner(RunSpec("keras", "inference", "tensorflow", Role.CONTROL), dict),
-        Runner(RunSpec("onnxruntime", "inference", "cpu", artifact="onnx"), dict),
-    ]
-    tally = Tally(runners, Heads(tuple(reference[0])), Tolerances())
+    keras = RunSpec("keras", "inference", "tensorflow", Role.CONTROL)
+    exported = RunSpec("onnxruntime", "inference", "cpu", artifact="onnx")
+    tally = Tally([keras, exported], Heads(tuple(reference[0])), Tolerances())
     for theirs, ours in zip(reference, actual, strict=True):
         rows = len(next(iter(theirs.values()), np.zeros(0)))
         feed = Feed({}, tuple(map(str, range(rows))), np.full(rows, -1))
-        tally.add(feed, {"keras-inference": dict(theirs), "onnx-inference@cpu": dict(ours)})
+        tally.begin(feed, dict(theirs))
+        tally.add(keras.id, feed, dict(theirs), {})
+        tally.add(exported.id, feed, dict(ours), {keras.id: dict(theirs)})
     return tally.judged((), ())[0]
 
 

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from bnexport.comparison.cuda import CudaSides, cuda_sides
+from bnexport.comparison.engine import compare
 from bnexport.comparison.sides import Runner
 from bnexport.comparison.tally import Tally
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import MachineError
+from bnexport.progress import Progress
 from bnexport.results.heads import Heads
 from bnexport.results.runs import Role, RunSpec
 from bnexport.results.tolerance import Tolerances
@@ -44,9 +46,13 @@ def judged(deployed: np.ndarray) -> tuple[list[Any], list[Any]]:
     """The comparisons and findings of a check whose strict side is right and whose deployed one gives `deployed`."""
     keras = Runner(RunSpec("keras", "inference", "tensorflow", Role.CONTROL), lambda _: {"y": X})
     runners = [keras, *opened(side(X), side(deployed)).runners]
-    tally = Tally(runners, Heads(("y",), classes=("a", "b", "c")), Tolerances({("inference", "y"): 1e-7}, 8, ""))
+    tally = Tally(
+        [run.spec for run in runners],
+        Heads(("y",), classes=("a", "b", "c")),
+        Tolerances({("inference", "y"): 1e-7}, 8, ""),
+    )
     feed = Feed({}, ("1", "2"), np.array([-1, -1]))
-    tally.add(feed, {runner.id: runner.run({}) for runner in runners})
+    compare([feed], runners, tally, Progress())
     comparisons, findings = tally.judged((), ())
     return comparisons, findings
 

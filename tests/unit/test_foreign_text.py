@@ -19,8 +19,7 @@ from bnexport.cli.options import OutputFormat
 from bnexport.datasets import manifest
 from bnexport.datasets.preparation import class_indices
 from bnexport.errors import InputError
-from bnexport.reporting import github, junit, markdown
-from bnexport.reporting import json as json_report
+from bnexport.reporting import github, json as json_report, junit, markdown
 from bnexport.reporting.text import show_check
 from bnexport.reporting.words import plain
 from bnexport.results.preprocessing import MOST_PIXELS, Preprocessing

@@ -1,0 +1,56 @@
+"""What a check executes: the reference, the exported or deployed file on each provider, and the training-mode graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bnexport.comparison import sides
+from bnexport.comparison.cuda import cuda_sides
+from bnexport.comparison.opening import Opening
+from bnexport.comparison.sides import Runner
+from bnexport.datasets.feeds import Feed
+from bnexport.results.runs import Mode
+from bnexport.results.verdict import Finding
+from bnexport.runtimes import ort_session
+from bnexport.runtimes.ort_session import Cuda
+
+
+def open_runs(opening: Opening, first: Feed) -> tuple[list[Runner], list[Finding]]:
+    """Every run of a check, and a finding where CUDA was asked for and failed on a real batch.
+
+    Args:
+        opening: what is open.
+        first: a batch: nothing less proves that CUDA runs.
+
+    Raises:
+        InputError: onnxruntime cannot read a graph.
+        MachineError: a required provider does not run.
+    """
+    request, subject, deployed = opening.request, opening.subject, opening.deployed
+
+    def opened(providers: Sequence[ort_session.Provider], cuda: Cuda = request.cuda) -> list[Runner]:
+        if deployed is not None:
+            return [deployed.runner(provider, cuda=cuda) for provider in providers]
+        modes: list[Mode] = ["inference"] if providers == ["cpu"] or cuda.deployed else ["inference", "training"]
+        return sides.onnx_sides(subject.graph, providers, modes, subject.whole, cuda=cuda)
+
+    runners = (
+        sides.keras_sides(subject.reference.run, subject.reference.modes, subject.reference.runtime)
+        if subject.reference
+        else [sides.unoptimised_side(subject.graph)]
+    )
+    if "cpu" in opening.providers:
+        runners += opened(["cpu"])
+        if deployed is None and sides.has_training_mode(subject.graph):
+            runners.append(sides.remembered_twin(subject.graph, subject.store, subject.facts.sha256))
+    if "cuda" not in opening.providers:
+        return runners, []
+    found = cuda_sides(
+        lambda cuda: opened(["cuda"], cuda),
+        first.inputs,
+        strict=request.cuda,
+        wanted=request.providers,
+        require=request.require,
+        strict_placement=request.strict_placement,
+    )
+    return runners + found.runners, found.findings
