@@ -227,8 +227,8 @@ def _manifest(folder: Path) -> dict[str, float]:
         stream.write("path,label\n")
         stream.writelines(f"photos/{nth % 32:05}.jpg,class {nth % 10}\n" for nth in range(LINES))
     script = (
-        "from bnexport import images; from bnexport.results.preprocessing import Preprocessing\n"
-        f"listing = images.find({str(table)!r}); batch = next(iter(images.Reader(listing, Preprocessing(({SIZE}, {SIZE}), 3))))\n"
+        "from bnexport import datasets; from bnexport.results.preprocessing import Preprocessing\n"
+        f"listing = datasets.find({str(table)!r}); batch = next(iter(datasets.Reader(listing, Preprocessing(({SIZE}, {SIZE}), 3))))\n"
         f"assert (len(listing), len(batch.names)) == ({LINES}, 32)"
     )
     seconds, memory = _measured("-c", script)

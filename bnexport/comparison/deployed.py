@@ -14,7 +14,7 @@ from bnexport.comparison.interface import Interface
 from bnexport.comparison.onnx_file import read_onnx
 from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.comparison.subject import Subject
-from bnexport.datasets.feeds import Shape
+from bnexport.datasets.npz import Shape
 from bnexport.errors import InputError
 from bnexport.onnx_graph import metadata, outputs, tensors
 from bnexport.onnx_graph.protobuf import serialised

@@ -16,8 +16,9 @@ from bnexport.comparison.keras2_reference import Keras2Reference
 from bnexport.comparison.onnx_file import learn_ranks, read_onnx
 from bnexport.comparison.reference import Reference, opened
 from bnexport.datasets import sidecar
-from bnexport.datasets.feeds import Arrays, Pictures, Shape, Source, only_input
+from bnexport.datasets.feeds import Arrays, Pictures, Source
 from bnexport.datasets.label_file import add_class_names
+from bnexport.datasets.npz import Shape, only_input
 from bnexport.datasets.preparation import Overrides, Preparation, prepare
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import ExportError, UsageError

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import shlex
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +15,14 @@ from numpy.typing import NDArray
 
 from bnexport import datasets
 from bnexport.datasets import npz
+from bnexport.datasets.npz import Shape
 from bnexport.datasets.order import shuffled_order, spread
 from bnexport.datasets.preparation import class_indices
+from bnexport.datasets.reader import Prepared
 from bnexport.datasets.sidecar import Sidecar
-from bnexport.errors import InputError, UsageError
+from bnexport.errors import InputError
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.system import cache
-
-Shape = tuple[int | None, ...]
 
 MOST_LABEL = 2**31 - 1
 """The largest class number."""
@@ -95,13 +94,14 @@ class Pictures:
         batch_size: int,
         threads: int,
         order: NDArray[np.intp] | None = None,
+        kept: Prepared | None = None,
     ) -> None:
         self._sidecar = known = known or Sidecar()
         self.classes = known.classes or pictures.classes
         self.count = len(pictures)
         self.spec: Preprocessing | None = spec
         self._known, self._name, self._pictures = known.labels, name, pictures
-        self._reader = datasets.Reader(pictures, spec, batch_size, threads, order)
+        self._reader = datasets.Reader(pictures, spec, batch_size, threads, order, kept or Prepared())
         self.unreadable = self._reader.unreadable
 
     def fingerprint(self) -> str:
@@ -133,9 +133,16 @@ class Pictures:
     def _of(
         self, pictures: datasets.Listing, spec: Preprocessing, batch_size: int, order: NDArray[np.intp] | None = None
     ) -> Pictures:
-        threads = self._reader.threads
+        threads, kept = self._reader.threads, self._reader.kept
         return Pictures(
-            pictures, spec, self._sidecar, name=self._name, batch_size=batch_size, threads=threads, order=order
+            pictures,
+            spec,
+            self._sidecar,
+            name=self._name,
+            batch_size=batch_size,
+            threads=threads,
+            order=order,
+            kept=kept,
         )
 
     def sampled(self, count: int, *, batch_size: int, whole: bool) -> Source:
@@ -263,36 +270,3 @@ class Arrays:
         for rows in np.array_split(order, parts):
             inputs = {name: array[rows] for name, array in self._arrays.items()}
             yield Feed(inputs, tuple(str(r) for r in rows), self._labels[rows], tuple(rows.tolist()))
-
-
-def only_input(shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> tuple[str, Shape]:
-    """The name and shape of a model's only input.
-
-    Args:
-        shapes: of each input by name, None for an open axis.
-        dtypes: of each input by name, as NumPy calls it.
-
-    Raises:
-        UsageError: it has several.
-    """
-    if len(shapes) != 1:
-        inputs = ", ".join(f"{name} {dtypes.get(name, 'float32')} {_spelled(shape)}" for name, shape in shapes.items())
-        raise UsageError(
-            f"the model has {len(shapes)} inputs ({inputs})",
-            fix=f"pass them with --inputs data.npz, a file such as {savez(shapes, dtypes)} writes",
-        )
-    return next(iter(shapes.items()))
-
-
-def savez(shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> str:
-    """A command that writes zeros of these shapes to data.npz, eight rows each, with 8 for other open axes."""
-    arrays = {
-        name: f"np.zeros({tuple(8 if side is None else side for side in (None, *shape[1:]))}, {dtypes.get(name, 'float32')!r})"
-        for name, shape in shapes.items()
-    }
-    pairs = ", ".join(f"{name!r}: {array}" for name, array in arrays.items())
-    return "python -c " + shlex.quote(f"import numpy as np; np.savez('data.npz', **{{{pairs}}})".replace("'", '"'))
-
-
-def _spelled(shape: Shape) -> str:
-    return "x".join("N" if side is None else str(side) for side in shape)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport.errors import InputError, reason
+from bnexport.errors import InputError, UsageError, reason
 from bnexport.system import files
+
+Shape = tuple[int | None, ...]
 
 
 def refuse_no_numbers(what: str, array: NDArray[Any]) -> None:
@@ -55,3 +59,36 @@ def load(path: Path) -> dict[str, NDArray[Any]]:
     if strange := [name for name, array in arrays.items() if not isinstance(array, np.ndarray) or array.ndim == 0]:
         raise InputError(f"{path} is not an .npz file of plain arrays", found=f"{strange[0]} is no array with rows")
     return arrays
+
+
+def only_input(shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> tuple[str, Shape]:
+    """The name and shape of a model's only input.
+
+    Args:
+        shapes: of each input by name, None for an open axis.
+        dtypes: of each input by name, as NumPy calls it.
+
+    Raises:
+        UsageError: it has several.
+    """
+    if len(shapes) != 1:
+        inputs = ", ".join(f"{name} {dtypes.get(name, 'float32')} {_spelled(shape)}" for name, shape in shapes.items())
+        raise UsageError(
+            f"the model has {len(shapes)} inputs ({inputs})",
+            fix=f"pass them with --inputs data.npz, a file such as {savez(shapes, dtypes)} writes",
+        )
+    return next(iter(shapes.items()))
+
+
+def savez(shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> str:
+    """A command that writes zeros of these shapes to data.npz, eight rows each, with 8 for other open axes."""
+    arrays = {
+        name: f"np.zeros({tuple(8 if side is None else side for side in (None, *shape[1:]))}, {dtypes.get(name, 'float32')!r})"
+        for name, shape in shapes.items()
+    }
+    pairs = ", ".join(f"{name!r}: {array}" for name, array in arrays.items())
+    return "python -c " + shlex.quote(f"import numpy as np; np.savez('data.npz', **{{{pairs}}})".replace("'", '"'))
+
+
+def _spelled(shape: Shape) -> str:
+    return "x".join("N" if side is None else str(side) for side in shape)

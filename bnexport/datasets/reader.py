@@ -17,6 +17,9 @@ from bnexport.datasets.listing import Picture
 from bnexport.errors import InputError, reason
 from bnexport.results.preprocessing import Preprocessing
 
+KEPT = 256 << 20
+"""So many bytes of prepared pictures are kept."""
+
 WAITING = 16
 """So many pictures behind URLs are fetched at a time: they are waited for, not computed."""
 
@@ -39,6 +42,29 @@ class Batch:
     positions: tuple[int, ...]
 
 
+class Prepared:
+    """Pictures that were prepared before, up to `KEPT` bytes: a check goes through its images several times."""
+
+    def __init__(self) -> None:
+        self._results: dict[tuple[Picture, Preprocessing], NDArray[np.float32] | Unreadable] = {}
+        self._size = 0
+
+    def __reduce__(self) -> tuple[type[Prepared], tuple[()]]:
+        """Another process prepares its own."""
+        return Prepared, ()
+
+    def of(self, picture: Picture, spec: Preprocessing) -> NDArray[np.float32] | Unreadable:
+        """A picture prepared, or why it cannot be read. What is returned must not be changed."""
+        result = self._results.get((picture, spec))
+        if result is None:
+            result = _prepared(picture, spec)
+            size = 0 if isinstance(result, Unreadable) else result.nbytes
+            if self._size + size <= KEPT:
+                self._size += size
+                self._results[picture, spec] = result
+        return result
+
+
 @dataclass(slots=True)
 class Reader:
     """Reads pictures batch by batch; what could not be read is listed in `unreadable`, in the order of `pictures`.
@@ -49,6 +75,7 @@ class Reader:
         batch_size: the largest batch; the pictures are spread evenly, so that no batch is left with one or two.
         threads: how many pictures are decoded at a time; of URLs at least `WAITING`.
         order: in which order, as positions in `pictures`; None for their own.
+        kept: what was prepared before.
     """
 
     pictures: Sequence[Picture]
@@ -56,6 +83,7 @@ class Reader:
     batch_size: int = 32
     threads: int = 2
     order: NDArray[np.intp] | None = None
+    kept: Prepared = field(default_factory=Prepared)
     unreadable: list[Unreadable] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -80,7 +108,7 @@ class Reader:
                 good: list[tuple[int, Picture, NDArray[np.float32]]] = []
                 for position in map(int, order[begin:end]):
                     while len(queue) < 2 * self.batch_size and (following := next(ahead, None)) is not None:
-                        queue.append(pool.submit(_prepared, self.pictures[int(following)], self.spec))
+                        queue.append(pool.submit(self.kept.of, self.pictures[int(following)], self.spec))
                     result = queue.popleft().result()
                     if isinstance(result, Unreadable):
                         rank = bisect(lost, position)

@@ -20,7 +20,7 @@ import onnx
 import pytest
 
 from bnexport import check, export
-from bnexport.datasets.feeds import only_input
+from bnexport.datasets.npz import only_input
 from bnexport.errors import InputError, UsageError
 from bnexport.frameworks import keras_model
 from bnexport.frameworks.keras_passes import Passes
