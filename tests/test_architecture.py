@@ -37,7 +37,7 @@ IMPORTERS = {
     },
     "tf2onnx": {"exporter/tf2onnx_convert.py"},
     "h5py": {"frameworks/keras_model.py", "keras_files"},
-    "onnxruntime": {"runtimes/ort_session.py"},
+    "onnxruntime": {"runtimes/ort_library.py"},
     "onnx": {
         "bundles/triton.py",
         "comparison/onnx_file.py",
@@ -45,6 +45,7 @@ IMPORTERS = {
         "exporter/tf2onnx_convert.py",
         "folding/transform.py",
         "onnx_graph",
+        "runtimes/onnx_reference.py",
     },
     "rich": {"cli", "reporting"},
     "jinja2": {"reporting/html.py"},

@@ -42,9 +42,9 @@ def opened(folder: Path, providers: Sequence[str], require: Sequence[str]) -> It
     with ThreadPoolExecutor(2) as beside:
         model = beside.submit(lambda: Held(folder / MODEL, folder / APPENDED))
         try:
-            from bnexport.runtimes import ort_session
+            from bnexport.runtimes import ort_library, ort_session
 
-            ort_session.version()  # imports onnxruntime, before anything else is imported
+            ort_library.version()  # imports onnxruntime, before anything else is imported
             wanted = {"auto", "cpu"} & {*providers, *require}
             session = beside.submit(lambda: ort_session.Session(model.result().source, "cpu")) if wanted else None
             yield Opened(folder, model, session)

@@ -28,7 +28,7 @@ from bnexport.onnx_graph import outputs, tensors
 from bnexport.onnx_graph.protobuf import serialised
 from bnexport.progress import Progress
 from bnexport.results.runs import Mode
-from bnexport.runtimes import ort_session
+from bnexport.runtimes import ort_library
 from bnexport.system import cache, files
 from bnexport.system.cache import Cache
 from bnexport.system.exclusive import PROCESS
@@ -60,7 +60,7 @@ class Reference:
         with ThreadPoolExecutor(1) as beside:  # large files take a while to hash, and packages to import
             digest = beside.submit(store.sha256, path)
             importlib.import_module("onnx")
-            ort_session.version()
+            ort_library.version()
         self.path, self.sha256 = path, digest.result()
         self._known, self.store, self._trust, self._progress = known, store, trust, progress
         self._key = f"{self.sha256} trusted" if trust else self.sha256  # everything that what is computed depends on

@@ -19,7 +19,7 @@ from bnexport.onnx_graph.training_twin import training_twin
 from bnexport.results.runs import Mode, Precision, Role, RunSpec
 from bnexport.results.verdict import Finding
 from bnexport.rules import findings
-from bnexport.runtimes import ort_session
+from bnexport.runtimes import ort_library, ort_session
 from bnexport.runtimes.ort_session import STRICT_CUDA, Cuda
 from bnexport.system import cache
 from bnexport.system.cache import Cache
@@ -152,7 +152,7 @@ def remembered(spec: RunSpec, opened: Callable[[], Runner], store: Cache, *key: 
     found: list[Runner] = []
 
     def compute(feeds: Feeds) -> Outputs:
-        place = ("side", spec.id, *key, ort_session.version(), str(ort_session.threads()), cache.fingerprint(feeds))
+        place = ("side", spec.id, *key, ort_library.version(), str(ort_session.threads()), cache.fingerprint(feeds))
         outputs = store.get_arrays(*place)
         if outputs is None:
             if not found:
@@ -255,7 +255,7 @@ def settle_providers(wanted: Sequence[str], require: Sequence[str]) -> tuple[lis
     Raises:
         MachineError: a required provider cannot run here.
     """
-    missing = ort_session.cuda_missing() if {"auto", "cuda"} & {*wanted, *require} else "it was not asked for"
+    missing = ort_library.cuda_missing() if {"auto", "cuda"} & {*wanted, *require} else "it was not asked for"
     if "cuda" in require and missing:
         raise MachineError("CUDA is required and does not run here", found=missing)
     chosen: list[ort_session.Provider] = ["cpu"] if {"auto", "cpu"} & {*wanted, *require} else []

@@ -15,7 +15,7 @@ import numpy as np
 from bnexport.errors import BnexportError, MachineError, reason
 from bnexport.onnx_graph import probe
 from bnexport.results.health import Health, Point, State
-from bnexport.runtimes import ort_session
+from bnexport.runtimes import ort_library, ort_session
 from bnexport.system import installed, nvidia
 from bnexport.version import __version__
 
@@ -102,7 +102,7 @@ def _runtime() -> Iterator[Point]:
         yield Point("onnxruntime", "one package", State.BROKEN, *installed.mixture(owners))
         return
     try:
-        version = ort_session.version()
+        version = ort_library.version()
     except MachineError as error:
         yield Point("onnxruntime", "onnxruntime", State.BROKEN, str(error), "pip install onnxruntime-gpu")
         return
@@ -130,12 +130,12 @@ def _cuda(distributions: Distributions, *, needed: bool) -> Iterator[Point]:
         yield from _driver(found, missing)
     if find_spec("onnxruntime") is None or len(installed.packages()) > 1:
         return
-    major = ort_session.cuda_major()
+    major = ort_library.cuda_major()
     if major is None:
         fix = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
         yield Point("CUDA", "provider", missing, "this onnxruntime has no CUDA provider", fix)
     else:
-        for library, brings, loads in ort_session.cuda_libraries():
+        for library, brings, loads in ort_library.cuda_libraries():
             told = library if loads else f"{library} cannot be loaded"
             fix = "" if loads else "pip install 'bnexport[cuda]'"
             yield Point("CUDA", brings, State.OK if loads else missing, told, fix)
@@ -150,7 +150,7 @@ def _cuda(distributions: Distributions, *, needed: bool) -> Iterator[Point]:
 
 
 def _driver(found: nvidia.Driver, missing: State) -> Iterator[Point]:
-    major = ort_session.cuda_major() or found.cuda[0]
+    major = ort_library.cuda_major() or found.cuda[0]
     enough = found.cuda[0] >= major
     told = f"{found.version or 'unknown version'}, up to CUDA {found.cuda[0]}.{found.cuda[1]}"
     fix = "" if enough else f"update the driver to {NEEDS_DRIVER.get(major, 'a newer one')} or later"

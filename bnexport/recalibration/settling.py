@@ -23,7 +23,7 @@ from bnexport.results.verdict import Finding
 from bnexport.rules import inputs
 from bnexport.rules.diagnose import learnt
 from bnexport.rules.inputs import Refit
-from bnexport.runtimes import ort_session
+from bnexport.runtimes import ort_library
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def settle(subject: Subject, feeds: Source, preparation: Preparation | None, pro
 def _measured(subject: Subject, feeds: Source, progress: Progress) -> tuple[list[Statistics], int, list[Refit]]:
     """What the first sites hold and see, on how many images, and what other preparations give."""
     graph, store = subject.graph, subject.store
-    key = (subject.facts.sha256, feeds.fingerprint(), ort_session.version())
+    key = (subject.facts.sha256, feeds.fingerprint(), ort_library.version())
     stored = [store.get(what, *key) for what in ("first-moments", "first-refits")]
     if stored[0] is not None and stored[1] is not None:
         images, others = json.loads(stored[1])

@@ -24,7 +24,7 @@ from bnexport.results.nouns import noun_of
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.rules.diagnose import Evidence
 from bnexport.rules.inputs import Refit
-from bnexport.runtimes import ort_session
+from bnexport.runtimes import ort_library
 
 ENOUGH = 512
 """A check tries what recalibrating would give on at most so many images, evenly spread: enough to tell which statistics are wrong."""
@@ -59,7 +59,7 @@ def tried(subject: Subject, feeds: Source, progress: Progress, known: Sequence[R
     if not sites(graph):
         return Untried("the graph has no BatchNormalization node")
     feeds = feeds.spread(ENOUGH)
-    key = (subject.facts.sha256, feeds.fingerprint(), ort_session.version())
+    key = (subject.facts.sha256, feeds.fingerprint(), ort_library.version())
     try:
         measured, variety, others = _measured(subject, feeds, key, progress, known)
         values = statistics.by_initializer(measured, graph)

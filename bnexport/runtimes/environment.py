@@ -6,7 +6,7 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from bnexport.runtimes import ort_session
+from bnexport.runtimes import ort_library, ort_session
 from bnexport.version import __version__
 
 
@@ -21,7 +21,7 @@ def environment(versions: Mapping[str, str]) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "numpy": numpy.__version__,
-        "onnxruntime": ort_session.version(),
+        "onnxruntime": ort_library.version(),
         "pillow": PIL.__version__,
         "simplejpeg": simplejpeg.__version__,
         **versions,

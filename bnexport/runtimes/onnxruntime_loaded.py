@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 from bnexport.errors import MachineError
-from bnexport.runtimes import ort_session
+from bnexport.runtimes import ort_library
 
 with suppress(MachineError):  # each check says so itself
-    ort_session.version()
+    ort_library.version()

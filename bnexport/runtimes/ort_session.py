@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,27 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.errors import InputError, MachineError, reason
-from bnexport.system import installed
-from bnexport.system.quiet import native_output_held
+from bnexport.runtimes import ort_library
+from bnexport.runtimes.protocols import Port, Signature
 
 Provider = Literal["cpu", "cuda"]
 Array = NDArray[Any]
-
-# What onnxruntime-gpu's CUDA provider loads, by CUDA major version: (library, the pip package that brings it).
-_LIBRARIES = {
-    12: (
-        ("libcudart.so.12", "cudart"),
-        ("libcublas.so.12", "cublas"),
-        ("libcufft.so.11", "cufft"),
-        ("libcudnn.so.9", "cuDNN 9"),
-    ),
-    13: (
-        ("libcudart.so.13", "cudart"),
-        ("libcublas.so.13", "cublas"),
-        ("libcufft.so.12", "cufft"),
-        ("libcudnn.so.9", "cuDNN 9"),
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +65,6 @@ def provider_named(device: str) -> Provider:
     raise MachineError(f"onnxruntime is not run on {device}", expected=" or ".join(get_args(Provider)))
 
 
-def version() -> str:
-    """Onnxruntime's version."""
-    return str(_load().__version__)
-
-
 def threads() -> int:
     """How many CPU threads this process may keep busy: the affinity mask, cut by the cgroup's CPU quota."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -97,35 +73,6 @@ def threads() -> int:
         limit, period = quota.read_text().split()
         count = min(count, max(1, int(limit) // int(period)))
     return count
-
-
-@cache
-def cuda_missing() -> str:
-    """Why CUDA cannot run here, in words; "" where nothing is known to be missing (only a real batch proves that it runs)."""
-    if cuda_major() is None:
-        return "this onnxruntime has no CUDA provider (install onnxruntime-gpu in place of onnxruntime)"
-    if not _loads("libcuda.so.1"):
-        return "no NVIDIA driver (libcuda.so.1 cannot be loaded)"
-    missing = [brings for _, brings, loads in cuda_libraries() if not loads]
-    if missing:
-        return f"the CUDA {cuda_major()} libraries {', '.join(missing)} cannot be loaded (pip install 'onnxruntime-gpu[cuda,cudnn]')"
-    return ""
-
-
-def cuda_major() -> int | None:
-    """The CUDA version that this onnxruntime is built for; None where it has no CUDA provider."""
-    ort = _load()
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
-        return None
-    return int(str(getattr(ort, "cuda_version", "") or "13").split(".", maxsplit=1)[0])
-
-
-def cuda_libraries() -> list[tuple[str, str, bool]]:
-    """Each library that the CUDA provider needs: its file, what brings it, and whether it loads."""
-    with contextlib.redirect_stdout(io.StringIO()), native_output_held():
-        _load().preload_dlls()  # prints to stdout what it does not find; the libraries are tried by name below
-    needed = _LIBRARIES.get(cuda_major() or 13, _LIBRARIES[13])
-    return [(library, brings, _loads(library)) for library, brings in needed]
 
 
 class Session:
@@ -154,7 +101,7 @@ class Session:
         without: Sequence[str] = (),
         cuda: Cuda = STRICT_CUDA,
     ) -> None:
-        ort = _load()
+        ort = ort_library.load()
         options = ort.SessionOptions()
         options.intra_op_num_threads = max(1, threads() // callers)
         options.log_severity_level = 4  # its log holds names of nodes as they are; what matters comes as an exception
@@ -163,7 +110,7 @@ class Session:
         self.provider = provider
         wanted: list[Any] = ["CPUExecutionProvider"]
         if provider == "cuda":
-            if reason := cuda_missing():
+            if reason := ort_library.cuda_missing():
                 raise MachineError(f"CUDA does not run here: {reason}")
             wanted.insert(0, ("CUDAExecutionProvider", cuda.options))
             options.use_deterministic_compute = not cuda.deployed
@@ -182,6 +129,11 @@ class Session:
         if provider == "cuda" and self._session.get_providers()[0] != "CUDAExecutionProvider":
             raise MachineError("CUDA does not run here: onnxruntime made a session without it")
         self._types = {i.name: i.type for i in self._session.get_inputs()}
+
+    @property
+    def signature(self) -> Signature:
+        """The inputs and outputs of the graph."""
+        return Signature(_ports(self._session.get_inputs()), _ports(self._session.get_outputs()))
 
     def placement(self) -> list[Node]:
         """Where each node of a session on CUDA runs; empty where this onnxruntime does not tell."""
@@ -202,7 +154,7 @@ class Session:
             MachineError: the provider failed on it.
         """
         typed = {name: _typed(name, value, _NUMPY.get(self._types.get(name, ""))) for name, value in feeds.items()}
-        options = _load().RunOptions()
+        options = ort_library.load().RunOptions()
         _runs.add(options)
         try:
             return dict(zip(outputs, self._session.run(list(outputs), typed, options), strict=True))
@@ -210,6 +162,17 @@ class Session:
             raise _refused(error, self.provider) from error
         finally:
             _runs.discard(options)
+
+
+def _ports(arguments: Sequence[Any]) -> tuple[Port, ...]:
+    return tuple(
+        Port(
+            argument.name,
+            tuple(side if isinstance(side, int) else None for side in argument.shape),
+            np.dtype(_NUMPY.get(argument.type, np.object_)),
+        )
+        for argument in arguments
+    )
 
 
 _runs: set[Any] = set()
@@ -270,28 +233,3 @@ def _refused(error: Exception, provider: Provider) -> InputError | MachineError:
     if isinstance(error, MemoryError | OSError) or any(text in str(error) for text in _OUT_OF_MEMORY):
         return MachineError(f"this machine cannot run the graph ({reason(error)})")
     return InputError(f"onnxruntime refuses the graph or the batch ({reason(error)})")
-
-
-def _loads(library: str) -> bool:
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True
-
-
-@cache
-def _load() -> Any:
-    installed.refuse_mixture()
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # it starts with the import, and leaves a file in the temporary folder
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MachineError(
-            f"this needs onnxruntime ({error})",
-            fix="install it with: pip install onnxruntime-gpu (never beside the onnxruntime package)",
-        ) from error
-    onnxruntime.set_default_logger_severity(4)
-    if hasattr(onnxruntime, "disable_telemetry_events"):
-        onnxruntime.disable_telemetry_events()
-    return onnxruntime

@@ -36,7 +36,7 @@ from bnexport.recalibration import staged
 from bnexport.recalibration.live import live_tensors, memory_available
 from bnexport.reporting.words import floors
 from bnexport.results.tolerance import FLOORS, STATED
-from bnexport.runtimes import ort_session
+from bnexport.runtimes import ort_library, ort_session
 from bnexport.runtimes.ort_session import STRICT_CUDA, Cuda, Provider, Session
 from bnexport.system import held, nvidia
 
@@ -164,7 +164,7 @@ def machine(report: Report) -> None:
     )
     report.say("# CUDA acceptance\n\nWritten by `scripts/cuda/check.py`.\n")
     report.say(f"* device: {gpus}; driver {driver.version if driver else 'none'}; {ort_session.threads()} CPU threads")
-    report.say(f"* Python {platform.python_version()}, onnxruntime {ort_session.version()}, NumPy {np.__version__}")
+    report.say(f"* Python {platform.python_version()}, onnxruntime {ort_library.version()}, NumPy {np.__version__}")
 
 
 def main() -> int:
@@ -176,7 +176,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="how long each rate is measured")
     arguments = parser.parse_args()
     provider: Provider = arguments.provider
-    if provider == "cuda" and (missing := ort_session.cuda_missing()):
+    if provider == "cuda" and (missing := ort_library.cuda_missing()):
         print(f"CUDA does not run here: {missing}", file=sys.stderr)
         return 3
     report = Report()

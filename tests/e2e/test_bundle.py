@@ -360,7 +360,7 @@ def test_a_bundle_is_replaced_and_nothing_else_is(net: Path) -> None:
 
 def test_what_is_required_and_absent_is_exit_3(packed: Path) -> None:
     """A machine without CUDA does not pass for one."""
-    from bnexport.runtimes.ort_session import cuda_missing
+    from bnexport.runtimes.ort_library import cuda_missing
 
     if not cuda_missing():
         pytest.skip("CUDA runs here")
@@ -371,7 +371,7 @@ def test_what_is_required_and_absent_is_exit_3(packed: Path) -> None:
 
 def test_what_is_asked_for_and_absent_is_rt001(packed: Path) -> None:
     """`--provider cuda` without CUDA: the CPU runs in its place, and the verdict is a failure that says why."""
-    from bnexport.runtimes.ort_session import cuda_missing
+    from bnexport.runtimes.ort_library import cuda_missing
 
     if not cuda_missing():
         pytest.skip("CUDA runs here")
@@ -411,7 +411,7 @@ def test_tensors_are_read_as_onnx_reads_them() -> None:
 
 def test_the_cuda_acceptance_can_be_rehearsed(packed: Path, tmp_path: Path) -> None:
     """scripts/cuda/check.py goes through with the CPU in CUDA's place: four graphs, equal to the bit, and a report; without CUDA it exits with 3."""
-    from bnexport.runtimes.ort_session import cuda_missing
+    from bnexport.runtimes.ort_library import cuda_missing
 
     script = Path(__file__).parents[2] / "scripts/cuda/check.py"
     results = tmp_path / "RESULTS.md"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bnexport.runtimes.ort_session import cuda_missing
+from bnexport.runtimes.ort_library import cuda_missing
 
 
 def doctor(*arguments: str, site: Path | None = None) -> subprocess.CompletedProcess[str]:

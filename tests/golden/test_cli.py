@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from bnexport.cli import app
 from bnexport.reporting.json import SCHEMA
-from bnexport.runtimes.ort_session import cuda_missing
+from bnexport.runtimes.ort_library import cuda_missing
 
 
 def run(*arguments: Any, stdin: str | None = None) -> Result:

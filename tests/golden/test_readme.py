@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from bnexport.cli import app
-from bnexport.runtimes.ort_session import cuda_missing
+from bnexport.runtimes.ort_library import cuda_missing
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

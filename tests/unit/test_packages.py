@@ -20,7 +20,7 @@ from bnexport.exporter.export import export
 from bnexport.folding.fold import fold
 from bnexport.recalibration.recalibrate import recalibrate
 from bnexport.results.health import State
-from bnexport.runtimes import ort_session
+from bnexport.runtimes import ort_library
 from bnexport.system import installed
 
 
@@ -67,9 +67,9 @@ def two_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("sys.path", [str(tmp_path)])
     monkeypatch.delitem(__import__("sys").modules, "onnxruntime", raising=False)
-    ort_session._load.cache_clear()
+    ort_library.load.cache_clear()
     yield
-    ort_session._load.cache_clear()
+    ort_library.load.cache_clear()
 
 
 @pytest.mark.usefixtures("two_packages")
@@ -78,7 +78,7 @@ def test_two_packages_of_onnxruntime_are_refused_at_first_use() -> None:
     with pytest.raises(
         MachineError, match=r"onnxruntime-gpu 1\.2\.3.* are installed and write the same files"
     ) as caught:
-        ort_session.version()
+        ort_library.version()
     assert "pip uninstall -y" in str(caught.value)
     assert caught.value.exit_code == 3
     [point] = doctor._runtime()

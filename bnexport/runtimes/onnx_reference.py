@@ -1,0 +1,106 @@
+"""ONNX' own reference evaluator in float64 (onnx): slow, and as exact as a definition of the operators can be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.errors import InputError, MachineError, reason
+from bnexport.onnx_graph import tensors
+from bnexport.onnx_graph.float64 import in_float64
+from bnexport.runtimes.protocols import About, Artifact, Port, Signature, Tensors, Want
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import onnx
+
+
+class OnnxReference:
+    """The runtime `onnx-reference`."""
+
+    def about(self) -> About:
+        """The version of onnx."""
+        import onnx
+
+        return About(onnx.__version__, shows_tensors=True)
+
+    def open(self, artifact: Artifact, want: Want) -> ReferenceSession:
+        """An ONNX model, ready to be evaluated."""
+        import onnx
+
+        if want.device != "cpu":
+            raise MachineError("onnx-reference runs on the CPU only", found=want.device)
+        try:
+            if artifact.format != "onnx":
+                raise ValueError(f"it is {artifact.format}")
+            model = onnx.ModelProto.FromString(artifact.content)
+            onnx.checker.check_model(model)
+        except Exception as error:  # protobuf and the checker raise errors of many classes
+            raise InputError(f"{artifact.name} is not a valid ONNX model ({reason(error)})") from error
+        return ReferenceSession(model)
+
+
+class ReferenceSession:
+    """An ONNX model whose operators are evaluated in float64; outputs have the types that the model declares."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        from onnx.reference import ReferenceEvaluator
+
+        self.signature = Signature(_ports(tensors.inputs(model)), _ports(model.graph.output))
+        made = {output for node in model.graph.node for output in node.output}
+        self._tensors = made | {port.name for port in self.signature.inputs}
+        self._evaluator: ReferenceEvaluator | None = ReferenceEvaluator(in_float64(model))
+
+    def run(self, inputs: Tensors, outputs: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+        """The tensors named `outputs`, or all outputs, for one batch; tensors inside the graph come in float64."""
+        if self._evaluator is None:
+            raise InputError("the session is closed", fix="open it again")
+        names = list(outputs) or [port.name for port in self.signature.outputs]
+        if unknown := set(names) - self._tensors:
+            raise InputError(f"there is no tensor {min(unknown)} in the model")
+        fed: dict[str, NDArray[Any]] = {}
+        for port in self.signature.inputs:
+            if port.name not in inputs:
+                raise InputError(f"the input {port.name} is missing", found=", ".join(inputs) or "nothing")
+            value = inputs[port.name]
+            if value.dtype.kind not in "fiub" or value.ndim != len(port.shape):
+                raise InputError(
+                    f"the input {port.name} does not fit",
+                    found=f"{value.dtype} of shape {value.shape}",
+                    expected=f"{port.dtype} of shape {port.shape}",
+                )
+            fed[port.name] = value.astype(np.float64 if port.dtype.kind == "f" else port.dtype)
+        try:
+            values = self._evaluator.run(names, fed)
+        except MemoryError as error:
+            raise MachineError("onnx-reference needs more memory than there is") from error
+        except Exception as error:  # whatever an operator raises
+            raise InputError(f"onnx-reference cannot run the model ({reason(error)})") from error
+        declared = {port.name: port.dtype for port in self.signature.outputs}
+        return {
+            name: np.asarray(value).astype(declared.get(name, np.asarray(value).dtype), copy=False)
+            for name, value in zip(names, values, strict=True)
+        }
+
+    def close(self) -> None:
+        """Forgets the model."""
+        self._evaluator = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _ports(infos: Iterable[onnx.ValueInfoProto]) -> tuple[Port, ...]:
+    infos = list(infos)
+    dtypes = tensors.dtypes(infos)
+    return tuple(Port(i.name, tensors.shape(i) or (), dtypes.get(i.name, np.dtype(np.float32))) for i in infos)

@@ -1,0 +1,60 @@
+"""onnxruntime as a runtime among others: its CPU and CUDA providers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from numpy.typing import NDArray
+
+from bnexport.errors import InputError, MachineError
+from bnexport.runtimes import ort_library, ort_session
+from bnexport.runtimes.ort_session import Cuda
+from bnexport.runtimes.protocols import About, Artifact, Tensors, Want
+
+
+class OnnxRuntime:
+    """The runtime `onnxruntime`."""
+
+    def about(self) -> About:
+        """Its version and providers; nothing runs."""
+        try:
+            version = ort_library.version()
+        except MachineError as error:
+            return About("", str(error))
+        devices = ("cpu",) if ort_library.cuda_missing() else ("cpu", "cuda")
+        return About(version, devices=devices, shows_tensors=True)
+
+    def open(self, artifact: Artifact, want: Want) -> OnnxRuntimeSession:
+        """An ONNX model, ready to run; on CUDA strictly in float32 unless as deployed."""
+        if artifact.format != "onnx":
+            raise InputError(f"{artifact.name} is not an ONNX model", found=artifact.format)
+        provider = ort_session.provider_named(want.device)
+        return OnnxRuntimeSession(ort_session.Session(artifact.content, provider, cuda=Cuda(deployed=want.as_deployed)))
+
+
+class OnnxRuntimeSession:
+    """An ONNX model that onnxruntime has opened."""
+
+    def __init__(self, session: ort_session.Session) -> None:
+        self._session: ort_session.Session | None = session
+        self.signature = session.signature
+
+    def run(self, inputs: Tensors, outputs: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+        """The tensors named `outputs`, which must be outputs of the model, or all of them."""
+        if self._session is None:
+            raise InputError("the session is closed", fix="open it again")
+        return self._session.run(inputs, list(outputs) or [port.name for port in self.signature.outputs])
+
+    def close(self) -> None:
+        """Gives the session's memory back."""
+        self._session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

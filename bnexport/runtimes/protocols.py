@@ -1,0 +1,165 @@
+"""What a runtime is: the protocols that a plug-in implements, and the registry that finds it.
+
+A plug-in is a class with `about` and `open`, and one line in its package's metadata:
+
+    [project.entry-points."bnexport.runtimes"]
+    my-runtime = "my_package.module:MyRuntime"
+
+`bnexport check model.keras images/ --target my-runtime` then executes the exported or deployed file on it, and
+`tests/e2e/test_runtimes.py` holds every runtime that is installed to the same contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from types import TracebackType
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.errors import MachineError, UsageError, reason
+
+GROUP = "bnexport.runtimes"
+"""The group of entry points."""
+
+Tensors = Mapping[str, NDArray[Any]]
+"""Arrays by the name of the tensor; the first axis is the batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a runtime is on this machine.
+
+    Args:
+        version: of the library; "" where it is not installed.
+        unavailable: why it cannot run here, with what to do; "" where it can.
+        devices: where it runs.
+        formats: which artifacts it executes, such as "onnx".
+        shows_tensors: whether it gives out any tensor of a graph, not only its outputs.
+        isolated: whether each run needs a process of its own.
+    """
+
+    version: str
+    unavailable: str = ""
+    devices: tuple[str, ...] = ("cpu",)
+    formats: tuple[str, ...] = ("onnx",)
+    shows_tensors: bool = False
+    isolated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that a runtime executes.
+
+    Args:
+        format: such as "onnx".
+        content: the file's bytes.
+        name: what messages call it.
+    """
+
+    format: str
+    content: bytes
+    name: str = "the model"
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """How an artifact is to be executed.
+
+    Args:
+        device: one of the runtime's devices.
+        as_deployed: with the runtime's own defaults; otherwise as precisely as it can compute in float32.
+        options: the runtime's own options, by name.
+    """
+
+    device: str = "cpu"
+    as_deployed: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output: its name, its shape (None for an open axis) and its dtype."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The inputs and outputs of an artifact, in order."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+
+@runtime_checkable
+class Session(Protocol):
+    """An artifact that is open. Closing it twice does nothing; sessions do not know of each other."""
+
+    signature: Signature
+
+    def run(self, inputs: Tensors, outputs: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+        """The tensors named `outputs`, or all outputs, for one batch.
+
+        Raises:
+            InputError: the batch does not fit, or there is no such tensor.
+            MachineError: the runtime fails on it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Gives back what it holds."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@runtime_checkable
+class Runtime(Protocol):
+    """What executes artifacts."""
+
+    def about(self) -> About:
+        """What it is on this machine; never raises."""
+        ...
+
+    def open(self, artifact: Artifact, want: Want) -> Session:
+        """An artifact, ready to run.
+
+        Raises:
+            InputError: the runtime cannot read it.
+            MachineError: the runtime, or the device, does not run here.
+        """
+        ...
+
+
+def runtime_names() -> list[str]:
+    """The names of the runtimes that are installed."""
+    return sorted({entry.name for entry in entry_points(group=GROUP)})
+
+
+def open_runtime(name: str) -> Runtime:
+    """The runtime of a name.
+
+    Raises:
+        UsageError: none is installed under it.
+        MachineError: its plug-in cannot be imported, or is none.
+    """
+    entry: EntryPoint | None = next((entry for entry in entry_points(group=GROUP) if entry.name == name), None)
+    if entry is None:
+        raise UsageError(f"there is no runtime {name}", expected=" or ".join(runtime_names()))
+    try:
+        runtime = entry.load()()
+    except Exception as error:  # whatever somebody's plug-in raises
+        raise MachineError(f"the runtime {name} cannot be loaded ({entry.value}: {reason(error)})") from error
+    if not isinstance(runtime, Runtime):
+        raise MachineError(f"the runtime {name} is none", found=entry.value, expected="a class with about and open")
+    return runtime
