@@ -16,6 +16,7 @@ from bnexport.comparison.engine import compare
 from bnexport.comparison.opening import Opening, Request, opened
 from bnexport.comparison.subject import Subject
 from bnexport.comparison.tally import Tally
+from bnexport.comparison.targets import split_targets
 from bnexport.datasets.feeds import Feed
 from bnexport.datasets.preparation import Overrides
 from bnexport.errors import InputError, UsageError
@@ -47,6 +48,7 @@ def check(
     shard: tuple[int, int] | None = None,
     providers: Sequence[str] = ("auto",),
     require: Sequence[str] = (),
+    targets: Sequence[str] = (),
     batch_size: int = 32,
     overrides: Overrides | None = None,
     rtol: float | Mapping[str, float] | None = None,
@@ -72,6 +74,7 @@ def check(
         shard: the position of a part of the images, from 0, and how many parts there are.
         providers: "auto", "cpu", "cuda".
         require: providers without which the check makes no sense.
+        targets: runtimes to execute the file on, NAME or NAME:DEVICE, such as "onnx-reference" (`bnexport.runtimes.protocols`); "onnxruntime:cuda" takes the place of `providers`.
         batch_size: the largest batch; training mode depends on it.
         overrides: what is known better than the sidecar about preprocessing.
         rtol: the largest error, relative to the tensor's scale, that passes; by tensor ("" for all others) or for all. None for both: the noise floors decide.
@@ -93,6 +96,7 @@ def check(
         UsageError: the arguments do not fit the model.
         MachineError: a required provider or TensorFlow is missing.
     """
+    of_onnxruntime, others = split_targets(targets)
     request = Request(
         model=Path(model),
         source=source,
@@ -101,8 +105,9 @@ def check(
         labels=Path(labels) if labels is not None else None,
         local=local,
         shard=shard,
-        providers=providers,
+        providers=of_onnxruntime or providers,
         require=require,
+        targets=others,
         batch_size=batch_size,
         overrides=overrides or Overrides(),
         rtol=_by_tensor(rtol),
@@ -232,7 +237,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
             ),
             request.names(),
         ),
-        environment=environment(subject.versions),
+        environment=environment(subject.versions | {target.name: target.about.version for target in opening.targets}),
         tolerance=tolerances.described,
         layers=errors,
         drift=drift(seen) if trial else None,

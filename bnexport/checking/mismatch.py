@@ -107,6 +107,8 @@ class Inquiry:
         if runner.mode == "training" and not reference.artifact and not inference_lost:
             return unusual.training_graph_differs(lost.failed), ()
         measured = lost.pair.expected == Expected.QUANTIZED and not lost.pair.broken
+        if runner.spec.artifact and runner.spec.runtime != "onnxruntime":
+            return None if measured else mismatches.runtime_differs(lost.failed, self._onnxruntime_agrees()), ()
         if runner.graph is None:
             return mismatches.parity_lost(lost.failed, None, ()), ()
         wanted = lost.wanted
@@ -135,6 +137,15 @@ class Inquiry:
             return mismatches.read_otherwise(lost.failed, as_keras3=self._as_keras3(runner, lost.feed.inputs)), ()
         layers = self.layers(runner, lost.feed.inputs)
         return mismatches.parity_lost(lost.failed, first_off(layers), layers), layers
+
+    def _onnxruntime_agrees(self) -> bool | None:
+        """Whether onnxruntime computes what the reference computes from the same file; None where it did not run it."""
+        same = {
+            run.id
+            for run in self.runners.values()
+            if run.spec.runtime == "onnxruntime" and run.mode == "inference" and run.spec.role == Role.CANDIDATE
+        }
+        return not same & {lost.pair.actual for lost in self.tally.lost()} if same else None
 
     def _as_keras3(self, runner: Runner, feeds: Feeds) -> bool | None:
         """Whether a side computes what Keras 3 makes of the file; None where Keras 3 cannot read it."""

@@ -8,6 +8,7 @@ from bnexport.comparison import sides
 from bnexport.comparison.cuda import cuda_sides
 from bnexport.comparison.opening import Opening
 from bnexport.comparison.sides import Runner
+from bnexport.comparison.targets import target_run
 from bnexport.datasets.feeds import Feed
 from bnexport.results.runs import Mode
 from bnexport.results.verdict import Finding
@@ -43,6 +44,11 @@ def open_runs(opening: Opening, first: Feed) -> tuple[list[Runner], list[Finding
         runners += opened(["cpu"])
         if deployed is None and sides.has_training_mode(subject.graph):
             runners.append(sides.remembered_twin(subject.graph, subject.store, subject.facts.sha256))
+    for target in opening.targets:
+        if deployed is not None:
+            runners.append(deployed.target_run(target))
+        else:
+            runners.append(target_run(subject.graph, target, subject.facts.path))
     if "cuda" not in opening.providers:
         return runners, []
     found = cuda_sides(

@@ -21,6 +21,7 @@ def command(
     shard: options.Shard = None,
     inputs: options.Inputs = None,
     provider: options.Providers = [Provider.AUTO],  # noqa: B006 - typer reads the default, nobody writes to it
+    target: options.Targets = [],  # noqa: B006 - as above
     require: options.Require = [],  # noqa: B006 - as above
     batch_size: options.BatchSize = 32,
     labels: options.Labels = None,
@@ -80,6 +81,7 @@ def command(
             labels=labels,
             local=untrusted and not allow_remote,
             providers=[p.value for p in provider],
+            targets=target,
             require=[r.value for r in require],
             batch_size=batch_size,
             overrides=values.overrides(size, channels, resize, scaling, fit, channel_order, mean, std),

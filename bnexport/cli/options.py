@@ -132,6 +132,14 @@ Providers = Annotated[
         "--provider", help="Run onnxruntime on this provider; repeatable. auto: the CPU, and CUDA where it truly runs."
     ),
 ]
+Targets = Annotated[
+    list[str],
+    typer.Option(
+        "--target",
+        metavar="RUNTIME[:DEVICE]",
+        help="Also execute the file on this runtime, such as onnx-reference or onnxruntime:cuda; repeatable.",
+    ),
+]
 Require = Annotated[
     list[Required], typer.Option("--require", help="Exit with 3 unless this provider truly runs; repeatable.")
 ]

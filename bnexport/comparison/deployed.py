@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ from bnexport.runtimes.ort_session import STRICT_CUDA
 
 if TYPE_CHECKING:
     import onnx
+
+    from bnexport.comparison.targets import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +61,33 @@ class Deployed:
             InputError: onnxruntime cannot read the graph.
             MachineError: the provider does not run.
         """
-        interface = interface or self.interface
         whole = tensors.with_outputs(self.graph, self.names.values())
         session = ort_session.Session(serialised(whole), provider, cuda=cuda)
+        runner = self._runner(whole, "onnxruntime", provider, session.run, interface or self.interface)
+        runner.placement = session.placement
+        return runner
 
+    def target_run(self, target: Target) -> Runner:
+        """The file on another runtime than onnxruntime.
+
+        Raises:
+            InputError: the runtime cannot read it.
+            MachineError: the runtime does not run.
+        """
+        whole = tensors.with_outputs(self.graph, self.names.values())
+        run = target.open(serialised(whole), str(self.path))
+        return self._runner(whole, target.name, target.device, run, self.interface)
+
+    def _runner(
+        self,
+        whole: onnx.ModelProto,
+        runtime: str,
+        device: str,
+        run: Callable[[Feeds, Sequence[str]], Outputs],
+        interface: Interface,
+    ) -> Runner:
         def compute(feeds: Feeds) -> Outputs:
-            found = [
-                session.run(part, list(self.names.values())) for part in _parts(interface.given(feeds), interface.batch)
-            ]
+            found = [run(part, list(self.names.values())) for part in _parts(interface.given(feeds), interface.batch)]
             count = len(next(iter(feeds.values())))
             joined = {name: _joined([part[tensor] for part in found], count) for name, tensor in self.names.items()}
             return {
@@ -77,11 +98,10 @@ class Deployed:
         quantised = quantisation(self.graph)
         precision = Precision.QUANTIZED if quantised else Precision.FLOAT16 if self.half else Precision.FLOAT32
         return Runner(
-            RunSpec("onnxruntime", "inference", provider, precision=precision, artifact="onnx", external=True),
+            RunSpec(runtime, "inference", device, precision=precision, artifact="onnx", external=True),
             compute,
             graph=lambda: whole,
             names=self.names,
-            placement=session.placement,
             given=interface.given,
             quantised=quantised,
         )

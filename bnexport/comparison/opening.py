@@ -10,6 +10,7 @@ from bnexport import datasets
 from bnexport.comparison import sides
 from bnexport.comparison.deployed import Deployed, open_deployed
 from bnexport.comparison.subject import Subject, open_feeds, open_subject
+from bnexport.comparison.targets import Target, open_targets
 from bnexport.datasets.feeds import Source
 from bnexport.datasets.preparation import Overrides, Preparation
 from bnexport.errors import UsageError
@@ -36,6 +37,7 @@ class Request:
         shard: the position of a part of the images, from 0, and how many parts there are.
         providers: "auto", "cpu", "cuda".
         require: providers without which the check makes no sense.
+        targets: other runtimes to execute the file on, NAME or NAME:DEVICE.
         batch_size: the largest batch; training mode depends on it.
         overrides: what is known better than the sidecar about preprocessing.
         rtol: the largest error, relative to the tensor's scale, that passes, by tensor ("" for all others); empty where the noise floors decide.
@@ -58,6 +60,7 @@ class Request:
     shard: tuple[int, int] | None = None
     providers: Sequence[str] = ("auto",)
     require: Sequence[str] = ()
+    targets: Sequence[str] = ()
     batch_size: int = 32
     overrides: Overrides = field(default_factory=Overrides)
     rtol: Mapping[str, float] = field(default_factory=dict)
@@ -100,6 +103,7 @@ class Opening:
         deployed: the deployed file; None where bnexport's own export is checked.
         providers: where onnxruntime runs.
         lost: a finding for each provider that was asked for and cannot run.
+        targets: the other runtimes.
     """
 
     request: Request
@@ -109,6 +113,7 @@ class Opening:
     deployed: Deployed | None
     providers: Sequence[Provider]
     lost: Sequence[Finding]
+    targets: Sequence[Target]
 
 
 def opened(request: Request, progress: Progress) -> Opening:
@@ -135,6 +140,7 @@ def opened(request: Request, progress: Progress) -> Opening:
     if request.shard is not None:
         pictures = _part(pictures, *request.shard)
     providers, lost = sides.settle_providers(request.providers, request.require)
+    targets = open_targets(request.targets)
     subject = open_subject(
         request.model,
         progress,
@@ -151,7 +157,7 @@ def opened(request: Request, progress: Progress) -> Opening:
         if request.onnx is not None
         else None
     )
-    return Opening(request, subject, feeds, preparation, deployed, providers, lost)
+    return Opening(request, subject, feeds, preparation, deployed, providers, lost, targets)
 
 
 def _part(pictures: datasets.Listing | None, nth: int, count: int) -> datasets.Listing:

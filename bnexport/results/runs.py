@@ -67,7 +67,12 @@ class RunSpec:
         'onnx-inference@cuda-as-deployed'
         >>> RunSpec("onnxruntime", "inference", "cpu", Role.PREVIEW, artifact="onnx", variant="recalibrated").id
         'onnx-recalibrated@cpu'
+        >>> RunSpec("onnx-reference", "inference", "cpu", artifact="onnx").id
+        'onnx-inference@onnx-reference'
         """
         name = f"{self.artifact or self.runtime}-{self.variant or self.mode}"
-        where = f"@{self.device}" if self.artifact else ""
+        device = self.device
+        if self.runtime != "onnxruntime":  # the runtime that a device stands for where none is named
+            device = self.runtime if self.device == "cpu" else f"{self.runtime}:{self.device}"
+        where = f"@{device}" if self.artifact else ""
         return f"{name}{where}{'-as-deployed' if self.as_deployed else ''}{f' {self.detail}' if self.detail else ''}"

@@ -200,6 +200,13 @@ CODES = {
         "RT004, RT005, EX001: what is selected from differs by more than rounding.",
         "Compare the detections on labelled images.",
     ),
+    "RT009": Explanation(
+        "another runtime computes something else",
+        "A runtime other than onnxruntime, which was asked for as a target, does not compute from the file what the reference computes.",
+        "As EX001, by the noise floors. Whether onnxruntime is right with the same file tells the runtime from the file.",
+        "EX001: onnxruntime is off too. RT004: onnxruntime's own optimisations.",
+        "Report it to the runtime's authors with the file, or deploy with onnxruntime.",
+    ),
     "RT004": Explanation(
         "the runtime's optimisation changes the result",
         "With onnxruntime's graph optimisations off the file computes what it should; with the default ones, with which it is deployed, it does not.",

@@ -73,6 +73,27 @@ def parity_lost(failed: Sequence[Comparison], first: LayerError | None, layers: 
     return Finding(code, Severity.ERROR, message, evidence, actions, names)
 
 
+def runtime_differs(failed: Sequence[Comparison], onnxruntime_agrees: bool | None) -> Finding:
+    """RT009: another runtime than onnxruntime computes something else.
+
+    Args:
+        failed: the comparisons that failed.
+        onnxruntime_agrees: whether onnxruntime is right with the same file; None where it did not run it.
+    """
+    cause = {
+        True: "onnxruntime computes from the same file what the reference computes, so that the difference is the runtime's",
+        False: "onnxruntime is off with the same file too, so that the file has to be put right first",
+        None: "onnxruntime did not run the same file: either the file or the runtime may be at fault",
+    }[onnxruntime_agrees]
+    actions = {
+        True: (Action("do not deploy this file on this runtime, or in another version of it"),),
+        False: (Action("do not deploy this file"),),
+        None: (Action("run the file in onnxruntime too"),),
+    }[onnxruntime_agrees]
+    evidence = evidence_of(failed) | {"onnxruntime_agrees": onnxruntime_agrees}
+    return Finding("RT009", Severity.ERROR, f"{_said(failed)}; {cause}", evidence, actions)
+
+
 def _look_at(layer: LayerError) -> Action:
     return Action(
         f"look at how {layer.name} was exported: its weights, attributes and padding (--layers shows every layer)"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bnexport.errors import InputError, MachineError, reason
 from bnexport.runtimes import ort_library
+from bnexport.runtimes.inputs import as_declared
 from bnexport.runtimes.protocols import Port, Signature
 
 Provider = Literal["cpu", "cuda"]
@@ -153,7 +154,7 @@ class Session:
             InputError: the batch does not fit the graph.
             MachineError: the provider failed on it.
         """
-        typed = {name: _typed(name, value, _NUMPY.get(self._types.get(name, ""))) for name, value in feeds.items()}
+        typed = {name: as_declared(name, value, _NUMPY.get(self._types.get(name, ""))) for name, value in feeds.items()}
         options = ort_library.load().RunOptions()
         _runs.add(options)
         try:
@@ -199,28 +200,6 @@ _NUMPY: dict[str, type[np.generic]] = {
     "tensor(uint8)": np.uint8,
     "tensor(bool)": np.bool_,
 }
-
-
-def _typed(name: str, value: Array, kind: type[np.generic] | None) -> Array:
-    """The values as an input takes them; floats that an integer input takes are rounded.
-
-    Raises:
-        InputError: the input cannot hold them.
-    """
-    if kind is None or value.dtype == kind:
-        return np.asarray(value, order="C")  # ascontiguousarray would give a scalar an axis
-    if value.dtype.kind not in "fiub":
-        raise InputError(f"the input {name} takes {np.dtype(kind)}", found=f"values of the type {value.dtype}")
-    if np.issubdtype(kind, np.integer):
-        limits = np.iinfo(np.dtype(kind))
-        if value.dtype.kind == "f":
-            value = np.rint(value)
-        if value.size and not (value.min() >= limits.min and value.max() <= limits.max):
-            raise InputError(
-                f"the input {name} takes {np.dtype(kind)}, {limits.min} to {limits.max}",
-                found=f"values from {value.min():g} to {value.max():g}",
-            )
-    return np.asarray(value, kind, order="C")
 
 
 _OUT_OF_MEMORY = ("bad_alloc", "Failed to allocate memory", "bad allocation", "pthread_create")

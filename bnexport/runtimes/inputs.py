@@ -1,0 +1,34 @@
+"""Arrays as the inputs of a model take them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.errors import InputError
+
+Array = NDArray[Any]
+
+
+def as_declared(name: str, value: Array, kind: type[np.generic] | None) -> Array:
+    """The values as an input takes them; floats that an integer input takes are rounded.
+
+    Raises:
+        InputError: the input cannot hold them.
+    """
+    if kind is None or value.dtype == kind:
+        return np.asarray(value, order="C")  # ascontiguousarray would give a scalar an axis
+    if value.dtype.kind not in "fiub":
+        raise InputError(f"the input {name} takes {np.dtype(kind)}", found=f"values of the type {value.dtype}")
+    if np.issubdtype(kind, np.integer):
+        limits = np.iinfo(np.dtype(kind))
+        if value.dtype.kind == "f":
+            value = np.rint(value)
+        if value.size and not (value.min() >= limits.min and value.max() <= limits.max):
+            raise InputError(
+                f"the input {name} takes {np.dtype(kind)}, {limits.min} to {limits.max}",
+                found=f"values from {value.min():g} to {value.max():g}",
+            )
+    return np.asarray(value, kind, order="C")
