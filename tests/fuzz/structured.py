@@ -108,7 +108,9 @@ def change_weights(content: bytes, rng: random.Random) -> bytes:
                 case 0:
                     del file[name]
                 case 1:
-                    file.move(name, f"{name}_{rng.randrange(3)}")
+                    renamed = f"{name}_{rng.randrange(3)}"
+                    if renamed not in file:
+                        file.move(name, renamed)
                 case 2 if file[name].attrs:
                     set_attribute(file[name], rng.choice(list(file[name].attrs)), rng)
                 case 3:
