@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from bnexport.checking import one_by_one, randomness
+from bnexport.checking.in_memory import Batches, Images, Model, arrays, is_images, model_file
 from bnexport.checking.mismatch import Inquiry
 from bnexport.checking.runs import open_runs
 from bnexport.comparison import floors
@@ -38,8 +40,8 @@ from bnexport.system.cache import NOTHING_KEPT, Cache
 
 
 def check(
-    model: Path | str,
-    source: str | Path | Sequence[str | Path] | None = None,
+    model: Model,
+    data: Images | Batches | None = None,
     *,
     inputs: Path | str | None = None,
     onnx: Path | str | None = None,
@@ -65,9 +67,12 @@ def check(
     """Whether a model computes the same thing in Keras and in onnxruntime, and in training and in inference mode.
 
     Args:
-        model: .h5, .hdf5, .keras, a SavedModel folder, or .onnx, then only the ONNX sides are run.
-        source: a folder of images, one image, a manifest, tar shards, or a list of images; paths or URLs (`bnexport.datasets.find`).
-        inputs: an .npz file in place of `source`.
+        model: .h5, .hdf5, .keras, a SavedModel folder, or .onnx, then only the ONNX sides are run; or a `keras.Model` or an
+            `onnx.ModelProto` in memory.
+        data: a folder of images, one image, a manifest, tar shards, or a list of images; paths or URLs
+            (`bnexport.datasets.find`). Or an array (N, ...), arrays by the name of the input, or batches of either, also with
+            labels, as a `tf.data.Dataset` gives them; they are fed as they are.
+        inputs: an .npz file in place of `data`.
         onnx: the deployed ONNX file, to be held against the Keras model.
         labels: a CSV file with the columns file and label.
         local: refuse images outside of the folder, or of the manifest's folder, that `source` names: links and URLs.
@@ -97,31 +102,36 @@ def check(
         MachineError: a required provider or TensorFlow is missing.
     """
     of_onnxruntime, others = split_targets(targets)
-    request = Request(
-        model=Path(model),
-        source=source,
-        inputs=Path(inputs) if inputs is not None else None,
-        onnx=Path(onnx) if onnx is not None else None,
-        labels=Path(labels) if labels is not None else None,
-        local=local,
-        shard=shard,
-        providers=of_onnxruntime or providers,
-        require=require,
-        targets=others,
-        batch_size=batch_size,
-        overrides=overrides or Overrides(),
-        rtol=_by_tensor(rtol),
-        atol=_by_tensor(atol),
-        layers=layers,
-        strict_placement=strict_placement,
-        cuda=Cuda(memory_limit=gpu_memory_limit),
-        store=store,
-        trust=trust,
-        signature=signature,
-        reference=reference,
-    )
+    if data is not None and inputs is not None:
+        raise UsageError("a check runs on one set of data", found="data and inputs", fix="pass one of them")
+    fed = None if data is None or is_images(data) else arrays(cast(Batches, data))
     progress = progress or Progress()
-    return examined(opened(request, progress), progress).report
+    with model_file(model) as (path, temporary):
+        request = Request(
+            model=path,
+            source=cast(Images, data) if fed is None else None,
+            inputs=Path(inputs) if inputs is not None else fed,
+            onnx=Path(onnx) if onnx is not None else None,
+            labels=Path(labels) if labels is not None else None,
+            local=local,
+            shard=shard,
+            providers=of_onnxruntime or providers,
+            require=require,
+            targets=others,
+            batch_size=batch_size,
+            overrides=overrides or Overrides(),
+            rtol=_by_tensor(rtol),
+            atol=_by_tensor(atol),
+            layers=layers,
+            strict_placement=strict_placement,
+            cuda=Cuda(memory_limit=gpu_memory_limit),
+            store=store,
+            trust=trust or (temporary and path.suffix == ".keras"),  # it is the caller's own
+            signature=signature,
+            reference=reference,
+            temporary=temporary,
+        )
+        return examined(opened(request, progress), progress).report
 
 
 @dataclass(frozen=True, slots=True)

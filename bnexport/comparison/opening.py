@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from bnexport import datasets
 from bnexport.comparison import sides
@@ -30,7 +33,7 @@ class Request:
     Args:
         model: .h5, .hdf5 or .keras; or .onnx, then only the ONNX sides are run.
         source: a folder of images, one image, a manifest, tar shards (`bnexport.datasets.find`), or a list of images.
-        inputs: an .npz file in place of `source`, for models with several inputs or no images.
+        inputs: an .npz file, or arrays by the name of the input, in place of `source`.
         onnx: the deployed ONNX file, to be held against the Keras model in place of bnexport's own export of it.
         labels: a CSV file with the columns file and label.
         local: refuse images that lie outside of the folder or of the manifest's folder that `source` names.
@@ -49,11 +52,12 @@ class Request:
         trust: load a Keras model even where it holds code of its own.
         signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
         reference: whose outputs are taken as right: "keras", or "keras2" for what the file computes in Keras 2.
+        temporary: whether `model` is a file that is there for this check only.
     """
 
     model: Path
     source: str | Path | Sequence[str | Path] | None = None
-    inputs: Path | None = None
+    inputs: Path | Mapping[str, NDArray[Any]] | None = None
     onnx: Path | None = None
     labels: Path | None = None
     local: bool = False
@@ -72,12 +76,15 @@ class Request:
     trust: bool = False
     signature: str = ""
     reference: str = "keras"
+    temporary: bool = False
 
     def names(self) -> dict[str, str]:
-        """What commands in findings call the files (`bnexport.rules.actions`)."""
+        """What commands in findings call the files (`bnexport.rules.actions`); nothing for what is in memory only."""
+        if self.temporary:
+            return {}
         source = str(self.source) if isinstance(self.source, str | Path) else ""
         words = [source] if source not in ("", "-") else []
-        words = ["--inputs", str(self.inputs)] if self.inputs is not None else words
+        words = ["--inputs", str(self.inputs)] if isinstance(self.inputs, Path) else words
         if words:
             words += ["--labels", str(self.labels)] if self.labels is not None else []
             words += [*(["--signature", self.signature] if self.signature else []), *self.overrides.arguments]
@@ -87,8 +94,9 @@ class Request:
     @property
     def told(self) -> str:
         """Where the images or arrays are, in words."""
-        source = self.source or self.inputs
-        return str(source) if isinstance(source, str | Path) else "a list of images"
+        if self.inputs is not None:
+            return str(self.inputs) if isinstance(self.inputs, Path) else "arrays in memory"
+        return str(self.source) if isinstance(self.source, str | Path) else "a list of images"
 
 
 @dataclass(frozen=True, slots=True)

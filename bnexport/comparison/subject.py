@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bnexport import datasets
 from bnexport.comparison.keras2_reference import Keras2Reference
@@ -148,7 +149,11 @@ def _open(
 
 
 def open_feeds(
-    subject: Subject, pictures: datasets.Listing | None, inputs: Path | None, overrides: Overrides, batch_size: int
+    subject: Subject,
+    pictures: datasets.Listing | None,
+    inputs: Path | Mapping[str, NDArray[Any]] | None,
+    overrides: Overrides,
+    batch_size: int,
 ) -> tuple[Source, Preparation | None]:
     """What the subject is run on: arrays where `inputs` names a file, else the pictures, with how they are prepared.
 
@@ -163,7 +168,11 @@ def open_feeds(
 
 
 def _feeds(
-    subject: Subject, pictures: datasets.Listing | None, inputs: Path | None, overrides: Overrides, batch_size: int
+    subject: Subject,
+    pictures: datasets.Listing | None,
+    inputs: Path | Mapping[str, NDArray[Any]] | None,
+    overrides: Overrides,
+    batch_size: int,
 ) -> tuple[Source, Preparation | None]:
     if inputs is not None or pictures is None:
         if inputs is None:
@@ -173,7 +182,9 @@ def _feeds(
         if overrides.given:
             raise UsageError("--inputs holds what the model sees", found="preprocessing flags", fix="leave them out")
         classes = subject.known.classes if subject.known else ()
-        return Arrays.read(inputs, subject.shapes, classes, batch_size), None
+        if isinstance(inputs, Path):
+            return Arrays.read(inputs, subject.shapes, classes, batch_size), None
+        return Arrays.of(inputs, "the data", subject.shapes, classes, batch_size), None
     name, shape = only_input(subject.shapes, {name: dtype.name for name, dtype in subject.dtypes.items()})
     if subject.dtypes.get(name) == np.uint8:
         if overrides.scaling not in (None, Scaling.NONE):

@@ -197,14 +197,29 @@ class Arrays:
         Raises:
             InputError: it cannot be read, or does not hold the model's inputs.
         """
-        path = Path(path)
-        arrays = npz.load(path)
+        return cls.of(npz.load(Path(path)), str(path), shapes, classes, batch_size)
+
+    @classmethod
+    def of(
+        cls,
+        arrays: Mapping[str, NDArray[Any]],
+        what: str,
+        shapes: Mapping[str, Shape],
+        classes: tuple[str, ...],
+        batch_size: int,
+    ) -> Arrays:
+        """Arrays by the name of the input, and `labels` among them where they are known; `what` is what messages call them.
+
+        Raises:
+            InputError: they do not hold the model's inputs.
+        """
+        arrays = dict(arrays)
         labels = arrays.pop("labels", None)
         if len(shapes) == 1 and len(arrays) == 1:  # one of each: the name does not matter
             arrays = {next(iter(shapes)): next(iter(arrays.values()))}
         if set(arrays) != set(shapes):
             raise InputError(
-                f"{path} does not hold the model's inputs",
+                f"{what} does not hold the model's inputs",
                 found=", ".join(sorted(arrays)) or "nothing",
                 expected=", ".join(shapes),
             )
@@ -213,19 +228,19 @@ class Arrays:
             if len(got) != len(shape) or any(
                 d is not None and d != g for d, g in zip(shape[1:], got[1:], strict=False)
             ):
-                raise InputError(f"{path}: the input {name} has the wrong shape", found=str(got), expected=str(shape))
+                raise InputError(f"{what}: the input {name} has the wrong shape", found=str(got), expected=str(shape))
         counts = {len(a) for a in arrays.values()} | ({len(labels)} if labels is not None else set())
         if len(counts) != 1 or counts == {0}:
-            raise InputError(f"{path}: the arrays are empty or of different length", found=str(sorted(counts)))
+            raise InputError(f"{what}: the arrays are empty or of different length", found=str(sorted(counts)))
         unknown = np.full(counts.pop(), -1, np.int64)
         for name, array in arrays.items():
-            npz.refuse_no_numbers(f"{path}: the input {name}", array)
+            npz.refuse_no_numbers(f"{what}: the input {name}", array)
         if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
-            raise InputError(f"{path}: labels are no class numbers", found=f"{labels.dtype} of shape {labels.shape}")
+            raise InputError(f"{what}: labels are no class numbers", found=f"{labels.dtype} of shape {labels.shape}")
         if labels is not None and (labels.min() < -1 or labels.max() > MOST_LABEL):
             odd = labels[(labels < -1) | (labels > MOST_LABEL)][0]
             raise InputError(
-                f"{path}: labels are no class numbers",
+                f"{what}: labels are no class numbers",
                 found=str(odd),
                 expected=f"0 to {MOST_LABEL}, or -1 where unknown",
             )

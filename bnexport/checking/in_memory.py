@@ -1,0 +1,135 @@
+"""What people hold in their hands: models and data of a Python session, as a check takes them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexport.errors import InputError, UsageError, reason
+
+Arrays = dict[str, NDArray[Any]]
+
+Images: TypeAlias = str | Path | Sequence[str | Path]
+"""A folder of images, one image, a manifest, tar shards, or a list of images; paths or URLs (`bnexport.datasets.find`)."""
+
+Batches: TypeAlias = NDArray[Any] | Mapping[str, Any] | Iterable[Any]
+"""An array, arrays by the name of the input, or batches of either: arrays, mappings, or pairs of them with labels, as `tf.data.Dataset` gives them."""
+
+
+class KerasModel(Protocol):
+    """A `keras.Model`, or another that saves itself so."""
+
+    name: str
+
+    def save(self, filepath: str) -> Any:
+        """Writes the model to a .keras file."""
+        ...
+
+
+class OnnxModel(Protocol):
+    """An `onnx.ModelProto`."""
+
+    def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
+        """The model's bytes."""
+        ...
+
+
+Model: TypeAlias = str | Path | KerasModel | OnnxModel
+"""A model file, a `keras.Model` or an `onnx.ModelProto`."""
+
+
+@contextmanager
+def model_file(model: Model) -> Iterator[tuple[Path, bool]]:
+    """The file of a model, and whether it was written for this block from a model in memory.
+
+    Raises:
+        InputError: the model cannot be written.
+        UsageError: it is no model.
+    """
+    if isinstance(model, str | os.PathLike):
+        yield Path(model), False
+        return
+    if not (hasattr(model, "SerializeToString") or hasattr(model, "save")):
+        raise UsageError(
+            "this is no model", found=type(model).__name__, expected="a path, a keras.Model or an onnx.ModelProto"
+        )
+    with TemporaryDirectory(prefix="bnexport-model-") as folder:
+        path = Path(folder) / re.sub(r"[^\w.-]", "_", str(getattr(model, "name", "") or "model"))
+        try:
+            if hasattr(model, "SerializeToString"):
+                path = path.with_name(f"{path.name}.onnx")
+                path.write_bytes(model.SerializeToString())
+            else:
+                path = path.with_name(f"{path.name}.keras")
+                model.save(str(path))
+        except Exception as error:  # whatever a model of somebody's own raises
+            raise InputError(f"the model in memory cannot be saved ({reason(error)})") from error
+        yield path, True
+
+
+def is_images(data: object) -> bool:
+    """Whether data name images: a path, or a list of paths."""
+    if isinstance(data, str | os.PathLike):
+        return True
+    return isinstance(data, list | tuple) and bool(data) and all(isinstance(item, str | os.PathLike) for item in data)
+
+
+def arrays(data: Batches) -> Arrays:
+    """Data in memory as arrays by name, `labels` (N,) among them where they come along.
+
+    Args:
+        data: an array for a model with one input, arrays by the name of the input, or batches of either.
+
+    Raises:
+        InputError: they are no arrays of numbers, or the batches do not fit each other.
+    """
+    if isinstance(data, np.ndarray):
+        return {"input": data}
+    if isinstance(data, Mapping):
+        return {str(name): _array(str(name), value) for name, value in data.items()}
+    parts = [_batch(batch) for batch in data]
+    if not parts:
+        raise InputError("there are no batches to run the model on")
+    names = parts[0].keys()
+    if any(part.keys() != names for part in parts):
+        raise InputError("the batches have different inputs", found=", ".join(sorted({*names} ^ {*parts[-1]})))
+    try:
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+    except ValueError as error:
+        raise InputError(f"the batches do not fit each other ({reason(error)})") from error
+
+
+def _batch(batch: Any) -> Arrays:
+    if isinstance(batch, tuple) and len(batch) in (2, 3):  # (x, y) or (x, y, sample weights), as fit takes them
+        inputs, labels = _batch(batch[0]), _classes(np.asarray(batch[1])) if not isinstance(batch[1], Mapping) else None
+        return inputs if labels is None else {**inputs, "labels": labels}
+    if isinstance(batch, Mapping):
+        return {str(name): _array(str(name), value) for name, value in batch.items()}
+    return {"input": _array("input", batch)}
+
+
+def _array(name: str, value: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except Exception as error:  # whatever a tensor of somebody's own raises
+        raise InputError(f"{name} is no array ({reason(error)})") from error
+
+
+def _classes(y: NDArray[Any]) -> NDArray[np.int64] | None:
+    """Class numbers from what `fit` takes as targets; None where they are something else."""
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim == 1 and y.dtype.kind in "iu":
+        return y.astype(np.int64)
+    one_hot = (
+        y.ndim == 2 and y.dtype.kind in "fiub" and bool(((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all())
+    )
+    return y.argmax(axis=1).astype(np.int64) if one_hot else None
