@@ -23,7 +23,7 @@ from bnexport.results.preprocessing import Preprocessing
 from bnexport.results.runs import Role, RunSpec
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import Finding
-from bnexport.rules import findings
+from bnexport.rules.inputs import decoded_otherwise
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.ort_session import Session
 
@@ -127,7 +127,7 @@ def prepared_otherwise(
             harmless &= all(
                 tally.agree("inference", run.compute({input_name: made}), recorded[stored]) for run in strict
             )
-    return findings.decoded_otherwise(differing, baseline.count, harmless=harmless)
+    return decoded_otherwise(differing, baseline.count, harmless=harmless)
 
 
 def _prepared(item: Item, contents: Mapping[str, bytes], spec: Preprocessing) -> NDArray[np.float32]:

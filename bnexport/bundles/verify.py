@@ -119,8 +119,9 @@ def verified(
     from bnexport.comparison.tally import Tally
     from bnexport.results.facts import SHOWN, ImageFacts
     from bnexport.results.verdict import BundleFacts, CheckReport
-    from bnexport.rules import findings
+    from bnexport.rules import runtime
     from bnexport.rules.actions import addressed
+    from bnexport.rules.rule import ordered
     from bnexport.runtimes.environment import environment
     from bnexport.runtimes.ort_session import Cuda, Session
 
@@ -186,11 +187,11 @@ def verified(
         ),
         comparisons=tuple(comparisons),
         findings=addressed(
-            findings.ordered(
+            ordered(
                 [
                     *lost,
                     *explained,
-                    findings.not_finite(tally.answers.not_finite, count),
+                    runtime.not_finite(tally.answers.not_finite, count),
                     *reduced,
                     golden.prepared_otherwise(decoded, baseline, stored.id, runners, tally),
                 ]

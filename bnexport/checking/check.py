@@ -31,9 +31,10 @@ from bnexport.results.facts import SHOWN, ImageFacts
 from bnexport.results.nouns import noun_of
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import Action, CheckReport, Finding
-from bnexport.rules import findings
+from bnexport.rules import inputs as input_rules, model_files, modes, runtime
 from bnexport.rules.actions import addressed
 from bnexport.rules.diagnose import STATISTICS_WRONG, diagnose
+from bnexport.rules.rule import ordered
 from bnexport.runtimes.environment import environment
 from bnexport.runtimes.ort_session import Cuda
 from bnexport.system.cache import NOTHING_KEPT, Cache
@@ -224,23 +225,23 @@ def examined(opening: Opening, progress: Progress) -> Examination:
         sides=tuple(answered.values()),
         comparisons=(*comparisons, *alone),
         findings=addressed(
-            findings.ordered(
+            ordered(
                 [
                     *opening.lost,
                     settled.finding,
                     *failed,
                     *explained,
                     *dependent,
-                    findings.not_finite(tally.answers.not_finite, len(items.names), noun),
+                    runtime.not_finite(tally.answers.not_finite, len(items.names), noun),
                     *(_remedied(finding, remedy) for finding in causes),
                     *found,
                     randomness.measured(subject.reference, subject.random_layers, first, progress)
                     if subject.reference
                     else None,
-                    findings.repaired(subject.repairs),
-                    findings.unreadable(unreadable, noun),
-                    findings.frozen(subject.facts.layers, seen, subject.facts.frozen, before, after, noun),
-                    findings.assumed_preprocessing(spec.described)
+                    model_files.repaired(subject.repairs),
+                    input_rules.unreadable(unreadable, noun),
+                    modes.frozen(subject.facts.layers, seen, subject.facts.frozen, before, after, noun),
+                    input_rules.assumed_preprocessing(spec.described)
                     if preparation and spec and preparation.origin.startswith("assumed")
                     else None,
                 ]

@@ -24,8 +24,8 @@ from bnexport.progress import Progress
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.results.runs import Precision, Role
 from bnexport.results.verdict import Finding, LayerError, Severity
-from bnexport.rules import mismatches, unusual
-from bnexport.rules.inputs import Refit, candidates
+from bnexport.rules import export, model_files, runtime
+from bnexport.rules.preprocessing import Refit, candidates
 from bnexport.runtimes.ort_session import Provider, provider_named
 
 IMAGES = 4
@@ -70,15 +70,15 @@ class Inquiry:
             found.append(finding)
             errors = errors or compared
         notes = (*(self.subject.notes if self.subject else ()), *(self.deployed.notes if self.deployed else ()))
-        found += [unusual.file_notes(notes), self.tally.uneven()]
+        found += [model_files.file_notes(notes), self.tally.uneven()]
         if self.deployed is not None:
-            found.append(mismatches.interface_differs(self.deployed.interface.differences))
+            found.append(export.interface_differs(self.deployed.interface.differences))
             on_batch = {f.evidence["side"] for f in self.dependent}
             if not any(f and f.code == "EX003" for f in found) and any(
                 runner.spec.external and runner.id in on_batch and self.tally.matches_other_mode(runner.id)
                 for runner in self.runners.values()
             ):
-                found.append(mismatches.training_exported(()))
+                found.append(export.training_exported(()))
         shown = next(
             (
                 r
@@ -93,7 +93,7 @@ class Inquiry:
         if shown and not errors and (layers or agreed):
             errors = self.layers(shown, {name: x[:IMAGES] for name, x in first.inputs.items()})
             if (culprit := hidden(errors)) is not None:
-                found.append(mismatches.hidden_error(culprit, errors, self.tally.noun))
+                found.append(export.hidden_error(culprit, errors, self.tally.noun))
         if not layers and not any(layer.off for layer in errors):
             errors = ()
         return found, errors
@@ -105,12 +105,12 @@ class Inquiry:
         """
         runner, reference = self.runners[lost.pair.actual], lost.pair.expectation.reference
         if runner.mode == "training" and not reference.artifact and not inference_lost:
-            return unusual.training_graph_differs(lost.failed), ()
+            return model_files.training_graph_differs(lost.failed), ()
         measured = lost.pair.expected == Expected.QUANTIZED and not lost.pair.broken
         if runner.spec.artifact and runner.spec.runtime != "onnxruntime":
-            return None if measured else mismatches.runtime_differs(lost.failed, self._onnxruntime_agrees()), ()
+            return None if measured else runtime.runtime_differs(lost.failed, self._onnxruntime_agrees()), ()
         if runner.graph is None:
-            return mismatches.parity_lost(lost.failed, None, ()), ()
+            return export.parity_lost(lost.failed, None, ()), ()
         wanted = lost.wanted
 
         def right(outputs: Outputs) -> bool:
@@ -120,23 +120,23 @@ class Inquiry:
             given = runner.given(lost.feed.inputs)
             blame = blamed(runner.graph(), _provider(runner), given, runner.names, right, self.progress)
             if blame is not None:
-                return mismatches.optimised_away(lost.failed, blame.optimizers, blame.nodes, blame.tensor), ()
+                return runtime.optimised_away(lost.failed, blame.optimizers, blame.nodes, blame.tensor), ()
         if self.deployed is not None and self.subject is not None:
             if self.tally.matches_other_mode(runner.id):
-                return mismatches.training_exported(lost.failed), ()
+                return export.training_exported(lost.failed), ()
             for how in self._otherwise(self.deployed, runner, lost.feed.inputs, wanted):
-                return mismatches.taken_otherwise(lost.failed, how), ()
+                return export.taken_otherwise(lost.failed, how), ()
             found = kernels.compared(self.deployed.graph, self.subject.graph)
             if found.foreign:
-                return mismatches.other_checkpoint(
+                return export.other_checkpoint(
                     lost.failed, len(found.other), found.same + found.scaled, found.other
                 ), ()
         if measured:
             return None, ()
         if reference.runtime == "keras2":
-            return mismatches.read_otherwise(lost.failed, as_keras3=self._as_keras3(runner, lost.feed.inputs)), ()
+            return export.read_otherwise(lost.failed, as_keras3=self._as_keras3(runner, lost.feed.inputs)), ()
         layers = self.layers(runner, lost.feed.inputs)
-        return mismatches.parity_lost(lost.failed, first_off(layers), layers), layers
+        return export.parity_lost(lost.failed, first_off(layers), layers), layers
 
     def _onnxruntime_agrees(self) -> bool | None:
         """Whether onnxruntime computes what the reference computes from the same file; None where it did not run it."""

@@ -18,7 +18,7 @@ from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.runs import Role
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import Comparison, Finding
-from bnexport.rules import unusual
+from bnexport.rules import modes
 
 IMAGES_TOGETHER = 4
 """How large a batch is enough: in a batch of two already the other one is half of the statistics."""
@@ -75,7 +75,7 @@ def compared(
         by_batch = not all(judged) and normalises_by_batch(runner.graph() if runner.graph else subject.graph)
         comparisons += judged
         found += [
-            unusual.batch_dependent(comparison, by_batch=by_batch, noun=noun)
+            modes.batch_dependent(comparison, by_batch=by_batch, noun=noun)
             for comparison in judged
             if not (comparison or comparison.difference.nonfinite)
         ][:1]

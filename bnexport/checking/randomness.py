@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bnexport.comparison.reference import Reference
 from bnexport.datasets.feeds import Feed
-from bnexport.numerics import randomness
+from bnexport.numerics.randomness import shares
 from bnexport.progress import Progress
 from bnexport.results.verdict import Finding
+from bnexport.rules.randomness import random_layers
 
 DRAWS = 4
 """How often the training pass is repeated."""
@@ -27,4 +28,4 @@ def measured(reference: Reference, layers: list[str], feed: Feed, progress: Prog
     inference, training = (reference.run(mode, feed.inputs) for mode in ("inference", "training"))
     name = next((n for n in inference if n.endswith("/logits")), next(iter(inference)))
     draws = [reference.drawn(feed.inputs, seed)[name] for seed in range(DRAWS)]
-    return randomness.random_layers(layers, inference[name], training[name], draws)
+    return random_layers(layers, shares(inference[name], training[name], draws))

@@ -19,7 +19,7 @@ from bnexport.results.facts import SHOWN
 from bnexport.results.heads import Heads
 from bnexport.results.runs import RunSpec
 from bnexport.results.verdict import Comparison, Side
-from bnexport.rules.findings import Right
+from bnexport.rules.measured import Right
 
 
 class Items:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from bnexport.comparison.sides import Feeds, Runner
 from bnexport.errors import MachineError
 from bnexport.results.verdict import Finding
-from bnexport.rules import findings
+from bnexport.rules import runtime
 from bnexport.runtimes.ort_session import Cuda
 
 
@@ -50,11 +50,11 @@ def cuda_sides(
     except MachineError as error:
         if "cuda" in require:
             raise
-        return CudaSides([], [findings.provider_not_running("cuda", str(error))] if "cuda" in wanted else [])
+        return CudaSides([], [runtime.provider_not_running("cuda", str(error))] if "cuda" in wanted else [])
     for runner in deployed:
         runner.spec = replace(runner.spec, as_deployed=True)
     placed = [
-        findings.placed_on_cpu(r.id, _on_cpu(r), strict=strict_placement) for r in runners if r.mode == "inference"
+        runtime.placed_on_cpu(r.id, _on_cpu(r), strict=strict_placement) for r in runners if r.mode == "inference"
     ]
     return CudaSides(runners + deployed, [finding for finding in placed if finding])
 

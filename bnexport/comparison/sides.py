@@ -18,7 +18,7 @@ from bnexport.onnx_graph.sites import sites
 from bnexport.onnx_graph.training_twin import training_twin
 from bnexport.results.runs import Mode, Precision, Role, RunSpec
 from bnexport.results.verdict import Finding
-from bnexport.rules import findings
+from bnexport.rules.runtime import provider_not_running
 from bnexport.runtimes import ort_library, ort_session
 from bnexport.runtimes.ort_session import STRICT_CUDA, Cuda
 from bnexport.system import cache
@@ -261,5 +261,5 @@ def settle_providers(wanted: Sequence[str], require: Sequence[str]) -> tuple[lis
     chosen: list[ort_session.Provider] = ["cpu"] if {"auto", "cpu"} & {*wanted, *require} else []
     if not missing:
         chosen.append("cuda")
-    lost = [findings.provider_not_running("cuda", missing)] if "cuda" in wanted and missing else []
+    lost = [provider_not_running("cuda", missing)] if "cuda" in wanted and missing else []
     return chosen or ["cpu"], lost

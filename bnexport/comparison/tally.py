@@ -20,8 +20,8 @@ from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.runs import Mode, Precision, RunSpec
 from bnexport.results.tolerance import Limit, Tolerances
 from bnexport.results.verdict import Action, Comparison, Difference, Finding, Severity
-from bnexport.rules import findings, unusual
-from bnexport.rules.quantised import cost_of_quantisation
+from bnexport.rules import modes, runtime
+from bnexport.rules.quantization import cost_of_quantisation
 
 _NOTHING = Difference(0, 0.0, float("nan"), float("nan"), float("nan"), 0.0, float("-inf"), 0, 0)
 
@@ -124,7 +124,7 @@ class Tally:
             elif pair.expected == Expected.AS_DEPLOYED:
                 held = self._held(pair)
                 comparisons += [allowed(comparison) for comparison in held]
-                imprecise = [findings.reduced_precision(c, self.noun) for c in held if not c]
+                imprecise = [runtime.reduced_precision(c, self.noun) for c in held if not c]
                 found += [finding for finding in imprecise if finding][:1]
         return [self.answers.items.placed(comparison) for comparison in comparisons], found
 
@@ -137,7 +137,7 @@ class Tally:
     def uneven(self) -> Finding | None:
         """RT008 where two sides select another number of rows, other than two modes, whose scores differ by more than rounding."""
         held = [pair for pair in self._pairs if pair.expected not in (Expected.MODES, Expected.ALTERNATIVE)]
-        return unusual.uneven_rows(
+        return runtime.uneven_rows(
             [(p.actual, p.reference, self.heads.shown(n), c) for p in held for n, c in p.uneven.items()]
         )
 
@@ -215,7 +215,7 @@ class Tally:
         plain = Comparison(
             pair.actual, pair.reference, self.heads.shown(name), difference, float("inf"), agreement, passed=True
         )
-        finding = findings.modes_disagree(
+        finding = modes.modes_disagree(
             plain,
             right=self.answers.right(pair.actual, pair.reference),
             causes=causes,

@@ -13,23 +13,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport.results.verdict import Action, Finding, Severity
 
-SHOWN = 4
-
-
-def random_layers(
-    layers: Sequence[str], inference: NDArray[Any], training: NDArray[Any], draws: Sequence[NDArray[Any]]
-) -> Finding | None:
-    """ST001: random layers change what `fit` computes; None where repeated passes are equal.
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """The gap between what `fit` and what inference mode compute, told apart; gaps are relative to the size of the inference pass.
 
     Args:
-        layers: their names.
+        random_gap: sqrt(R).
+        batch_normalization_gap: sqrt(B).
+        scatter: the square root of the scatter.
+        random_share: R / (R + B).
+        draws: how many training passes with random layers on there were.
+    """
+
+    random_gap: float
+    batch_normalization_gap: float
+    scatter: float
+    random_share: float
+    draws: int
+
+
+def shares(inference: NDArray[Any], training: NDArray[Any], draws: Sequence[NDArray[Any]]) -> Shares | None:
+    """What is chance and what is BatchNormalization; None where the draws are equal.
+
+    Args:
         inference: the inference pass, shape (N, ...).
         training: the training pass with random layers off, the same shape.
         draws: training passes with random layers on, two or more.
@@ -41,18 +54,10 @@ def random_layers(
     scatter = float(np.var(d, axis=0, ddof=1).mean())
     size = math.sqrt(float(np.mean(i**2))) or 1.0
     chance, statistics = float(np.mean((d - t) ** 2)), float(np.mean((t - i) ** 2))
-    share = chance / (chance + statistics)
-    evidence = {
-        "random_gap": math.sqrt(chance) / size,
-        "batch_normalization_gap": math.sqrt(statistics) / size,
-        "scatter": math.sqrt(scatter) / size,
-        "random_share": share,
-        "draws": len(draws),
-    }
-    named = ", ".join(layers[:SHOWN]) + (", …" if len(layers) > SHOWN else "")
-    message = (
-        f"{len(layers)} random layers ({named}) are on in fit and off in inference: repeated training passes over one batch differ by {evidence['scatter']:.2g} of the outputs' size; "
-        f"of the gap between fit and inference {share:.0%} is theirs, {1 - share:.0%} BatchNormalization's"
+    return Shares(
+        random_gap=math.sqrt(chance) / size,
+        batch_normalization_gap=math.sqrt(statistics) / size,
+        scatter=math.sqrt(scatter) / size,
+        random_share=chance / (chance + statistics),
+        draws=len(draws),
     )
-    actions = (Action("judge training by evaluate(), which switches them off; this check runs without them too"),)
-    return Finding("ST001", Severity.INFO, message, evidence, actions, tuple(layers))

@@ -19,7 +19,7 @@ from bnexport.progress import Progress
 from bnexport.recalibration.staged import Feeds, FirstStage, first_sites, looks_up
 from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.preprocessing import Preprocessing, Resize
-from bnexport.rules import inputs
+from bnexport.rules import preprocessing
 from bnexport.rules.diagnose import Evidence
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def gathered(
     model: onnx.ModelProto,
     moments: Mapping[str, Moments],
     variety: Variety,
-    others: Sequence[inputs.Refit],
+    others: Sequence[preprocessing.Refit],
     noun: Noun = IMAGES,
 ) -> Evidence:
     """The evidence from the moments of every site of the graph, the images' variety, and what other preparations give (`refits`)."""
@@ -53,11 +53,11 @@ def gathered(
 
 def refits(
     model: onnx.ModelProto, moments: Mapping[str, Moments], feeds: Source, variety: Variety, progress: Progress
-) -> list[inputs.Refit]:
+) -> list[preprocessing.Refit]:
     """How well the first sites fit with other preparations; nothing where they fit as it is, or where the input is no image."""
     ahead = [s for s in held(model, moments) if s.first]
     few = variety.images <= EXACT_ON
-    off = misfit(ahead) > (inputs.SUSPICIOUS if few else inputs.limit(variety.images))
+    off = misfit(ahead) > (preprocessing.SUSPICIOUS if few else preprocessing.limit(variety.images))
     return _refits(FirstStage(model), ahead, feeds, progress) if off and _takes_images(model, feeds) else []
 
 
@@ -98,14 +98,14 @@ def held(model: onnx.ModelProto, moments: Mapping[str, Moments]) -> list[Statist
     ]
 
 
-def _refits(first: FirstStage, ahead: list[Statistics], feeds: Source, progress: Progress) -> list[inputs.Refit]:
+def _refits(first: FirstStage, ahead: list[Statistics], feeds: Source, progress: Progress) -> list[preprocessing.Refit]:
     """What other scalings and channel orders give, computed from the prepared images; and with the best of them other resize kernels, for which they are decoded again."""
     feeds = feeds.spread(TRIED_ON)
     batches = list(watched(feeds, Variety()))
     shape = next(iter(batches[0].values())).shape
     channels = feeds.spec.channels if feeds.spec else shape[-1] if len(shape) == 4 else 1
 
-    refits: list[inputs.Refit] = []
+    refits: list[preprocessing.Refit] = []
 
     def refit(old: Preprocessing, new: Preprocessing, prepared: Iterable[Feeds]) -> None:
         try:
@@ -114,13 +114,13 @@ def _refits(first: FirstStage, ahead: list[Statistics], feeds: Source, progress:
             progress.note(f"{new.described} was not tried in place of {old.described}: {error}")
             return
         seen = [replace(s, seen_mean=moments[s.name].mean, seen_var=moments[s.name].var) for s in ahead]
-        refits.append(inputs.Refit(old, new, misfit(seen)))
+        refits.append(preprocessing.Refit(old, new, misfit(seen)))
 
-    for old, new in inputs.candidates(feeds.spec, channels):
+    for old, new in preprocessing.candidates(feeds.spec, channels):
         refit(old, new, ({n: rescaled(x, old, new) for n, x in batch.items()} for batch in batches))
     if feeds.spec is not None:
-        now = inputs.Refit(feeds.spec, feeds.spec, misfit(ahead))
-        best = inputs.best_of([now, *refits])
+        now = preprocessing.Refit(feeds.spec, feeds.spec, misfit(ahead))
+        best = preprocessing.best_of([now, *refits])
         base = best.new if best else feeds.spec
         for kernel in Resize:
             if kernel != feeds.spec.resize:

@@ -20,9 +20,8 @@ from bnexport.recalibration.staged import FirstStage
 from bnexport.recalibration.trial import ENOUGH
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.results.verdict import Finding
-from bnexport.rules import inputs
-from bnexport.rules.diagnose import learnt
-from bnexport.rules.inputs import Refit
+from bnexport.rules.batch_norm import learnt
+from bnexport.rules.preprocessing import Refit, that_fits, wrong_preparation
 from bnexport.runtimes import ort_library
 
 
@@ -57,10 +56,10 @@ def settle(subject: Subject, feeds: Source, preparation: Preparation | None, pro
         progress.note(f"whether the assumed preprocessing fits the model is not known: {error}")
         return Settled(feeds, preparation)
     open_to_change = [refit for refit in tried if set(refit.changed) <= preparation.assumed]
-    best = inputs.that_fits(ahead, images, open_to_change)
+    best = that_fits(ahead, images, open_to_change)
     if best is None:
         return Settled(feeds, preparation, refits=tried)
-    finding = inputs.wrong_preparation(ahead, images, open_to_change, replaced=True)
+    finding = wrong_preparation(ahead, images, open_to_change, replaced=True)
     return Settled(feeds.prepared_as(best.new), preparation.replaced(best.new), finding)
 
 

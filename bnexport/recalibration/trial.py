@@ -23,7 +23,7 @@ from bnexport.recalibration.live import live_tensors, memory_available
 from bnexport.results.nouns import noun_of
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.rules.diagnose import Evidence
-from bnexport.rules.inputs import Refit
+from bnexport.rules.preprocessing import Refit
 from bnexport.runtimes import ort_library
 
 ENOUGH = 512

@@ -1,250 +1,39 @@
-"""Whether the images are what the model was trained on, judged at the first sites, which see them through fixed weights only.
-
-Later sites say little about it: normalisation takes a wrong scale away, so that with statistics of these images only the first sites are off.
-Each known scaling is tried on the images; the one under which the first sites see what their moving statistics hold is the one of training.
-"""
+"""IN003 to IN006: too few images, unreadable ones, and ones that were prepared in a way that nobody stated."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-from bnexport.numerics.drift import Statistics, misfit
 from bnexport.numerics.variety import FEW, Variety
 from bnexport.results.nouns import IMAGES, Noun
-from bnexport.results.preprocessing import Order, Preprocessing, Scaling
 from bnexport.results.verdict import Action, Finding, Severity
-from bnexport.rules.actions import CHECK
-
-BETTER = 3.0
-"""IN001 where another scaling makes the misfit at least so many times smaller (measured: 5 to 280 times)."""
+from bnexport.rules.rule import Rule
 
 WASTED = 0.1
 """IN003 is a warning from this share of copies and images of one colour on."""
 
+FEWEST = 2
+"""Fewer different images have no statistics."""
+
 SHOWN = 5
 """How many names of images a message lists."""
 
-
-EXACT = 1e-3
-"""Statistics that agree so well are those of these very images."""
-
-SUSPICIOUS = 3e-3
-"""Other preparations are tried from this misfit on where there are few images: they may be the training images."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refit:
-    """How well the first sites fit when images prepared as `old` are prepared as `new` instead: `misfit` as in `bnexport.numerics.drift`."""
-
-    old: Preprocessing
-    new: Preprocessing
-    misfit: float
-
-    @property
-    def changed(self) -> dict[str, tuple[str, str]]:
-        """What is otherwise: the field, the old and the new value."""
-        old, new = self.old.as_dict(), self.new.as_dict()
-        return {key: (str(old[key]), str(new[key])) for key in ("scaling", "order", "resize") if old[key] != new[key]}
-
-
-def limit(images: int) -> float:
-    """The misfit from which on the first sites are off: other photographs than in training stay below 0.3, and few images scatter.
-
-    >>> round(limit(4), 2), round(limit(2500), 2)
-    (0.55, 0.31)
-    """
-    return 0.3 + 0.5 / math.sqrt(max(1, images))
-
-
-def candidates(spec: Preprocessing | None, channels: int) -> list[tuple[Preprocessing, Preprocessing]]:
-    """The preparations to try, as (old, new): from `spec` to every other scaling and channel order, those that change least first.
-
-    Args:
-        spec: how images are prepared; None for arrays, of which nobody knows: then each simple scaling is tried as the old one.
-        channels: of the model's input; 3 are taken for colours.
-    """
-    if spec is None:
-        channels = channels if channels in (1, 3, 4) else 1
-        plain = [Preprocessing((1, 1), channels, scaling=scaling) for scaling in _SIMPLE]
-        turned = [(plain[0], plain[0].changed(order=Order.BGR))] if channels == 3 else []
-        return [(old, new) for old in plain for new in plain if old != new] + turned
-    scalings = [
-        s for s in (spec.scaling, *_SIMPLE, Scaling.CAFFE, Scaling.TORCH) if spec.channels == 3 or s not in _COLOURED
-    ]
-    orders = (spec.order, *(order for order in Order if order != spec.order)) if spec.channels == 3 else (spec.order,)
-    found = []
-    for order in orders:
-        for scaling in dict.fromkeys(scalings):
-            if order == Order.BGR and scaling == Scaling.CAFFE:
-                continue
-            new = spec.changed(scaling=scaling, order=order)
-            if new != spec:
-                found.append((spec, new))
-    return found
-
-
-_SIMPLE = (Scaling.NONE, Scaling.UNIT, Scaling.MINUS_ONE_ONE)
-_COLOURED = (Scaling.CAFFE, Scaling.TORCH)
-
-
-def best_of(refits: Sequence[Refit]) -> Refit | None:
-    """The refit to believe.
-
-    The scaling with the smallest misfit first. Another channel order, and then another resize kernel, only where they fit `BETTER` times as
-    well: other images than in training scatter as much as these change.
-    """
-    chosen: Refit | None = None
-    for allowed in ({"scaling"}, {"scaling", "order"}, {"scaling", "order", "resize"}):
-        these = [refit for refit in refits if set(refit.changed) <= allowed and refit is not chosen]
-        best = min(these, key=lambda refit: refit.misfit, default=None)
-        if chosen is None or (best is not None and best.misfit <= chosen.misfit / BETTER):
-            chosen = best
-    return chosen
-
-
-def that_fits(first: Sequence[Statistics], images: int, refits: Sequence[Refit]) -> Refit | None:
-    """The preparation under which the first sites fit, where they are off as it is; None where they are not off, or where none fits."""
-    now, best = misfit(first), best_of(refits)
-    if best is None or now <= limit(images) or best.misfit > min(limit(images), now / BETTER):
-        return None
-    return best
-
-
-def wrong_preparation(
-    first: Sequence[Statistics],
-    images: int,
-    refits: Sequence[Refit],
-    *,
-    replaced: bool = False,
-    noun: Noun = IMAGES,
-) -> Finding | None:
-    """IN001: the first sites are off, and would not be with another scaling, channel order or resize kernel.
-
-    It is an error where somebody stated how images are prepared, and a warning where it was assumed and is replaced by what fits.
-    It is a warning, too, where the first sites are within `limit`, and another kernel or order gives their statistics to `EXACT`: then these
-    are the training images, prepared otherwise.
-
-    Args:
-        first: the first sites.
-        images: how many images they were measured on.
-        refits: what other preparations give.
-        replaced: whether the preparation was assumed, and the check goes on with the one that fits.
-        noun: what the model was run on.
-    """
-    now = misfit(first)
-    best = best_of(refits)
-    off = now > limit(images)
-    if best is None or best.misfit > (min(limit(images), now / BETTER) if off else min(EXACT, now / BETTER)):
-        return None
-    rivals = [r for r in refits if r is not best and r.misfit <= min(BETTER * best.misfit, limit(images))]
-    alike = {
-        key: list(dict.fromkeys(r.new.as_dict()[key] for r in rivals if _apart(r, best) == {key})) for key in _NAMES
-    }
-    old = " and ".join(f"{_NAMES[key]} {before}" for key, (before, _) in best.changed.items())
-    new = " and ".join(
-        after if len(best.changed) == 1 else f"{_NAMES[key]} {after}" for key, (_, after) in best.changed.items()
-    )
-    evidence = {
-        **{key: before for key, (before, _) in best.changed.items()},
-        **{f"{key}_that_fits": after for key, (_, after) in best.changed.items()},
-        "also_fit": alike["scaling"],
-        "also_fit_order": alike["order"],
-        "also_fit_resize": alike["resize"],
-        "misfit": now,
-        "misfit_that_fits": best.misfit,
-        "replaced": replaced,
-        "z_median": float(np.median(np.concatenate([s.z for s in first]))),
-        "std_ratio": math.exp(-float(np.median(np.concatenate([s.log_ratio for s in first])))),
-    }
-    distance = (
-        f"at the first BatchNormalization layer the distance to its moving statistics is {now:.2g} standard deviations, "
-        f"with {new} {best.misfit:.2g}"
-    )
-    message = (
-        f"{old} was assumed for the {noun.many}, and the model was trained with {new}: {distance}; the check goes on with {new}"
-        if replaced
-        else f"the {noun.many} are prepared with {old}, and the model was trained with {new}: {distance}"
-    )
-    if alike["scaling"]:
-        message += f"; {', '.join(alike['scaling'])} cannot be told from it, {new} fits best"
-    blurred = [_NAMES[key] for key in ("order", "resize") if alike[key] and key not in best.changed]
-    if blurred:
-        message += f"; the {' and the '.join(blurred)} cannot be told from these statistics"
-    actions = [_stated(best, replaced=replaced)]
-    if "scaling" in best.changed:
-        rival = {
-            scaling: next(r for r in rivals if r.new.as_dict()["scaling"] == scaling) for scaling in alike["scaling"]
-        }
-        actions += [Action(f"or, where training used it, {a.reason}", a.command) for a in map(_stated, rival.values())]
-    if not replaced:
-        actions.append(Action("do not recalibrate: that would hide the mistake"))
-    severity = Severity.ERROR if off and not replaced else Severity.WARNING
-    return Finding("IN001", severity, message, evidence, tuple(actions), tuple(s.name for s in first))
-
-
-def _stated(refit: Refit, *, replaced: bool = False) -> Action:
-    """What states a preparation on the command line."""
-    flags = " ".join(f"{_FLAGS[key]} {after}" for key, (_, after) in refit.changed.items())
-    what = " and ".join(f"{_NAMES[key]} {after}" for key, (_, after) in refit.changed.items())
-    text = f"state {what}" if replaced else f"prepare them with {what}"
-    return Action(f"{text} ({flags}, or in the file beside the model)", f"{CHECK} {flags}")
-
-
-_NAMES = {"scaling": "scaling", "order": "channel order", "resize": "resize kernel"}
-_FLAGS = {"scaling": "--scaling", "order": "--channel-order", "resize": "--resize"}
-
-
-def _apart(one: Refit, other: Refit) -> set[str]:
-    mine, theirs = one.new.as_dict(), other.new.as_dict()
-    return {key for key in _NAMES if mine[key] != theirs[key]}
-
-
-def other_data(first: Sequence[Statistics], images: int, noun: Noun = IMAGES) -> Finding | None:
-    """IN002: the first sites are off, and no known scaling mends it."""
-    now = misfit(first)
-    if now <= limit(images):
-        return None
-    mends, compare = (
-        (
-            ", and no known scaling, channel order or resize kernel mends that",
-            "compare how these images and the training images are made: colours, contrast, inversion, crop, a scaling of its own",
-        )
-        if noun is IMAGES
-        else ("", "compare how these arrays and those of training are made: scaling, order of the features, units")
-    )
-    message = (
-        f"these {noun.many} are not like the training {noun.many}: at the first BatchNormalization layer they are {now:.2g} standard deviations from its moving "
-        f"statistics{mends}"
-    )
-    actions = (Action(compare),)
-    return Finding(
-        "IN002",
-        Severity.WARNING,
-        message,
-        {"misfit": now, "limit": limit(images)},
-        actions,
-        tuple(s.name for s in first),
-    )
-
-
-def unfit(variety: Variety, noun: Noun = IMAGES) -> str:
-    """Why images cannot be recalibrated from at all; "" where they can."""
-    if variety.usable >= 2:
-        return ""
-    if variety.images == 1:
-        return f"there is only one {noun.one}"
-    what = (
-        f"has {noun.uniform}"
-        if len(variety.constant) == variety.images
-        else f"is the same or has {noun.uniform}"
-        if variety.constant
-        else "is the same"
-    )
-    return f"every one of the {variety.images} {noun.many} {what}"
+IN003 = Rule(
+    "IN003",
+    "too few different images",
+    meaning=(
+        "Statistics need different images. Images of one colour and copies add nothing, and statistics of a "
+        "handful of images hold for those only."
+    ),
+    measured=(
+        "By a hash of every prepared image, and by whether all its pixels are equal. An information below {FEW} "
+        "different images or where some are copies or of one colour, a warning where more than {WASTED:share} "
+        "are, or where fewer than {FEWEST} different images are left: then bnexport recalibrate refuses."
+    ),
+    neighbours="IN004: files that could not be read at all.",
+    remedy="Use some hundred different images like those of training.",
+    thresholds={"FEW": FEW, "FEWEST": FEWEST, "WASTED": WASTED},
+)
 
 
 def few(variety: Variety, noun: Noun = IMAGES) -> Finding | None:
@@ -266,10 +55,111 @@ def few(variety: Variety, noun: Noun = IMAGES) -> Finding | None:
         message = f"{variety.images} {noun.many} are few: statistics measured on them hold for them, not for others"
     wasted = len(constant) + len(repeated)
     severity = Severity.WARNING if reason or wasted > WASTED * variety.images else Severity.INFO
-    return Finding(
-        "IN003",
+    return IN003.finding(
         severity,
         message,
         evidence,
         (Action(f"use some hundred different {noun.many} like those of training"),),
+    )
+
+
+def unfit(variety: Variety, noun: Noun = IMAGES) -> str:
+    """Why images cannot be recalibrated from at all; "" where they can."""
+    if variety.usable >= FEWEST:
+        return ""
+    if variety.images == 1:
+        return f"there is only one {noun.one}"
+    what = (
+        f"has {noun.uniform}"
+        if len(variety.constant) == variety.images
+        else f"is the same or has {noun.uniform}"
+        if variety.constant
+        else "is the same"
+    )
+    return f"every one of the {variety.images} {noun.many} {what}"
+
+
+IN004 = Rule(
+    "IN004",
+    "unreadable images",
+    meaning="Files that look like images and cannot be decoded. They are listed and left out.",
+    measured="By decoding every file: JPEG, PNG, BMP, GIF, WebP and TIFF, by content.",
+    remedy="Replace or remove the files.",
+)
+
+
+def unreadable(files: Sequence[tuple[str, str]], noun: Noun = IMAGES) -> Finding | None:
+    """IN004: images that could not be read."""
+    if not files:
+        return None
+    shown = "; ".join(f"{name} ({reason})" for name, reason in files[:3]) + ("; …" if len(files) > 3 else "")
+    message = f"{len(files)} {noun.many} cannot be read and were left out: {shown}"
+    return IN004.finding(
+        Severity.WARNING,
+        message,
+        {"files": [list(entry) for entry in files]},
+        (Action("replace or remove these files"),),
+    )
+
+
+IN005 = Rule(
+    "IN005",
+    "assumed preprocessing",
+    meaning=(
+        "Nothing says how the model's images are to be prepared, so something had to be assumed. The wrong "
+        "scaling makes a good model look broken."
+    ),
+    measured="There is no MODEL.toml beside the model, no metadata in the ONNX file, and no flag.",
+    remedy="Say it with --size, --channels, --resize and --scaling.",
+)
+
+
+def assumed_preprocessing(described: str) -> Finding:
+    """IN005: nothing says how the images are to be prepared, so that something had to be assumed; it is said aloud."""
+    message = f"the model does not say how its images are prepared; assumed: {described}"
+    return IN005.finding(
+        Severity.WARNING,
+        message,
+        {"assumed": described},
+        (Action("say it with --size, --channels, --resize and --scaling"),),
+    )
+
+
+IN006 = Rule(
+    "IN006",
+    "this machine prepares pictures otherwise",
+    meaning=(
+        "The pictures in a bundle become other inputs here than on the machine that packed them: another decoder,"
+        " or another version of one. An error where the outputs are then outside the tolerance."
+    ),
+    measured=(
+        "bnexport verify decodes and resizes the packed pictures and holds the result against the packed inputs, "
+        "which must be equal to the last bit."
+    ),
+    neighbours="EX001: the outputs differ for the packed inputs too, so that it is the runtime.",
+    remedy=(
+        "Install the versions of pillow and simplejpeg that the bundle names, or decode as your service does and "
+        "pack arrays with --inputs."
+    ),
+)
+
+
+def decoded_otherwise(differing: Mapping[str, float], images: int, *, harmless: bool) -> Finding | None:
+    """IN006: pictures that became other inputs than on the machine that packed them, with the largest difference of each; None where there is none.
+
+    Args:
+        differing: by the picture's name.
+        images: how many there are.
+        harmless: whether the outputs are within the tolerance all the same.
+    """
+    if not differing:
+        return None
+    worst = max(differing, key=lambda name: differing[name])
+    message = f"this machine prepares {len(differing)} of {images} pictures otherwise than the one that packed them, by up to {differing[worst]:.3g} ({worst})"
+    message += "; the outputs agree all the same" if harmless else "; the outputs do not agree then"
+    return IN006.finding(
+        Severity.WARNING if harmless else Severity.ERROR,
+        message,
+        {"images": images, "differing": dict(differing), "outputs_agree": harmless},
+        (Action("install the versions of pillow and simplejpeg that bundle.json names under environment"),),
     )

@@ -24,7 +24,7 @@ from bnexport.results.heads import Heads
 from bnexport.results.runs import Role, RunSpec
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import CheckReport
-from bnexport.rules.quantised import at_least
+from bnexport.rules.quantization import at_least
 from bnexport.runtimes import ort_session
 
 RNG = np.random.default_rng(0)

@@ -13,9 +13,9 @@ from bnexport.numerics.drift import Statistics, warm_up
 from bnexport.numerics.variety import Variety
 from bnexport.results.preprocessing import Order, Preprocessing, Resize, Scaling
 from bnexport.results.verdict import Comparison, Difference, Finding, Severity
-from bnexport.rules import findings, inputs
+from bnexport.rules import modes, preprocessing
 from bnexport.rules.diagnose import Evidence, diagnose
-from bnexport.rules.findings import Right
+from bnexport.rules.measured import Right
 
 RNG = np.random.default_rng(0)
 VARIED = Variety()
@@ -146,7 +146,7 @@ def test_modes_that_differ_are_an_error_only_with_a_reason(
     differing: int, right: Right | None, causes: list[str], severity: Severity | None
 ) -> None:
     """BN005 fails a check where the statistics are wrong or labels show a loss, and not because a healthy net differs in a few images."""
-    finding = findings.modes_disagree(comparison(differing), right=right, causes=causes, remedy=())
+    finding = modes.modes_disagree(comparison(differing), right=right, causes=causes, remedy=())
     assert (finding and finding.severity) == severity
 
 
@@ -154,9 +154,9 @@ def spec(scaling: Scaling, **others: Any) -> Preprocessing:
     return Preprocessing((8, 8), 3, scaling=scaling, **others)
 
 
-def refit(misfit: float, scaling: Scaling = Scaling.NONE, **others: Any) -> inputs.Refit:
+def refit(misfit: float, scaling: Scaling = Scaling.NONE, **others: Any) -> preprocessing.Refit:
     """What another preparation gives for images that are prepared raw, R G B, by Lanczos."""
-    return inputs.Refit(spec(Scaling.NONE), spec(scaling, **others), misfit)
+    return preprocessing.Refit(spec(Scaling.NONE), spec(scaling, **others), misfit)
 
 
 OFF = [replace(site(0.0, var=np.full(64, 1e6)), first=True)]
@@ -164,18 +164,18 @@ OFF = [replace(site(0.0, var=np.full(64, 1e6)), first=True)]
 
 def test_candidates() -> None:
     """From what is known to every other scaling and channel order; colours for colour images only; without knowledge from each simple scaling to each."""
-    grey = inputs.candidates(Preprocessing((8, 8), 1, scaling=Scaling.UNIT), 1)
+    grey = preprocessing.candidates(Preprocessing((8, 8), 1, scaling=Scaling.UNIT), 1)
     assert [new.scaling for _, new in grey] == [Scaling.NONE, Scaling.MINUS_ONE_ONE]
-    coloured = [(new.scaling, new.order) for _, new in inputs.candidates(spec(Scaling.NONE), 3)]
+    coloured = [(new.scaling, new.order) for _, new in preprocessing.candidates(spec(Scaling.NONE), 3)]
     assert len(coloured) == len(set(coloured)) == 4 + 4
     assert (Scaling.CAFFE, Order.BGR) not in coloured
-    assert len(inputs.candidates(None, 1)) == 6
-    assert len(inputs.candidates(None, 3)) == 7
+    assert len(preprocessing.candidates(None, 1)) == 6
+    assert len(preprocessing.candidates(None, 3)) == 7
 
 
 def test_scalings_that_cannot_be_told_apart_are_named() -> None:
     """IN001 says so where two fit about as well, names the one that fits best first, and offers a command for each."""
-    finding = inputs.wrong_preparation(
+    finding = preprocessing.wrong_preparation(
         OFF, 100, [refit(0.03, Scaling.MINUS_ONE_ONE), refit(0.028, Scaling.TORCH), refit(3.0, Scaling.UNIT)]
     )
     assert finding is not None
@@ -188,7 +188,7 @@ def test_scalings_that_cannot_be_told_apart_are_named() -> None:
 @pytest.mark.parametrize(("with_bgr", "named"), [(0.05, True), (0.15, False)])
 def test_the_channel_order_must_fit_much_better(with_bgr: float, named: bool) -> None:
     """Other images change as much as the order of the channels does: it is named where it fits three times as well, else it cannot be told."""
-    finding = inputs.wrong_preparation(
+    finding = preprocessing.wrong_preparation(
         OFF, 100, [refit(0.2, Scaling.UNIT), refit(with_bgr, Scaling.UNIT, order=Order.BGR)]
     )
     assert finding is not None
@@ -200,21 +200,21 @@ def test_the_channel_order_must_fit_much_better(with_bgr: float, named: bool) ->
 def test_the_resize_kernel_of_the_training_images() -> None:
     """On the training images themselves the right kernel gives their statistics exactly: a warning, although the first layer is within its limit."""
     near = [replace(s, seen_mean=s.mean + 0.02 * np.sqrt(s.var)) for s in [replace(site(0.0), first=True)]]
-    finding = inputs.wrong_preparation(
+    finding = preprocessing.wrong_preparation(
         near, 3, [refit(0.015, resize=Resize.PIL_BOX), refit(1e-6, resize=Resize.TF_BILINEAR)]
     )
     assert finding is not None
     assert finding.severity == Severity.WARNING
     assert finding.evidence["resize_that_fits"] == "tf-bilinear"
-    assert inputs.wrong_preparation(near, 3, [refit(0.01, resize=Resize.TF_BILINEAR)]) is None
+    assert preprocessing.wrong_preparation(near, 3, [refit(0.01, resize=Resize.TF_BILINEAR)]) is None
 
 
 def test_a_first_site_that_nothing_mends_is_other_data() -> None:
     """IN002 where no candidate fits, and neither where the site fits as it is."""
     fine = [replace(site(0.0), first=True)]
-    assert inputs.wrong_preparation(OFF, 100, [refit(3.0, Scaling.UNIT)]) is None
-    assert inputs.other_data(OFF, 100) is not None
-    assert inputs.other_data(fine, 100) is None
+    assert preprocessing.wrong_preparation(OFF, 100, [refit(3.0, Scaling.UNIT)]) is None
+    assert preprocessing.other_data(OFF, 100) is not None
+    assert preprocessing.other_data(fine, 100) is None
 
 
 def test_more_than_everything_cannot_be_left() -> None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from bnexport.cli import app
 from bnexport.numerics.variety import Variety
 from bnexport.results.nouns import IMAGES, SAMPLES
-from bnexport.rules import findings, inputs
+from bnexport.rules import inputs, runtime
 
 MODEL = Path(__file__).parents[2] / "models" / "tiny_residual.onnx"
 OF_PICTURES = ("image", "picture", "colour", "crop", "contrast", "pixel", "kernel")
@@ -30,7 +30,7 @@ def test_few_samples_are_not_called_images(count: int) -> None:
 
 
 def test_values_that_are_not_finite_are_counted_in_samples() -> None:
-    finding = findings.not_finite({"keras-inference": 1}, 3, SAMPLES)
+    finding = runtime.not_finite({"keras-inference": 1}, 3, SAMPLES)
     assert finding is not None
     assert "1 of 3 samples" in finding.message
 

@@ -1,4 +1,4 @@
-"""What quantisation costs (QT001): from the answers where there are classes, from the signal-to-noise ratio where there are none."""
+"""QT001: what quantisation costs, from the answers where there are classes, from the signal-to-noise ratio where there are none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.verdict import Action, Comparison, Finding, Severity
-from bnexport.rules.findings import Right
+from bnexport.rules.measured import DEVIATIONS, LOST, Right, fewer_right
+from bnexport.rules.rule import Rule
 
 CHANGED = 0.10
 """An error: more than this share of the answers changes, beyond what so few images leave to chance (Wilson's lower bound at 95 %)."""
@@ -21,6 +22,41 @@ LOST_DB = 10.0
 
 NOISY_DB = 20.0
 """A warning below: the noise is a tenth of the signal. 8 bits with a good calibration leave 30 to 40 dB."""
+
+QT001 = Rule(
+    "QT001",
+    "what quantisation costs",
+    meaning=(
+        "The file computes with 8 bits or fewer. It cannot equal a float model to rounding, and need not: what "
+        "counts is whether its answers stay. Where they are lost, calibration is the usual cause."
+    ),
+    measured=(
+        "Quantised is a graph with QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear, or operators on "
+        "integers (QLinearConv, MatMulInteger, QGemm, MatMulNBits). With classes, an error where more than "
+        "{CHANGED:share} of the answers change, beyond what so few images leave to chance (Wilson's lower bound "
+        "at 95 %), or where labels show fewer right answers (a sign test at {DEVIATIONS:g} standard deviations "
+        "and {LOST:share} of the images); a warning where fewer than {KEPT:share} stay, MLPerf Inference's share,"
+        " or where the noise is above a third of the signal ({LOST_DB:g} dB). Without classes an error below "
+        "{LOST_DB:g} dB, a warning below {NOISY_DB:g} dB, a tenth. For a file alone, what is compared is the same"
+        " file with onnxruntime's optimisations off."
+    ),
+    neighbours=(
+        "EX005: the dequantised kernels are another checkpoint's. EX001, RT004: files in floating point. Only "
+        "part of a difference may be quantisation: compare the float export first."
+    ),
+    remedy=(
+        "Calibrate again with some hundred images prepared as in deployment, per channel; or leave the most "
+        "sensitive layers in float."
+    ),
+    thresholds={
+        "CHANGED": CHANGED,
+        "KEPT": KEPT,
+        "LOST_DB": LOST_DB,
+        "NOISY_DB": NOISY_DB,
+        "DEVIATIONS": DEVIATIONS,
+        "LOST": LOST,
+    },
+)
 
 
 def cost_of_quantisation(
@@ -88,13 +124,13 @@ def cost_of_quantisation(
                 "reference_correct": right.inference,
                 "labelled": right.labelled,
             }
-            if _loses(right):
+            if fewer_right(right.only_training, right.only_inference, right.labelled):
                 severity = Severity.ERROR
     if any(c.difference.nonfinite for c in held) or len(comparable) < len(held):
         severity = Severity.ERROR
     if dynamic:
         message += "; ranges are measured on each batch (DynamicQuantizeLinear), so that outputs depend a little on it by design"
-    return Finding("QT001", severity, message, evidence, _actions(severity, alone=alone, noun=noun))
+    return QT001.finding(severity, message, evidence, _actions(severity, alone=alone, noun=noun))
 
 
 _RANK = [Severity.INFO, Severity.WARNING, Severity.ERROR]
@@ -123,12 +159,6 @@ def at_least(count: int, of: int) -> float:
     z, share = 1.96, count / of
     middle, spread = share + z * z / (2 * of), z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
     return (middle - spread) / (1 + z * z / of)
-
-
-def _loses(right: Right) -> bool:
-    """Whether the file gets fewer right than chance explains, by the rule of `Right.lost`."""
-    lost = right.only_inference - right.only_training
-    return lost > max(2 * math.sqrt(right.only_training + right.only_inference), 0.02 * right.labelled)
 
 
 def _actions(severity: Severity, *, alone: bool, noun: Noun) -> tuple[Action, ...]:

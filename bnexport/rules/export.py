@@ -1,35 +1,45 @@
-"""The findings that say why a graph does not compute what Keras computes: what each code says, from which numbers."""
+"""EX001 to EX005: why a graph does not compute what Keras computes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from bnexport.results.nouns import IMAGES, Noun
+from bnexport.results.tolerance import FLOORS, STATED, STATED_HALF
 from bnexport.results.verdict import Action, Comparison, Finding, LayerError, Severity
 from bnexport.rules.actions import DOCTOR, EXPORT
+from bnexport.rules.measured import described, evidence_of
+from bnexport.rules.rule import Rule
+from bnexport.rules.runtime import RT005, RT007
 
-
-def evidence_of(failed: Sequence[Comparison]) -> dict[str, Any]:
-    """The numbers of the comparison that failed, and the names of the others."""
-    first = failed[0]
-    difference = first.difference
-    return {
-        "actual": first.actual,
-        "reference": first.reference,
-        "tensor": first.tensor,
-        "also": [c.tensor for c in failed[1:]],
-        "max_abs": difference.max_abs,
-        "max_rel": difference.max_rel,
-        "noise_floors": first.noise_floors,
-        "tolerance": first.tolerance,
-        "worst_image": difference.worst_image,
-    }
-
-
-def _said(failed: Sequence[Comparison]) -> str:
-    first = failed[0]
-    return f"{first.tensor} of {first.actual} against {first.reference}: {first.reason}"
+EX001 = Rule(
+    "EX001",
+    "the export differs from Keras",
+    meaning=(
+        "The exported graph in onnxruntime computes something else than Keras in the same mode, by more than "
+        "float rounding."
+    ),
+    measured=(
+        "On logits where there are, and on every output, relative to the tensor's size (probabilities: 1). The "
+        "limit is {FLOORS:g} noise floors: the distance of Keras' own pass in float32 to the same pass in "
+        "float64, measured on 8 images and again on the batch with the largest difference. Without a float64 pass"
+        " it is {STATED[inference]:g} in inference, {STATED[training]:g} in training mode, {STATED_HALF:g} in half "
+        "precision. Then every layer is held against the tensor of the same layer, optimisations off, and the "
+        "first one that is off while what it reads agrees is named. With --onnx the layers are compared even "
+        "where the outputs agree, because an error may not show on these images. With --reference keras2 the "
+        "outputs are those of tf_keras, and the message says whether Keras 3 on the same data equals the graph "
+        "(then Keras 3 reads the file as another model) or not; the floors are Keras 3's."
+    ),
+    neighbours=(
+        "RT004: onnxruntime's optimisations are to blame. EX003, EX004, EX005: the file is another mode's, is "
+        "called otherwise, or has other weights. RT005: two providers differ."
+    ),
+    remedy=(
+        "Look at how the named layer was exported. Do not deploy the file. If the difference is acceptable, say "
+        "so with --rtol."
+    ),
+    thresholds={"FLOORS": FLOORS, "STATED": STATED, "STATED_HALF": STATED_HALF},
+)
 
 
 def parity_lost(failed: Sequence[Comparison], first: LayerError | None, layers: Sequence[LayerError]) -> Finding:
@@ -40,13 +50,13 @@ def parity_lost(failed: Sequence[Comparison], first: LayerError | None, layers: 
         first: the layer where the error begins; None where that is not known.
         layers: all layers that were compared.
     """
-    code, what = "EX001", "the exported graph differs from Keras"
+    rule, what = EX001, "the exported graph differs from Keras"
     if failed[0].reference.startswith("onnx"):
-        code, what = "RT005", "two providers compute different outputs"
+        rule, what = RT005, "two providers compute different outputs"
     elif failed[0].reference.startswith("golden"):
-        code, what = "RT007", "this machine computes something else than the one that packed the bundle"
+        rule, what = RT007, "this machine computes something else than the one that packed the bundle"
     evidence = evidence_of(failed)
-    message = f"{what}: {_said(failed)}"
+    message = f"{what}: {described(failed)}"
     names: tuple[str, ...] = ()
     if first is not None:
         names = (first.name,)
@@ -63,35 +73,14 @@ def parity_lost(failed: Sequence[Comparison], first: LayerError | None, layers: 
         Action("do not deploy this file"),
         Action("if the difference is acceptable, say so with --rtol"),
     )
-    if code == "RT007":
+    if rule is RT007:
         actions = (
             Action("see what runs here; bundle.json names under environment what ran where it was packed", DOCTOR),
             *actions,
         )
     if first is not None:
         actions = (_look_at(first), *actions)
-    return Finding(code, Severity.ERROR, message, evidence, actions, names)
-
-
-def runtime_differs(failed: Sequence[Comparison], onnxruntime_agrees: bool | None) -> Finding:
-    """RT009: another runtime than onnxruntime computes something else.
-
-    Args:
-        failed: the comparisons that failed.
-        onnxruntime_agrees: whether onnxruntime is right with the same file; None where it did not run it.
-    """
-    cause = {
-        True: "onnxruntime computes from the same file what the reference computes, so that the difference is the runtime's",
-        False: "onnxruntime is off with the same file too, so that the file has to be put right first",
-        None: "onnxruntime did not run the same file: either the file or the runtime may be at fault",
-    }[onnxruntime_agrees]
-    actions = {
-        True: (Action("do not deploy this file on this runtime, or in another version of it"),),
-        False: (Action("do not deploy this file"),),
-        None: (Action("run the file in onnxruntime too"),),
-    }[onnxruntime_agrees]
-    evidence = evidence_of(failed) | {"onnxruntime_agrees": onnxruntime_agrees}
-    return Finding("RT009", Severity.ERROR, f"{_said(failed)}; {cause}", evidence, actions)
+    return rule.finding(Severity.ERROR, message, evidence, actions, names)
 
 
 def _look_at(layer: LayerError) -> Action:
@@ -107,7 +96,7 @@ def read_otherwise(failed: Sequence[Comparison], *, as_keras3: bool | None) -> F
         failed: the comparisons with Keras 2 that failed.
         as_keras3: whether the graph computes what Keras 3 makes of the file; None where Keras 3 cannot read it.
     """
-    said = _said(failed)
+    said = described(failed)
     match as_keras3:
         case True:
             message = (
@@ -125,7 +114,7 @@ def read_otherwise(failed: Sequence[Comparison], *, as_keras3: bool | None) -> F
         Action("do not deploy this file if the model was trained in Keras 2"),
         Action("export the model in Keras 2 (tf_keras), and check that export with --onnx and --reference keras2"),
     )
-    return Finding("EX001", Severity.ERROR, message, evidence, actions)
+    return EX001.finding(Severity.ERROR, message, evidence, actions)
 
 
 def hidden_error(first: LayerError, layers: Sequence[LayerError], noun: Noun = IMAGES) -> Finding:
@@ -149,31 +138,26 @@ def hidden_error(first: LayerError, layers: Sequence[LayerError], noun: Noun = I
         "layers_off": off,
     }
     actions = (_look_at(first), Action(f"do not deploy this file: other {noun.many} may show it"))
-    return Finding("EX001", Severity.ERROR, message, evidence, actions, (first.name,))
+    return EX001.finding(Severity.ERROR, message, evidence, actions, (first.name,))
 
 
-def optimised_away(
-    failed: Sequence[Comparison], optimizers: Sequence[str], nodes: Sequence[str], tensor: str
-) -> Finding:
-    """RT004: right with onnxruntime's optimisations off, wrong with them.
-
-    Args:
-        failed: the comparisons that failed.
-        optimizers: switched off together, the result is right.
-        nodes: the nodes around the tensor that must not be optimised away.
-        tensor: that tensor; "" where it is not known.
-    """
-    who = " and ".join(optimizers) if optimizers else "an optimisation"
-    message = f"onnxruntime's own optimisation {who} changes the result"
-    if nodes:
-        message += f", at {' -> '.join(nodes)}"
-    message += f": right with optimisations off, {_said(failed)}"
-    evidence = evidence_of(failed) | {"optimizers": list(optimizers), "nodes": list(nodes), "tensor_lost": tensor}
-    actions = [Action("export with bnexport, which writes what the known faulty optimisations leave alone", EXPORT)]
-    if optimizers:
-        actions.append(Action(f"or create the session with disabled_optimizers={list(optimizers)!r}"))
-    actions.append(Action("or use a version of onnxruntime where it is mended"))
-    return Finding("RT004", Severity.ERROR, message, evidence, tuple(actions))
+EX003 = Rule(
+    "EX003",
+    "the file computes the training pass",
+    meaning=(
+        "Its BatchNormalization layers normalise by the batch, as in training: what it answers for an image "
+        "depends on the images beside it."
+    ),
+    measured=(
+        "The file agrees with Keras' training pass (BatchNormalization by the batch, dropout off), and not with "
+        "the inference pass, or gives an image another output alone than in a batch."
+    ),
+    neighbours=(
+        "BN006 says the same of any graph, without Keras. BN005: the modes differ, and the file is the inference "
+        "mode's, as it should be."
+    ),
+    remedy="Export the model in inference mode, without training=True in the calls of its layers: bnexport export.",
+)
 
 
 def training_exported(failed: Sequence[Comparison]) -> Finding:
@@ -185,12 +169,30 @@ def training_exported(failed: Sequence[Comparison]) -> Finding:
     message = "the ONNX file computes the training pass: its BatchNormalization normalises by the batch, not by the moving statistics"
     evidence = evidence_of(failed) if failed else {}
     if failed:
-        message += f" ({_said(failed)}; the training pass agrees)"
+        message += f" ({described(failed)}; the training pass agrees)"
     actions = (
         Action("export the model in inference mode, without training=True in the calls of its layers", EXPORT),
         Action("do not deploy this file: what it answers for an image depends on the rest of the batch"),
     )
-    return Finding("EX003", Severity.ERROR, message, evidence, actions)
+    return EX003.finding(Severity.ERROR, message, evidence, actions)
+
+
+EX004 = Rule(
+    "EX004",
+    "the file is called otherwise than the model",
+    meaning=(
+        "It has other names, another layout (channels first), another dtype, a fixed batch size, or wants images "
+        "prepared otherwise. What its interface says is allowed for, and listed as an information. An error where"
+        " only another layout, scaling or channel order makes it compute what the model computes, or where it "
+        "gives out logits in place of probabilities."
+    ),
+    measured=(
+        "By its interface and metadata; and where the outputs differ, by feeding the same images transposed, "
+        "scaled by each known scaling, and with the channels reversed."
+    ),
+    neighbours="EX001: no other way of calling it is right.",
+    remedy="Call it so where it is deployed, or export it again.",
+)
 
 
 def taken_otherwise(failed: Sequence[Comparison], how: str) -> Finding:
@@ -201,8 +203,7 @@ def taken_otherwise(failed: Sequence[Comparison], how: str) -> Finding:
         how: which other way.
     """
     message = f"the ONNX file computes what the model computes if it is called otherwise: {how}"
-    return Finding(
-        "EX004",
+    return EX004.finding(
         Severity.ERROR,
         message,
         evidence_of(failed) | {"otherwise": how},
@@ -214,13 +215,25 @@ def interface_differs(differences: Sequence[str]) -> Finding | None:
     """EX004, as an information: the file is called in another way, which was allowed for."""
     if not differences:
         return None
-    return Finding(
-        "EX004",
+    return EX004.finding(
         Severity.INFO,
         f"the ONNX file is called otherwise than the model: {'; '.join(differences)}",
         {"differences": list(differences)},
         (Action("make sure that the code around it does the same"),),
     )
+
+
+EX005 = Rule(
+    "EX005",
+    "the weights of another checkpoint",
+    meaning="The file has the model's structure, and other weights in most of its kernels.",
+    measured=(
+        "Kernels are compared in every order of axes, and up to a factor for each channel, which is what folding "
+        "BatchNormalization leaves. A kernel that agrees to 1 % is the same."
+    ),
+    neighbours="EX001 with a layer: one kernel is wrong, the others are the model's.",
+    remedy="Export the file again from this model, or check the model it was exported from.",
+)
 
 
 def other_checkpoint(failed: Sequence[Comparison], count: int, kept: Sequence[str], other: Sequence[str]) -> Finding:
@@ -233,10 +246,9 @@ def other_checkpoint(failed: Sequence[Comparison], count: int, kept: Sequence[st
         other: those that are not.
     """
     of = count + len(kept)
-    message = f"the ONNX file holds the weights of another checkpoint: {count} of {of} kernels have other values, first {other[0]}; {_said(failed)}"
+    message = f"the ONNX file holds the weights of another checkpoint: {count} of {of} kernels have other values, first {other[0]}; {described(failed)}"
     evidence = evidence_of(failed) | {"kernels_other": count, "kernels_compared": of}
-    return Finding(
-        "EX005",
+    return EX005.finding(
         Severity.ERROR,
         message,
         evidence,

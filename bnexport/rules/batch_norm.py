@@ -1,0 +1,209 @@
+"""BN001 to BN004: what the moving statistics of the layers say, held against what the layers see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bnexport.numerics.drift import Statistics, warm_up
+from bnexport.results.nouns import Noun
+from bnexport.results.verdict import Action, Finding, Severity
+from bnexport.rules.actions import RECALIBRATE
+from bnexport.rules.rule import Rule
+
+STALE = 0.05
+"""BN001 from this share of the initial values on: less does not show in most models' answers."""
+
+EXPLAINED = 0.8
+"""BN001 where a warm-up explains at least this share of the distance: other data or another scale do not look like one."""
+
+MOST = 1.1
+"""No BN001 above this share: more than all of the initial values cannot be left, so that something else explains the distance."""
+
+GAIN = 5.0
+"""BN004 from a gain on that is so many times the usual one of its layer."""
+
+BN001 = Rule(
+    "BN001",
+    "stale moving statistics",
+    meaning=(
+        "BatchNormalization's moving averages have seen too few updates: much of what they hold is still the 0 "
+        "and 1 they started from. Training mode, which normalises by the batch, is right; inference mode, and "
+        "every export, is not."
+    ),
+    measured=(
+        "What the layers see is measured on the given images (as by bnexport recalibrate). The share l of the "
+        "initial values that is left is fitted by least squares over all channels: mm - mu = -l mu, mv - v = l (1"
+        " - v). R^2 says how much of the distance the fit explains; l = momentum^t gives the number of updates t,"
+        " and the optimizer's own counter, where the file has one, stands beside it. Raised from l = "
+        "{STALE:share} and R^2 = {EXPLAINED} on, up to l = {MOST:share}: what sampling and the drift of the "
+        "weights do to the statistics looks like up to about 1 % of l."
+    ),
+    neighbours=(
+        "BN002: exactly nothing was learnt. IN001, IN002: only the first layers are off. BN005 alone: the modes "
+        "differ and no warm-up explains it. A warning instead of an error: both modes answer alike on these "
+        "images."
+    ),
+    remedy=(
+        "bnexport recalibrate with representative images; or train on; or train with a lower BatchNormalization "
+        "momentum."
+    ),
+    thresholds={"STALE": STALE, "EXPLAINED": EXPLAINED, "MOST": MOST},
+)
+
+
+def stale(sites: Sequence[Statistics], *, answers_differ: bool, stored_iterations: int | None) -> Finding | None:
+    """BN001: too few updates; what is left of the initial values explains the distance to what the layers see."""
+    if not sites:
+        return None
+    fit = warm_up(sites)
+    if not (STALE <= fit.initial_weight <= MOST and fit.r_squared >= EXPLAINED):
+        return None
+    z, ratio = (np.concatenate([getattr(s, what) for s in sites]) for what in ("z", "log_ratio"))
+    evidence: dict[str, Any] = {
+        "estimated_updates": fit.updates,
+        "initial_weight": fit.initial_weight,
+        "r_squared": fit.r_squared,
+        "stored_iterations": stored_iterations,
+        "updates_needed": fit.updates_needed(),
+        "momentum_needed": fit.momentum_needed(),
+        "momentum": fit.momentum,
+        "z_median": float(np.median(z)),
+        "z_max": float(z.max()),
+        "log_std_ratio_median": float(np.median(ratio)),
+        "log_std_ratio_max": float(np.abs(ratio).max()),
+    }
+    counted = f" (the optimizer in the file counted {stored_iterations})" if stored_iterations is not None else ""
+    updates = "too few updates" if fit.updates is None else f"about {round(fit.updates)} updates{counted}"
+    message = f"stale moving statistics: {updates}; {fit.initial_weight:.0%} of the initial values remain"
+    if fit.updates is not None:
+        message += f"; {fit.updates_needed()} updates would leave 1 %, or a momentum of {fit.momentum_needed():.2f}"
+    names = tuple(s.name for s in sites)
+    return BN001.finding(Severity.ERROR if answers_differ else Severity.WARNING, message, evidence, (), names)
+
+
+BN002 = Rule(
+    "BN002",
+    "statistics never updated or never loaded",
+    meaning=(
+        "A layer's moving mean is exactly 0 and its moving variance exactly 1 in every channel, although its "
+        "scale or offset was trained."
+    ),
+    measured="By equality, channel by channel.",
+    neighbours="BN001: a few updates leave values near 0 and 1, never exactly those.",
+    remedy="Load the non-trainable weights of the checkpoint too; or bnexport recalibrate.",
+)
+
+
+def untouched(sites: Sequence[Statistics], noun: Noun) -> Finding | None:
+    """BN002: the statistics are exactly the initial ones although the layer was trained: never updated, or never loaded."""
+    names = [s.name for s in sites if _whole(s) and _initial(s) and _moved(s)]
+    if not names:
+        return None
+    message = f"the moving statistics of {len(names)} of {len(sites)} BatchNormalization layers are exactly 0 and 1 although the layers were trained: never updated, or never loaded"
+    actions = (
+        Action("load them from the checkpoint (non-trainable weights included)"),
+        Action(f"or measure them on {noun.many} like those of training", RECALIBRATE),
+    )
+    return BN002.finding(Severity.ERROR, message, {"layers": len(names), "of": len(sites)}, actions, names)
+
+
+BN003 = Rule(
+    "BN003",
+    "statistics that are no statistics",
+    meaning="A moving mean or variance is NaN or infinite, or a variance is negative.",
+    measured="By looking at every channel; the evidence lists layers and channels.",
+    neighbours="EX001 with values that are not finite: the weights, not the statistics, are broken.",
+    remedy=(
+        "Find out where training diverged. If the weights are finite, bnexport recalibrate replaces the statistics."
+    ),
+)
+
+
+def broken(sites: Sequence[Statistics]) -> Finding | None:
+    """BN003: a moving statistic is NaN or infinite, or a variance is negative."""
+    channels = {
+        s.name: np.flatnonzero(~np.isfinite(s.mean) | ~np.isfinite(s.var) | ~(s.var >= 0)).tolist()
+        for s in sites
+        if not _whole(s)
+    }
+    if not channels:
+        return None
+    first = next(iter(channels))
+    message = f"moving statistics of {len(channels)} layers are not finite or a variance is negative, first in {first}, channel {channels[first][0]}"
+    actions = (Action("find out where training diverged, or recalibrate if the weights themselves are finite"),)
+    return BN003.finding(Severity.ERROR, message, {"channels": channels}, actions, tuple(channels))
+
+
+BN004 = Rule(
+    "BN004",
+    "channels that hardly varied in training",
+    meaning=(
+        "A moving variance is below epsilon, so that epsilon and no data sets the channel's gain gamma / sqrt(var"
+        " + epsilon), and that gain is far above the layer's others. While the channel stays constant this does "
+        "no harm but amplify rounding; where it varies on these images, it comes out many times too large. One "
+        "such channel can ruin a model whose medians are perfect."
+    ),
+    measured=(
+        "Channel by channel: variance below epsilon, gain more than {GAIN:g} times the layer's median. A warning "
+        "where the channel varies on these images, by more than {GAIN:g} standard deviations of its output; else "
+        "an information."
+    ),
+    neighbours="BN002, BN001: all channels of a layer are off. IN001, IN002: all channels of the first layers.",
+    remedy="Find out what makes the channel vary now. bnexport recalibrate gives it the statistics of these images.",
+    thresholds={"GAIN": GAIN},
+)
+
+
+def sharp(sites: Sequence[Statistics], noun: Noun) -> Finding | None:
+    """BN004: channels that hardly varied in training, whose gain gamma / sqrt(var + epsilon) is far above the layer's others.
+
+    Only channels whose variance is below epsilon count: there epsilon sets the gain, and no data does.
+    """
+    channels: dict[str, list[int]] = {}
+    gain = amplified = 0.0
+    for s in sites:
+        gains = np.abs(s.gamma) / np.sqrt(s.var + s.epsilon)
+        steep = (s.var < s.epsilon) & (gains > GAIN * np.median(gains))
+        if steep.any():
+            channels[s.name] = np.flatnonzero(steep).tolist()
+            gain = max(gain, float(gains[steep].max()))
+            amplified = max(
+                amplified, float(np.exp(-s.log_ratio[steep]).max()), float((s.z * np.exp(-s.log_ratio))[steep].max())
+            )
+    if not channels:
+        return None
+    count = sum(map(len, channels.values()))
+    message = f"{count} channels in {len(channels)} layers hardly varied in training (variance below epsilon), and their gain is up to {gain:.3g}"
+    alive = amplified > GAIN
+    if alive:
+        message += f"; on these {noun.many} they vary, and come out {amplified:.3g} standard deviations large"
+        actions: tuple[Action, ...] = (
+            Action("find out what makes these channels vary now"),
+            Action(f"or give them the statistics of these {noun.many}", RECALIBRATE),
+        )
+    else:
+        message += ": rounding and lower precision are amplified as much"
+        actions = (Action("look at these channels first if another runtime or a lower precision differs"),)
+    evidence = {"channels": channels, "gain": gain, "largest_output": amplified}
+    return BN004.finding(Severity.WARNING if alive else Severity.INFO, message, evidence, actions, tuple(channels))
+
+
+def learnt(sites: Sequence[Statistics]) -> list[Statistics]:
+    """Those whose moving statistics come from training: not broken, and not the initial ones."""
+    return [s for s in sites if _whole(s) and not (_initial(s) and _moved(s))]
+
+
+def _whole(s: Statistics) -> bool:
+    return bool(np.isfinite(s.mean).all() and np.isfinite(s.var).all() and (s.var >= 0).all())
+
+
+def _initial(s: Statistics) -> bool:
+    return bool((s.mean == 0).all() and (s.var == 1).all())
+
+
+def _moved(s: Statistics) -> bool:
+    """Whether the scale or the offset was trained."""
+    return bool((s.gamma != s.gamma[0]).any() or (s.beta != s.beta[0]).any())

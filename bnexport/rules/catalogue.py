@@ -1,0 +1,24 @@
+"""Every code with its rule, collected from the families: `bnexport explain`, the page of findings and the tests read it."""
+
+from __future__ import annotations
+
+from bnexport.rules import (
+    batch_norm,
+    export,
+    inputs,
+    model_files,
+    modes,
+    preprocessing,
+    quantization,
+    randomness,
+    runtime,
+)
+from bnexport.rules.rule import Rule
+
+FAMILIES = (batch_norm, modes, preprocessing, inputs, export, model_files, runtime, quantization, randomness)
+
+_PREFIXES = ("BN", "IN", "EX", "RT", "QT", "ST")
+_RULES = {rule.code: rule for family in FAMILIES for rule in vars(family).values() if isinstance(rule, Rule)}
+
+CATALOGUE = {code: _RULES[code] for code in sorted(_RULES, key=lambda code: (_PREFIXES.index(code[:2]), code))}
+"""Every code and its rule, in the order of the families."""

@@ -1,0 +1,53 @@
+"""ST001: random layers, beside BatchNormalization."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bnexport.numerics.randomness import Shares
+from bnexport.results.verdict import Action, Finding, Severity
+from bnexport.rules.rule import Rule
+
+ST001 = Rule(
+    "ST001",
+    "random layers",
+    meaning=(
+        "Dropout and its like are on in fit and off in inference, which is as it should be. They too make "
+        "training look worse or better than inference, and their share is not BatchNormalization's."
+    ),
+    measured=(
+        "The training pass is repeated on one batch with other random numbers; its distance to the training pass "
+        "without random layers is theirs, and that pass's distance to the inference pass is BatchNormalization's."
+    ),
+    neighbours="BN005: what is left when the random layers are off.",
+    remedy="Judge training by evaluate(), which switches them off.",
+)
+
+SHOWN = 4
+"""How many names of layers a message lists."""
+
+
+def random_layers(layers: Sequence[str], shares: Shares | None) -> Finding | None:
+    """ST001: random layers change what `fit` computes; None where repeated passes are equal.
+
+    Args:
+        layers: their names.
+        shares: what is theirs of the gap between fit and inference; None where it is nothing.
+    """
+    if shares is None:
+        return None
+    evidence = {
+        "random_gap": shares.random_gap,
+        "batch_normalization_gap": shares.batch_normalization_gap,
+        "scatter": shares.scatter,
+        "random_share": shares.random_share,
+        "draws": shares.draws,
+    }
+    named = ", ".join(layers[:SHOWN]) + (", …" if len(layers) > SHOWN else "")
+    message = (
+        f"{len(layers)} random layers ({named}) are on in fit and off in inference: repeated training passes over one "
+        f"batch differ by {shares.scatter:.2g} of the outputs' size; of the gap between fit and inference "
+        f"{shares.random_share:.0%} is theirs, {1 - shares.random_share:.0%} BatchNormalization's"
+    )
+    actions = (Action("judge training by evaluate(), which switches them off; this check runs without them too"),)
+    return ST001.finding(Severity.INFO, message, evidence, actions, layers)
