@@ -41,7 +41,9 @@ class Baseline:
         return sum(len(batch.names) for batch in self.batches)
 
 
-def compare(dataset: Iterable[Feed], runs: Sequence[Runner], tally: Tally, progress: Progress) -> None:
+def compare(
+    dataset: Iterable[Feed], runs: Sequence[Runner], tally: Tally, progress: Progress, part: int = PART
+) -> None:
     """Executes runs on the data, part by part, and adds up what they compute.
 
     Args:
@@ -49,13 +51,14 @@ def compare(dataset: Iterable[Feed], runs: Sequence[Runner], tally: Tally, progr
         runs: each after those it is compared with.
         tally: takes the outputs.
         progress: advances by one for each item and run.
+        part: how many bytes a baseline has.
 
     Raises:
         InputError: a run cannot be executed on a batch, or a label is not a class of the model.
     """
     first, *others = runs
     batches = iter(dataset)
-    while (baseline := record(batches, first, tally, progress)).batches:
+    while (baseline := record(batches, first, tally, progress, part)).batches:
         for run in others:
             replay(baseline, run, tally, progress)
 
@@ -67,10 +70,10 @@ def take(baseline: Baseline, run: str, tally: Tally) -> None:
         tally.add(run, batch, recorded[run], {})
 
 
-def record(batches: Iterator[Feed], run: Runner, tally: Tally, progress: Progress) -> Baseline:
-    """A baseline of the next batches, at most `PART` bytes, with what a run computes on them; it has no batch where none is left."""
+def record(batches: Iterator[Feed], run: Runner, tally: Tally, progress: Progress, part: int = PART) -> Baseline:
+    """A baseline of the next batches, until it has `part` bytes, with what a run computes on them; it has no batch where none is left."""
     baseline, size = Baseline(), 0
-    while size < PART and (batch := next(batches, None)) is not None:
+    while size < part and (batch := next(batches, None)) is not None:
         outputs = run.run(batch.inputs)
         baseline.add(batch, {run.id: outputs})
         tally.begin(batch, outputs)

@@ -25,6 +25,9 @@ from bnexport.system import files
 from bnexport.system.cache import NOTHING_KEPT, Cache
 from bnexport.system.files import Format
 
+KEPT = 256 << 20
+"""A check goes through its images several times: so many bytes of prepared ones stay in memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -159,7 +162,7 @@ def opened(request: Request, progress: Progress) -> Opening:
         reference=request.reference,
         pictures=(pictures,),
     )
-    feeds, preparation = open_feeds(subject, pictures, request.inputs, request.overrides, request.batch_size)
+    feeds, preparation = open_feeds(subject, pictures, request.inputs, request.overrides, request.batch_size, KEPT)
     deployed = (
         open_deployed(request.onnx, subject, preparation.spec if preparation else None)
         if request.onnx is not None

@@ -21,6 +21,7 @@ from bnexport.datasets.feeds import Arrays, Pictures, Source
 from bnexport.datasets.label_file import add_class_names
 from bnexport.datasets.npz import Shape, only_input
 from bnexport.datasets.preparation import Overrides, Preparation, prepare
+from bnexport.datasets.reader import Prepared
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import ExportError, UsageError
 from bnexport.frameworks.saved_model_files import refuse_needless_signature
@@ -154,14 +155,23 @@ def open_feeds(
     inputs: Path | Mapping[str, NDArray[Any]] | None,
     overrides: Overrides,
     batch_size: int,
+    keep: int = 0,
 ) -> tuple[Source, Preparation | None]:
-    """What the subject is run on: arrays where `inputs` names a file, else the pictures, with how they are prepared.
+    """What the subject is run on: arrays where `inputs` are given, else the pictures, with how they are prepared.
+
+    Args:
+        subject: the model.
+        pictures: the images.
+        inputs: an .npz file or arrays in their place.
+        overrides: what is known better than the sidecar about preprocessing.
+        batch_size: the largest batch.
+        keep: so many bytes of prepared images stay in memory.
 
     Raises:
         InputError: the arrays do not fit the model, or the model does not take images.
         UsageError: what was said about preprocessing does not fit.
     """
-    feeds, preparation = _feeds(subject, pictures, inputs, overrides, batch_size)
+    feeds, preparation = _feeds(subject, pictures, inputs, overrides, batch_size, keep)
     if subject.reference is None and {site.x for site in sites(subject.graph)} - set(tensors.ranks(subject.graph)):
         learn_ranks(subject.graph, next(iter(feeds)).inputs)
     return feeds, preparation
@@ -173,6 +183,7 @@ def _feeds(
     inputs: Path | Mapping[str, NDArray[Any]] | None,
     overrides: Overrides,
     batch_size: int,
+    keep: int,
 ) -> tuple[Source, Preparation | None]:
     if inputs is not None or pictures is None:
         if inputs is None:
@@ -196,7 +207,9 @@ def _feeds(
         overrides = replace(overrides, scaling=Scaling.NONE)
     preparation = prepare(shape, subject.known, subject.origin, overrides)
     spec, threads = preparation.spec, ort_session.threads()
-    return Pictures(pictures, spec, subject.known, name=name, batch_size=batch_size, threads=threads), preparation
+    return Pictures(
+        pictures, spec, subject.known, name=name, batch_size=batch_size, threads=threads, kept=Prepared(keep)
+    ), preparation
 
 
 def _from_keras(reference: Reference, known: Sidecar | None, deployed: Path | None, progress: Progress) -> Subject:

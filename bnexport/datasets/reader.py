@@ -17,9 +17,6 @@ from bnexport.datasets.listing import Picture
 from bnexport.errors import InputError, reason
 from bnexport.results.preprocessing import Preprocessing
 
-KEPT = 256 << 20
-"""So many bytes of prepared pictures are kept."""
-
 WAITING = 16
 """So many pictures behind URLs are fetched at a time: they are waited for, not computed."""
 
@@ -43,9 +40,14 @@ class Batch:
 
 
 class Prepared:
-    """Pictures that were prepared before, up to `KEPT` bytes: a check goes through its images several times."""
+    """Pictures that were prepared before: a check goes through its images several times.
 
-    def __init__(self) -> None:
+    Args:
+        most: so many bytes of them are kept.
+    """
+
+    def __init__(self, most: int = 0) -> None:
+        self._most = most
         self._results: dict[tuple[Picture, Preprocessing], NDArray[np.float32] | Unreadable] = {}
         self._size = 0
 
@@ -59,7 +61,7 @@ class Prepared:
         if result is None:
             result = _prepared(picture, spec)
             size = 0 if isinstance(result, Unreadable) else result.nbytes
-            if self._size + size <= KEPT:
+            if self._size + size <= self._most:
                 self._size += size
                 self._results[picture, spec] = result
         return result

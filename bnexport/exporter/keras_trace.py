@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from bnexport.errors import BnexportError, ExportError, InputError
-from bnexport.frameworks.keras_patch import layer_error, logits_kept, method_replaced
+from bnexport.frameworks.keras_patch import layer_error, logits_kept, method_replaced, name_scopes_restored
 from bnexport.frameworks.traced import MARKER, Trace, TracedSite
 from bnexport.system.exclusive import exclusive
 
 
 @exclusive
+@name_scopes_restored()
 def trace(model: Any, weights: dict[str, Any], inputs: Sequence[str], outputs: Sequence[str]) -> Trace:
     """The inference pass of a Keras model as a graph; the model is not changed.
 

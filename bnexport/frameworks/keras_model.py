@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bnexport.errors import InputError, MachineError, refusing
 from bnexport.frameworks.keras_installed import choose_backend, refuse_absence
-from bnexport.frameworks.keras_patch import load_error
+from bnexport.frameworks.keras_patch import load_error, name_scopes_restored
 from bnexport.keras_files import (
     config as keras_config,
     container as keras_container,
@@ -184,6 +184,7 @@ def _keras2_hard_sigmoid(x: Any) -> Any:
     return ops.clip(0.2 * x + 0.5, 0.0, 1.0)
 
 
+@name_scopes_restored()
 def _refuse_broken(model: Any, path: Path, written: str | None) -> None:
     """Runs a repaired model once: that it loads proves nothing."""
     import keras
@@ -266,6 +267,7 @@ def _distinct(names: list[str]) -> list[str]:
     return result
 
 
+@name_scopes_restored()
 def _read(path: Path, kind: Format, config: Any, written: str | None, *, trust: bool) -> Any:
     """The model in a file, with another configuration where one is given."""
     import keras

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.errors import BnexportError, InputError, MachineError, reason
-from bnexport.frameworks.keras_patch import layer_error, logits_kept, method_replaced
+from bnexport.frameworks.keras_patch import layer_error, logits_kept, method_replaced, name_scopes_restored
 from bnexport.frameworks.keras_recorder import OF_A_LAYER, Layer, Recorder, recording
 from bnexport.results.runs import Mode
 from bnexport.system.exclusive import PROCESS, exclusive
@@ -161,6 +161,7 @@ class Passes:
                 yield found[name], np.asarray(results.pop(f"{name}{OF_A_LAYER}"))
 
     @exclusive
+    @name_scopes_restored()
     def _forward(
         self, mode: Mode, x: Sequence[Any], *, recorder: Recorder | None = None, seed: int | None = None
     ) -> dict[str, Any]:

@@ -61,6 +61,23 @@ def _keep_logits(kind: type, stack: ExitStack) -> None:
     original = stack.enter_context(method_replaced(kind, "call", call))
 
 
+@contextmanager
+def name_scopes_restored() -> Iterator[None]:
+    """Keras' stack of name scopes as it was, however a block ends.
+
+    Keras enters a layer's scope before TensorFlow refuses the layer's name, and then never leaves it: every variable that is made
+    afterwards, also in models of the caller's own, would be named below it.
+    """
+    from keras.src.backend.common import global_state
+
+    stack = global_state.get_global_attribute("name_scope_stack", default=[], set_to_default=True)
+    before = list(stack)
+    try:
+        yield
+    finally:
+        stack[:] = before
+
+
 def layer_error(error: Exception) -> str:
     """What an error in a layer says: the line behind "Exception encountered when calling ...", which says where, without its colours."""
     where, _, what = re.sub(r"\x1b\[\d+m", "", str(error)).strip().partition("\n")

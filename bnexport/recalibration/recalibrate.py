@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 SAMPLES = 2048
 """How many images are enough: 10^3 to 10^4 (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3)."""
 
+JUDGED = 4 << 20
+"""So many bytes of images are in memory at a time while answers before and after are counted."""
+
 LEAST = 8
 """A worker on a cluster has at least so many images."""
 
@@ -226,7 +229,7 @@ def _answered(runners: Sequence[Runner], subject: Subject, feeds: Source, progre
     """What each runner answers on all feeds."""
     tally = Tally([run.spec for run in runners], subject.heads(feeds.classes), Tolerances())
     progress.start("judging", feeds.count * len(runners))
-    compare(feeds, runners, tally, progress)
+    compare(feeds, runners, tally, progress, part=JUDGED)
     return [tally.answers.side(run.spec, run.seconds) for run in runners]
 
 

@@ -51,6 +51,9 @@ def test_configurations_that_ended_in_an_internal_error(
     outcome = CliRunner().invoke(app, ["check", str(path), str(models / "three"), "-q", "--no-cache"])
     assert (outcome.exit_code, outcome.stdout) == (2, "")
     assert re.fullmatch(rf"bnexport: Keras .*{words}[\x20-\x7e]*\n", outcome.stderr)
+    assert (
+        nets._keras().Variable(0.0, name="mine").path == "mine"
+    )  # what this process makes afterwards is named as before
 
 
 def test_an_error_inside_a_graph_names_the_layer(tmp_path: Path) -> None:
