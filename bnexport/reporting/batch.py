@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from html import escape as html_escape
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
+from bnexport.reporting.html import page
 from bnexport.reporting.markdown import table, text
 from bnexport.reporting.words import encodable, plain
 from bnexport.results.batched import Batch, Result
@@ -37,14 +37,9 @@ def reason(result: Result) -> str:
 
 def show(batch: Batch, console: Console) -> None:
     """Prints the counts, and what changed since the run before."""
-    counts = Counter(result.status for result in batch.results)
-    console.print(
-        ", ".join(f"{count} {status}" for status, count in counts.items()),
-        f"of {len(batch.results)} checks; {len(batch.repeated)} run now",
-    )
-    for title, names in (("new failures", batch.new_failures), ("fixed", batch.fixed)):
-        if names:
-            console.print(f"{title}: {escape(plain(', '.join(names)))}", soft_wrap=True)
+    console.print(_counts(batch), f"of {len(batch.results)} checks; {len(batch.repeated)} run now")
+    for title, names in _changes(batch):
+        console.print(f"{title}: {escape(plain(', '.join(names)))}", soft_wrap=True)
 
 
 def record(result: Result) -> str:
@@ -78,46 +73,29 @@ def junit(batch: Batch) -> str:
 
 def markdown(batch: Batch) -> str:
     """The counts, what changed, and a table."""
-    counts = Counter(result.status for result in batch.results)
-    lines = ["## " + ", ".join(f"{count} {status}" for status, count in counts.items()), ""]
-    lines += [
-        f"- {title}: {text(', '.join(names))}"
-        for title, names in (("new failures", batch.new_failures), ("fixed", batch.fixed))
-        if names
-    ]
+    lines = [f"## {_counts(batch)}", ""]
+    lines += [f"- {title}: {text(', '.join(names))}" for title, names in _changes(batch)]
     rows = [(r.name, r.status, f"{r.seconds:.1f}", reason(r)) for r in batch.results]
     return "\n".join([*lines, "", *table(("check", "status", "seconds", "reason"), rows), ""])
 
 
 def html(batch: Batch) -> str:
     """A page with the same table."""
-    counts = Counter(result.status for result in batch.results)
-    rows = "".join(
-        f'<tr class="{r.status}"><td>{_safe(r.name)}</td><td>{r.status}</td><td>{r.seconds:.1f}</td><td>{_safe(reason(r))}</td></tr>\n'
-        for r in batch.results
+    content = page(
+        "batch.html.j2",
+        counts=_counts(batch),
+        changes=[(title, ", ".join(names)) for title, names in _changes(batch)],
+        rows=[(result, reason(result)) for result in batch.results],
     )
-    changes = "".join(
-        f"<p>{title}: {_safe(', '.join(names))}</p>"
-        for title, names in (("new failures", batch.new_failures), ("fixed", batch.fixed))
-        if names
-    )
-    return _PAGE.format(
-        counts=", ".join(f"{count} {status}" for status, count in counts.items()), changes=changes, rows=rows
-    )
+    return content + "\n"
 
 
-def _safe(value: str) -> str:
-    return html_escape(plain(value))
+def _counts(batch: Batch) -> str:
+    """How many checks have each status."""
+    return ", ".join(f"{count} {status}" for status, count in Counter(r.status for r in batch.results).items())
 
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
-<title>bnexport batch</title>
-<style>p {{ overflow-wrap: anywhere; }} body {{ font: 15px/1.5 system-ui, sans-serif; margin: 1.2rem auto; max-width: 70rem; padding: 0 1rem; }} .wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; }} td, th {{ text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #8884; vertical-align: top; }}
-.fail td:nth-child(2) {{ color: #c8443f; }} .pass td:nth-child(2) {{ color: #2f8f55; }} .error td:nth-child(2), .timeout td:nth-child(2) {{ color: #b57b12; }}</style></head>
-<body><h1>{counts}</h1>{changes}<div class="wide"><table><tr><th>check</th><th>status</th><th>seconds</th><th>reason</th></tr>
-{rows}</table></div></body></html>
-"""
+def _changes(batch: Batch) -> list[tuple[str, list[str]]]:
+    """What changed since the run before: a title and the names of the checks."""
+    changes = (("new failures", batch.new_failures), ("fixed", batch.fixed))
+    return [(title, names) for title, names in changes if names]

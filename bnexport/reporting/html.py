@@ -22,21 +22,16 @@ def check(report: CheckReport, thumbnails: Sequence[bytes | None]) -> str:
         report: the check.
         thumbnails: the first images as PNG, in their order; None for one that cannot be shown.
     """
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["plain"] = lambda value: plain(str(value))
-    template = environment.from_string(files("bnexport.reporting").joinpath("page.html.j2").read_text("utf-8"))
     told = report.bundle.path if report.bundle else report.model.path
     reason = next((f for f in report.findings if f.severity == Severity.ERROR), None)
     figures = [
         ("Error by side", "How far each side is from the one it must equal.", plots.floors_by_side(report)),
         *_drift(report),
     ]
-    return template.render(
+    return page(
+        "page.html.j2",
         report=report,
         what=told,
         reason=reason,
@@ -53,6 +48,23 @@ def check(report: CheckReport, thumbnails: Sequence[bytes | None]) -> str:
         footer=footer(report),
         known=report.bundle.known if report.bundle else (),
     )
+
+
+def page(template: str, **values: object) -> str:
+    """A template beside this file with values, each escaped; the filter `plain` makes control characters visible.
+
+    Args:
+        template: the name of the file.
+        values: the names that it uses; one that is missing is an error.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["plain"] = lambda value: plain(str(value))
+    content = files("bnexport.reporting").joinpath(template).read_text("utf-8")
+    return environment.from_string(content).render(values)
 
 
 def _drift(report: CheckReport) -> list[tuple[str, str, str]]:

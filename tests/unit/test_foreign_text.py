@@ -19,9 +19,10 @@ from bnexport.cli.options import OutputFormat
 from bnexport.datasets import manifest
 from bnexport.datasets.preparation import class_indices
 from bnexport.errors import InputError
-from bnexport.reporting import github, json as json_report, junit, markdown
+from bnexport.reporting import batch, github, json as json_report, junit, markdown
 from bnexport.reporting.text import show_check
 from bnexport.reporting.words import plain
+from bnexport.results.batched import STATUSES, Batch, Result
 from bnexport.results.preprocessing import MOST_PIXELS, Preprocessing
 from bnexport.results.verdict import BundleFacts, CheckReport, Finding, Severity
 from bnexport.system import confined
@@ -149,3 +150,13 @@ def test_a_name_that_is_not_utf8_is_shown_in_every_format(
     paths = [tmp_path / f"report{suffix}" for suffix in telling.SUFFIXES]
     telling.save(odd, paths)
     assert all(path.read_text(encoding="utf-8") for path in paths)
+
+
+def test_nothing_of_a_batch_acts(tmp_path: Path) -> None:
+    """Names and sentences of checks are escaped in a batch's page, table and test cases; the page holds each of them."""
+    results = [Result("key", EVIL, (), status, None, 1.25, 0.0, f"{{{{ {EVIL} }}}}", None) for status in STATUSES[2:]]
+    done = Batch(tmp_path, tuple(results), frozenset(), {EVIL: "pass"})
+    for text in (batch.html(done), batch.markdown(done), batch.junit(done)):
+        assert not ACTS.search(text)
+        assert "<script>" not in text
+    assert batch.html(done).count("&lt;script&gt;") == 2 * len(results) + len(done.new_failures)
