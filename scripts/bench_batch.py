@@ -64,7 +64,7 @@ def _throughput(folder: Path, count: int, rounds: int) -> dict[str, Any]:
     from bnexport.results.preprocessing import Preprocessing, Resize, Scaling
     from bnexport.results.runs import Role, RunSpec
     from bnexport.results.tolerance import Tolerances
-    from bnexport.runtimes import ort_session
+    from bnexport.system import machine
 
     keras.applications.ResNet50(weights=None, input_shape=(SIZE, SIZE, 3)).save(folder / "resnet50.keras")
     export(folder / "resnet50.keras", folder / "resnet50.onnx")
@@ -72,7 +72,7 @@ def _throughput(folder: Path, count: int, rounds: int) -> dict[str, Any]:
     [runner] = sides.onnx_sides(graph, ["cpu"], modes=("inference",))
     tensor = graph.graph.input[0].name
     spec = Preprocessing((SIZE, SIZE), 3, resize=Resize.PIL_BILINEAR, scaling=Scaling.CAFFE)
-    threads = ort_session.threads()
+    threads = machine.threads()
     listing = datasets.find(folder / "photos")
     feeds = Pictures(listing, spec, Sidecar(), name=tensor, batch_size=BATCH, threads=threads)
     decoded = [feed.inputs for feed in feeds]

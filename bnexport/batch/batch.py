@@ -11,7 +11,7 @@ from bnexport.batch import plan, running
 from bnexport.batch.plan import Check
 from bnexport.batch.results import Folder
 from bnexport.results.batched import Batch, Result
-from bnexport.system import confined
+from bnexport.system import confined, machine
 from bnexport.system.cache import Cache
 
 
@@ -69,7 +69,7 @@ def planned(
     confined.refuse_unusable(seconds, "the timeout of a check")
     checks = plan.checks(told, place, known)
     folder = Folder(results or place / told.results, store)
-    threads = len(confined.cores())
+    threads = len(machine.cores())
     return Planned(
         folder,
         tuple((folder.key(check), check) for check in checks),

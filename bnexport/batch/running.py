@@ -2,6 +2,8 @@
 
 The processes are forked from one that has imported what they need and has read no file (multiprocessing's fork server): a check starts in a tenth of the time, and still knows
 nothing of the others.
+
+This is our own: concurrent.futures gives up the whole pool when one worker is killed, and pebble ends a late worker alone, not what it started, and has no cores or limits for each task.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from bnexport.batch import folders
 from bnexport.batch.plan import Check
 from bnexport.errors import MachineError
 from bnexport.results.batched import Result
-from bnexport.system import confined
+from bnexport.system import confined, machine
 
 FRAMEWORKS = (
     "numpy",
@@ -174,7 +176,7 @@ def _inside(
 
 
 def _shares(jobs: int) -> list[list[int]]:
-    mine = confined.cores()
+    mine = machine.cores()
     if jobs > len(mine):
         return [[] for _ in range(jobs)]
     return [mine[nth * len(mine) // jobs : (nth + 1) * len(mine) // jobs] for nth in range(jobs)]

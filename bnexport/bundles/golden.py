@@ -24,8 +24,8 @@ from bnexport.results.runs import Role, RunSpec
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import Finding
 from bnexport.rules.inputs import decoded_otherwise
-from bnexport.runtimes import ort_session
 from bnexport.runtimes.ort_session import Session
+from bnexport.system import machine
 
 
 def feed(index: Bundle, part: DataSet, contents: Mapping[str, bytes], folder: Path) -> Feed:
@@ -96,7 +96,7 @@ def decoded(index: Bundle, contents: Mapping[str, bytes], feeds: Sequence[Feed])
         return [None] * len(feeds)
     spec = Preprocessing.from_dict(dict(index.preprocessing))
     made: list[NDArray[Any] | None] = []
-    with ThreadPoolExecutor(ort_session.threads()) as pool:
+    with ThreadPoolExecutor(machine.threads()) as pool:
         for part, feed in zip(index.sets, feeds, strict=True):
             [stored] = feed.inputs.values()
             if stored.shape != (len(part.items), *spec.shape):

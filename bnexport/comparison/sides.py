@@ -21,7 +21,7 @@ from bnexport.results.verdict import Finding
 from bnexport.rules.runtime import provider_not_running
 from bnexport.runtimes import ort_library, ort_session
 from bnexport.runtimes.ort_session import STRICT_CUDA, Cuda
-from bnexport.system import cache
+from bnexport.system import cache, machine
 from bnexport.system.cache import Cache
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def remembered(spec: RunSpec, opened: Callable[[], Runner], store: Cache, *key: 
     found: list[Runner] = []
 
     def compute(feeds: Feeds) -> Outputs:
-        place = ("side", spec.id, *key, ort_library.version(), str(ort_session.threads()), cache.fingerprint(feeds))
+        place = ("side", spec.id, *key, ort_library.version(), str(machine.threads()), cache.fingerprint(feeds))
         outputs = store.get_arrays(*place)
         if outputs is None:
             if not found:

@@ -31,8 +31,7 @@ from bnexport.progress import Progress
 from bnexport.results.facts import ModelFacts
 from bnexport.results.heads import Heads
 from bnexport.results.preprocessing import Scaling
-from bnexport.runtimes import ort_session
-from bnexport.system import files
+from bnexport.system import files, machine
 from bnexport.system.cache import NOTHING_KEPT, Cache
 from bnexport.system.files import Format
 
@@ -206,7 +205,7 @@ def _feeds(
             )
         overrides = replace(overrides, scaling=Scaling.NONE)
     preparation = prepare(shape, subject.known, subject.origin, overrides)
-    spec, threads = preparation.spec, ort_session.threads()
+    spec, threads = preparation.spec, machine.threads()
     return Pictures(
         pictures, spec, subject.known, name=name, batch_size=batch_size, threads=threads, kept=Prepared(keep)
     ), preparation

@@ -16,8 +16,7 @@ from bnexport.frameworks import keras_model
 from bnexport.progress import Progress
 from bnexport.results.outcomes import Epoch
 from bnexport.results.preprocessing import Preprocessing
-from bnexport.runtimes import ort_session
-from bnexport.system import files
+from bnexport.system import files, machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ def train(
     if momentum is not None and not 0 <= momentum < 1:
         raise UsageError("the momentum is not usable", found=str(momentum), expected="0 or more and below 1")
     pictures = datasets.find(source)
-    reader = datasets.Reader(pictures, spec, batch_size=len(pictures), threads=ort_session.threads())
+    reader = datasets.Reader(pictures, spec, batch_size=len(pictures), threads=machine.threads())
     batch = next(iter(reader))
     for entry in reader.unreadable:
         progress.note(f"IN004: {entry.name} cannot be read ({entry.reason}) and is left out")

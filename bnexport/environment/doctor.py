@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from bnexport.errors import BnexportError, MachineError, reason
 from bnexport.onnx_graph import probe
 from bnexport.results.health import Health, Point, State
 from bnexport.runtimes import ort_library, ort_session
-from bnexport.system import installed, nvidia
+from bnexport.system import installed, machine, nvidia
 from bnexport.version import __version__
 
 PACKAGES = {
@@ -66,21 +65,13 @@ def doctor(require: Sequence[str] = ()) -> Health:
 def _machine() -> Iterator[Point]:
     yield Point("machine", "Python", State.OK, f"{platform.python_version()}, {sys.executable}")
     yield Point("machine", "system", State.OK, platform.platform())
-    cores, threads = os.cpu_count() or 1, ort_session.threads()
+    cores, threads = os.cpu_count() or 1, machine.threads()
     told = f"{threads} of {cores} cores may be used (affinity and cgroup)" if threads < cores else f"{cores} cores"
     yield Point("machine", "CPU", State.OK, told)
-    limit = _memory_limit()
+    limit = machine.memory_limit()
     yield Point(
         "machine", "memory", State.OK, "no cgroup limit" if limit is None else f"{limit / 2**30:.1f} GiB (cgroup)"
     )
-
-
-def _memory_limit() -> int | None:
-    try:
-        text = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None
 
 
 def _packages(distributions: Distributions) -> Iterator[Point]:

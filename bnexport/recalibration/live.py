@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -95,15 +94,3 @@ def live_tensors(scratch: Path | None, budget: int) -> Iterator[LiveTensors]:
         ) from error
     with folder as name:
         yield LiveTensors(Path(name), budget)
-
-
-def memory_available() -> int:
-    """How many bytes of memory this process may still take: what the system has free, cut by the cgroup's limit; 2 GiB where neither says."""
-    limits = []
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        limits += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    with contextlib.suppress(OSError, ValueError):  # no cgroup v2, or no limit ("max")
-        limit, used = (int(Path("/sys/fs/cgroup", name).read_text()) for name in ("memory.max", "memory.current"))
-        limits.append(limit - used)
-    return max(0, min(limits, default=2 << 30))

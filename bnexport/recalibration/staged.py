@@ -29,6 +29,7 @@ from bnexport.progress import Progress
 from bnexport.recalibration.live import LiveTensors
 from bnexport.recalibration.pool import Pool, merged
 from bnexport.runtimes import ort_session
+from bnexport.system import machine
 
 if TYPE_CHECKING:
     import onnx
@@ -115,7 +116,7 @@ class Shard:
         self._rank = tensors.ranks(model)  # may have to infer shapes: once, not for each stage
         each = cut.bytes_per_image(model, self.plan)
         size = max(1, WORKING_SET // each) if each else total
-        self._callers = max(1, min(ort_session.threads(), total // size)) if provider == "cpu" else 1
+        self._callers = max(1, min(machine.threads(), total // size)) if provider == "cpu" else 1
         self._batches = _parts(batches, size)
         self._next = 0
 

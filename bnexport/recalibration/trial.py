@@ -19,12 +19,13 @@ from bnexport.onnx_graph.sites import sites
 from bnexport.progress import Progress
 from bnexport.recalibration import staged
 from bnexport.recalibration.evidence import gathered, refits, watched
-from bnexport.recalibration.live import live_tensors, memory_available
+from bnexport.recalibration.live import live_tensors
 from bnexport.results.nouns import noun_of
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.rules.diagnose import Evidence
 from bnexport.rules.preprocessing import Refit
 from bnexport.runtimes import ort_library
+from bnexport.system import machine
 
 ENOUGH = 512
 """A check tries what recalibrating would give on at most so many images, evenly spread: enough to tell which statistics are wrong."""
@@ -87,7 +88,7 @@ def _measured(
         ]
         return moments.from_bytes(stored[0]), Variety.restored(told["variety"]), others
     variety = Variety()
-    with live_tensors(None, min(memory_available() // 2, HELD)) as live:
+    with live_tensors(None, min(machine.memory_available() // 2, HELD)) as live:
         found = staged.measure(subject.graph, watched(feeds, variety), feeds.count, live, "cpu", progress).moments
     others = list(known) if known is not None else refits(subject.graph, found, feeds, variety, progress)
     told = {

@@ -24,11 +24,12 @@ from bnexport.onnx_graph.sites import sites
 from bnexport.progress import Progress
 from bnexport.recalibration import staged
 from bnexport.recalibration.evidence import watched
-from bnexport.recalibration.live import live_tensors, memory_available
+from bnexport.recalibration.live import live_tensors
 from bnexport.recalibration.pool import Pool, merged
 from bnexport.results.facts import SHOWN
 from bnexport.results.verdict import Side
 from bnexport.runtimes import ort_session
+from bnexport.system import machine
 
 Values = Mapping[str, NDArray[Any]]
 Answered = Callable[[Sequence[Runner], Subject, Source, Progress], list[Side]]
@@ -62,7 +63,7 @@ class Worker:
         self._progress = progress or Progress()
         self._variety = Variety()
         self._stack = ExitStack()
-        budget = memory_available() // 2 if memory is None else memory
+        budget = machine.memory_available() // 2 if memory is None else memory
         self._live = self._stack.enter_context(live_tensors(scratch, budget))
         batches = watched(feeds, self._variety)
         self._shard = staged.Shard(subject.graph, batches, feeds.count, self._live, "cpu")

@@ -6,7 +6,8 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from bnexport.runtimes import ort_library, ort_session
+from bnexport.runtimes import ort_library
+from bnexport.system import machine
 from bnexport.version import __version__
 
 
@@ -25,5 +26,5 @@ def environment(versions: Mapping[str, str]) -> dict[str, Any]:
         "pillow": PIL.__version__,
         "simplejpeg": simplejpeg.__version__,
         **versions,
-        "threads": ort_session.threads(),
+        "threads": machine.threads(),
     }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from bnexport.errors import InputError, MachineError, reason
 from bnexport.runtimes import ort_library
 from bnexport.runtimes.inputs import as_declared
 from bnexport.runtimes.protocols import Port, Signature
+from bnexport.system import machine
 
 Provider = Literal["cpu", "cuda"]
 Array = NDArray[Any]
@@ -66,16 +65,6 @@ def provider_named(device: str) -> Provider:
     raise MachineError(f"onnxruntime is not run on {device}", expected=" or ".join(get_args(Provider)))
 
 
-def threads() -> int:
-    """How many CPU threads this process may keep busy: the affinity mask, cut by the cgroup's CPU quota."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    with contextlib.suppress(OSError, ValueError):  # no cgroup v2, or no quota ("max")
-        limit, period = quota.read_text().split()
-        count = min(count, max(1, int(limit) // int(period)))
-    return count
-
-
 class Session:
     """One graph, ready to run on one provider; a provider that was asked for is the one that runs, or this raises.
 
@@ -104,7 +93,7 @@ class Session:
     ) -> None:
         ort = ort_library.load()
         options = ort.SessionOptions()
-        options.intra_op_num_threads = max(1, threads() // callers)
+        options.intra_op_num_threads = max(1, machine.threads() // callers)
         options.log_severity_level = 4  # its log holds names of nodes as they are; what matters comes as an exception
         if not optimized:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bnexport.errors import BnexportError, MachineError, reason
-from bnexport.system.confined import cores
+from bnexport.system.machine import cores
 
 
 def connected(address: str) -> Any:

@@ -121,11 +121,6 @@ def _limits(memory: int | None, cores: Collection[int], seconds: float | None) -
     return limited
 
 
-def cores() -> list[int]:
-    """The CPU cores this process may run on."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-
-
 def end(child: subprocess.Popen[bytes]) -> None:
     """Ends a process: politely, then for good."""
     with suppress(ProcessLookupError):

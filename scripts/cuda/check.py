@@ -33,12 +33,12 @@ from bnexport.onnx_graph.protobuf import serialised
 from bnexport.onnx_graph.training_twin import training_twin
 from bnexport.progress import Progress
 from bnexport.recalibration import staged
-from bnexport.recalibration.live import live_tensors, memory_available
+from bnexport.recalibration.live import live_tensors
 from bnexport.reporting.words import floors
 from bnexport.results.tolerance import FLOORS, STATED
-from bnexport.runtimes import ort_library, ort_session
+from bnexport.runtimes import ort_library
 from bnexport.runtimes.ort_session import STRICT_CUDA, Cuda, Provider, Session
-from bnexport.system import held, nvidia
+from bnexport.system import held, machine, nvidia
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -88,7 +88,7 @@ def graphs(model: Any, feeds: dict[str, Array], provider: Provider, report: Repo
     """The four graphs; the recalibrated one measured on `provider` and held against the CPU's statistics."""
 
     def measured(where: Provider) -> Any:
-        with live_tensors(None, memory_available() // 2) as live:
+        with live_tensors(None, machine.memory_available() // 2) as live:
             return staged.measure(model, [feeds], len(next(iter(feeds.values()))), live, where, Progress()).moments
 
     here, reference = measured(provider), measured("cpu")
@@ -125,7 +125,7 @@ def rates(
         else ["CPUExecutionProvider"]
     )
     options = ort.SessionOptions()
-    options.intra_op_num_threads = ort_session.threads()
+    options.intra_op_num_threads = machine.threads()
     bare = ort.InferenceSession(content, options, providers=providers)
     for size in (1, 32, 256):
         x = np.resize(few, (size, *few.shape[1:])).astype(few.dtype)
@@ -152,7 +152,7 @@ def per_second(once: Callable[[], object], seconds: float) -> float:
     return 1 / median(times)
 
 
-def machine(report: Report) -> None:
+def describe_machine(report: Report) -> None:
     """The device and the versions."""
     driver = nvidia.driver()
     gpus = (
@@ -163,7 +163,7 @@ def machine(report: Report) -> None:
         else "none"
     )
     report.say("# CUDA acceptance\n\nWritten by `scripts/cuda/check.py`.\n")
-    report.say(f"* device: {gpus}; driver {driver.version if driver else 'none'}; {ort_session.threads()} CPU threads")
+    report.say(f"* device: {gpus}; driver {driver.version if driver else 'none'}; {machine.threads()} CPU threads")
     report.say(f"* Python {platform.python_version()}, onnxruntime {ort_library.version()}, NumPy {np.__version__}")
 
 
@@ -180,7 +180,7 @@ def main() -> int:
         print(f"CUDA does not run here: {missing}", file=sys.stderr)
         return 3
     report = Report()
-    machine(report)
+    describe_machine(report)
     checked = verify(arguments.bundle, providers=["cpu", provider], require=[provider])
     mark = report.must(bool(checked), "bnexport verify")
     report.say(f"* `bnexport verify --require {provider}`: {mark}; findings {[f.code for f in checked.findings]}")

@@ -1,0 +1,61 @@
+"""The cores and the memory that this process may use: the machine's, cut by the affinity mask and by control groups (Linux, cgroup v2)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_GROUPS = Path("/sys/fs/cgroup")
+_OWN_GROUP = Path("/proc/self/cgroup")
+
+_UNKNOWN_MEMORY = 2 << 30
+"""What is assumed to be free where the system does not say, in bytes."""
+
+
+def cores() -> list[int]:
+    """The CPU cores this process may run on."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def threads() -> int:
+    """How many CPU threads this process may keep busy: its cores, cut by the CPU quotas of its control groups."""
+    quotas = [int(limit) // int(period) for limit, period in _limits("cpu.max")]
+    return min(len(cores()), max(1, min(quotas, default=len(cores()))))
+
+
+def memory_limit() -> int | None:
+    """The most bytes of memory that the control groups of this process allow; None where they set no limit."""
+    return min((int(limit) for (limit,) in _limits("memory.max")), default=None)
+
+
+def memory_available() -> int:
+    """How many bytes of memory this process may still take: what the system has free, cut by its control groups; 2 GiB where neither says."""
+    free = []
+    with suppress(OSError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    free += [int(limit) - int(used) for limit, used in _limits("memory.max", "memory.current")]
+    return max(0, min(free, default=_UNKNOWN_MEMORY))
+
+
+def _limits(*names: str) -> Iterator[list[str]]:
+    """The numbers in these files of each control group that holds this process and sets a limit ("max" is none), the own one first.
+
+    No library reads these files (psutil does not), so that this is our own.
+    """
+    for group in _groups():
+        with suppress(OSError):  # the root of the machine has no limits
+            words = [word for name in names for word in (group / name).read_text(encoding="ascii").split()]
+            if words and all(word.isdecimal() for word in words):
+                yield words
+
+
+def _groups() -> list[Path]:
+    """The folders of this process' control group and of those around it; a container may see its own as the root."""
+    inside = Path()
+    with suppress(OSError):
+        lines = _OWN_GROUP.read_text(encoding="utf-8").splitlines()
+        inside = next((Path(line[4:]) for line in lines if line.startswith("0::/")), inside)
+    return [_GROUPS / part for part in (inside, *inside.parents) if ".." not in part.parts]
