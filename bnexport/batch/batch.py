@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class Planned:
 
 def planned(
     path: Path | Mapping[str, Any],
-    known: Sequence[str],
+    known: Mapping[str, str],
     store: Cache,
     *,
     jobs: int = 0,
@@ -50,7 +50,7 @@ def planned(
 
     Args:
         path: the plan, or what it would hold; paths are then seen from the current folder.
-        known: the options of `bnexport check`, without their dashes.
+        known: the options of `bnexport check`, without their dashes, by each of their names.
         store: remembers the hashes of large files.
         jobs: how many at a time; 0 for what the plan says.
         timeout: seconds for one; 0 for what the plan says.
@@ -68,7 +68,7 @@ def planned(
     seconds = timeout or told.timeout
     confined.refuse_unusable(seconds, "the timeout of a check")
     checks = plan.checks(told, place, known)
-    folder = Folder(results or place / told.results, store)
+    folder = Folder(results or place / told.output_dir, store)
     threads = len(machine.cores())
     return Planned(
         folder,

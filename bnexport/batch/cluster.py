@@ -43,7 +43,7 @@ def run(
             ahead = max(jobs, cpus(ray))
             while waiting and len(running) < ahead:
                 key, check = waiting.pop()
-                gpus = 1 if "--require=cuda" in check.arguments else 0
+                gpus = 1 if check.needs_cuda else 0
                 began(check.name)
                 running[task.options(num_gpus=gpus).remote(key, check, timeout, dict(os.environ))] = check.name
             done, _ = ray.wait(list(running), timeout=1.0)

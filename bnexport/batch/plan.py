@@ -1,18 +1,18 @@
 """A plan: models x image sets x options, in TOML.
 
-    results = "results"                       where the results go; paths are seen from the plan's folder
+    output-dir = "results"                    the folder for the results; paths are relative to the plan's folder
     jobs = 2                                  how many checks at a time; as many as there are CPU threads where it does not say
     timeout = 600                             seconds for one check
 
     [[check]]
     models = ["zoo/*.keras", "old/**/*.h5"]   globs, or names
-    images = ["sets/*"]                       folders, manifests, shards or URLs; or inputs = ["data/*.npz"]
-    onnx = "{model}.onnx"                     the deployed file, {model} for the model's path without its suffix; "" for none
-    options = {scaling = "unit", layers = true}
+    images = ["sets/*"]                       folders, manifests, shards or URLs; or arrays = ["data/*.npz"]
+    deployed = "{model}.onnx"                 the deployed file, {model} for the model's path without its suffix; "" for none
+    options = {normalize = "unit", layerwise = true}
     # or several: each model on each set with each of them
-    # options = [{name = "cpu", provider = ["cpu"]}, {name = "gpu", require = ["cuda"]}]
+    # options = [{name = "cpu", target = ["onnxruntime:cpu"]}, {name = "gpu", require-target = ["onnxruntime:cuda"]}]
 
-Options are those of `bnexport check` without their dashes; `name` is what reports call them.
+Options are those of `bnexport check` without their dashes; `name` is what reports call them. Former names of keys and options are accepted.
 """
 
 from __future__ import annotations
@@ -37,19 +37,25 @@ _OWN = {
     "report",
     "quiet",
     "allow-remote",
-    "time-limit",
-    "onnx",
-    "inputs",
-    "trust",
+    "isolate-timeout",
+    "deployed",
+    "arrays",
+    "allow-custom-code",
     "import",
     "no-cache",
     "null",
-    "memory-limit",
+    "isolate-memory",
     "mlflow",
     "mlflow-uri",
     "mlflow-experiment",
 }
 """Options that the batch sets itself, or that must be typed."""
+
+_REQUIRE_CUDA = ("--require-target=onnxruntime:cuda", "--require-target=cuda")
+
+_FORMER_KEYS = {"results": "output-dir", "output_dir": "output-dir"}
+_FORMER_ENTRY_KEYS = {"inputs": "arrays", "onnx": "deployed"}
+"""Keys of a plan and of its [[check]] as earlier releases wrote them, and what they are called now."""
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,8 +63,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     models: list[str]
     images: list[str] = []
-    inputs: list[str] = []
-    onnx: str = ""
+    arrays: list[str] = []
+    deployed: str = ""
     options: Options | list[Options] = {}
 
 
@@ -66,7 +72,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A whole plan."""
 
     check: list[Entry]
-    results: str = "results"
+    output_dir: str = msgspec.field(default="results", name="output-dir")
     jobs: int = 0
     timeout: float = 600.0
 
@@ -79,8 +85,8 @@ class Check:
         name: by which it is told apart in reports, and from one run to the next.
         model: the model.
         images: a path or URL, as `bnexport check` takes it; "" where there are arrays.
-        inputs: the arrays; None where there are images.
-        onnx: the deployed file; None for none.
+        arrays: the arrays; None where there are images.
+        deployed: the deployed file; None for none.
         labels: the table of labels; None for none.
         arguments: the options as `bnexport check` takes them.
     """
@@ -88,8 +94,8 @@ class Check:
     name: str
     model: Path
     images: str
-    inputs: Path | None
-    onnx: Path | None
+    arrays: Path | None
+    deployed: Path | None
     labels: Path | None
     arguments: tuple[str, ...]
 
@@ -102,10 +108,15 @@ class Check:
             return True  # the check says what is wrong with it
 
     @property
+    def needs_cuda(self) -> bool:
+        """Whether it requires a CUDA device."""
+        return any(argument in self.arguments for argument in _REQUIRE_CUDA)
+
+    @property
     def command(self) -> list[str]:
         """The arguments of `bnexport` that run it."""
-        given = [] if self.images else ["--inputs", str(self.inputs)]
-        named = {"--onnx": self.onnx, "--labels": self.labels}
+        given = [] if self.images else ["--arrays", str(self.arrays)]
+        named = {"--deployed": self.deployed, "--labels": self.labels}
         beside = [part for option, path in named.items() if path for part in (option, str(path))]
         positional = ["--", str(self.model), *([self.images] if self.images else [])]  # none of them is an option
         return ["check", *given, *beside, *self.arguments, *positional]
@@ -138,7 +149,7 @@ def parsed(values: Mapping[str, Any], named: str) -> Plan:
         UsageError: it is no plan.
     """
     try:
-        plan = msgspec.convert(values, Plan)
+        plan = msgspec.convert(_with_current_keys(values, named), Plan)
     except msgspec.ValidationError as error:
         raise UsageError(f"{named} is not a plan ({error})", fix="see bnexport batch --help") from error
     if not plan.check:
@@ -148,13 +159,35 @@ def parsed(values: Mapping[str, Any], named: str) -> Plan:
     return plan
 
 
-def checks(plan: Plan, folder: Path, known: Sequence[str]) -> list[Check]:
+def _with_current_keys(values: Mapping[str, Any], named: str) -> dict[str, Any]:
+    """A plan's values under the names that its keys have now."""
+    renamed = _rename(values, _FORMER_KEYS, named)
+    entries = renamed.get("check")
+    if isinstance(entries, list):
+        renamed["check"] = [
+            _rename(entry, _FORMER_ENTRY_KEYS, named) if isinstance(entry, Mapping) else entry for entry in entries
+        ]
+    return renamed
+
+
+def _rename(values: Mapping[str, Any], names: Mapping[str, str], named: str) -> dict[str, Any]:
+    renamed: dict[str, Any] = {}
+    given: dict[str, str] = {}
+    for key, value in values.items():
+        name = names.get(key, key)
+        if name in given:
+            raise UsageError(f"{named}: {given[name]} and {key} are two names of the same key", fix="set one of them")
+        given[name], renamed[name] = key, value
+    return renamed
+
+
+def checks(plan: Plan, folder: Path, known: Mapping[str, str]) -> list[Check]:
     """Every check of a plan, in its order.
 
     Args:
         plan: the plan.
         folder: from where its paths are seen.
-        known: the options of `bnexport check`, without their dashes.
+        known: the options of `bnexport check` without their dashes, by each of their names.
 
     Raises:
         UsageError: a glob finds nothing, there is no check, an option is unknown, or two checks are the same.
@@ -170,27 +203,28 @@ def checks(plan: Plan, folder: Path, known: Sequence[str]) -> list[Check]:
     return found
 
 
-def _of(entry: Entry, folder: Path, known: Sequence[str]) -> Iterator[Check]:
-    if bool(entry.images) == bool(entry.inputs):
-        raise UsageError("each [[check]] needs images or inputs", found="both" if entry.images else "none")
+def _of(entry: Entry, folder: Path, known: Mapping[str, str]) -> Iterator[Check]:
+    if bool(entry.images) == bool(entry.arrays):
+        raise UsageError("each [[check]] needs images or arrays", found="both" if entry.images else "none")
     models = [Path(name) for name in _matching(entry.models, folder)]
-    sets = _matching(entry.images or entry.inputs, folder)
+    sets = _matching(entry.images or entry.arrays, folder)
     variants = entry.options if isinstance(entry.options, list) else [entry.options]
     for model in models:
         for data in sets:
             for options in variants or [{}]:
-                told = str(options.get("name", "")) or " ".join(_arguments(options, known))
-                parts = [_short(str(model), folder), _short(data, folder), told]
-                onnx = entry.onnx.replace("{model}", str(model.with_suffix("")))
+                arguments = tuple(_arguments({k: v for k, v in options.items() if k != "labels"}, known))
+                variant = str(options.get("name", "")) or " ".join(_arguments(options, {name: name for name in known}))
+                parts = [_short(str(model), folder), _short(data, folder), variant]
+                deployed = entry.deployed.replace("{model}", str(model.with_suffix("")))
                 labels = options.get("labels")
                 yield Check(
                     name=" | ".join(part for part in parts if part),
                     model=model,
                     images=data if entry.images else "",
-                    inputs=Path(data) if entry.inputs else None,
-                    onnx=folder / onnx if onnx else None,
+                    arrays=Path(data) if entry.arrays else None,
+                    deployed=folder / deployed if deployed else None,
                     labels=folder / str(labels) if labels else None,
-                    arguments=tuple(_arguments({k: v for k, v in options.items() if k != "labels"}, known)),
+                    arguments=arguments,
                 )
 
 
@@ -212,13 +246,21 @@ def _short(path: str, folder: Path) -> str:
     return path.removeprefix(f"{folder.as_posix().rstrip('/')}/")
 
 
-def _arguments(options: Mapping[str, Any], known: Sequence[str]) -> Iterator[str]:
+def _arguments(options: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[str]:
+    """Options as arguments of the command line, each spelled as `names` says; values that only a plan may have are left out."""
+    given: dict[str, str] = {}
     for key, value in options.items():
-        option = key.replace("_", "-")
-        if option == "name":
+        spelling = key.replace("_", "-")
+        if spelling == "name":
             continue
-        if option in _OWN or option not in known:
-            raise UsageError(f"a plan cannot set {key}", expected=", ".join(sorted(set(known) - _OWN)))
+        option = names.get(spelling)
+        if option is None or option in _OWN:
+            raise UsageError(f"a plan cannot set {key}", expected=", ".join(sorted(set(names.values()) - _OWN)))
+        if option in given:
+            raise UsageError(
+                f"the plan: {given[option]} and {key} are two names of the same option", fix="set one of them"
+            )
+        given[option] = key
         if value is True:
             yield f"--{option}"
         elif value is not False:

@@ -60,7 +60,7 @@ class Folder:
         """The hash of everything a check depends on: the files' names and content, the options, bnexport and the frameworks."""
         beside = check.model.with_name(check.model.name + ".toml")
         parts: list[Any] = [check.name, check.arguments, cache.surroundings()]  # copies of one model have their own
-        read = (check.model, beside, check.inputs, check.onnx, check.labels)
+        read = (check.model, beside, check.arrays, check.deployed, check.labels)
         parts += [[path.name, self._file(path)] if path else None for path in read]
         parts.append(self._images(check.images) if check.images else None)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -30,6 +30,7 @@ from bnexport.cli import (
     train,
     verify,
 )
+from bnexport.cli.command import Command
 from bnexport.errors import BnexportError, UsageError
 from bnexport.system import confined
 from bnexport.version import __version__
@@ -41,7 +42,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: it is four times as fast
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 passed, 1 a check failed, 2 usage or unreadable input, 3 this machine cannot do it, "
+    epilog="Exit codes: 0 passed, 1 a check failed, 2 usage or unreadable input, 3 this machine cannot do what is required, "
     "4 a batch is partly evaluated, 70 internal error, 130 interrupted.",
 )
 
@@ -79,19 +80,19 @@ def _current_folder() -> Path:
         raise UsageError("the current folder is gone", fix="change to a folder that exists") from error
 
 
-app.command("demo")(demo.command)
-app.command("train")(train.command)
-app.command("export")(export.command)
-app.command("check")(check.command)
-app.command("recalibrate")(recalibrate.command)
-app.command("fold")(fold.command)
-app.command("pack")(pack.command)
-app.command("verify")(verify.command)
-app.command("batch")(batch.command)
-app.command("doctor")(doctor.command)
-app.command("explain")(explain.command)
-app.command("config")(config.command)
-app.command("cache")(cache.command)
+app.command("demo", cls=Command)(demo.command)
+app.command("train", cls=Command)(train.command)
+app.command("export", cls=Command)(export.command)
+app.command("check", cls=Command)(check.command)
+app.command("recalibrate", cls=Command)(recalibrate.command)
+app.command("fold", cls=Command)(fold.command)
+app.command("pack", cls=Command)(pack.command)
+app.command("verify", cls=Command)(verify.command)
+app.command("batch", cls=Command)(batch.command)
+app.command("doctor", cls=Command)(doctor.command)
+app.command("explain", cls=Command)(explain.command)
+app.command("config", cls=Command)(config.command)
+app.command("cache", cls=Command)(cache.command)
 
 
 def main() -> None:

@@ -8,13 +8,16 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import answer, options, scripting, telling, values
+from bnexport.cli import answer, options, output_options, scripting, telling, values
 from bnexport.cli.guard import guarded
 from bnexport.cli.options import Engine
 
+RUNNING = "Running"
+"""The panel that groups the options of running a plan in the help."""
+
 
 class BatchFormat(StrEnum):
-    """How stdout tells a batch."""
+    """The format of a batch on standard output."""
 
     TEXT = "text"
     NDJSON = "ndjson"
@@ -23,31 +26,70 @@ class BatchFormat(StrEnum):
 
 @guarded
 def command(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN.toml", help="What to check: see the README, Many models.")],
+    plan: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PLAN.toml",
+            help="The plan: a TOML file that lists models, images and options of bnexport check. The README has an example.",
+        ),
+    ],
     jobs: Annotated[
         int,
         typer.Option(
-            "--jobs", "-j", min=0, help="How many checks at a time; 0: what the plan says, or one for each CPU core."
+            "--jobs",
+            "-j",
+            metavar="N",
+            min=0,
+            rich_help_panel=RUNNING,
+            help="The number of checks that run at the same time. 0 is the number in the plan, or else one for each CPU core.",
         ),
     ] = 0,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=0, metavar="SECONDS", help="For one check; 0: what the plan says, or 600.")
+        float,
+        typer.Option(
+            "--timeout",
+            min=0,
+            metavar="SECONDS",
+            rich_help_panel=RUNNING,
+            help="The longest time for one check, in seconds. 0 is the time in the plan, or else 600.",
+        ),
     ] = 0.0,
-    results: Annotated[
-        Path | None, typer.Option("--results", metavar="DIR", help="The folder of the results, in place of the plan's.")
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--output-dir",
+            metavar="DIR",
+            rich_help_panel=output_options.OUTPUT,
+            help="The folder for the results, in place of the folder that the plan names.",
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would run, and what is finished already.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            rich_help_panel=RUNNING,
+            help="Run no check. List the checks that would run and those that are finished.",
+        ),
     ] = False,
     engine: options.EngineKind = Engine.LOCAL,
     address: options.Address = "",
-    mlflow: options.Mlflow = False,
-    mlflow_uri: options.MlflowUri = "",
-    mlflow_experiment: options.Experiment = "",
-    form: Annotated[BatchFormat, typer.Option("--format", help="How stdout tells the answer.")] = BatchFormat.TEXT,
-    quiet: options.Quiet = False,
+    mlflow: output_options.Mlflow = False,
+    mlflow_uri: output_options.MlflowUri = "",
+    mlflow_experiment: output_options.Experiment = "",
+    form: Annotated[
+        BatchFormat,
+        typer.Option(
+            "--format",
+            rich_help_panel=output_options.OUTPUT,
+            help="The format of the result on standard output. ndjson is one JSON object for each check.",
+        ),
+    ] = BatchFormat.TEXT,
+    quiet: output_options.Quiet = False,
 ) -> int:
-    """Run every check of a plan. Each has a process of its own; what an earlier run finished is not repeated."""
+    """Run every check of a plan.
+
+    Each check runs in a separate process. Checks that an earlier run finished are not run again.
+    """
     from rich.console import Console
 
     from bnexport.batch.batch import left, planned, summed
@@ -59,7 +101,7 @@ def command(
     if cluster is not None:
         answer.keep_clean()
     wanted = planned(
-        plan, scripting.check_options(), values.store(no_cache=False), jobs=jobs, timeout=timeout, results=results
+        plan, scripting.check_options(), values.store(no_cache=False), jobs=jobs, timeout=timeout, results=output_dir
     )
     console = Console(highlight=False, soft_wrap=True)
     finished = wanted.finished()

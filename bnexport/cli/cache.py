@@ -11,7 +11,7 @@ from bnexport.cli.guard import guarded
 
 
 class Action(StrEnum):
-    """What to do with the cache."""
+    """An action on the cache."""
 
     SHOW = "show"
     CLEAR = "clear"
@@ -20,10 +20,10 @@ class Action(StrEnum):
 @guarded
 def command(
     action: Annotated[
-        Action, typer.Argument(help="show: where it is and how large; clear: remove everything in it.")
+        Action, typer.Argument(help="show prints the path and the size of the cache, clear removes all entries.")
     ] = Action.SHOW,
 ) -> int:
-    """Show or clear what earlier checks computed. That is exports and Keras' outputs."""
+    """Show or clear the cache of exports and Keras outputs."""
     from bnexport.system import cache
 
     root = cache.folder()

@@ -7,66 +7,70 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import confinement, options, values
+from bnexport.cli import confinement, isolation_options, options, output_options, preprocessing_options, values
 from bnexport.cli.guard import guarded
-from bnexport.cli.options import OutputFormat, Provider
+from bnexport.cli.output_options import OutputFormat
 from bnexport.cli.progress import shown
 
 
 @guarded
 def command(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model: .h5, .hdf5, .keras or .onnx.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=options.MODEL_HELP)],
     images: options.Images = None,
     null: options.Null = False,
     shard: options.Shard = None,
-    inputs: options.Inputs = None,
-    provider: options.Providers = [Provider.AUTO],  # noqa: B006 - typer reads the default, nobody writes to it
-    target: options.Targets = [],  # noqa: B006 - as above
-    require: options.Require = [],  # noqa: B006 - as above
+    arrays: options.Arrays = None,
+    target: options.Targets = ["onnxruntime"],  # noqa: B006 - typer reads the default, nobody writes to it
+    require_target: options.RequireTargets = [],  # noqa: B006 - as above
     batch_size: options.BatchSize = 32,
     labels: options.Labels = None,
-    size: options.Size = None,
-    channels: options.Channels = None,
-    resize: options.ResizeKernel = None,
-    scaling: options.ScalingKind = None,
-    fit: options.FitKind = None,
-    channel_order: options.ChannelOrder = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    onnx: options.Onnx = None,
+    size: preprocessing_options.Size = None,
+    color_mode: preprocessing_options.ColorMode = None,
+    interpolation: preprocessing_options.Interpolation = None,
+    normalize: preprocessing_options.Normalize = None,
+    aspect: preprocessing_options.Aspect = None,
+    channel_order: preprocessing_options.ChannelOrder = None,
+    mean: preprocessing_options.Mean = None,
+    std: preprocessing_options.Std = None,
+    deployed: options.Deployed = None,
     rtol: options.Rtol = [],  # noqa: B006 - as above
     atol: options.Atol = [],  # noqa: B006 - as above
-    layers: Annotated[
+    layerwise: Annotated[
         bool,
         typer.Option(
-            "--layers", help="Compare layer by layer also where the outputs agree, and show how the error grows."
+            "--layerwise",
+            rich_help_panel=options.TARGETS,
+            help="Compare layer by layer even if the outputs agree, and show how the error grows.",
         ),
     ] = False,
-    strict_placement: options.StrictPlacement = False,
+    no_cpu_fallback: options.NoCpuFallback = False,
     gpu_mem_limit: options.GpuMemoryLimit = None,
-    trust: options.Trust = False,
+    allow_custom_code: options.AllowCustomCode = False,
     imports: options.Imports = None,
     signature: options.Signature = "",
     reference: options.ReferenceOption = options.ReferenceKind.KERAS,
-    no_cache: options.NoCache = False,
-    form: options.Format = OutputFormat.TEXT,
-    report: options.Reports = [],  # noqa: B006 - as above
-    mlflow: options.Mlflow = False,
-    mlflow_uri: options.MlflowUri = "",
-    mlflow_experiment: options.Experiment = "",
-    untrusted: options.Untrusted = False,
-    allow_remote: options.AllowRemote = False,
-    time_limit: options.TimeLimit = 600,
-    memory_limit: options.MemoryLimit = None,
-    quiet: options.Quiet = False,
+    no_cache: output_options.NoCache = False,
+    form: output_options.Format = OutputFormat.TEXT,
+    report: output_options.Reports = [],  # noqa: B006 - as above
+    mlflow: output_options.Mlflow = False,
+    mlflow_uri: output_options.MlflowUri = "",
+    mlflow_experiment: output_options.Experiment = "",
+    isolate: isolation_options.Isolate = False,
+    allow_remote: isolation_options.AllowRemote = False,
+    isolate_timeout: isolation_options.IsolateTimeout = 600,
+    isolate_memory: isolation_options.IsolateMemory = None,
+    quiet: output_options.Quiet = False,
 ) -> int:
-    """Run a model in Keras and onnxruntime, and compare. Training and inference mode both."""
-    if untrusted and not confinement.inside():
-        return confinement.run(time_limit, values.memory(memory_limit))
+    """Run a model in Keras and in onnxruntime, and compare.
+
+    Training mode and inference mode are both run. An ONNX file is compared with itself without optimizations.
+    """
+    if isolate and not confinement.inside():
+        return confinement.run(isolate_timeout, values.memory(isolate_memory))
     if imports:
         from bnexport.frameworks.custom_modules import import_modules
 
-        import_modules(imports, trust=trust)
+        import_modules(imports, trust=allow_custom_code)
     from bnexport.checking.check import check
     from bnexport.cli import telling
 
@@ -77,22 +81,21 @@ def command(
             model,
             values.listed(images, null=null),
             shard=values.part(shard),
-            inputs=inputs,
+            inputs=arrays,
             labels=labels,
-            local=untrusted and not allow_remote,
-            providers=[p.value for p in provider],
-            targets=target,
-            require=[r.value for r in require],
+            local=isolate and not allow_remote,
+            targets=values.targets(target),
+            require=values.required_targets(require_target),
             batch_size=batch_size,
-            overrides=values.overrides(size, channels, resize, scaling, fit, channel_order, mean, std),
-            onnx=onnx,
+            overrides=values.overrides(size, color_mode, interpolation, normalize, aspect, channel_order, mean, std),
+            onnx=deployed,
             rtol=values.tolerances(rtol, "--rtol"),
             atol=values.tolerances(atol, "--atol"),
-            layers=layers,
-            strict_placement=strict_placement,
+            layers=layerwise,
+            strict_placement=no_cpu_fallback,
             gpu_memory_limit=values.memory(gpu_mem_limit),
             store=values.store(no_cache=no_cache or bool(imports)),
-            trust=trust,
+            trust=allow_custom_code,
             signature=signature,
             reference=reference.value,
             progress=progress,

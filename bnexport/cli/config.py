@@ -8,20 +8,28 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import options, settings
+from bnexport.cli import output_options, settings
+from bnexport.cli.former_names import FORMER_NAMES
 from bnexport.cli.guard import guarded
-from bnexport.cli.options import PlainFormat
+from bnexport.cli.output_options import PlainFormat
 from bnexport.errors import UsageError
 
 
 @guarded
 def command(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="[COMMAND]", help="Only the options of this command.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Also what is as it would be anyway.")] = False,
-    form: options.TextOrJson = PlainFormat.TEXT,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[COMMAND]", help="Show only the options of this command.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also show the options that have their default value.")
+    ] = False,
+    form: output_options.TextOrJson = PlainFormat.TEXT,
 ) -> int:
-    """Show what options are set to, and by what. Read are bnexport.toml, [tool.bnexport] in pyproject.toml and BNEXPORT_*."""
+    """Show the values of options and where each is set.
+
+    Options are set in bnexport.toml, in [tool.bnexport] of pyproject.toml, and by environment variables BNEXPORT_*.
+    """
     parent = context.parent
     if parent is None:
         raise UsageError("config is a command of bnexport")
@@ -36,11 +44,16 @@ def command(
     if form == PlainFormat.JSON:
         from bnexport.reporting import json
 
-        told = [{"command": c, "option": o, "value": v, "origin": where} for c, o, v, where in rows]
-        typer.echo(json.dumps({"schema_version": json.SCHEMA_VERSION, "settings": told}))
+        entries = []
+        for command_name, option, value, origin in rows:
+            entry = {"command": command_name, "option": option, "value": value, "origin": origin}
+            entries.append(entry)
+            if former := FORMER_NAMES.get(option):
+                entries.append({**entry, "option": former, "alias_of": option})
+        typer.echo(json.dumps({"schema_version": json.SCHEMA_VERSION, "settings": entries}))
         return 0
     if not rows:
-        typer.echo("nothing is set: every option has its default (bnexport config --all shows them)")
+        typer.echo("Every option has its default value. bnexport config --all lists them.")
         return 0
     width = [max(len(str(row[column])) for row in rows) for column in (0, 1)]
     for command_name, option, value, origin in rows:

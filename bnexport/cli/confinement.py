@@ -1,4 +1,4 @@
-"""`--untrusted`: the command runs again in a process of its own, with a limit of time and memory."""
+"""`--isolate`: the command runs again in a process of its own, with a limit of time and memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(seconds: float, memory: int | None) -> int:
 
     from bnexport.system import confined
 
-    confined.refuse_unusable(seconds, "--time-limit")
+    confined.refuse_unusable(seconds, "--isolate-timeout")
     child = confined.start(sys.argv[1:], memory, seconds)
     try:
         code = child.wait(seconds)
@@ -40,7 +40,7 @@ def run(seconds: float, memory: int | None) -> int:
         confined.end(child)
         raise InputError(
             f"this took longer than {seconds:g} s and was ended",
-            fix="if you trust the file, allow more with --time-limit",
+            fix="if you trust the file, allow more with --isolate-timeout",
         ) from error
     except KeyboardInterrupt:
         confined.end(child)
@@ -48,6 +48,6 @@ def run(seconds: float, memory: int | None) -> int:
     if code < 0:
         raise InputError(
             f"the process that read the file was ended by {signal.Signals(-code).name}",
-            fix="the file is damaged, or made to do harm; or it needs more memory, see --memory-limit",
+            fix="the file is damaged, or made to do harm; or it needs more memory, see --isolate-memory",
         )
     return code

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bnexport.cli import options
+from bnexport.cli import output_options
 from bnexport.cli.guard import guarded
 from bnexport.cli.progress import shown
+from bnexport.cli.train import TRAINING
 
 if TYPE_CHECKING:
     from bnexport.demo.demo import Demo
@@ -18,21 +19,29 @@ if TYPE_CHECKING:
 @guarded
 def command(
     folder: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="Where the pictures, the model, the ONNX file and the JSON go.")
+        Path, typer.Argument(metavar="[DIR]", help="The folder for the images, the models and the reports.")
     ] = Path("bnexport-demo"),
-    epochs: Annotated[int, typer.Option(min=1, help="How often to go through the images.")] = 5,
+    epochs: Annotated[
+        int, typer.Option(metavar="N", min=1, rich_help_panel=TRAINING, help="The number of passes over the images.")
+    ] = 5,
     momentum: Annotated[
-        float | None, typer.Option(help="For every BatchNormalization layer; default: ResNet50's .99.")
+        float | None,
+        typer.Option(
+            rich_help_panel=TRAINING,
+            help="The momentum of every BatchNormalization layer, for example 0.9. By default it is 0.99, as in ResNet50.",
+        ),
     ] = None,
     seed: Annotated[
         int | None,
         typer.Option(
-            help="For the initial weights and the shuffling; default: one whose training settles in 5 epochs."
+            metavar="N",
+            rich_help_panel=TRAINING,
+            help="The random seed for the initial weights and the order of the images. By default it is a seed with which 5 epochs suffice.",
         ),
     ] = None,
-    quiet: options.Quiet = False,
+    quiet: output_options.Quiet = False,
 ) -> int:
-    """Overfit ResNet50 on three pictures and see what goes wrong."""
+    """Overfit ResNet50 on three images and see what goes wrong."""
     from bnexport.cli import telling
     from bnexport.demo.demo import SEED, demo
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import typer
 
-from bnexport.cli import options
+from bnexport.cli import options, output_options, values
 from bnexport.cli.guard import guarded
-from bnexport.cli.options import PlainFormat
+from bnexport.cli.output_options import PlainFormat
 
 
 @guarded
 def command(
-    require: options.Require = [],  # noqa: B006 - typer reads the default, nobody writes to it
-    form: options.TextOrJson = PlainFormat.TEXT,
+    require_target: options.RequireTargets = [],  # noqa: B006 - typer reads the default, nobody writes to it
+    form: output_options.TextOrJson = PlainFormat.TEXT,
 ) -> int:
-    """Say what this machine can run, and why not the rest. Exits with 3 where something is broken, or required and absent."""
+    """Show what this machine can run, and why not the rest.
+
+    The exit code is 3 if something is broken, or if a required target does not work.
+    """
     from bnexport.environment.doctor import doctor
     from bnexport.reporting import health
 
-    found = doctor([r.value for r in require])
+    found = doctor(values.required_targets(require_target))
     if form == PlainFormat.JSON:
         from bnexport.reporting import json
 

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from bnexport.cli.guard import guarded
+from bnexport.cli.output_options import OUTPUT
 
 
 class ExplanationFormat(StrEnum):
-    """How explanations are written."""
+    """The format of explanations on standard output."""
 
     TEXT = "text"
     MARKDOWN = "markdown"
@@ -20,14 +21,21 @@ class ExplanationFormat(StrEnum):
 @guarded
 def command(
     code: Annotated[
-        str | None, typer.Argument(metavar="[CODE]", help="A finding's code, such as BN001; without one, all of them.")
+        str | None,
+        typer.Argument(
+            metavar="[CODE]", help="The code of a finding, for example BN001. Without a code, all codes are listed."
+        ),
     ] = None,
     output_format: Annotated[
         ExplanationFormat,
-        typer.Option("--format", help="markdown: one section for each code, with everything about it."),
+        typer.Option(
+            "--format",
+            rich_help_panel=OUTPUT,
+            help="The format of the result on standard output. markdown is a section for each code.",
+        ),
     ] = ExplanationFormat.TEXT,
 ) -> int:
-    """Say what a finding means, how it is measured, and what to do."""
+    """Explain what a finding means and what to do about it."""
     from bnexport.errors import UsageError
     from bnexport.reporting import catalogue
     from bnexport.rules.catalogue import CATALOGUE

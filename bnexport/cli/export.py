@@ -8,36 +8,53 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import confinement, options, values
+from bnexport.cli import confinement, isolation_options, options, output_options, values
 from bnexport.cli.guard import guarded
-from bnexport.cli.options import PlainFormat
+from bnexport.cli.output_options import PlainFormat
 from bnexport.cli.progress import shown
 
 
 @guarded
 def command(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A Keras model: .h5, .hdf5 or .keras.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL.onnx", help="Where the ONNX file goes.")],
-    form: options.TextOrJson = PlainFormat.TEXT,
-    trust: options.Trust = False,
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="The model: a Keras file (.h5, .hdf5 or .keras) or the folder of a SavedModel."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="MODEL.onnx",
+            rich_help_panel=output_options.OUTPUT,
+            help="The ONNX file to write.",
+        ),
+    ],
+    form: output_options.TextOrJson = PlainFormat.TEXT,
+    allow_custom_code: options.AllowCustomCode = False,
     imports: options.Imports = None,
     signature: options.Signature = "",
-    untrusted: options.Untrusted = False,
-    time_limit: options.TimeLimit = 600,
-    memory_limit: options.MemoryLimit = None,
-    quiet: options.Quiet = False,
+    isolate: isolation_options.Isolate = False,
+    isolate_timeout: isolation_options.IsolateTimeout = 600,
+    isolate_memory: isolation_options.IsolateMemory = None,
+    quiet: output_options.Quiet = False,
 ) -> int:
-    """Write a Keras model as ONNX. Every BatchNormalization layer stays a named node."""
-    if untrusted and not confinement.inside():
-        return confinement.run(time_limit, values.memory(memory_limit))
+    """Write a Keras model as an ONNX file.
+
+    Every BatchNormalization layer becomes a node with the name of the layer.
+    """
+    if isolate and not confinement.inside():
+        return confinement.run(isolate_timeout, values.memory(isolate_memory))
     if imports:
         from bnexport.frameworks.custom_modules import import_modules
 
-        import_modules(imports, trust=trust)
+        import_modules(imports, trust=allow_custom_code)
     from bnexport.exporter.export import export
 
     with shown(quiet=quiet) as progress:
-        done = export(model, output, trust=trust, signature=signature, progress=progress)
+        done = export(model, output, trust=allow_custom_code, signature=signature, progress=progress)
     if form == PlainFormat.JSON:
         from bnexport.reporting import json
 

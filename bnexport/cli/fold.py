@@ -7,29 +7,46 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import confinement, options, values
+from bnexport.cli import confinement, isolation_options, options, output_options, values
 from bnexport.cli.guard import guarded
-from bnexport.cli.options import PlainFormat
+from bnexport.cli.output_options import PlainFormat
 from bnexport.cli.progress import shown
 
 
 @guarded
 def command(
     model: Annotated[Path, typer.Argument(metavar="IN.onnx", help="An ONNX file with BatchNormalization nodes.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.onnx", help="Where the folded file goes.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="OUT.onnx",
+            rich_help_panel=output_options.OUTPUT,
+            help="The folded ONNX file to write.",
+        ),
+    ],
     images: Annotated[
         str | None,
-        typer.Option("--images", metavar="IMAGES", help="Compare both graphs on these images, not on random ones."),
+        typer.Option(
+            "--images",
+            metavar="IMAGES",
+            rich_help_panel=options.DATA,
+            help="Compare both graphs on these images. By default they are compared on random values.",
+        ),
     ] = None,
-    form: options.TextOrJson = PlainFormat.TEXT,
-    untrusted: options.Untrusted = False,
-    time_limit: options.TimeLimit = 600,
-    memory_limit: options.MemoryLimit = None,
-    quiet: options.Quiet = False,
+    form: output_options.TextOrJson = PlainFormat.TEXT,
+    isolate: isolation_options.Isolate = False,
+    isolate_timeout: isolation_options.IsolateTimeout = 600,
+    isolate_memory: isolation_options.IsolateMemory = None,
+    quiet: output_options.Quiet = False,
 ) -> int:
-    """Fold BatchNormalization into the operators beside it. Affine Mul and Add too."""
-    if untrusted and not confinement.inside():
-        return confinement.run(time_limit, values.memory(memory_limit))
+    """Fold BatchNormalization into neighboring operators.
+
+    Constant Mul and Add nodes are folded too. The file is written only if both graphs compute the same.
+    """
+    if isolate and not confinement.inside():
+        return confinement.run(isolate_timeout, values.memory(isolate_memory))
     from bnexport.folding.fold import fold
 
     with shown(quiet=quiet) as progress:

@@ -1,4 +1,4 @@
-"""The options that several commands share."""
+"""The options for data, models, targets, tolerances and clusters that several commands share."""
 
 from __future__ import annotations
 
@@ -8,205 +8,110 @@ from typing import Annotated
 
 import typer
 
-from bnexport.results.preprocessing import Fit, Order, Resize, Scaling
+DATA = "Data"
+MODEL = "Model"
+TARGETS = "Targets"
+TOLERANCES = "Tolerances"
+CLUSTER = "Cluster"
+"""The panels that group these options in the help."""
 
-
-class Provider(StrEnum):
-    """Where onnxruntime may run."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
-class Required(StrEnum):
-    """A provider without which a command has nothing to do."""
-
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
-class OutputFormat(StrEnum):
-    """How stdout tells the answer."""
-
-    TEXT = "text"
-    JSON = "json"
-    JUNIT = "junit"
-    """JUnit XML, as CI systems read it"""
-    NDJSON = "ndjson"
-    """a line of JSON for each image, side, comparison, layer and finding, and one for the verdict"""
-    GITHUB = "github"
-    """annotations of GitHub Actions, and the step summary"""
+MODEL_HELP = "The model: a Keras file (.h5, .hdf5 or .keras), an ONNX file (.onnx) or the folder of a SavedModel."
 
 
 class ReferenceKind(StrEnum):
-    """Whose outputs are taken as right."""
+    """The framework whose outputs are the reference."""
 
     KERAS = "keras"
     KERAS2 = "keras2"
 
 
-class PlainFormat(StrEnum):
-    """How stdout tells what is not a check."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 class Engine(StrEnum):
-    """Which machines do the work."""
+    """Where the work is done."""
 
     LOCAL = "local"
     RAY = "ray"
 
 
-EngineKind = Annotated[
-    Engine, typer.Option("--engine", help="ray: on a Ray cluster, whose nodes see the same files, or URLs.")
-]
-Address = Annotated[
-    str,
-    typer.Option("--address", help="Of the Ray cluster; default: the one that Ray finds, else one on this machine."),
-]
+def _complete_target() -> list[str]:
+    return ["onnxruntime", "onnxruntime:cpu", "onnxruntime:cuda"]
+
+
+def _complete_required_target() -> list[str]:
+    return _complete_target()[1:]
+
+
 Images = Annotated[
     str | None,
     typer.Argument(
         metavar="IMAGES",
-        help="A folder of images (flat, one subfolder for each class, or with a labels.csv), one image, a manifest (.csv, .tsv, .parquet), tar shards (.tar), each here or at a URL; or - for a list of paths and URLs on standard input.",
+        help="The images: a folder (flat, with one subfolder per class, or with a labels.csv), one image, a manifest "
+        "(.csv, .tsv or .parquet) or tar shards (.tar), as a path or a URL. Use - to read a list of paths and URLs "
+        "from standard input.",
     ),
 ]
 Null = Annotated[
     bool,
-    typer.Option("--null", "-0", help="The list on standard input is separated by null bytes, as by find -print0."),
+    typer.Option(
+        "--null",
+        "-0",
+        rich_help_panel=DATA,
+        help="The list on standard input is separated by null bytes, as written by find -print0.",
+    ),
 ]
 Shard = Annotated[
     str | None,
     typer.Option(
         "--shard",
         metavar="K/N",
-        help="Only the Kth of N parts of the images: together they are all, each time the same.",
+        rich_help_panel=DATA,
+        help="Use only part K of N equal parts of the images, for example 2/8. The parts are the same in every run.",
     ),
 ]
-Inputs = Annotated[
+Arrays = Annotated[
     Path | None,
     typer.Option(
-        "--inputs",
+        "--arrays",
         metavar="FILE.npz",
-        help="Arrays in place of images, one for each input of the model; `labels` may be among them.",
+        rich_help_panel=DATA,
+        help="Use arrays in place of images: a NumPy file with one array for each input of the model and, "
+        "optionally, an array named labels.",
     ),
 ]
-Onnx = Annotated[
+Labels = Annotated[
     Path | None,
     typer.Option(
-        "--onnx",
+        "--labels",
         metavar="FILE",
-        help="The ONNX file that is really deployed, whoever exported it: hold it against the Keras model in place of a fresh export.",
+        rich_help_panel=DATA,
+        help="Read the labels from this CSV file. It has two columns, file and label.",
     ),
 ]
-Rtol = Annotated[
-    list[str],
+BatchSize = Annotated[
+    int,
     typer.Option(
-        "--rtol",
-        metavar="[TENSOR=]X",
-        help="The largest error that passes, relative to the tensor's scale, in place of 8 measured noise floors; for one tensor or all; repeatable.",
+        "--batch-size",
+        metavar="N",
+        min=1,
+        rich_help_panel=DATA,
+        help="The largest number of items in a batch. Outputs in training mode depend on it.",
     ),
-]
-Atol = Annotated[
-    list[str],
-    typer.Option(
-        "--atol",
-        metavar="[TENSOR=]X",
-        help="The same in the tensor's own unit; an error passes up to the sum of both.",
-    ),
-]
-StrictPlacement = Annotated[
-    bool, typer.Option("--strict-placement", help="Fail where CUDA leaves a compute node to the CPU (RT002).")
-]
-GpuMemoryLimit = Annotated[
-    str | None, typer.Option("--gpu-mem-limit", metavar="SIZE", help="The most GPU memory to take, such as 4GiB.")
 ]
 
-
-Providers = Annotated[
-    list[Provider],
+Deployed = Annotated[
+    Path | None,
     typer.Option(
-        "--provider", help="Run onnxruntime on this provider; repeatable. auto: the CPU, and CUDA where it truly runs."
-    ),
-]
-Targets = Annotated[
-    list[str],
-    typer.Option(
-        "--target",
-        metavar="RUNTIME[:DEVICE]",
-        help="Also execute the file on this runtime, such as onnx-reference or onnxruntime:cuda; repeatable.",
-    ),
-]
-Require = Annotated[
-    list[Required], typer.Option("--require", help="Exit with 3 unless this provider truly runs; repeatable.")
-]
-BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="The largest batch; training mode depends on it.")]
-Labels = Annotated[
-    Path | None, typer.Option("--labels", metavar="FILE", help="CSV file of two columns, file and label.")
-]
-Size = Annotated[
-    str | None, typer.Option("--size", metavar="N|HxW", help="Height and width the images are brought to.")
-]
-Channels = Annotated[int | None, typer.Option("--channels", help="1 (grey), 3 (RGB) or 4 (RGBA).")]
-ResizeKernel = Annotated[
-    Resize | None, typer.Option("--resize", help="The resize kernel, named by whose pixels it reproduces.")
-]
-ScalingKind = Annotated[
-    Scaling | None,
-    typer.Option(
-        "--scaling",
-        help="none: raw 0-255; unit: x/255; minus-one-one: x/127.5-1; caffe, torch: as in keras.applications; mean-std: (x/255-mean)/std with --mean and --std.",
-    ),
-]
-FitKind = Annotated[
-    Fit | None,
-    typer.Option(
-        "--fit", help="What becomes of pictures of another aspect ratio: stretched, cropped or padded with black."
-    ),
-]
-ChannelOrder = Annotated[Order | None, typer.Option("--channel-order", help="The order of the colour channels.")]
-Mean = Annotated[
-    str | None, typer.Option("--mean", metavar="X[,X,X]", help="For --scaling mean-std, on a scale of 0 to 1.")
-]
-Std = Annotated[str | None, typer.Option("--std", metavar="X[,X,X]", help="The same.")]
-Format = Annotated[OutputFormat, typer.Option("--format", help="How stdout tells the answer.")]
-TextOrJson = Annotated[PlainFormat, typer.Option("--format", help="How stdout tells the answer.")]
-Reports = Annotated[
-    list[Path],
-    typer.Option(
-        "--report",
+        "--deployed",
         metavar="FILE",
-        help="Also write the report to this file, by its suffix (.json, .xml for JUnit, .html, .md); repeatable.",
+        rich_help_panel=MODEL,
+        help="Compare the Keras model with this ONNX file, the one that is deployed, in place of a new export.",
     ),
 ]
-Mlflow = Annotated[bool, typer.Option("--mlflow", help="Also log metrics, findings and the HTML report to MLflow.")]
-MlflowUri = Annotated[
-    str,
-    typer.Option(
-        "--mlflow-uri", metavar="URI", help="Where to; default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here."
-    ),
-]
-Experiment = Annotated[
-    str, typer.Option("--mlflow-experiment", metavar="NAME", help="Default: $MLFLOW_EXPERIMENT_NAME, else bnexport.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
-
-
 ReferenceOption = Annotated[
     ReferenceKind,
     typer.Option(
         "--reference",
-        help="Whose outputs are taken as right: keras, which is Keras 3; or keras2, what the file computes in Keras 2 (needs tf_keras).",
-    ),
-]
-Trust = Annotated[
-    bool,
-    typer.Option(
-        "--trust",
-        help="Load the model even where it holds code of its own (Lambda layers, unknown modules), and run that code.",
+        rich_help_panel=MODEL,
+        help="The framework whose outputs are the reference: keras is Keras 3, keras2 is Keras 2 (it needs tf_keras).",
     ),
 ]
 Signature = Annotated[
@@ -214,7 +119,17 @@ Signature = Annotated[
     typer.Option(
         "--signature",
         metavar="NAME",
-        help="Which function of a SavedModel to run; default: serving_default, or the only one.",
+        rich_help_panel=MODEL,
+        help="The function of a SavedModel to run. By default this is serving_default, or the only function.",
+    ),
+]
+AllowCustomCode = Annotated[
+    bool,
+    typer.Option(
+        "--allow-custom-code",
+        rich_help_panel=MODEL,
+        help="Load a model that contains code of its own, such as Lambda layers, and run that code. Use it only for "
+        "models from a source that you trust.",
     ),
 ]
 Imports = Annotated[
@@ -222,27 +137,99 @@ Imports = Annotated[
     typer.Option(
         "--import",
         metavar="MODULE",
-        help="With --trust: import this module, which registers classes of its own with Keras; repeatable.",
+        rich_help_panel=MODEL,
+        help="Import this Python module, which registers custom classes with Keras. Needs --allow-custom-code. "
+        "Repeatable.",
     ),
 ]
-Untrusted = Annotated[
+Targets = Annotated[
+    list[str],
+    typer.Option(
+        "--target",
+        metavar="RUNTIME[:DEVICE]",
+        autocompletion=_complete_target,
+        rich_help_panel=TARGETS,
+        help="Run the model on this runtime and device, for example onnxruntime:cuda or onnx-reference. onnxruntime "
+        "without a device runs on the CPU, and on CUDA where CUDA works. Other runtimes are compared in addition to "
+        "onnxruntime. Repeatable.",
+    ),
+]
+OnnxruntimeTargets = Annotated[
+    list[str],
+    typer.Option(
+        "--target",
+        metavar="onnxruntime[:cpu|:cuda]",
+        autocompletion=_complete_target,
+        rich_help_panel=TARGETS,
+        help="Run the model on this device. Without a device, it runs on the CPU, and on CUDA where CUDA works. "
+        "Repeatable.",
+    ),
+]
+RequireTargets = Annotated[
+    list[str],
+    typer.Option(
+        "--require-target",
+        metavar="onnxruntime:cpu|onnxruntime:cuda",
+        autocompletion=_complete_required_target,
+        rich_help_panel=TARGETS,
+        help="Exit with code 3 unless this target works on this machine. Repeatable.",
+    ),
+]
+NoCpuFallback = Annotated[
     bool,
     typer.Option(
-        "--untrusted", help="Run in a process of its own, with limits of time and memory: for files of others."
+        "--no-cpu-fallback",
+        rich_help_panel=TARGETS,
+        help="Fail the check if onnxruntime runs a compute node on the CPU although the target is CUDA (RT002).",
     ),
 ]
-AllowRemote = Annotated[
-    bool,
-    typer.Option(
-        "--allow-remote",
-        help="With --untrusted: let a folder or manifest lead to URLs and to files outside of its folder.",
-    ),
-]
-TimeLimit = Annotated[
-    float, typer.Option("--time-limit", metavar="SECONDS", min=1, help="With --untrusted: how long it may take.")
-]
-MemoryLimit = Annotated[
+GpuMemoryLimit = Annotated[
     str | None,
-    typer.Option("--memory-limit", metavar="SIZE", help="With --untrusted: the most memory it may take, such as 8GiB."),
+    typer.Option(
+        "--gpu-mem-limit",
+        metavar="SIZE",
+        rich_help_panel=TARGETS,
+        help="The largest amount of GPU memory to use, for example 500MB or 4GiB. A plain number is in bytes.",
+    ),
 ]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Compute everything anew, and keep nothing.")]
+
+Rtol = Annotated[
+    list[str],
+    typer.Option(
+        "--rtol",
+        metavar="[TENSOR=]X",
+        rich_help_panel=TOLERANCES,
+        help="The largest error that passes, relative to the scale of the tensor, for example 1e-4 or logits=1e-3. "
+        "By default it is 8 measured noise floors. Repeatable.",
+    ),
+]
+Atol = Annotated[
+    list[str],
+    typer.Option(
+        "--atol",
+        metavar="[TENSOR=]X",
+        rich_help_panel=TOLERANCES,
+        help="The largest absolute error that passes, in the unit of the tensor. It is added to the relative "
+        "tolerance. Repeatable.",
+    ),
+]
+
+EngineKind = Annotated[
+    Engine,
+    typer.Option(
+        "--engine",
+        rich_help_panel=CLUSTER,
+        help="Where the work is done: local is this machine, ray is a Ray cluster whose nodes can read the same "
+        "paths and URLs.",
+    ),
+]
+Address = Annotated[
+    str,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        rich_help_panel=CLUSTER,
+        help="The address of the Ray cluster. By default Ray looks for a cluster, and starts one on this machine if "
+        "it finds none. Used with --engine ray.",
+    ),
+]

@@ -8,67 +8,97 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import confinement, options, values
+from bnexport.cli import confinement, isolation_options, options, output_options, preprocessing_options, values
 from bnexport.cli.guard import guarded
-from bnexport.cli.options import OutputFormat, Provider
+from bnexport.cli.output_options import OutputFormat
 from bnexport.cli.progress import shown
+
+BUNDLE = "Bundle"
+"""The panel that groups the options of the bundle in the help."""
 
 
 class Layout(StrEnum):
-    """What else a bundle may hold."""
+    """An additional layout in a bundle."""
 
     TRITON = "triton"
 
 
 @guarded
 def command(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model: .h5, .hdf5, .keras or .onnx.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="BUNDLE", help="The folder to write.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=options.MODEL_HELP)],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="BUNDLE", rich_help_panel=output_options.OUTPUT, help="The folder to write."
+        ),
+    ],
     images: options.Images = None,
     null: options.Null = False,
     samples: Annotated[
-        int, typer.Option("--samples", min=1, help="How many of the images it holds, evenly spread.")
+        int,
+        typer.Option(
+            "--samples",
+            metavar="N",
+            min=1,
+            rich_help_panel=BUNDLE,
+            help="The number of images in the bundle, evenly spaced in the dataset.",
+        ),
     ] = 32,
     layout: Annotated[
         Layout | None,
-        typer.Option("--layout", help="triton: also a model repository for NVIDIA Triton, model_repository/NAME."),
+        typer.Option(
+            "--layout",
+            rich_help_panel=BUNDLE,
+            help="Also write this layout to the bundle. triton is a model repository for NVIDIA Triton in model_repository/NAME.",
+        ),
     ] = None,
-    name: Annotated[str, typer.Option("--name", help="The model's name in that repository.")] = "",
-    onnx: options.Onnx = None,
-    inputs: options.Inputs = None,
-    provider: options.Providers = [Provider.AUTO],  # noqa: B006 - typer reads the default, nobody writes to it
-    require: options.Require = [],  # noqa: B006 - as above
+    name: Annotated[
+        str,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            rich_help_panel=BUNDLE,
+            help="The name of the model in the Triton repository. By default it is the name of the model file. Used with --layout triton.",
+        ),
+    ] = "",
+    deployed: options.Deployed = None,
+    arrays: options.Arrays = None,
+    target: options.OnnxruntimeTargets = ["onnxruntime"],  # noqa: B006 - typer reads the default, nobody writes to it
+    require_target: options.RequireTargets = [],  # noqa: B006 - as above
     batch_size: options.BatchSize = 32,
     labels: options.Labels = None,
-    size: options.Size = None,
-    channels: options.Channels = None,
-    resize: options.ResizeKernel = None,
-    scaling: options.ScalingKind = None,
-    fit: options.FitKind = None,
-    channel_order: options.ChannelOrder = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
+    size: preprocessing_options.Size = None,
+    color_mode: preprocessing_options.ColorMode = None,
+    interpolation: preprocessing_options.Interpolation = None,
+    normalize: preprocessing_options.Normalize = None,
+    aspect: preprocessing_options.Aspect = None,
+    channel_order: preprocessing_options.ChannelOrder = None,
+    mean: preprocessing_options.Mean = None,
+    std: preprocessing_options.Std = None,
     rtol: options.Rtol = [],  # noqa: B006 - as above
     atol: options.Atol = [],  # noqa: B006 - as above
-    trust: options.Trust = False,
+    allow_custom_code: options.AllowCustomCode = False,
     imports: options.Imports = None,
     signature: options.Signature = "",
-    no_cache: options.NoCache = False,
-    form: options.Format = OutputFormat.TEXT,
-    report: options.Reports = [],  # noqa: B006 - as above
-    untrusted: options.Untrusted = False,
-    allow_remote: options.AllowRemote = False,
-    time_limit: options.TimeLimit = 600,
-    memory_limit: options.MemoryLimit = None,
-    quiet: options.Quiet = False,
+    no_cache: output_options.NoCache = False,
+    form: output_options.Format = OutputFormat.TEXT,
+    report: output_options.Reports = [],  # noqa: B006 - as above
+    isolate: isolation_options.Isolate = False,
+    allow_remote: isolation_options.AllowRemote = False,
+    isolate_timeout: isolation_options.IsolateTimeout = 600,
+    isolate_memory: isolation_options.IsolateMemory = None,
+    quiet: output_options.Quiet = False,
 ) -> int:
-    """Check a model and write a bundle for another machine. `verify` needs no TensorFlow there."""
-    if untrusted and not confinement.inside():
-        return confinement.run(time_limit, values.memory(memory_limit))
+    """Check a model and write a bundle for another machine.
+
+    On the other machine, bnexport verify runs the bundle without TensorFlow.
+    """
+    if isolate and not confinement.inside():
+        return confinement.run(isolate_timeout, values.memory(isolate_memory))
     if imports:
         from bnexport.frameworks.custom_modules import import_modules
 
-        import_modules(imports, trust=trust)
+        import_modules(imports, trust=allow_custom_code)
     from bnexport.bundles.pack import pack
     from bnexport.cli import telling
     from bnexport.comparison.opening import Request
@@ -77,18 +107,18 @@ def command(
     request = Request(
         model=model,
         source=values.listed(images, null=null),
-        inputs=inputs,
-        onnx=onnx,
+        inputs=arrays,
+        onnx=deployed,
         labels=labels,
-        local=untrusted and not allow_remote,
-        providers=[p.value for p in provider],
-        require=[r.value for r in require],
+        local=isolate and not allow_remote,
+        providers=values.providers(target),
+        require=values.required_targets(require_target),
         batch_size=batch_size,
-        overrides=values.overrides(size, channels, resize, scaling, fit, channel_order, mean, std),
+        overrides=values.overrides(size, color_mode, interpolation, normalize, aspect, channel_order, mean, std),
         rtol=values.tolerances(rtol, "--rtol") or {},
         atol=values.tolerances(atol, "--atol") or {},
         store=values.store(no_cache=no_cache or bool(imports)),
-        trust=trust,
+        trust=allow_custom_code,
         signature=signature,
     )
     with shown(quiet=quiet) as progress:

@@ -7,78 +7,129 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bnexport.cli import answer, confinement, options, values
+from bnexport.cli import answer, confinement, isolation_options, options, output_options, preprocessing_options, values
 from bnexport.cli.guard import guarded
-from bnexport.cli.options import Engine, PlainFormat
+from bnexport.cli.options import Engine
+from bnexport.cli.output_options import PlainFormat
 from bnexport.cli.progress import shown
 
 if TYPE_CHECKING:
     from bnexport.results.outcomes import Recalibration
 
+RECALIBRATION = "Recalibration"
+"""The panel that groups the options of the recalibration in the help."""
+
 
 @guarded
 def command(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model: .h5, .hdf5, .keras or .onnx.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=options.MODEL_HELP)],
     images: Annotated[
         str | None,
         typer.Argument(
-            metavar="IMAGES", help="The images whose statistics the model shall have: named as for bnexport check."
+            metavar="IMAGES", help="The images to compute the statistics from. They are named as for bnexport check."
         ),
     ] = None,
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="OUT", help="Where the model goes: .onnx, .keras or .h5.")
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="OUT",
+            rich_help_panel=output_options.OUTPUT,
+            help="The model file to write: .onnx, .keras or .h5.",
+        ),
     ] = ...,  # type: ignore[assignment] # typer's way to say that an option is required
-    inputs: Annotated[
-        Path | None, typer.Option("--inputs", metavar="FILE.npz", help="Arrays in place of images.")
+    arrays: options.Arrays = None,
+    validation_data: Annotated[
+        str | None,
+        typer.Option(
+            "--validation-data",
+            metavar="IMAGES",
+            rich_help_panel=options.DATA,
+            help="Compare the model before and after on these images. By default it is compared on the images that the statistics are computed from.",
+        ),
     ] = None,
-    evaluate: Annotated[
-        str | None, typer.Option("--eval", metavar="IMAGES", help="Judge before and after on these images instead.")
-    ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="At most so many images, chosen at random.")] = 2048,
-    seed: Annotated[int, typer.Option(help="For that choice.")] = 0,
+    samples: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            rich_help_panel=RECALIBRATION,
+            help="The largest number of images to use. They are chosen at random.",
+        ),
+    ] = 2048,
+    seed: Annotated[
+        int, typer.Option(metavar="N", rich_help_panel=RECALIBRATION, help="The random seed for choosing the images.")
+    ] = 0,
     batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="Images at a time; the result does not depend on it.")
+        int,
+        typer.Option(
+            "--batch-size",
+            metavar="N",
+            min=1,
+            rich_help_panel=RECALIBRATION,
+            help="The number of images in a batch. The statistics do not depend on it.",
+        ),
     ] = 32,
     labels: options.Labels = None,
-    size: options.Size = None,
-    channels: options.Channels = None,
-    resize: options.ResizeKernel = None,
-    scaling: options.ScalingKind = None,
-    fit: options.FitKind = None,
-    channel_order: options.ChannelOrder = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    scratch: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where tensors go that do not fit into memory.")
+    size: preprocessing_options.Size = None,
+    color_mode: preprocessing_options.ColorMode = None,
+    interpolation: preprocessing_options.Interpolation = None,
+    normalize: preprocessing_options.Normalize = None,
+    aspect: preprocessing_options.Aspect = None,
+    channel_order: preprocessing_options.ChannelOrder = None,
+    mean: preprocessing_options.Mean = None,
+    std: preprocessing_options.Std = None,
+    temp_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--temp-dir",
+            metavar="DIR",
+            rich_help_panel=RECALIBRATION,
+            help="The folder for tensors that do not fit into memory. By default it is the folder for temporary files.",
+        ),
     ] = None,
     memory: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            "--memory", min=0, metavar="MB", help="How much of them stays in memory; default: half of what is free."
+            "--memory",
+            metavar="SIZE",
+            rich_help_panel=RECALIBRATION,
+            help="The largest amount of memory for tensors that wait for the next stage, for example 500MB or 8GiB. A plain number is in MB. By default it is half of the free memory.",
         ),
     ] = None,
     fold: Annotated[
-        bool, typer.Option("--fold", help="Fold the BatchNormalization nodes afterwards; for .onnx.")
+        bool,
+        typer.Option(
+            "--fold",
+            rich_help_panel=RECALIBRATION,
+            help="Fold the BatchNormalization nodes afterwards. The output must be an ONNX file.",
+        ),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write even where accuracy falls.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", rich_help_panel=RECALIBRATION, help="Write the model even if its accuracy falls.")
+    ] = False,
     engine: options.EngineKind = Engine.LOCAL,
     address: options.Address = "",
-    form: options.TextOrJson = PlainFormat.TEXT,
-    trust: options.Trust = False,
+    form: output_options.TextOrJson = PlainFormat.TEXT,
+    allow_custom_code: options.AllowCustomCode = False,
     imports: options.Imports = None,
     signature: options.Signature = "",
-    untrusted: options.Untrusted = False,
-    time_limit: options.TimeLimit = 600,
-    memory_limit: options.MemoryLimit = None,
-    quiet: options.Quiet = False,
+    isolate: isolation_options.Isolate = False,
+    isolate_timeout: isolation_options.IsolateTimeout = 600,
+    isolate_memory: isolation_options.IsolateMemory = None,
+    quiet: output_options.Quiet = False,
 ) -> int:
-    """Give BatchNormalization layers the statistics of images. Refused where that does harm."""
-    if untrusted and not confinement.inside():
-        return confinement.run(time_limit, values.memory(memory_limit))
+    """Give BatchNormalization layers new moving statistics.
+
+    The statistics are computed from the images. The model is not written if its accuracy falls.
+    """
+    if isolate and not confinement.inside():
+        return confinement.run(isolate_timeout, values.memory(isolate_memory))
     if imports:
         from bnexport.frameworks.custom_modules import import_modules
 
-        import_modules(imports, trust=trust)
+        import_modules(imports, trust=allow_custom_code)
     from bnexport.recalibration.recalibrate import recalibrate
 
     cluster = values.cluster(engine, address)
@@ -90,18 +141,18 @@ def command(
             model,
             images,
             output,
-            inputs=inputs,
-            evaluate=evaluate,
+            inputs=arrays,
+            evaluate=validation_data,
             labels=labels,
             samples=samples,
             seed=seed,
             batch_size=batch_size,
-            overrides=values.overrides(size, channels, resize, scaling, fit, channel_order, mean, std),
-            scratch=scratch,
-            memory=None if memory is None else memory * 1_000_000,
+            overrides=values.overrides(size, color_mode, interpolation, normalize, aspect, channel_order, mean, std),
+            scratch=temp_dir,
+            memory=values.memory(memory, unit=1_000_000, least=0),
             fold=fold,
             force=force,
-            trust=trust,
+            trust=allow_custom_code,
             signature=signature,
             cluster=cluster,
             progress=progress,

@@ -10,16 +10,19 @@ if TYPE_CHECKING:
     from bnexport.results.batched import Result
 
 
-def check_options() -> list[str]:
-    """The options of `bnexport check`, without their dashes: those that a plan may set."""
+def check_options() -> dict[str, str]:
+    """The options of `bnexport check` without their dashes, by each of their names: those that a plan may set."""
     import typer
 
     from bnexport.cli import check
+    from bnexport.cli.command import Command
+    from bnexport.cli.former_names import current_name
 
     app = typer.Typer(add_completion=False)
-    app.command()(check.command)
-    typed = [name for param in typer.main.get_command(app).params for name in param.opts]
-    return [name[2:] for name in typed if name.startswith("--") and name != "--help"]
+    app.command(cls=Command)(check.command)
+    spellings = [name for param in typer.main.get_command(app).params for name in param.opts]
+    names = [name.removeprefix("--") for name in spellings if name.startswith("--") and name != "--help"]
+    return {name: current_name(name) for name in names}
 
 
 def iter_checks(

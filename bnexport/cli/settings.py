@@ -1,41 +1,42 @@
-"""What options are set to without being typed: bnexport.toml, [tool.bnexport] in pyproject.toml, and BNEXPORT_* in the environment. What is typed wins."""
+"""Options that are set in bnexport.toml, in [tool.bnexport] of pyproject.toml, or by environment variables BNEXPORT_*. The command line overrides all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bnexport.cli.former_names import FORMER_NAMES, conflict, current_name
 from bnexport.errors import InputError, UsageError
 from bnexport.system import files
 
 PREFIX = "BNEXPORT_"
 _OTHERS = {"BNEXPORT_CACHE_DIR", "BNEXPORT_DEBUG", "BNEXPORT_CONFINED"}
-"""Variables that are no options."""
+"""Variables that set no option."""
 
 _TESTS = {"BNEXPORT_FUZZ", "BNEXPORT_FUZZ_COMMANDS", "BNEXPORT_SEEDS"}
 """Variables of the project's own tests, which may be set where they start commands."""
 
 _TYPED_ONLY = {
-    "trust": "it lets a model run code",
+    "allow_custom_code": "it lets a model run code",
     "import": "it runs code",
     "force": "it overwrites what would be refused",
-    "untrusted": "it limits what files of others may do",
-    "time_limit": "it limits what files of others may do",
-    "memory_limit": "it limits what files of others may do",
-    "allow_remote": "it limits what files of others may do",
-    "scratch": "it says where files are written",
-    "engine": "it says who computes",
-    "address": "it says who computes",
+    "isolate": "it limits what files from others can do",
+    "isolate_timeout": "it limits what files from others can do",
+    "isolate_memory": "it limits what files from others can do",
+    "allow_remote": "it limits what files from others can do",
+    "temp_dir": "it decides where files are written",
+    "engine": "it decides which machines compute",
+    "address": "it decides which machines compute",
     "mlflow": "it sends reports",
     "mlflow_uri": "it sends reports",
     "mlflow_experiment": "it sends reports",
     "no_cache": "it decides what is kept",
 }
-"""What no file may say, and why: a folder that is checked could bring one."""
+"""Options that no file may set, with the reason: a file may come with the model that is checked."""
 
-_OUTPUTS = {"output", "report", "results"}
+_OUTPUTS = {"output", "report", "output_dir"}
 """Options that name what is written: a file may name only what lies below its own folder."""
 
 Options = Mapping[str, Mapping[str, Any]]
@@ -55,8 +56,8 @@ class Setting:
 def settings(options: Options, folder: Path, environment: Mapping[str, str]) -> list[Setting]:
     """The value of every option of every command, when nothing is typed.
 
-    The nearest folder upwards with a bnexport.toml or a [tool.bnexport] counts. Keys are options without their dashes; those at the top hold for every command that has them, those in a
-    table of a command's name for that one. The environment goes before both.
+    The file is the nearest one, from the folder upwards: a bnexport.toml, or a pyproject.toml with [tool.bnexport]. Its keys are the names of options without dashes.
+    Keys at the top hold for every command that has the option, keys in the table of a command for that command. Environment variables override both. Former names are accepted.
 
     Args:
         options: what there is.
@@ -65,7 +66,7 @@ def settings(options: Options, folder: Path, environment: Mapping[str, str]) -> 
 
     Raises:
         InputError: a file cannot be read.
-        UsageError: it sets something that there is not.
+        UsageError: a file sets an option that does not exist, or an option is set by both of its names.
     """
     known = {(command, name) for command, table in options.items() for name in table}
     found = {(c, n): Setting(c, n, p.default, "default") for c, table in options.items() for n, p in table.items()}
@@ -81,21 +82,32 @@ def _filed(options: Options, folder: Path) -> Iterator[tuple[str, str, Any, str]
     path, table = _file(folder)
     everywhere = {name for command in options.values() for name in command}
     own = {key: value for key, value in table.items() if key not in options}
+    _refuse_both_names(own, str(path))
     for key, value in own.items():
         yield "", _known(key, everywhere, path), value, str(path)
     for command, inner in table.items():
         if command not in options:
             continue
         if not isinstance(inner, dict):
-            raise UsageError(f"{path}: {command} is a command", expected=f"a table [{command}] of its options")
+            raise UsageError(f"{path}: {command} is a command", expected=f"a table [{command}] of options")
+        _refuse_both_names(inner, str(path))
         for key, value in inner.items():
-            yield command, _known(key, set(options[command]), path), value, str(path)
+            yield command, _known(key, set(options[command]), path, command), value, str(path)
+
+
+def _refuse_both_names(keys: Iterable[str], origin: str) -> None:
+    """Refuses keys among which one option is set by both of its names."""
+    names: dict[str, str] = {}
+    for key in keys:
+        other = names.setdefault(current_name(key), key)
+        if other != key:
+            raise UsageError(f"{origin}: {conflict(other, key)}", fix="set one of them")
 
 
 def _file(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """The nearest file upwards that has something to say, and what."""
-    for place in (folder, *folder.parents):
-        own, project = place / "bnexport.toml", place / "pyproject.toml"
+    """The nearest file from the folder upwards that sets options, and the options."""
+    for parent in (folder, *folder.parents):
+        own, project = parent / "bnexport.toml", parent / "pyproject.toml"
         if own.is_file():
             return own, _read(own)
         if _mentioned(project):
@@ -106,7 +118,7 @@ def _file(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def _mentioned(path: Path) -> bool:
-    """Whether bnexport stands in a file: most projects have nothing to say to it, and TOML takes a while."""
+    """Whether a file contains the word bnexport. Most do not, and parsing TOML takes a while."""
     try:
         return path.is_file() and b"bnexport" in files.read_bounded(path, files.MOST_TEXT)
     except (OSError, InputError):
@@ -119,48 +131,64 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(files.read_bounded(path, files.MOST_TEXT).decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"cannot read {path} ({error})", fix="mend it, or run elsewhere") from error
+        raise InputError(
+            f"cannot read {path} ({error})", fix="correct the file, or run the command in another folder"
+        ) from error
 
 
-def _known(key: str, names: set[str], path: Path) -> str:
-    name = key.replace("-", "_")
+def _known(key: str, names: set[str], path: Path, command: str = "") -> str:
+    name = current_name(key).replace("-", "_")
     if name in _TYPED_ONLY:
         variable = PREFIX + name.upper()
         raise UsageError(
-            f"{path} says {key}, which a file that comes with a model must not, because {_TYPED_ONLY[name]}",
-            fix=f"remove it there, and say it on the command line or with {variable}",
+            f"{path} sets {key}, which a file must not set because {_TYPED_ONLY[name]}",
+            fix=f"remove it from the file, and set it on the command line or with {variable}",
         )
     if name not in names:
         import difflib
 
         near = difflib.get_close_matches(name, names, n=1)
-        fix = f"did you mean {near[0].replace('_', '-')}?" if near else "see: bnexport config"
-        raise UsageError(f"{path} sets {key}, which is no option", fix=fix)
+        fix = f"did you mean {near[0].replace('_', '-')}?" if near else "bnexport config --all lists all options"
+        raise UsageError(
+            f"{path} sets {key}, which is not an option of {command}"
+            if command
+            else f"{path} sets {key}, which is not an option",
+            fix=fix,
+        )
     return name
 
 
 def _set(options: Options, environment: Mapping[str, str]) -> Iterator[tuple[str, str, Any, str]]:
     names = {name for command in options.values() for name in command}
-    for variable, text in environment.items():
-        if not variable.startswith(PREFIX) or variable in _OTHERS:
-            continue
-        name = variable.removeprefix(PREFIX).lower()
-        if name in names and text:
-            yield "", name, text, f"environment {variable}"
+    given = {
+        variable: name
+        for variable, text in environment.items()
+        if variable.startswith(PREFIX) and variable not in _OTHERS and text and (name := _option_of(variable)) in names
+    }
+    variables: dict[str, str] = {}
+    for variable, name in given.items():
+        other = variables.setdefault(name, variable)
+        if other != variable:
+            raise UsageError(f"the environment: {conflict(other, variable)}", fix="set one of them")
+        yield "", name, environment[variable], f"environment {variable}"
+
+
+def _option_of(variable: str) -> str:
+    return current_name(variable.removeprefix(PREFIX).lower()).replace("-", "_")
 
 
 def unknown_variables(options: Options, environment: Mapping[str, str]) -> list[str]:
-    """A sentence for each BNEXPORT_* variable that sets nothing, with the name that may be meant."""
+    """A sentence for each BNEXPORT_* variable that sets no option, with the most similar name."""
     names = {PREFIX + name.upper() for command in options.values() for name in command} | _OTHERS
-    unknown = [variable for variable in environment if variable.startswith(PREFIX) and variable not in names | _TESTS]
+    former = {PREFIX + name.replace("-", "_").upper() for name in FORMER_NAMES.values()} if options else set()
+    accepted = names | former | _TESTS
     notes = []
-    if unknown:
+    for variable in [name for name in environment if name.startswith(PREFIX) and name not in accepted]:
         import difflib
 
-        for variable in unknown:
-            near = difflib.get_close_matches(variable, names, n=1)
-            meant = f"; did you mean {near[0]}?" if near else "; see: bnexport config"
-            notes.append(f"note: the environment variable {variable} sets no option{meant}")
+        near = difflib.get_close_matches(variable, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else "bnexport config --all lists all options"
+        notes.append(f"note: the environment variable {variable} sets no option; {hint}")
     return notes
 
 
@@ -190,20 +218,20 @@ def _placed(text: str, parameter: Any, origin: str) -> str:
     if parameter.type.name not in ("path", "file", "directory") or origin.startswith("environment"):
         return text
     if "\0" in text:
-        raise UsageError(f"{origin}: {parameter.name} has a null byte in it", expected="a path")
+        raise UsageError(f"{origin}: {parameter.name} contains a null byte", expected="a path")
     folder = Path(origin).parent
     path = folder / text
     if parameter.name in _OUTPUTS and not path.resolve().is_relative_to(folder.resolve()):
         raise UsageError(
             f"{origin} sets {parameter.name} to {text}, outside of its own folder",
             expected=f"a path below {folder}",
-            fix="say it on the command line",
+            fix="set it on the command line",
         )
     return str(path)
 
 
 def defaults(found: list[Setting], options: Options) -> dict[str, dict[str, Any]]:
-    """What is not as it would be anyway, by command and the parameter's own name."""
+    """The settings that differ from the defaults, by command and by the name of the parameter."""
     changed: dict[str, dict[str, Any]] = {}
     for setting in found:
         if setting.origin != "default":
@@ -213,10 +241,10 @@ def defaults(found: list[Setting], options: Options) -> dict[str, dict[str, Any]
 
 
 def options_of(group: Any, context: Any) -> dict[str, dict[str, Any]]:
-    """The options of every command of the command line, by what is typed for them."""
+    """The options of every command by name, with underscores; former names are left out."""
     found: dict[str, dict[str, Any]] = {}
     for name in group.list_commands(context):
-        given = [p for p in group.get_command(context, name).params if p.param_type_name == "option"]
+        given = [p for p in group.get_command(context, name).params if p.param_type_name == "option" and not p.hidden]
         typed = {next(o for o in p.opts if o.startswith("--"))[2:].replace("-", "_"): p for p in given}
         found[name] = {key: p for key, p in typed.items() if key != "help"}
     return found

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from bnexport.cli.options import OutputFormat
+from bnexport.cli.output_options import OutputFormat
 from bnexport.errors import InputError, MachineError, UsageError
 
 if TYPE_CHECKING:

@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import options, values
+from bnexport.cli import output_options, preprocessing_options, values
 from bnexport.cli.guard import guarded
 from bnexport.cli.progress import shown
 from bnexport.results.preprocessing import Fit, Order, Preprocessing, Resize, Scaling
+
+TRAINING = "Training"
+"""The panel that groups the options of training in the help."""
 
 
 @guarded
@@ -18,33 +21,59 @@ def command(
     images: Annotated[
         Path,
         typer.Argument(
-            metavar="IMAGES", help="A folder: one subfolder for each class, or each image a class of its own."
+            metavar="IMAGES", help="A folder of images. It has one subfolder per class, or each image is a class."
         ),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="MODEL", help="Where the model goes: .h5 or .keras.")
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="MODEL",
+            rich_help_panel=output_options.OUTPUT,
+            help="The model file to write: .h5 or .keras.",
+        ),
     ],
-    arch: Annotated[str, typer.Option(help="A net of keras.applications.")] = "ResNet50",
-    epochs: Annotated[int, typer.Option(min=1, help="How often to go through the images.")] = 5,
+    arch: Annotated[
+        str, typer.Option(rich_help_panel=TRAINING, help="The network, by its name in keras.applications.")
+    ] = "ResNet50",
+    epochs: Annotated[
+        int, typer.Option(metavar="N", min=1, rich_help_panel=TRAINING, help="The number of passes over the images.")
+    ] = 5,
     momentum: Annotated[
-        float | None, typer.Option(help="For every BatchNormalization layer; default: the net's own (.99).")
+        float | None,
+        typer.Option(
+            rich_help_panel=TRAINING,
+            help="The momentum of every BatchNormalization layer, for example 0.9. By default the network keeps its own, which is 0.99 for most.",
+        ),
     ] = None,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Adam's.")] = 1e-3,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images in one step.")] = 32,
-    seed: Annotated[int, typer.Option(help="For the initial weights and the shuffling.")] = 0,
-    size: options.Size = "197",
-    channels: options.Channels = 1,
-    resize: options.ResizeKernel = Resize.PIL_LANCZOS,
-    scaling: options.ScalingKind = Scaling.NONE,
-    fit: options.FitKind = Fit.STRETCH,
-    channel_order: options.ChannelOrder = Order.RGB,
-    quiet: options.Quiet = False,
+    learning_rate: Annotated[
+        float, typer.Option(metavar="N", min=0, rich_help_panel=TRAINING, help="The learning rate of Adam.")
+    ] = 1e-3,
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", min=1, rich_help_panel=TRAINING, help="The number of images in a training step.")
+    ] = 32,
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            rich_help_panel=TRAINING,
+            help="The random seed for the initial weights and the order of the images.",
+        ),
+    ] = 0,
+    size: preprocessing_options.Size = "197",
+    color_mode: preprocessing_options.ColorMode = "gray",
+    interpolation: preprocessing_options.Interpolation = Resize.PIL_LANCZOS,
+    normalize: preprocessing_options.Normalize = Scaling.NONE,
+    aspect: preprocessing_options.Aspect = Fit.STRETCH,
+    channel_order: preprocessing_options.ChannelOrder = Order.RGB,
+    quiet: output_options.Quiet = False,
 ) -> int:
-    """Overfit ResNet50, or another net, on a few images."""
+    """Overfit ResNet50 or another network on a few images."""
     from bnexport.demo.train import train
 
-    spec = Preprocessing(values.size(size or "197"), channels or 1).changed(
-        resize=resize, scaling=scaling, fit=fit, order=channel_order
+    spec = Preprocessing(values.size(size or "197"), values.channels(color_mode or "gray")).changed(
+        resize=interpolation, scaling=normalize, fit=aspect, order=channel_order
     )
     with shown(quiet=quiet) as progress:
         done = train(

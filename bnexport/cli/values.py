@@ -68,22 +68,98 @@ def cluster(engine: Engine, address: str) -> str | None:
     return None
 
 
-def memory(text: str | None) -> int | None:
-    """A number of bytes from "4GiB", "500MB" or "1073741824".
+def memory(text: str | None, *, unit: int = 1, least: int = 1) -> int | None:
+    """A number of bytes from a size such as "4GiB", "500MB" or "1073741824".
+
+    Args:
+        text: the size; None for none.
+        unit: the number of bytes that a number without a unit counts in.
+        least: the smallest size that is accepted, in bytes.
 
     Raises:
-        UsageError: the text is none of these.
+        UsageError: the text is not a size.
 
-    >>> memory("4GiB"), memory("500 MB"), memory(None)
-    (4294967296, 500000000, None)
+    >>> memory("4GiB"), memory("500 MB"), memory("500", unit=1_000_000), memory(None)
+    (4294967296, 500000000, 500000000, None)
     """
     if text is None:
         return None
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", text, re.IGNORECASE)
-    size = float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2].upper() or " ") if found else 0
-    if size < 1:
+    parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGT]?)(i?)B|([KMGT])(i?))?\s*", text, re.IGNORECASE)
+    if parts is None:
+        size = -1.0
+    elif parts[0].strip() == parts[1]:
+        size = float(parts[1]) * unit
+    else:
+        prefix, binary = parts[2] or parts[4] or " ", parts[3] or parts[5]
+        size = float(parts[1]) * (1024 if binary else 1000) ** " KMGT".index(prefix.upper())
+    if size < least:
         raise UsageError(f"cannot read the memory size {text}", expected="a size such as 4GiB or 500MB")
     return int(size)
+
+
+def targets(texts: Sequence[str]) -> list[str]:
+    """The targets that are named, also as `--provider` named them: "auto", "cpu" or "cuda".
+
+    >>> targets(["onnxruntime:cpu", "onnx-reference", "auto", "cuda"])
+    ['onnxruntime:cpu', 'onnx-reference', 'onnxruntime', 'onnxruntime:cuda']
+    """
+    former = {"auto": "onnxruntime", "cpu": "onnxruntime:cpu", "cuda": "onnxruntime:cuda"}
+    return [former.get(text, text.removesuffix(":auto")) for text in texts]
+
+
+def providers(texts: Sequence[str]) -> list[str]:
+    """The execution providers of onnxruntime for targets: "auto", "cpu" or "cuda".
+
+    Raises:
+        UsageError: a text is not a target of onnxruntime.
+
+    >>> providers(["onnxruntime", "onnxruntime:cuda", "cpu"])
+    ['auto', 'cuda', 'cpu']
+    """
+    return [_device(text, "--target", ("auto", "cpu", "cuda")) for text in texts]
+
+
+def required_targets(texts: Sequence[str]) -> list[str]:
+    """The execution providers of onnxruntime for required targets: "cpu" or "cuda".
+
+    Raises:
+        UsageError: a text is not a target with a device.
+
+    >>> required_targets(["onnxruntime:cuda", "cpu"])
+    ['cuda', 'cpu']
+    """
+    return [_device(text, "--require-target", ("cpu", "cuda")) for text in texts]
+
+
+def _device(text: str, option: str, devices: Sequence[str]) -> str:
+    runtime, _, device = text.rpartition(":")
+    if text == "onnxruntime":
+        device = "auto"
+    if runtime not in ("", "onnxruntime") or device not in devices:
+        expected = [f"onnxruntime:{device}" for device in devices if device != "auto"]
+        raise UsageError(
+            f"cannot use {option} {text}", expected=" or ".join(["onnxruntime"] * ("auto" in devices) + expected)
+        )
+    return device
+
+
+def channels(text: str) -> int:
+    """The number of channels of a color mode: gray, rgb or rgba; or the number itself.
+
+    Raises:
+        UsageError: the text is neither.
+
+    >>> channels("gray"), channels("rgb"), channels("4")
+    (1, 3, 4)
+    """
+    if text in _COLOR_MODES:
+        return _COLOR_MODES[text]
+    if not text.isdecimal():
+        raise UsageError(f"cannot read --color-mode {text}", expected="gray, rgb or rgba")
+    return int(text)
+
+
+_COLOR_MODES = {"gray": 1, "rgb": 3, "rgba": 4}
 
 
 def tolerances(texts: Sequence[str], option: str) -> dict[str, float] | None:
@@ -131,7 +207,7 @@ def size(text: str) -> tuple[int, int]:
 
 def overrides(
     size_text: str | None,
-    channels: int | None,
+    color_mode: str | None,
     resize: Resize | None,
     scaling: Scaling | None,
     fit: Fit | None = None,
@@ -145,7 +221,8 @@ def overrides(
     if (mean or std) and scaling is None:
         scaling = Scaling.MEAN_STD
     numbers_given = [numbers(text, name) if text else None for text, name in ((mean, "--mean"), (std, "--std"))]
-    return Overrides(size(size_text) if size_text else None, channels, resize, scaling, fit, order, *numbers_given)
+    channel_count = channels(color_mode) if color_mode else None
+    return Overrides(size(size_text) if size_text else None, channel_count, resize, scaling, fit, order, *numbers_given)
 
 
 def numbers(text: str, option: str) -> tuple[float, ...]:

@@ -7,39 +7,39 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import confinement, options, values
+from bnexport.cli import confinement, isolation_options, options, output_options, values
 from bnexport.cli.guard import guarded
-from bnexport.cli.options import OutputFormat, Provider
+from bnexport.cli.output_options import OutputFormat
 from bnexport.cli.progress import shown
 
 
 @guarded
 def command(
-    folder: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that bnexport pack wrote.")],
-    provider: options.Providers = [Provider.AUTO],  # noqa: B006 - typer reads the default, nobody writes to it
-    require: options.Require = [],  # noqa: B006 - as above
+    folder: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder written by bnexport pack.")],
+    target: options.OnnxruntimeTargets = ["onnxruntime"],  # noqa: B006 - typer reads the default, nobody writes to it
+    require_target: options.RequireTargets = [],  # noqa: B006 - as above
     rtol: options.Rtol = [],  # noqa: B006 - as above
     atol: options.Atol = [],  # noqa: B006 - as above
-    strict_placement: options.StrictPlacement = False,
+    no_cpu_fallback: options.NoCpuFallback = False,
     gpu_mem_limit: options.GpuMemoryLimit = None,
-    form: options.Format = OutputFormat.TEXT,
-    report: options.Reports = [],  # noqa: B006 - as above
-    untrusted: options.Untrusted = False,
-    time_limit: options.TimeLimit = 600,
-    memory_limit: options.MemoryLimit = None,
-    quiet: options.Quiet = False,
+    form: output_options.Format = OutputFormat.TEXT,
+    report: output_options.Reports = [],  # noqa: B006 - as above
+    isolate: isolation_options.Isolate = False,
+    isolate_timeout: isolation_options.IsolateTimeout = 600,
+    isolate_memory: isolation_options.IsolateMemory = None,
+    quiet: output_options.Quiet = False,
 ) -> int:
-    """Run a bundle here and compare with what Keras computed. Needs no TensorFlow.
+    """Run a bundle on this machine and compare with Keras.
 
-    The bundle's hashes detect accidents, not changes by somebody who can rewrite it.
+    The bundle holds the outputs that Keras computed, so TensorFlow is not needed. The hashes in a bundle detect corruption, but not changes by someone who can rewrite the bundle.
     """
-    if untrusted and not confinement.inside():
-        return confinement.run(time_limit, values.memory(memory_limit))
+    if isolate and not confinement.inside():
+        return confinement.run(isolate_timeout, values.memory(isolate_memory))
     from bnexport.bundles.verify import opened, verified
     from bnexport.cli import telling
 
     telling.writable(report)
-    providers, required = [p.value for p in provider], [r.value for r in require]
+    providers, required = values.providers(target), values.required_targets(require_target)
     with opened(folder, providers, required) as being_opened, shown(quiet=quiet) as progress:
         telling.ready(form)
         result = verified(
@@ -47,7 +47,7 @@ def command(
             providers=providers,
             require=required,
             given=(values.tolerances(rtol, "--rtol") or {}, values.tolerances(atol, "--atol") or {}),
-            strict_placement=strict_placement,
+            strict_placement=no_cpu_fallback,
             gpu_memory_limit=values.memory(gpu_mem_limit),
             progress=progress,
         )

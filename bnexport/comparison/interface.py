@@ -57,7 +57,7 @@ class Interface:
             raise InputError(
                 f"the file takes whole numbers as the input {self.inputs[name]}, and what Keras takes cannot be given to it",
                 found="values with decimals",
-                fix="pass images in place of --inputs, so that the pixels before scaling are known",
+                fix="pass images in place of --arrays, so that the pixels before scaling are known",
             )
         return x
 

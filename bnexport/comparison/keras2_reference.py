@@ -88,7 +88,7 @@ class Keras2Reference(Reference):
                 f"Keras 3 reads {self.path} as another model than Keras 2",
                 found=f"{len(found.inputs)} inputs and {len(found.outputs)} outputs",
                 expected=f"{len(interface.inputs)} and {len(interface.outputs)}",
-                fix="export it in Keras 2, and check the export with --onnx",
+                fix="export it in Keras 2, and check the export with --deployed",
             )
         return replace(found, random_layers=[], versions={**found.versions, **versions})
 
@@ -105,7 +105,7 @@ class Keras2Reference(Reference):
         except InputError as error:
             raise ExportError(
                 f"Keras 3 cannot read {self.path}, so that bnexport cannot export it ({error})",
-                fix="export it in Keras 2, and check the export with --onnx",
+                fix="export it in Keras 2, and check the export with --deployed",
             ) from error
 
     def _computed(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:  # noqa: ARG002 - there is one

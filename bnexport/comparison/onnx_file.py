@@ -90,7 +90,7 @@ def _refuse_other_inputs(path: Path, model: onnx.ModelProto) -> None:
                 found=f"strings as the input {info.name}",
                 expected="numbers",
                 fix="check the part behind the tokenizer or lookup (onnx.utils.extract_model cuts it out), fed with "
-                "token numbers through --inputs data.npz",
+                "token numbers through --arrays data.npz",
             )
         if kind != "tensor_type":
             raise InputError(

@@ -87,11 +87,11 @@ class Request:
             return {}
         source = str(self.source) if isinstance(self.source, str | Path) else ""
         words = [source] if source not in ("", "-") else []
-        words = ["--inputs", str(self.inputs)] if isinstance(self.inputs, Path) else words
+        words = ["--arrays", str(self.inputs)] if isinstance(self.inputs, Path) else words
         if words:
             words += ["--labels", str(self.labels)] if self.labels is not None else []
             words += [*(["--signature", self.signature] if self.signature else []), *self.overrides.arguments]
-        further = ["--onnx", str(self.onnx)] if self.onnx is not None else []
+        further = ["--deployed", str(self.onnx)] if self.onnx is not None else []
         return actions.names(self.model, words, further)
 
     @property
@@ -137,7 +137,7 @@ def opened(request: Request, progress: Progress) -> Opening:
     """
     # Everything that can be wrong with the request is looked at before a framework is loaded, which takes seconds.
     if (request.source is None) == (request.inputs is None):
-        raise UsageError("a check needs images or inputs", fix="pass a folder of images, or --inputs data.npz")
+        raise UsageError("a check needs images or inputs", fix="pass a folder of images, or --arrays data.npz")
     if request.batch_size < 1:
         raise UsageError("the batch size is not usable", found=str(request.batch_size), expected="1 or more")
     if request.reference not in ("keras", "keras2"):
@@ -174,7 +174,7 @@ def opened(request: Request, progress: Progress) -> Opening:
 def _part(pictures: datasets.Listing | None, nth: int, count: int) -> datasets.Listing:
     if pictures is None:
         raise UsageError(
-            "a part of the images was asked for, and there are none", fix="leave out --shard with --inputs"
+            "a part of the images was asked for, and there are none", fix="leave out --shard with --arrays"
         )
     if len(pictures) < count:
         raise UsageError(f"{len(pictures)} images are too few for {count} parts", fix="ask for fewer")
@@ -185,16 +185,18 @@ def _refuse_odd_pair(model: Path, onnx: Path | None, *, layers: bool) -> None:
     kind = files.model_format(model)
     if kind == Format.ONNX and (onnx is not None or layers):
         what = (
-            "--onnx holds an ONNX file against a Keras model"
+            "--deployed holds an ONNX file against a Keras model"
             if onnx is not None
-            else "--layers compares with the layers of a Keras model"
+            else "--layerwise compares with the layers of a Keras model"
         )
         raise UsageError(
             what,
             found=f"{model}, an ONNX file",
-            fix=f"pass the Keras model first: bnexport check model.keras images/ --onnx {onnx or model}",
+            fix=f"pass the Keras model first: bnexport check model.keras images/ --deployed {onnx or model}",
         )
     if onnx is not None and files.model_format(onnx) != Format.ONNX:
         raise UsageError(
-            f"{onnx} is not an ONNX file", found="a Keras model", fix="leave out --onnx to check bnexport's own export"
+            f"{onnx} is not an ONNX file",
+            found="a Keras model",
+            fix="leave out --deployed to check bnexport's own export",
         )

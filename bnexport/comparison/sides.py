@@ -230,7 +230,7 @@ def _out_of_range(model: onnx.ModelProto, feeds: Feeds) -> InputError | None:
                 f"the input {name} holds positions in a table of {rows} rows (the node {node})",
                 found=f"values from {x.min():g} to {x.max():g}",
                 expected=f"0 to {rows - 1}",
-                fix="pass such values with --inputs data.npz",
+                fix="pass such values with --arrays data.npz",
             )
     return None
 

@@ -187,10 +187,10 @@ def _feeds(
     if inputs is not None or pictures is None:
         if inputs is None:
             raise UsageError(
-                "there is nothing to run the model on", fix="pass a folder of images, or --inputs data.npz"
+                "there is nothing to run the model on", fix="pass a folder of images, or --arrays data.npz"
             )
         if overrides.given:
-            raise UsageError("--inputs holds what the model sees", found="preprocessing flags", fix="leave them out")
+            raise UsageError("--arrays holds what the model sees", found="preprocessing flags", fix="leave them out")
         classes = subject.known.classes if subject.known else ()
         if isinstance(inputs, Path):
             return Arrays.read(inputs, subject.shapes, classes, batch_size), None
@@ -200,7 +200,7 @@ def _feeds(
         if overrides.scaling not in (None, Scaling.NONE):
             raise UsageError(
                 f"the input {name} takes uint8, which are pixels before scaling",
-                found=f"--scaling {overrides.scaling}",
+                found=f"--normalize {overrides.scaling}",
                 fix="leave it out",
             )
         overrides = replace(overrides, scaling=Scaling.NONE)

@@ -142,7 +142,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
                 "the picture holds floating-point numbers that are not grey levels",
                 found=f"values from {least:g} to {largest:g}",
                 expected="0 to 255",
-                fix="save it with 8 or 16 bits, or pass what the model sees with --inputs",
+                fix="save it with 8 or 16 bits, or pass what the model sees with --arrays",
             )
     return image
 

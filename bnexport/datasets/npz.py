@@ -75,7 +75,7 @@ def only_input(shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> tuple[
         inputs = ", ".join(f"{name} {dtypes.get(name, 'float32')} {_spelled(shape)}" for name, shape in shapes.items())
         raise UsageError(
             f"the model has {len(shapes)} inputs ({inputs})",
-            fix=f"pass them with --inputs data.npz, a file such as {savez(shapes, dtypes)} writes",
+            fix=f"pass them with --arrays data.npz, a file such as {savez(shapes, dtypes)} writes",
         )
     return next(iter(shapes.items()))
 

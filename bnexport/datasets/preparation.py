@@ -80,7 +80,7 @@ def prepare(shape: Shape, known: Sidecar | None, origin: str, overrides: Overrid
         raise InputError(
             "the model does not take images",
             found=f"an input of shape {_written(shape)}",
-            fix="pass its inputs with --inputs data.npz",
+            fix="pass its inputs with --arrays data.npz",
         )
     layout = Layout.NCHW if shape[1] in (1, 3, 4) and shape[3] not in (1, 3, 4) else Layout.NHWC
     height, width, channels = (

@@ -56,7 +56,7 @@ def doctor(require: Sequence[str] = ()) -> Health:
             "check, export, recalibrate, train with Keras models",
             runs and not {"tensorflow", "keras", "tf2onnx"} & absent,
         ),
-        ("--provider cuda", "run on CUDA" not in absent),
+        ("--target onnxruntime:cuda", "run on CUDA" not in absent),
         ("--report FILE.html", "matplotlib" not in absent),
     )
     return Health(tuple(points), able)

@@ -106,7 +106,7 @@ def _refuse_what_changes(model: Any) -> None:
     if text:
         raise ExportError(
             f"EX002: the model reads text (input {', '.join(text)}), which the exported file cannot",
-            fix="cut the model behind the layer that turns the text into numbers, and feed the numbers with --inputs",
+            fix="cut the model behind the layer that turns the text into numbers, and feed the numbers with --arrays",
         )
     kept = [layer.name for layer in model._flatten_layers(include_self=False) if getattr(layer, "stateful", False)]
     if kept:

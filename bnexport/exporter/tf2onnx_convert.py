@@ -114,7 +114,7 @@ def convert(trace: Trace) -> onnx.ModelProto:
 
 _WAY_OUT = (
     "cut the model before that layer; or, where another exporter writes the model, check its file with "
-    "bnexport check MODEL --onnx FILE"
+    "bnexport check MODEL --deployed FILE"
 )
 
 

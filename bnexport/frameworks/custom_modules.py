@@ -15,11 +15,13 @@ def import_modules(modules: Sequence[str], *, trust: bool) -> None:
     """Imports modules that register classes with Keras, also from the current folder, but behind what is installed.
 
     Raises:
-        UsageError: there is no --trust, or a module cannot be imported.
+        UsageError: there is no --allow-custom-code, or a module cannot be imported.
         MachineError: TensorFlow is not installed.
     """
     if not trust:
-        raise UsageError("--import runs the code of a module", fix="if you trust it and the model, add --trust")
+        raise UsageError(
+            "--import runs the code of a module", fix="if you trust it and the model, add --allow-custom-code"
+        )
     keras_model.load_framework()  # with the backend that bnexport needs, before the module imports Keras
     folder = str(Path.cwd())
     if folder not in sys.path:

@@ -94,7 +94,7 @@ def load_framework() -> None:
     except ImportError as error:
         if "failed to map segment" in str(error):  # glibc's words where mmap fails (elf/dl-load.c)
             raise MachineError(
-                f"there is too little memory to load TensorFlow ({error})", fix="allow more, see --memory-limit"
+                f"there is too little memory to load TensorFlow ({error})", fix="allow more, see --isolate-memory"
             ) from error
         raise MachineError(
             f"this needs TensorFlow and Keras ({error})", fix="install them with: pip install 'bnexport[keras]'"

@@ -17,7 +17,7 @@ from bnexport.system.files import Format
 LARGEST = (1 << 31) - 1
 """The most bytes of a saved_model.pb: the largest message that protobuf can hold."""
 
-TRUST = "if you trust where it comes from, pass --trust"
+TRUST = "if you trust where it comes from, pass --allow-custom-code"
 _CHUNK = 1 << 20
 
 

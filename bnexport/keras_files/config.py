@@ -99,13 +99,13 @@ def refuse_foreign(config: Any, path: Path, version: str | None = None) -> None:
         if name in RUNS_CODE:
             raise InputError(
                 f"{path} runs code of its own: {name}{where}",
-                fix="if you trust where the file comes from, pass --trust",
+                fix="if you trust where the file comes from, pass --allow-custom-code",
             )
         if isinstance(inner, dict) and isinstance(inner.get("vocabulary"), str):
             raise InputError(
                 f"{path} takes the vocabulary{where} from another file",
                 found=inner["vocabulary"][:200],
-                fix="save the model with the words in it, as a list; if you trust where the file comes from, pass --trust",
+                fix="save the model with the words in it, as a list; if you trust where the file comes from, pass --allow-custom-code",
             )
         if name in _MARKERS or _is_keras(name, current_module(module, name), entry):
             continue
@@ -116,7 +116,7 @@ def refuse_foreign(config: Any, path: Path, version: str | None = None) -> None:
             )
         raise InputError(
             f"{path} needs {full}{where}, which is not part of Keras",
-            fix="if you trust where the file comes from, pass --trust --import MODULE with the module that registers it",
+            fix="if you trust where the file comes from, pass --allow-custom-code --import MODULE with the module that registers it",
         )
 
 

@@ -73,7 +73,7 @@ class LiveTensors:
         except OSError as error:
             raise MachineError(
                 f"the scratch folder {self._folder.parent} cannot take the live tensors ({error.strerror or error})",
-                fix="name a larger one with --scratch, or take fewer images with --samples",
+                fix="name a larger one with --temp-dir, or take fewer images with --samples",
             ) from error
         self.most_on_disk = max(self.most_on_disk, self._on_disk)
         return path
@@ -90,7 +90,7 @@ def live_tensors(scratch: Path | None, budget: int) -> Iterator[LiveTensors]:
         folder = tempfile.TemporaryDirectory(prefix="bnexport-scratch-", dir=scratch)
     except OSError as error:
         raise MachineError(
-            f"cannot make a scratch folder in {scratch} ({error.strerror})", fix="name another with --scratch"
+            f"cannot make a scratch folder in {scratch} ({error.strerror})", fix="name another with --temp-dir"
         ) from error
     with folder as name:
         yield LiveTensors(Path(name), budget)

@@ -115,7 +115,7 @@ def recalibrate(
     progress = progress or Progress()
     model, output = Path(model), files.writable(Path(output), (".onnx", ".keras", ".h5"))
     if (source is None) == (inputs is None):
-        raise UsageError("recalibration needs images or inputs", fix="pass a folder of images, or --inputs data.npz")
+        raise UsageError("recalibration needs images or inputs", fix="pass a folder of images, or --arrays data.npz")
     if samples < 1 or batch_size < 1:
         raise UsageError(
             "the number of images is not usable",

@@ -27,7 +27,7 @@ class Noun:
 
 IMAGES = Noun("image", "images", "one colour")
 SAMPLES = Noun("sample", "samples", "one value")
-"""For `--inputs`: arrays."""
+"""For `--arrays`: arrays."""
 
 
 def noun_of(preprocessing: Preprocessing | None) -> Noun:

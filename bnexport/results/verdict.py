@@ -221,7 +221,7 @@ class CheckReport:
     Args:
         model: what was checked.
         images: on what.
-        preprocessing: how the images were prepared, as plain values; empty for `--inputs`.
+        preprocessing: how the images were prepared, as plain values; empty for `--arrays`.
         preprocessing_origin: where that was learned: "flags", "sidecar", "onnx metadata", "found" or "assumed".
         sides: every way the outputs were computed.
         comparisons: every pair of them that was compared.

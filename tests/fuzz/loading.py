@@ -74,7 +74,11 @@ def load_listing(path: Path) -> None:
 
 
 def load_plan(path: Path) -> None:
-    plan.checks(plan.read(path), path.parent, ["layers", "batch-size", "labels"])
+    plan.checks(
+        plan.read(path),
+        path.parent,
+        {name: name for name in ("layerwise", "batch-size", "labels")} | {"layers": "layerwise"},
+    )
 
 
 def load_result(path: Path) -> None:

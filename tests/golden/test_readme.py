@@ -61,7 +61,7 @@ def test_every_option_that_is_named_exists() -> None:
     """Each --option in the README belongs to a command, or to a tool that is named beside it."""
     helped = "".join(
         CliRunner().invoke(app, [name, "--help"]).stdout
-        for name in ("check", "pack", "verify", "recalibrate", "demo", "train", "fold", "batch")
+        for name in ("check", "pack", "verify", "recalibrate", "demo", "train", "fold", "batch", "explain")
     )
     theirs = {"--load-outputs", "--onnxrt", "--gpus", "--no-cache-dir", "--install-completion"}
     for option in set(re.findall(r"--[a-z][a-z-]+", README)) - theirs:

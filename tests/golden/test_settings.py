@@ -77,24 +77,26 @@ def test_settings_act_and_what_is_typed_wins(folder: Path, models: Path) -> None
 
 WRONG: dict[str, tuple[str, str]] = {
     "a misspelt option": ("bach-size = 4", "did you mean batch-size?"),
-    "an option of another command": ("[verify]\nlayers = true", "sets layers, which is no option"),
+    "an option of another command": ("[verify]\nlayers = true", "sets layers, which is not an option of verify"),
     "a value for a command": ("check = 1", "expected a table [check]"),
     "no TOML": ("batch-size = ", "cannot read"),
     "a flag that is none": ('quiet = "perhaps"', "expected true or false"),
     "two values for one": ("batch-size = [1, 2]", "has 2 values"),
     "a table for a value": ("[check.rtol]\nlogits = 1", "rtol is a table"),
-    "trust": ("trust = true", "say it on the command line or with BNEXPORT_TRUST"),
-    "force": ("[recalibrate]\nforce = true", "says force"),
-    "scratch": ("[recalibrate]\nscratch = '/tmp'", "says scratch"),
-    "an address": ("[recalibrate]\naddress = 'host:1'", "says address"),
-    "an engine": ("[batch]\nengine = 'ray'", "says engine"),
-    "where to send": ("[check]\nmlflow-uri = 'http://host'", "says mlflow-uri"),
-    "that reports are sent": ("[check]\nmlflow = true", "says mlflow"),
-    "a limit": ("[check]\nmemory-limit = '1TB'", "says memory-limit"),
-    "no cache": ("no-cache = true", "says no-cache"),
+    "trust": ("trust = true", "set it on the command line or with BNEXPORT_ALLOW_CUSTOM_CODE"),
+    "force": ("[recalibrate]\nforce = true", "sets force, which a file must not set"),
+    "scratch": ("[recalibrate]\nscratch = '/tmp'", "sets scratch, which a file must not set"),
+    "an address": ("[recalibrate]\naddress = 'host:1'", "sets address, which a file must not set"),
+    "an engine": ("[batch]\nengine = 'ray'", "sets engine, which a file must not set"),
+    "where to send": ("[check]\nmlflow-uri = 'http://host'", "sets mlflow-uri, which a file must not set"),
+    "that reports are sent": ("[check]\nmlflow = true", "sets mlflow, which a file must not set"),
+    "a limit": ("[check]\nmemory-limit = '1TB'", "sets memory-limit, which a file must not set"),
+    "no cache": ("no-cache = true", "sets no-cache, which a file must not set"),
     "a report above": ("[check]\nreport = ['../package.json']", "outside of its own folder"),
     "an absolute output": ("[recalibrate]\noutput = '/tmp/stolen.onnx'", "outside of its own folder"),
-    "a path with a null byte": ('[check]\nreport = ["a\\u0000.json"]', "report has a null byte"),
+    "a path with a null byte": ('[check]\nreport = ["a\\u0000.json"]', "report contains a null byte"),
+    "two names of one option": ("[check]\nlayers = true\nlayerwise = true", "layers and layerwise are two names"),
+    "code by its new name": ("allow-custom-code = true", "sets allow-custom-code, which a file must not set"),
     "results through a link": ("[batch]\nresults = 'link/results'", "outside of its own folder"),
 }
 
@@ -141,7 +143,7 @@ def test_every_path_that_a_file_may_set_is_an_input_or_kept_below_its_folder() -
     paths = {
         n for options in known.values() for n, p in options.items() if p.type.name in ("path", "file", "directory")
     }
-    read = {"inputs", "labels", "onnx", "evaluate"}
+    read = {"arrays", "labels", "deployed", "validation_data"}
     assert paths <= read | settings._OUTPUTS | set(settings._TYPED_ONLY)
 
 

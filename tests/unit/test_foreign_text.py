@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import bnexport
 from bnexport import datasets
 from bnexport.cli import app, telling
-from bnexport.cli.options import OutputFormat
+from bnexport.cli.output_options import OutputFormat
 from bnexport.datasets import manifest
 from bnexport.datasets.preparation import class_indices
 from bnexport.errors import InputError
