@@ -168,7 +168,7 @@ WRONG = {
     "an unknown key": ("[[check]]\nmodel = ['x']", "unknown field `model`"),
     "another type": ("[[check]]\nmodels = 'x'", "Expected `array`"),
     "nothing there": ("[[check]]\nmodels = ['nothing/*']\nimages = ['sets/a']", "nothing matches nothing/*"),
-    "images and inputs": ("[[check]]\nmodels = ['models/*']\nimages = ['sets/a']\ninputs = ['x']", "images or inputs"),
+    "images and inputs": ("[[check]]\nmodels = ['models/*']\nimages = ['sets/a']\ninputs = ['x']", "images or arrays"),
     "no model": ("[[check]]\nmodels = []\nimages = ['sets/a']", "has no check"),
     "an unknown option": (
         "[[check]]\nmodels = ['models/*']\nimages = ['sets/a']\noptions = {fast = true}",
@@ -184,7 +184,7 @@ WRONG = {
     ),
     "a command of the shell": (
         "[[check]]\nmodels = ['models/*']\nimages = ['sets/a']\noptions = {install-completion = true}",
-        "expected atol, batch-size, channel-order, channels, fit, gpu-mem-limit, labels,",
+        "expected aspect, atol, batch-size, channel-order, color-mode, gpu-mem-limit, isolate,",
     ),
     "a timeout without end": (
         "timeout = inf\n[[check]]\nmodels = ['models/*']\nimages = ['sets/a']",

@@ -49,7 +49,7 @@ def test_a_registered_class_is_loaded() -> None:
     refused = run("check", "m.keras", "--inputs", "x.npz", "-q")
     assert refused.exit_code == 2
     assert "Doubled" in refused.output
-    assert "--trust --import MODULE" in refused.output
+    assert "--allow-custom-code --import MODULE" in refused.output
     untrusted = run("check", "m.keras", "--inputs", "x.npz", "-q", "--import", "my_layers_of_today")
     assert untrusted.exit_code == 2
     assert "--import runs the code of a module" in untrusted.output

@@ -177,7 +177,7 @@ def test_a_file_that_keras_3_cannot_read(old: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(keras_model, "load", refuse)
     assert check(old / "old.h5", inputs=old / "data.npz", onnx=gate(old, 0.2), reference="keras2")
     assert not check(old / "old.h5", inputs=old / "data.npz", onnx=gate(old, 1 / 6), reference="keras2")
-    with pytest.raises(InputError, match="export it in Keras 2, and check the export with --onnx"):
+    with pytest.raises(InputError, match="export it in Keras 2, and check the export with --deployed"):
         check(old / "old.h5", inputs=old / "data.npz", reference="keras2")
 
 

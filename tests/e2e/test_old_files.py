@@ -115,7 +115,7 @@ from bnexport.cli import app
 from typer.testing import CliRunner
 result = CliRunner().invoke(app, ["check", {str(tmp_path / "model.keras")!r}, "--inputs", {str(tmp_path / "data.npz")!r}, "-q"])
 assert result.exit_code == 2, result.output
-assert "runs code of its own: Lambda in the layer twice" in result.stderr and "--trust" in result.stderr
+assert "runs code of its own: Lambda in the layer twice" in result.stderr and "--allow-custom-code" in result.stderr
 assert not {{"keras", "tensorflow"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -225,7 +225,7 @@ def test_what_may_do_more_than_compute_is_refused(
     with pytest.raises(InputError, match="may do more than compute") as caught:
         check(path, inputs=arrays)
     assert words in str(caught.value)
-    assert "--trust" in str(caught.value)
+    assert "--allow-custom-code" in str(caught.value)
     assert not list(tmp_path.glob(f"{OWNED}*"))
 
 
