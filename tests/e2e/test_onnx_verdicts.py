@@ -169,7 +169,9 @@ def test_a_uint8_input_is_fed_pixels_of_images(tmp_path: Path) -> None:
     assert {(side.correct, side.of) for side in report.sides} == {(3, 3)}
     sidecar.write(model, sidecar.Sidecar(preprocessing=Preprocessing((4, 4), 1, scaling=Scaling.UNIT)))
     assert {side.correct for side in check(model, tmp_path / "images", providers=["cpu"]).sides} == {3}
-    with pytest.raises(UsageError, match="the input x takes uint8, which are pixels before scaling: found --normalize u"):
+    with pytest.raises(
+        UsageError, match="the input x takes uint8, which are pixels before scaling: found --normalize u"
+    ):
         check(model, tmp_path / "images", providers=["cpu"], overrides=Overrides(scaling=Scaling.UNIT))
 
 
