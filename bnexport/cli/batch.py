@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import answer, options, output_options, scripting, telling, values
+from bnexport.cli import options, output_options, scripting, streams, telling, values
 from bnexport.cli.guard import guarded
 from bnexport.cli.options import Engine
 
@@ -99,7 +99,7 @@ def command(
 
     cluster = values.cluster(engine, address)
     if cluster is not None:
-        answer.keep_clean()
+        streams.keep_clean()
     wanted = planned(
         plan, scripting.check_options(), values.store(no_cache=False), jobs=jobs, timeout=timeout, results=output_dir
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bnexport.cli import answer, confinement, isolation_options, options, output_options, preprocessing_options, values
+from bnexport.cli import confinement, isolation_options, options, output_options, preprocessing_options, streams, values
 from bnexport.cli.guard import guarded
 from bnexport.cli.options import Engine
 from bnexport.cli.output_options import PlainFormat
@@ -134,7 +134,7 @@ def command(
 
     cluster = values.cluster(engine, address)
     if cluster is not None:
-        answer.keep_clean()
+        streams.keep_clean()
 
     with shown(quiet=quiet) as progress:
         done = recalibrate(

@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+import threading
+from typing import TYPE_CHECKING, Any, TextIO
 
 from bnexport.errors import MachineError
 
@@ -50,6 +51,31 @@ def prepare() -> None:
     sys.stdin = sys.stdin or open(0, closefd=False, encoding="utf-8")  # noqa: SIM115 - lives as long as the process
     sys.stdout = _stream(1, sys.stdout)
     sys.stderr = _stream(2, sys.stderr)
+
+
+class Answer:
+    """A stdout that only the main thread reaches; what others write goes to stderr.
+
+    Args:
+        stream: stdout.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes text to where the thread may write."""
+        main = threading.current_thread() is threading.main_thread()
+        return (self._stream if main else sys.stderr).write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def keep_clean() -> None:
+    """From now on only the main thread reaches stdout (Ray tells of lost nodes there, from a thread of its own)."""
+    if not isinstance(sys.stdout, Answer):
+        sys.stdout = Answer(sys.stdout)
 
 
 def _stream(number: int, old: Any) -> io.TextIOWrapper:

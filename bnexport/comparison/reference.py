@@ -33,7 +33,6 @@ from bnexport.system import cache, files
 from bnexport.system.cache import Cache
 from bnexport.system.exclusive import PROCESS
 from bnexport.system.files import Format
-from bnexport.system.unchanged import changed, facts
 
 if TYPE_CHECKING:
     import onnx
@@ -56,7 +55,7 @@ class Reference:
     runtime = "keras"
 
     def __init__(self, path: Path, known: Sidecar | None, store: Cache, *, trust: bool, progress: Progress) -> None:
-        self._facts = facts(path)
+        self._facts = cache.facts(path)
         with ThreadPoolExecutor(1) as beside:  # large files take a while to hash, and packages to import
             digest = beside.submit(store.sha256, path)
             importlib.import_module("onnx")
@@ -79,8 +78,8 @@ class Reference:
             self._progress.stage("loading TensorFlow and the model")
             with PROCESS:  # Keras reads one model at a time
                 loaded = keras_model.load(self.path, trust=self._trust)
-            if (loaded.sha256, facts(self.path)) != (self.sha256, self._facts):
-                raise changed(self.path)
+            if (loaded.sha256, cache.facts(self.path)) != (self.sha256, self._facts):
+                raise cache.changed(self.path)
             self._loaded = loaded
         return self._loaded
 
@@ -208,7 +207,7 @@ class SavedReference(Reference):
             keras_model.load_framework()
             saved = saved_model.load(self.path, signature=self._signature, trust=self._trust)
             if saved.sha256 != self.sha256:
-                raise changed(self.path)
+                raise cache.changed(self.path)
             self._saved = saved
         return self._saved
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport.errors import MachineError
+from bnexport.errors import InputError, MachineError
 from bnexport.system import files
 
 LIMIT = 4 << 30
@@ -71,6 +71,17 @@ def fingerprint(arrays: Mapping[str, NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
+def facts(path: Path) -> tuple[int, ...]:
+    """What changes with a file, also where its content is put back: the time of an inode's last change cannot be set by hand."""
+    stat = path.stat()
+    return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+def changed(path: Path) -> InputError:
+    """The error where what was hashed is not what was read."""
+    return InputError(f"{path} changed while it was read", fix="run again when nothing writes it")
+
+
 @dataclass(frozen=True, slots=True)
 class Cache:
     """The entries in a folder; nothing is kept where `root` is None."""
@@ -109,9 +120,9 @@ class Cache:
         """
         if self.root is None or not path.is_file():
             return files.sha256(path)
-        facts = path.stat()
-        key = [str(v) for v in (path.resolve(), facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)]
-        return self.hashed(lambda: files.sha256(path), facts.st_ctime, "sha256", *key)
+        now = facts(path)
+        key = [str(value) for value in (path.resolve(), *now)]
+        return self.hashed(lambda: files.sha256(path), now[-1] / 1e9, "sha256", *key)
 
     def hashed(self, computed: Callable[[], str], changed: float, *key: str) -> str:
         """A hash that takes long to compute, remembered under the facts it depends on.
