@@ -66,14 +66,14 @@ def recalibrate(
     source: Path | str | None,
     output: Path | str,
     *,
-    inputs: Path | None = None,
+    inputs: Path | str | None = None,
     evaluate: Path | str | None = None,
-    labels: Path | None = None,
+    labels: Path | str | None = None,
     samples: int = SAMPLES,
     seed: int = 0,
     batch_size: int = 32,
     overrides: Overrides | None = None,
-    scratch: Path | None = None,
+    scratch: Path | str | None = None,
     memory: int | None = None,
     fold: bool = False,
     force: bool = False,
@@ -114,6 +114,7 @@ def recalibrate(
     """
     progress = progress or Progress()
     model, output = Path(model), files.writable(Path(output), (".onnx", ".keras", ".h5"))
+    inputs, labels, scratch = (Path(path) if path is not None else None for path in (inputs, labels, scratch))
     if (source is None) == (inputs is None):
         raise UsageError("recalibration needs images or inputs", fix="pass a folder of images, or --arrays data.npz")
     if samples < 1 or batch_size < 1:

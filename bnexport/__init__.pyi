@@ -1,0 +1,56 @@
+from .bundles.pack import Packing as Packing, pack as pack
+from .bundles.verify import verify as verify
+from .checking.check import check as check
+from .checking.in_memory import (
+    Batches as Batches,
+    Images as Images,
+    KerasModel as KerasModel,
+    Model as Model,
+    OnnxModel as OnnxModel,
+)
+from .cli.scripting import iter_checks as iter_checks
+from .comparison.opening import Request as Request
+from .datasets.preparation import Overrides as Overrides
+from .demo.train import Training as Training, train as train
+from .environment.doctor import doctor as doctor
+from .errors import (
+    BnexportError as BnexportError,
+    ExportError as ExportError,
+    InputError as InputError,
+    MachineError as MachineError,
+    UsageError as UsageError,
+)
+from .exporter.export import Export as Export, export as export
+from .folding.fold import fold as fold
+from .progress import Progress as Progress
+from .recalibration.recalibrate import recalibrate as recalibrate
+from .results.batched import Result as Result
+from .results.drift import Drift as Drift, SiteDrift as SiteDrift, WarmUp as WarmUp
+from .results.facts import ImageFacts as ImageFacts, ModelFacts as ModelFacts, Readable as Readable
+from .results.health import Health as Health, Point as Point, State as State
+from .results.nouns import Noun as Noun
+from .results.outcomes import Epoch as Epoch, Folding as Folding, Recalibration as Recalibration, Residual as Residual
+from .results.preprocessing import (
+    Fit as Fit,
+    Layout as Layout,
+    Order as Order,
+    Preprocessing as Preprocessing,
+    Resize as Resize,
+    Scaling as Scaling,
+)
+from .results.verdict import (
+    Action as Action,
+    BundleFacts as BundleFacts,
+    CheckReport as CheckReport,
+    Comparison as Comparison,
+    Difference as Difference,
+    Finding as Finding,
+    LayerError as LayerError,
+    Severity as Severity,
+    Side as Side,
+)
+from .runtimes.ort_session import Cuda as Cuda
+from .system.cache import Cache as Cache
+from .version import __version__ as __version__
+
+__all__: list[str]
