@@ -24,6 +24,7 @@ from .exporter.export import Export as Export, export as export
 from .folding.fold import fold as fold
 from .progress import Progress as Progress
 from .recalibration.recalibrate import recalibrate as recalibrate
+from .results.actions import Action as Action, NamedOptions as NamedOptions, Operation as Operation
 from .results.batched import Result as Result
 from .results.drift import Drift as Drift, SiteDrift as SiteDrift, WarmUp as WarmUp
 from .results.facts import ImageFacts as ImageFacts, ModelFacts as ModelFacts, Readable as Readable
@@ -39,7 +40,6 @@ from .results.preprocessing import (
     Scaling as Scaling,
 )
 from .results.verdict import (
-    Action as Action,
     BundleFacts as BundleFacts,
     CheckReport as CheckReport,
     Comparison as Comparison,

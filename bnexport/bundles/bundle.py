@@ -138,6 +138,8 @@ class Bundle:
 def index_text(bundle: Bundle) -> bytes:
     """The content of bundle.json, its own hash filled in."""
     values = asdict(bundle) | {"bundle_sha256": "0" * 64}
+    for finding, values_of in zip(bundle.findings, values["findings"], strict=True):
+        values_of["actions"] = [action.as_dict() for action in finding.actions]
     content = msgspec.json.format(msgspec.json.encode(values, enc_hook=str), indent=2)
     return with_own_hash(content)
 

@@ -120,7 +120,7 @@ def verified(
     from bnexport.results.facts import SHOWN, ImageFacts
     from bnexport.results.verdict import BundleFacts, CheckReport
     from bnexport.rules import runtime
-    from bnexport.rules.actions import addressed
+    from bnexport.rules.actions import Names, addressed
     from bnexport.rules.rule import ordered
     from bnexport.runtimes.environment import environment
     from bnexport.runtimes.ort_session import Cuda, Session
@@ -196,7 +196,7 @@ def verified(
                     golden.prepared_otherwise(decoded, baseline, stored.id, runners, tally),
                 ]
             ),
-            {},
+            Names(),
         ),
         environment=environment({}),
         tolerance=tolerances.described,

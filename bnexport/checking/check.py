@@ -27,10 +27,11 @@ from bnexport.progress import Progress
 from bnexport.recalibration.remedy import advice, in_inference_mode
 from bnexport.recalibration.settling import settle
 from bnexport.recalibration.trial import Untried, tried
+from bnexport.results.actions import Action
 from bnexport.results.facts import SHOWN, ImageFacts
 from bnexport.results.nouns import noun_of
 from bnexport.results.tolerance import Tolerances
-from bnexport.results.verdict import Action, CheckReport, Finding
+from bnexport.results.verdict import CheckReport, Finding
 from bnexport.rules import inputs as input_rules, model_files, modes, runtime
 from bnexport.rules.actions import addressed
 from bnexport.rules.diagnose import STATISTICS_WRONG, diagnose

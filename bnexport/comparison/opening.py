@@ -19,7 +19,7 @@ from bnexport.datasets.preparation import Overrides, Preparation
 from bnexport.errors import UsageError
 from bnexport.progress import Progress
 from bnexport.results.verdict import Finding
-from bnexport.rules import actions
+from bnexport.rules.actions import Names
 from bnexport.runtimes.ort_session import STRICT_CUDA, Cuda, Provider
 from bnexport.system import files
 from bnexport.system.cache import NOTHING_KEPT, Cache
@@ -81,18 +81,20 @@ class Request:
     reference: str = "keras"
     temporary: bool = False
 
-    def names(self) -> dict[str, str]:
+    def names(self) -> Names:
         """What commands in findings call the files (`bnexport.rules.actions`); nothing for what is in memory only."""
         if self.temporary:
-            return {}
-        source = str(self.source) if isinstance(self.source, str | Path) else ""
-        words = [source] if source not in ("", "-") else []
-        words = ["--arrays", str(self.inputs)] if isinstance(self.inputs, Path) else words
-        if words:
-            words += ["--labels", str(self.labels)] if self.labels is not None else []
-            words += [*(["--signature", self.signature] if self.signature else []), *self.overrides.arguments]
-        further = ["--deployed", str(self.onnx)] if self.onnx is not None else []
-        return actions.names(self.model, words, further)
+            return Names()
+        data: dict[str, Any] = {}
+        if isinstance(self.inputs, Path):
+            data["inputs"] = self.inputs
+        elif isinstance(self.source, str | Path) and str(self.source) not in ("", "-"):
+            data["data"] = self.source
+        if data:
+            data |= {"labels": self.labels} if self.labels is not None else {}
+            data |= {"signature": self.signature} if self.signature else {}
+            data |= self.overrides.given
+        return Names(self.model, data, {"onnx": self.onnx} if self.onnx is not None else {})
 
     @property
     def told(self) -> str:

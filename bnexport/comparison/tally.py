@@ -15,11 +15,12 @@ from bnexport.datasets.feeds import Feed
 from bnexport.errors import UsageError
 from bnexport.numerics import compare
 from bnexport.onnx_graph.quantised import Quantised
+from bnexport.results.actions import Action
 from bnexport.results.heads import Heads
 from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.runs import Mode, Precision, RunSpec
 from bnexport.results.tolerance import Limit, Tolerances
-from bnexport.results.verdict import Action, Comparison, Difference, Finding, Severity
+from bnexport.results.verdict import Comparison, Difference, Finding, Severity
 from bnexport.rules import modes, runtime
 from bnexport.rules.quantization import cost_of_quantisation
 

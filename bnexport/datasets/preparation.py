@@ -16,7 +16,13 @@ Shape = Sequence[int | None]
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What the user said about preprocessing; None where nothing was said."""
+    """What the user said about preprocessing; None where nothing was said.
+
+    Kinds may be given by their names, such as `scaling="unit"`.
+
+    Raises:
+        UsageError: there is no kind of that name.
+    """
 
     size: tuple[int, int] | None = None
     channels: int | None = None
@@ -27,20 +33,19 @@ class Overrides:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
+    def __post_init__(self) -> None:
+        for name, kinds in (("resize", Resize), ("scaling", Scaling), ("fit", Fit), ("order", Order)):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if value not in list(kinds):
+                raise UsageError(f"there is no {name} {value!r}", expected=", ".join(kinds))
+            object.__setattr__(self, name, kinds(value))
+
     @property
     def given(self) -> dict[str, Any]:
         """The fields that were said."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
-
-    @property
-    def arguments(self) -> list[str]:
-        """The same as arguments of a command."""
-        words: list[str] = []
-        for name, value in self.given.items():
-            separator = "x" if name == "size" else ","
-            text = separator.join(map(str, value)) if isinstance(value, tuple) else str(value)
-            words += [f"--{'channel-order' if name == 'order' else name}", text]
-        return words
 
 
 @dataclass(frozen=True, slots=True)

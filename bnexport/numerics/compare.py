@@ -132,7 +132,7 @@ def judge(
         reason = f"{difference.nonfinite} values are not finite"
     elif not difference.max_rel <= allowed:
         floors = f", {_count(difference.max_rel / limit.floor)} noise floors," if limit.floor else ""
-        least = f"the smallest tolerance that would pass is --rtol {rounded_up(difference.max_rel)}"
+        least = f"the smallest rtol that would pass is {rounded_up(difference.max_rel)}"
         reason = f"the relative error {difference.max_rel:.2g}{floors} is above {allowed:.2g}; {least}"
     else:
         reason = ""

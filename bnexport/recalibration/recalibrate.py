@@ -39,8 +39,7 @@ from bnexport.results.nouns import noun_of
 from bnexport.results.outcomes import Recalibration
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import Side
-from bnexport.rules import actions
-from bnexport.rules.actions import addressed
+from bnexport.rules.actions import Names, addressed
 from bnexport.rules.diagnose import diagnose
 from bnexport.rules.rule import ordered
 from bnexport.system import files
@@ -167,7 +166,7 @@ def recalibrate(
         scratch_bytes=on_disk,
         before=before,
         after=after,
-        findings=addressed(ordered([settled.finding, *found]), actions.names(model, [])),
+        findings=addressed(ordered([settled.finding, *found]), Names(model)),
         written=None if refused else output,
         refused=refused,
         folded=folded,

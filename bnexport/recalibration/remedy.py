@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from bnexport.recalibration.trial import Trial
+from bnexport.results.actions import Action, advise
 from bnexport.results.nouns import IMAGES, Noun
-from bnexport.results.verdict import Action, Finding, Side
+from bnexport.results.verdict import Finding, Side
 from bnexport.rules import inputs
 from bnexport.rules.actions import RECALIBRATE
 from bnexport.rules.diagnose import STATISTICS_WRONG, Evidence
@@ -64,19 +65,19 @@ def advice(
         causes: what was found about the statistics and the images.
         noun: what the model was run on.
     """
-    train = Action("train for more updates, or with a lower BatchNormalization momentum")
-    prepare = Action(f"make sure that the {noun.many} are prepared as they were in training")
+    train = advise("train for more updates, or with a lower BatchNormalization momentum")
+    prepare = advise(f"make sure that the {noun.many} are prepared as they were in training")
     if trial is None or before is None or after is None:
         return (train, prepare)
     if any(finding.code == "IN001" for finding in causes):
         reason = f"first prepare the {noun.many} as in training (IN001): until then neither mode says anything about the model"
-        return (Action(reason),)
+        return (advise(reason),)
     if reason := harm(before, after, trial.evidence, causes):
-        return (Action(f"do not recalibrate: {reason}"), prepare)
+        return (advise(f"do not recalibrate: {reason}"), prepare)
     if before.correct is None:
         reason = f"gives the model the statistics of these {noun.many}; no labels are known: judge it on {noun.many} with labels"
-        return (Action(reason, RECALIBRATE), prepare, train)
+        return (advise(reason, RECALIBRATE), prepare, train)
     if after.correct == before.correct:
         reason = f"recalibrating would not change how many are right ({before.correct} of {before.of})"
-        return (Action(reason), prepare)
-    return (Action(f"{after.correct} of {after.of} right instead of {before.correct}", RECALIBRATE), train, prepare)
+        return (advise(reason), prepare)
+    return (advise(f"{after.correct} of {after.of} right instead of {before.correct}", RECALIBRATE), train, prepare)

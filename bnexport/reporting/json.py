@@ -172,7 +172,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "layers": list(finding.layers),
         "evidence": dict(finding.evidence),
         "fix": list(finding.fix),
-        "actions": [asdict(action) for action in finding.actions],
+        "actions": [action.as_dict() for action in finding.actions],
     }
 
 

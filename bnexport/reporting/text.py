@@ -9,7 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from bnexport.reporting.words import class_name, floors, footer, plain, verdict
-from bnexport.results.verdict import Action, CheckReport, Finding, Severity
+from bnexport.results.actions import Action
+from bnexport.results.verdict import CheckReport, Finding, Severity
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from bnexport.results.actions import Action
 from bnexport.results.drift import Drift
 from bnexport.results.facts import ImageFacts, ModelFacts
 from bnexport.results.tolerance import FLOORS, LEAST, STATED
@@ -18,24 +19,6 @@ class Severity(StrEnum):
     ERROR = "error"
     WARNING = "warning"
     INFO = "info"
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """One thing to do about a finding.
-
-    Args:
-        reason: what to do or what it gives, in words that stand without the command.
-        command: a shell command that can be pasted as it is; None where there is none. A rule that does not know the
-            names of the files writes `{model}`, `{data}`, `{keras}` and `{stem}`, which `bnexport.rules.actions` fills in.
-    """
-
-    reason: str
-    command: str | None = None
-
-    def __str__(self) -> str:
-        """The command and the reason in one line."""
-        return f"{self.command}: {self.reason}" if self.command else self.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +44,7 @@ class Finding:
     @property
     def fix(self) -> tuple[str, ...]:
         """The actions as sentences, which JSON has had from the start."""
-        return tuple(str(action) for action in self.actions)
+        return tuple(action.fix for action in self.actions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,11 +238,11 @@ class CheckReport:
         return self.passed
 
     def __str__(self) -> str:
-        """The verdict and the findings, one line each."""
+        """The verdict and the findings, one line each; what to do is written as calls of Python."""
         lines = [f"{'PASS' if self else 'FAIL'} {self.bundle.path if self.bundle else self.model.path}"]
         for finding in self.findings:
             lines += [
                 f"{finding.code} {finding.severity}: {finding.message}",
-                *(f"  -> {step}" for step in finding.fix),
+                *(f"  -> {action}" for action in finding.actions),
             ]
         return "\n".join(lines)

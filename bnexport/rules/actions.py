@@ -1,75 +1,82 @@
-"""Commands of findings, with the names of the files a user gave filled in, so that they can be pasted as they are.
-
-A rule does not know how files are called. It writes one of these placeholders, and `addressed` replaces them:
-
-* `{model}`: the model;
-* `{keras}`: the model, where it is one that `bnexport export` reads;
-* `{data}`: the images or arrays with the options that say how they are read (`images/ --labels labels.csv`);
-* `{check}`: what followed `bnexport check`;
-* `{stem}`: the model's path without its suffix;
-* `{recalibrated}`: where the recalibrated model would go.
-"""
+"""Operations that rules advise, and the files of a check that `addressed` fills in, so that commands can be pasted as they are."""
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from bnexport.results.verdict import Action, Finding
+from bnexport.results.actions import Action, NamedOptions, Operation
+from bnexport.results.verdict import Finding
 
-EXPORT = "bnexport export {keras} -o {stem}.onnx"
-RECALIBRATE = "bnexport recalibrate {model} {data} -o {recalibrated}"
-CHECK = "bnexport check {check}"
-DOCTOR = "bnexport doctor"
-
-_PLACEHOLDER = re.compile(r"\{(model|keras|data|check|stem|recalibrated)\}")
+EXPORT = Operation("export")
+RECALIBRATE = Operation("recalibrate")
+DOCTOR = Operation("doctor")
 
 
-def names(model: Path, data: Sequence[str], check: Sequence[str] = ()) -> dict[str, str]:
-    """The value of every placeholder that is known.
+def checked_with(options: Mapping[str, Any]) -> Operation:
+    """The same check with other options."""
+    return Operation("check", options)
+
+
+def option(keyword: str) -> NamedOptions:
+    """An option that a reason names, without a value."""
+    return NamedOptions({keyword: None})
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What the user called the files of a check.
 
     Args:
-        model: the model as the user named it.
-        data: the arguments that name the images or arrays; empty where no command can name them (standard input, a list
-            of images in Python).
-        check: further arguments of the check, such as `--onnx FILE`.
-
-    >>> names(Path("a net.h5"), ["images"])["recalibrated"]
-    "'a net-recalibrated.h5'"
-    >>> "data" in names(Path("net.h5"), [])
-    False
+        model: the model; None where it has no file.
+        data: the arguments that say what it is run on, and how that is read, by their keywords; empty where nothing can name
+            it (standard input, a list of images, arrays in memory).
+        check: further arguments of the check, such as `onnx`.
     """
-    path, stem = _argument(model), str(model.with_suffix("")) if model.suffix else f"{model}"
-    onnx = model.suffix == ".onnx"
-    suffix = ".onnx" if onnx or not model.suffix else ".keras" if model.suffix == ".keras" else ".h5"
-    values = {"model": path, "stem": _argument(stem), "recalibrated": _argument(f"{stem}-recalibrated{suffix}")}
-    if not onnx:
-        values["keras"] = path
-    if data:
-        values["data"] = " ".join(map(shlex.quote, data))
-        values["check"] = " ".join([path, values["data"], *map(shlex.quote, check)])
-    return values
+
+    model: Path | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    check: Mapping[str, Any] = field(default_factory=dict)
+
+    def arguments(self, operation: Operation) -> dict[str, Any] | None:
+        """All arguments of an operation; None where one of them has no name.
+
+        >>> Names(Path("a net.h5"), {"data": "images"}).arguments(RECALIBRATE)["output"].name
+        'a net-recalibrated.h5'
+        >>> Names(Path("net.h5")).arguments(RECALIBRATE) is None
+        True
+        """
+        if operation.name == DOCTOR.name:
+            return {}
+        if self.model is None:
+            return None
+        onnx, stem = self.model.suffix == ".onnx", self.model.with_suffix("") if self.model.suffix else self.model
+        if operation.name == EXPORT.name:
+            return None if onnx else {"model": self.model, "output": Path(f"{stem}.onnx")}
+        if not self.data:
+            return None
+        if operation.name == RECALIBRATE.name:
+            suffix = self.model.suffix if onnx or self.model.suffix == ".keras" else ".h5"
+            suffix = suffix if self.model.suffix else ".onnx"
+            return {"model": self.model, **self.data, "output": Path(f"{stem}-recalibrated{suffix}")}
+        same = {k: v for k, v in {**self.data, **self.check}.items() if k not in operation.arguments}
+        return {"model": self.model, **same, **operation.arguments}
 
 
-def addressed(findings: Iterable[Finding], values: Mapping[str, str]) -> tuple[Finding, ...]:
-    """The findings with every command filled in; a command that needs a name that is not known is left out."""
+def addressed(findings: Iterable[Finding], names: Names) -> tuple[Finding, ...]:
+    """The findings with every operation's arguments filled in; an operation that needs a name that there is not is left out."""
     return tuple(
-        replace(finding, actions=tuple(_filled(action, values) for action in finding.actions)) for finding in findings
+        replace(finding, actions=tuple(_filled(action, names) for action in finding.actions)) for finding in findings
     )
 
 
-def _filled(action: Action, values: Mapping[str, str]) -> Action:
-    if action.command is None:
+def _filled(action: Action, names: Names) -> Action:
+    if action.operation is None:
         return action
-    if any(name not in values for name in _PLACEHOLDER.findall(action.command)):
-        return replace(action, command=None)
-    return replace(action, command=_PLACEHOLDER.sub(lambda match: values[match.group(1)], action.command))
-
-
-def _argument(path: Path | str) -> str:
-    """A path as one word of a shell command that is no option."""
-    text = str(path)
-    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+    arguments = names.arguments(action.operation)
+    if arguments is None:
+        return replace(action, command=None, operation=None)
+    operation = replace(action.operation, arguments=arguments)
+    return replace(action, command=operation.command, operation=operation)

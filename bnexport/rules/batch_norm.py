@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from bnexport.numerics.drift import Statistics, warm_up
+from bnexport.results.actions import Action, advise
 from bnexport.results.nouns import Noun
-from bnexport.results.verdict import Action, Finding, Severity
+from bnexport.results.verdict import Finding, Severity
 from bnexport.rules.actions import RECALIBRATE
 from bnexport.rules.rule import Rule
 
@@ -104,8 +105,8 @@ def untouched(sites: Sequence[Statistics], noun: Noun) -> Finding | None:
         return None
     message = f"the moving statistics of {len(names)} of {len(sites)} BatchNormalization layers are exactly 0 and 1 although the layers were trained: never updated, or never loaded"
     actions = (
-        Action("load them from the checkpoint (non-trainable weights included)"),
-        Action(f"or measure them on {noun.many} like those of training", RECALIBRATE),
+        advise("load them from the checkpoint (non-trainable weights included)"),
+        advise(f"or measure them on {noun.many} like those of training", RECALIBRATE),
     )
     return BN002.finding(Severity.ERROR, message, {"layers": len(names), "of": len(sites)}, actions, names)
 
@@ -133,7 +134,7 @@ def broken(sites: Sequence[Statistics]) -> Finding | None:
         return None
     first = next(iter(channels))
     message = f"moving statistics of {len(channels)} layers are not finite or a variance is negative, first in {first}, channel {channels[first][0]}"
-    actions = (Action("find out where training diverged, or recalibrate if the weights themselves are finite"),)
+    actions = (advise("find out where training diverged, or recalibrate if the weights themselves are finite"),)
     return BN003.finding(Severity.ERROR, message, {"channels": channels}, actions, tuple(channels))
 
 
@@ -181,12 +182,12 @@ def sharp(sites: Sequence[Statistics], noun: Noun) -> Finding | None:
     if alive:
         message += f"; on these {noun.many} they vary, and come out {amplified:.3g} standard deviations large"
         actions: tuple[Action, ...] = (
-            Action("find out what makes these channels vary now"),
-            Action(f"or give them the statistics of these {noun.many}", RECALIBRATE),
+            advise("find out what makes these channels vary now"),
+            advise(f"or give them the statistics of these {noun.many}", RECALIBRATE),
         )
     else:
         message += ": rounding and lower precision are amplified as much"
-        actions = (Action("look at these channels first if another runtime or a lower precision differs"),)
+        actions = (advise("look at these channels first if another runtime or a lower precision differs"),)
     evidence = {"channels": channels, "gain": gain, "largest_output": amplified}
     return BN004.finding(Severity.WARNING if alive else Severity.INFO, message, evidence, actions, tuple(channels))
 

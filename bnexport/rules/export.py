@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bnexport.results.actions import Action, NamedOptions, advise
 from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.tolerance import FLOORS, STATED, STATED_HALF
-from bnexport.results.verdict import Action, Comparison, Finding, LayerError, Severity
-from bnexport.rules.actions import DOCTOR, EXPORT
+from bnexport.results.verdict import Comparison, Finding, LayerError, Severity
+from bnexport.rules.actions import DOCTOR, EXPORT, option
 from bnexport.rules.measured import described, evidence_of
 from bnexport.rules.rule import Rule
 from bnexport.rules.runtime import RT005, RT007
@@ -25,7 +26,7 @@ EX001 = Rule(
         "float64, measured on 8 images and again on the batch with the largest difference. Without a float64 pass"
         " it is {STATED[inference]:g} in inference, {STATED[training]:g} in training mode, {STATED_HALF:g} in half "
         "precision. Then every layer is held against the tensor of the same layer, optimisations off, and the "
-        "first one that is off while what it reads agrees is named. With --onnx the layers are compared even "
+        "first one that is off while what it reads agrees is named. With --deployed the layers are compared even "
         "where the outputs agree, because an error may not show on these images. With --reference keras2 the "
         "outputs are those of tf_keras, and the message says whether Keras 3 on the same data equals the graph "
         "(then Keras 3 reads the file as another model) or not; the floors are Keras 3's."
@@ -70,12 +71,12 @@ def parity_lost(failed: Sequence[Comparison], first: LayerError | None, layers: 
     elif layers:
         message += "; with optimisations off every layer that was found agrees"
     actions: tuple[Action, ...] = (
-        Action("do not deploy this file"),
-        Action("if the difference is acceptable, say so with --rtol"),
+        advise("do not deploy this file"),
+        advise(("if the difference is acceptable, say so with ", option("rtol"))),
     )
     if rule is RT007:
         actions = (
-            Action("see what runs here; bundle.json names under environment what ran where it was packed", DOCTOR),
+            advise("see what runs here; bundle.json names under environment what ran where it was packed", DOCTOR),
             *actions,
         )
     if first is not None:
@@ -84,8 +85,12 @@ def parity_lost(failed: Sequence[Comparison], first: LayerError | None, layers: 
 
 
 def _look_at(layer: LayerError) -> Action:
-    return Action(
-        f"look at how {layer.name} was exported: its weights, attributes and padding (--layers shows every layer)"
+    return advise(
+        (
+            f"look at how {layer.name} was exported: its weights, attributes and padding (",
+            option("layers"),
+            " shows every layer)",
+        )
     )
 
 
@@ -111,8 +116,15 @@ def read_otherwise(failed: Sequence[Comparison], *, as_keras3: bool | None) -> F
             message = f"the ONNX graph differs from what the file computes in Keras 2: {said}"
     evidence = evidence_of(failed) | {"equals_keras3": as_keras3}
     actions = (
-        Action("do not deploy this file if the model was trained in Keras 2"),
-        Action("export the model in Keras 2 (tf_keras), and check that export with --onnx and --reference keras2"),
+        advise("do not deploy this file if the model was trained in Keras 2"),
+        advise(
+            (
+                "export the model in Keras 2 (tf_keras), and check that export with ",
+                option("onnx"),
+                " and ",
+                NamedOptions({"reference": "keras2"}),
+            )
+        ),
     )
     return EX001.finding(Severity.ERROR, message, evidence, actions)
 
@@ -137,7 +149,7 @@ def hidden_error(first: LayerError, layers: Sequence[LayerError], noun: Noun = I
         "first_layer_max_rel": first.max_rel,
         "layers_off": off,
     }
-    actions = (_look_at(first), Action(f"do not deploy this file: other {noun.many} may show it"))
+    actions = (_look_at(first), advise(f"do not deploy this file: other {noun.many} may show it"))
     return EX001.finding(Severity.ERROR, message, evidence, actions, (first.name,))
 
 
@@ -171,8 +183,8 @@ def training_exported(failed: Sequence[Comparison]) -> Finding:
     if failed:
         message += f" ({described(failed)}; the training pass agrees)"
     actions = (
-        Action("export the model in inference mode, without training=True in the calls of its layers", EXPORT),
-        Action("do not deploy this file: what it answers for an image depends on the rest of the batch"),
+        advise("export the model in inference mode, without training=True in the calls of its layers", EXPORT),
+        advise("do not deploy this file: what it answers for an image depends on the rest of the batch"),
     )
     return EX003.finding(Severity.ERROR, message, evidence, actions)
 
@@ -207,7 +219,7 @@ def taken_otherwise(failed: Sequence[Comparison], how: str) -> Finding:
         Severity.ERROR,
         message,
         evidence_of(failed) | {"otherwise": how},
-        (Action("call it so where it is deployed, or export it again so that both take the same"),),
+        (advise("call it so where it is deployed, or export it again so that both take the same"),),
     )
 
 
@@ -219,7 +231,7 @@ def interface_differs(differences: Sequence[str]) -> Finding | None:
         Severity.INFO,
         f"the ONNX file is called otherwise than the model: {'; '.join(differences)}",
         {"differences": list(differences)},
-        (Action("make sure that the code around it does the same"),),
+        (advise("make sure that the code around it does the same"),),
     )
 
 
@@ -252,6 +264,6 @@ def other_checkpoint(failed: Sequence[Comparison], count: int, kept: Sequence[st
         Severity.ERROR,
         message,
         evidence,
-        (Action("export the file again from this model, or check the model it was exported from", EXPORT),),
+        (advise("export the file again from this model, or check the model it was exported from", EXPORT),),
         tuple(other[:8]),
     )

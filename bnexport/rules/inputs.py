@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bnexport.numerics.variety import FEW, Variety
+from bnexport.results.actions import advise
 from bnexport.results.nouns import IMAGES, Noun
-from bnexport.results.verdict import Action, Finding, Severity
+from bnexport.results.verdict import Finding, Severity
+from bnexport.rules.actions import option
 from bnexport.rules.rule import Rule
 
 WASTED = 0.1
@@ -59,7 +61,7 @@ def few(variety: Variety, noun: Noun = IMAGES) -> Finding | None:
         severity,
         message,
         evidence,
-        (Action(f"use some hundred different {noun.many} like those of training"),),
+        (advise(f"use some hundred different {noun.many} like those of training"),),
     )
 
 
@@ -98,7 +100,7 @@ def unreadable(files: Sequence[tuple[str, str]], noun: Noun = IMAGES) -> Finding
         Severity.WARNING,
         message,
         {"files": [list(entry) for entry in files]},
-        (Action("replace or remove these files"),),
+        (advise("replace or remove these files"),),
     )
 
 
@@ -110,7 +112,7 @@ IN005 = Rule(
         "scaling makes a good model look broken."
     ),
     measured="There is no MODEL.toml beside the model, no metadata in the ONNX file, and no flag.",
-    remedy="Say it with --size, --channels, --resize and --scaling.",
+    remedy="Say it with --size, --color-mode, --interpolation and --normalize.",
 )
 
 
@@ -121,7 +123,20 @@ def assumed_preprocessing(described: str) -> Finding:
         Severity.WARNING,
         message,
         {"assumed": described},
-        (Action("say it with --size, --channels, --resize and --scaling"),),
+        (
+            advise(
+                (
+                    "say it with ",
+                    option("size"),
+                    ", ",
+                    option("channels"),
+                    ", ",
+                    option("resize"),
+                    " and ",
+                    option("scaling"),
+                )
+            ),
+        ),
     )
 
 
@@ -139,7 +154,7 @@ IN006 = Rule(
     neighbours="EX001: the outputs differ for the packed inputs too, so that it is the runtime.",
     remedy=(
         "Install the versions of pillow and simplejpeg that the bundle names, or decode as your service does and "
-        "pack arrays with --inputs."
+        "pack arrays with --arrays."
     ),
 )
 
@@ -161,5 +176,5 @@ def decoded_otherwise(differing: Mapping[str, float], images: int, *, harmless: 
         Severity.WARNING if harmless else Severity.ERROR,
         message,
         {"images": images, "differing": dict(differing), "outputs_agree": harmless},
-        (Action("install the versions of pillow and simplejpeg that bundle.json names under environment"),),
+        (advise("install the versions of pillow and simplejpeg that bundle.json names under environment"),),
     )

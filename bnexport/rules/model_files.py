@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bnexport.results.verdict import Action, Comparison, Finding, Severity
+from bnexport.results.actions import advise
+from bnexport.results.verdict import Comparison, Finding, Severity
 from bnexport.rules.actions import EXPORT
 from bnexport.rules.rule import Rule
 
@@ -39,8 +40,8 @@ def repaired(repairs: Sequence[str]) -> Finding | None:
         f"this Keras does not read the file as it was written; checked is what was made of it: {'; '.join(repairs)}"
     )
     actions = (
-        Action("write an ONNX file, which is read everywhere", EXPORT),
-        Action("save the model again with the Keras version that wrote it"),
+        advise("write an ONNX file, which is read everywhere", EXPORT),
+        advise("save the model again with the Keras version that wrote it"),
     )
     return EX006.finding(Severity.INFO, message, {"repairs": list(repairs)}, actions)
 
@@ -80,8 +81,8 @@ def training_graph_differs(failed: Sequence[Comparison]) -> Finding:
         "tolerance": first.tolerance,
     }
     actions = (
-        Action("the file may be deployed: no training-mode graph is in it"),
-        Action("where BN005 is raised too, trust Keras' training pass"),
+        advise("the file may be deployed: no training-mode graph is in it"),
+        advise("where BN005 is raised too, trust Keras' training pass"),
     )
     return EX007.finding(Severity.WARNING, message, evidence, actions)
 
@@ -106,7 +107,7 @@ def file_notes(notes: Sequence[str]) -> Finding | None:
     if not notes:
         return None
     actions = (
-        Action("other runtimes may refuse the file: write it anew with a tool that follows the ONNX specification"),
+        advise("other runtimes may refuse the file: write it anew with a tool that follows the ONNX specification"),
     )
     return EX008.finding(
         Severity.INFO, f"the ONNX file is unusual: {'; '.join(notes)}", {"notes": list(notes)}, actions

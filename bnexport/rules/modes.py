@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from bnexport.numerics.drift import Statistics, misfit
+from bnexport.results.actions import Action, advise
 from bnexport.results.nouns import IMAGES, Noun
-from bnexport.results.verdict import Action, Comparison, Finding, Severity, Side
+from bnexport.results.verdict import Comparison, Finding, Severity, Side
 from bnexport.rules.actions import EXPORT
 from bnexport.rules.measured import DEVIATIONS, LOST, Right
 from bnexport.rules.rule import Rule
@@ -154,12 +155,12 @@ def batch_dependent(comparison: Comparison, *, by_batch: bool, noun: Noun = IMAG
         "normalises_by_batch": by_batch,
     }
     if by_batch:
-        action = Action(
+        action = advise(
             "a layer that normalises by the batch was exported or called with training=True: export in inference mode",
             EXPORT,
         )
     else:
-        action = Action(
+        action = advise(
             f"nothing in the graph normalises by the batch: look for an operator that mixes {noun.many} (a sort, a selection, a "
             "reshape or a product over the first axis)"
         )
@@ -221,7 +222,7 @@ def frozen(
         evidence |= {"inference_correct": before.correct, "thawed_correct": after.correct, "labelled": after.of}
         message += f"; thawed, {after.correct} of {after.of} would be right instead of {before.correct}"
     actions = (
-        Action(
+        advise(
             f"a head trained on frozen statistics needs just those: do not recalibrate unless labelled {noun.many} say so"
         ),
     )

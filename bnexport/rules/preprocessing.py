@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bnexport.numerics.drift import Statistics, misfit
+from bnexport.results.actions import Action, NamedOptions, advise
 from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.preprocessing import Order, Preprocessing, Scaling
-from bnexport.results.verdict import Action, Finding, Severity
-from bnexport.rules.actions import CHECK
+from bnexport.results.verdict import Finding, Severity
+from bnexport.rules.actions import checked_with
 from bnexport.rules.rule import Rule
 
 BETTER = 3.0
@@ -133,7 +134,7 @@ IN001 = Rule(
         "prepared otherwise."
     ),
     neighbours="IN002: no known scaling fits. BN001: all layers are off, not only the first.",
-    remedy="Prepare the images as in training: --scaling, or the file beside the model. Do not recalibrate.",
+    remedy="Prepare the images as in training: --normalize, or the file beside the model. Do not recalibrate.",
     thresholds={"OFF": OFF, "SCATTERED": SCATTERED, "BETTER": BETTER, "EXACT": EXACT},
 )
 
@@ -203,24 +204,25 @@ def wrong_preparation(
         rival = {
             scaling: next(r for r in rivals if r.new.as_dict()["scaling"] == scaling) for scaling in alike["scaling"]
         }
-        actions += [Action(f"or, where training used it, {a.reason}", a.command) for a in map(_stated, rival.values())]
+        actions += [
+            advise(("or, where training used it, ", *action.words), action.operation)
+            for action in map(_stated, rival.values())
+        ]
     if not replaced:
-        actions.append(Action("do not recalibrate: that would hide the mistake"))
+        actions.append(advise("do not recalibrate: that would hide the mistake"))
     severity = Severity.ERROR if off and not replaced else Severity.WARNING
     return IN001.finding(severity, message, evidence, tuple(actions), tuple(s.name for s in first))
 
 
 def _stated(refit: Refit, *, replaced: bool = False) -> Action:
-    """What states a preparation on the command line."""
-    flags = " ".join(f"{_FLAGS[key]} {after}" for key, (_, after) in refit.changed.items())
-    what = " and ".join(f"{_NAMES[key]} {after}" for key, (_, after) in refit.changed.items())
+    """What states a preparation."""
+    options = {key: after for key, (_, after) in refit.changed.items()}
+    what = " and ".join(f"{_NAMES[key]} {after}" for key, after in options.items())
     text = f"state {what}" if replaced else f"prepare them with {what}"
-    return Action(f"{text} ({flags}, or in the file beside the model)", f"{CHECK} {flags}")
+    return advise((f"{text} (", NamedOptions(options), ", or in the file beside the model)"), checked_with(options))
 
 
 _NAMES = {"scaling": "scaling", "order": "channel order", "resize": "resize kernel"}
-
-_FLAGS = {"scaling": "--scaling", "order": "--channel-order", "resize": "--resize"}
 
 
 def _apart(one: Refit, other: Refit) -> set[str]:
@@ -265,7 +267,7 @@ def other_data(first: Sequence[Statistics], images: int, noun: Noun = IMAGES) ->
         f"these {noun.many} are not like the training {noun.many}: at the first BatchNormalization layer they are {now:.2g} standard deviations from its moving "
         f"statistics{mends}"
     )
-    actions = (Action(compare),)
+    actions = (advise(compare),)
     return IN002.finding(
         Severity.WARNING,
         message,

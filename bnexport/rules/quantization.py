@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from bnexport.results.actions import Action, advise
 from bnexport.results.nouns import IMAGES, Noun
-from bnexport.results.verdict import Action, Comparison, Finding, Severity
+from bnexport.results.verdict import Comparison, Finding, Severity
+from bnexport.rules.actions import option
 from bnexport.rules.measured import DEVIATIONS, LOST, Right, fewer_right
 from bnexport.rules.rule import Rule
 
@@ -162,16 +164,16 @@ def at_least(count: int, of: int) -> float:
 
 
 def _actions(severity: Severity, *, alone: bool, noun: Noun) -> tuple[Action, ...]:
-    calibrate = Action(
+    calibrate = advise(
         f"calibrate again with some hundred {noun.many} prepared as in deployment, per channel, or leave the most sensitive layers in float"
     )
     if alone:
-        float_model = Action(
-            "to see what quantisation costs, check the file against the model it was made from: --onnx"
+        float_model = advise(
+            ("to see what quantisation costs, check the file against the model it was made from: ", option("onnx"))
         )
         return (float_model,) if severity == Severity.INFO else (calibrate, float_model)
     if severity == Severity.ERROR:
-        return (Action("do not deploy this file"), calibrate)
+        return (advise("do not deploy this file"), calibrate)
     if severity == Severity.WARNING:
-        return (Action(f"judge it on labelled {noun.many}"), calibrate)
+        return (advise(f"judge it on labelled {noun.many}"), calibrate)
     return ()

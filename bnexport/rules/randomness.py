@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bnexport.numerics.randomness import Shares
-from bnexport.results.verdict import Action, Finding, Severity
+from bnexport.results.actions import advise
+from bnexport.results.verdict import Finding, Severity
 from bnexport.rules.rule import Rule
 
 ST001 = Rule(
@@ -49,5 +50,5 @@ def random_layers(layers: Sequence[str], shares: Shares | None) -> Finding | Non
         f"batch differ by {shares.scatter:.2g} of the outputs' size; of the gap between fit and inference "
         f"{shares.random_share:.0%} is theirs, {1 - shares.random_share:.0%} BatchNormalization's"
     )
-    actions = (Action("judge training by evaluate(), which switches them off; this check runs without them too"),)
+    actions = (advise("judge training by evaluate(), which switches them off; this check runs without them too"),)
     return ST001.finding(Severity.INFO, message, evidence, actions, layers)

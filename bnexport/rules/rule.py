@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bnexport.results.verdict import Action, Finding, Severity
+from bnexport.results.actions import Action
+from bnexport.results.verdict import Finding, Severity
 
 
 class _Numbers(string.Formatter):

@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from bnexport.results.actions import NamedOptions, advise
 from bnexport.results.nouns import IMAGES, Noun
-from bnexport.results.verdict import Action, Comparison, Finding, Severity
-from bnexport.rules.actions import EXPORT
+from bnexport.results.verdict import Comparison, Finding, Severity
+from bnexport.rules.actions import EXPORT, option
 from bnexport.rules.measured import described, evidence_of
 from bnexport.rules.rule import Rule
 
 RT001 = Rule(
     "RT001",
     "a provider that does not run",
-    meaning="CUDA was asked for with --provider cuda, and does not run here. What was asked for was not checked.",
+    meaning="CUDA was asked for with --target cuda, and does not run here. What was asked for was not checked.",
     measured=(
         "By loading the libraries it needs and by running a real batch: onnxruntime lists CUDA as available, and "
         "makes sessions with it, where it cannot run."
     ),
-    neighbours="--require cuda makes it exit with 3 instead.",
-    remedy="Install what is missing, or check with --provider cpu.",
+    neighbours="--require-target cuda makes it exit with 3 instead.",
+    remedy="Install what is missing, or check with --target cpu.",
 )
 
 
@@ -31,7 +32,7 @@ def provider_not_running(provider: str, reason: str) -> Finding:
         Severity.ERROR,
         message,
         {"provider": provider, "reason": reason},
-        (Action("install what is missing, or check with --provider cpu"),),
+        (advise(("install what is missing, or check with ", NamedOptions({"providers": ("cpu",)}))),),
     )
 
 
@@ -48,7 +49,7 @@ RT002 = Rule(
     ),
     neighbours="RT001: nothing runs on CUDA.",
     remedy=(
-        "Export with operators that CUDA has kernels for, or use a newer onnxruntime-gpu. --strict-placement "
+        "Export with operators that CUDA has kernels for, or use a newer onnxruntime-gpu. --no-cpu-fallback "
         "makes it an error."
     ),
 )
@@ -66,8 +67,8 @@ def placed_on_cpu(side: str, nodes: Sequence[tuple[str, str]], *, strict: bool) 
         message,
         {"side": side, "operators": dict(counts), "nodes": [name for _, name in nodes]},
         (
-            Action("export with operators that CUDA has kernels for, or use a newer onnxruntime-gpu", EXPORT),
-            Action("--strict-placement makes this an error"),
+            advise("export with operators that CUDA has kernels for, or use a newer onnxruntime-gpu", EXPORT),
+            advise((option("strict_placement"), " makes this an error")),
         ),
     )
 
@@ -104,8 +105,8 @@ def reduced_precision(comparison: Comparison, noun: Noun = IMAGES) -> Finding | 
         "images_differing": differing,
     }
     actions = (
-        Action("deploy with the CUDA provider option use_tf32=0, at some cost in speed"),
-        Action("or accept it: the strict side shows that the export is right"),
+        advise("deploy with the CUDA provider option use_tf32=0, at some cost in speed"),
+        advise("or accept it: the strict side shows that the export is right"),
     )
     return RT003.finding(Severity.ERROR if differing else Severity.WARNING, message, evidence, actions)
 
@@ -147,10 +148,10 @@ def optimised_away(
         message += f", at {' -> '.join(nodes)}"
     message += f": right with optimisations off, {described(failed)}"
     evidence = evidence_of(failed) | {"optimizers": list(optimizers), "nodes": list(nodes), "tensor_lost": tensor}
-    actions = [Action("export with bnexport, which writes what the known faulty optimisations leave alone", EXPORT)]
+    actions = [advise("export with bnexport, which writes what the known faulty optimisations leave alone", EXPORT)]
     if optimizers:
-        actions.append(Action(f"or create the session with disabled_optimizers={list(optimizers)!r}"))
-    actions.append(Action("or use a version of onnxruntime where it is mended"))
+        actions.append(advise(f"or create the session with disabled_optimizers={list(optimizers)!r}"))
+    actions.append(advise("or use a version of onnxruntime where it is mended"))
     return RT004.finding(Severity.ERROR, message, evidence, tuple(actions))
 
 
@@ -181,8 +182,8 @@ def not_finite(sides: Mapping[str, int], images: int, noun: Noun = IMAGES) -> Fi
         return None
     message = f"outputs that are not finite: {', '.join(f'{side} for {count} of {images} {noun.many}' for side, count in sides.items())}"
     actions = (
-        Action("look for values that are not finite in the inputs and the weights"),
-        Action("in half precision, look for values above 65504"),
+        advise("look for values that are not finite in the inputs and the weights"),
+        advise("in half precision, look for values above 65504"),
     )
     return RT006.finding(Severity.ERROR, message, {"sides": dict(sides), "images": images}, actions)
 
@@ -238,7 +239,7 @@ def uneven_rows(uneven: Sequence[tuple[str, str, str, int]]) -> Finding | None:
         "the threshold of the selection; what is selected from is compared where it can be"
     )
     evidence = {"outputs": [dict(zip(("actual", "reference", "tensor", "batches"), u, strict=True)) for u in uneven]}
-    return RT008.finding(Severity.WARNING, message, evidence, (Action("compare the detections on labelled images"),))
+    return RT008.finding(Severity.WARNING, message, evidence, (advise("compare the detections on labelled images"),))
 
 
 RT009 = Rule(
@@ -270,9 +271,9 @@ def runtime_differs(failed: Sequence[Comparison], onnxruntime_agrees: bool | Non
         None: "onnxruntime did not run the same file: either the file or the runtime may be at fault",
     }[onnxruntime_agrees]
     actions = {
-        True: (Action("do not deploy this file on this runtime, or in another version of it"),),
-        False: (Action("do not deploy this file"),),
-        None: (Action("run the file in onnxruntime too"),),
+        True: (advise("do not deploy this file on this runtime, or in another version of it"),),
+        False: (advise("do not deploy this file"),),
+        None: (advise("run the file in onnxruntime too"),),
     }[onnxruntime_agrees]
     evidence = evidence_of(failed) | {"onnxruntime_agrees": onnxruntime_agrees}
     return RT009.finding(Severity.ERROR, f"{described(failed)}; {cause}", evidence, actions)

@@ -148,7 +148,7 @@ def test_an_assumed_scaling_is_replaced(model: Path, folders: tuple[Path, Path],
     assert finding.evidence["scaling"] == "none"
     assert finding.evidence["scaling_that_fits"] == "unit"
     assert finding.actions[0].command is not None
-    assert finding.actions[0].command.endswith("--scaling unit")
+    assert finding.actions[0].command.endswith("--normalize unit")
     assert report.preprocessing["scaling"] == "unit"
     assert report.preprocessing_origin == "found"
     assert "IN005" not in {f.code for f in report.findings}

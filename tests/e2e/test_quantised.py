@@ -102,7 +102,7 @@ def test_the_badly_calibrated_file_alone_says_what_it_does_not_know(folder: Path
     report = check(quantised(folder, 0.05), inputs=folder / "data.npz", batch_size=COUNT)
     [finding] = [finding for finding in report.findings if finding.code == "QT001"]
     assert "is not measured here" in finding.message
-    assert any("--onnx" in action.reason for action in finding.actions)
+    assert any("--deployed" in action.reason for action in finding.actions)
     assert "RT004" not in {other.code for other in report.findings}
 
 

@@ -69,7 +69,7 @@ def test_every_option_that_is_named_exists() -> None:
 
 
 def test_the_pytest_recipe_passes_and_fails(place: Path, models: Path) -> None:
-    """The test in the README passes on a model that is right, and on a stale one fails with the finding and the command."""
+    """The test in the README passes on a model that is right, and on a stale one fails with the finding and the call that repairs it."""
     [code, _] = blocks("python")
     (place / "test_model.py").write_text(code)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_model.py"]
@@ -84,7 +84,7 @@ def test_the_pytest_recipe_passes_and_fails(place: Path, models: Path) -> None:
     failed = subprocess.run(command, cwd=stale, capture_output=True, text=True, check=False)
     assert failed.returncode == 1
     assert "BN001 error: stale moving statistics" in failed.stdout
-    assert "-> bnexport recalibrate" in failed.stdout
+    assert "-> bnexport.recalibrate('model.keras', " in failed.stdout
 
 
 def test_the_script_gets_its_results(place: Path) -> None:

@@ -117,7 +117,7 @@ def test_the_tolerance_is_a_limit_not_a_suggestion() -> None:
     assert judge("a", "b", "x", found, Limit(0.5), None)
     failed = judge("a", "b", "x", found, Limit(0.49), None)
     assert not failed
-    assert failed.reason == "the relative error 0.5 is above 0.49; the smallest tolerance that would pass is --rtol 0.5"
+    assert failed.reason == "the relative error 0.5 is above 0.49; the smallest rtol that would pass is 0.5"
 
 
 def test_an_answer_that_is_not_finite_agrees_with_nothing() -> None:
