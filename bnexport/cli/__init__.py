@@ -18,15 +18,15 @@ from bnexport.cli import (
     config,
     demo,
     doctor,
+    exit_codes,
     explain,
     export,
     fold,
-    guard,
     interrupts,
     pack,
     recalibrate,
     settings,
-    streams,
+    stdio,
     train,
     verify,
 )
@@ -65,12 +65,12 @@ def _options(
     if context.resilient_parsing or os.environ.get(confined.INSIDE) == confined.PLANNED:  # shell completion
         return
     try:
-        known = settings.options_of(context.command, context)
-        context.default_map = settings.defaults(settings.settings(known, _current_folder(), os.environ), known)
-        for note in settings.unknown_variables(known, os.environ):
-            guard.said(note, 0)
+        known = settings.list_options(context.command, context)
+        context.default_map = settings.list_changes(settings.read_settings(known, _current_folder(), os.environ), known)
+        for note in settings.describe_unknown_variables(known, os.environ):
+            exit_codes.print_error(note, 0)
     except BnexportError as error:
-        raise typer.Exit(guard.report(error)) from error
+        raise typer.Exit(exit_codes.report_error(error)) from error
 
 
 def _current_folder() -> Path:
@@ -97,7 +97,7 @@ app.command("cache", cls=Command)(cache.command)
 
 def main() -> None:
     """The entry point of the `bnexport` command."""
-    streams.prepare()
+    stdio.prepare()
     if not (sys.warnoptions or os.environ.get("BNEXPORT_DEBUG")):
         warnings.simplefilter("ignore")  # they address the authors of programs, and may quote what a model says
     sys.unraisablehook = _unraisable
@@ -107,13 +107,13 @@ def main() -> None:
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
-    except Exception as error:  # noqa: BLE001 - as in guard
-        code = guard.report(error)
+    except Exception as error:  # noqa: BLE001 - as in exit_codes
+        code = exit_codes.report_error(error)
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except BnexportError as error:
-        code = guard.report(error)
+        code = exit_codes.report_error(error)
     if (folders := sys.modules.get("bnexport.batch.folders")) is not None:
         folders.remove()
     # Everything is written and cleaned up: neither a thread that is still computing nor the freeing of gigabytes is

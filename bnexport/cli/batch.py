@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import options, output_options, scripting, streams, telling, values
-from bnexport.cli.guard import guarded
+from bnexport.cli import options, output_options, parsing, report_output, scripting, stdio
+from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.options import Engine
 
 RUNNING = "Running"
@@ -24,7 +24,7 @@ class BatchFormat(StrEnum):
     """one JSON object for each check, as it comes"""
 
 
-@guarded
+@with_exit_code
 def command(
     plan: Annotated[
         Path,
@@ -93,15 +93,20 @@ def command(
     from rich.console import Console
 
     from bnexport.batch.batch import left, planned, summed
-    from bnexport.cli.watching import watched
+    from bnexport.cli.batch_progress import show_batch_progress
     from bnexport.reporting import batch as report
     from bnexport.system.files import write_text
 
-    cluster = values.cluster(engine, address)
+    cluster = parsing.parse_cluster(engine, address)
     if cluster is not None:
-        streams.keep_clean()
+        stdio.redirect_other_threads()
     wanted = planned(
-        plan, scripting.check_options(), values.store(no_cache=False), jobs=jobs, timeout=timeout, results=output_dir
+        plan,
+        scripting.check_options(),
+        parsing.open_cache(no_cache=False),
+        jobs=jobs,
+        timeout=timeout,
+        results=output_dir,
     )
     console = Console(highlight=False, soft_wrap=True)
     finished = wanted.finished()
@@ -109,12 +114,12 @@ def command(
         for key, check in wanted.checks:
             console.print("finished" if key in finished else "to run  ", check.name, markup=False)
         return 0
-    tracker = telling.tracker(mlflow_uri, mlflow_experiment, wanted=mlflow)
+    tracker = report_output.open_tracker(mlflow_uri, mlflow_experiment, wanted=mlflow)
     found = dict(finished)
-    with watched(len(finished), len(wanted.checks), quiet=quiet) as watcher:
-        for result in left(wanted, finished, cluster=cluster, began=watcher.began):
+    with show_batch_progress(len(finished), len(wanted.checks), quiet=quiet) as watcher:
+        for result in left(wanted, finished, cluster=cluster, began=watcher.start_check):
             found[result.key] = result
-            watcher.ended(result)
+            watcher.finish_check(result)
             if form == BatchFormat.NDJSON:
                 typer.echo(report.record(result))
     done = summed(wanted, found, finished)
@@ -133,5 +138,5 @@ def command(
     else:
         report.show(done, console)
     if tracker is not None:
-        telling.track_batch(done, plan.stem, summaries, tracker)
+        report_output.log_batch(done, plan.stem, summaries, tracker)
     return done.exit_code

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli.guard import guarded
+from bnexport.cli.exit_codes import with_exit_code
 
 
 class Action(StrEnum):
@@ -17,7 +17,7 @@ class Action(StrEnum):
     CLEAR = "clear"
 
 
-@guarded
+@with_exit_code
 def command(
     action: Annotated[
         Action, typer.Argument(help="show prints the path and the size of the cache, clear removes all entries.")

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import confinement, isolation_options, options, output_options, preprocessing_options, values
-from bnexport.cli.guard import guarded
+from bnexport.cli import isolation, isolation_options, options, output_options, parsing, preprocessing_options
+from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.output_options import OutputFormat
-from bnexport.cli.progress import shown
+from bnexport.cli.progress import show_progress
 
 
-@guarded
+@with_exit_code
 def command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=options.MODEL_HELP)],
     images: options.Images = None,
@@ -65,43 +65,45 @@ def command(
 
     Training mode and inference mode are both run. An ONNX file is compared with itself without optimizations.
     """
-    if isolate and not confinement.inside():
-        return confinement.run(isolate_timeout, values.memory(isolate_memory))
+    if isolate and not isolation.is_isolated():
+        return isolation.run_isolated(isolate_timeout, parsing.parse_size(isolate_memory))
     if imports:
         from bnexport.frameworks.custom_modules import import_modules
 
         import_modules(imports, trust=allow_custom_code)
     from bnexport.checking.check import check
-    from bnexport.cli import telling
+    from bnexport.cli import report_output
 
-    telling.writable(report)
-    tracker = telling.tracker(mlflow_uri, mlflow_experiment, wanted=mlflow)
-    with shown(quiet=quiet) as progress:
+    report_output.check_writable(report)
+    tracker = report_output.open_tracker(mlflow_uri, mlflow_experiment, wanted=mlflow)
+    with show_progress(quiet=quiet) as progress:
         result = check(
             model,
-            values.listed(images, null=null),
-            shard=values.part(shard),
+            parsing.read_images_argument(images, null=null),
+            shard=parsing.parse_shard(shard),
             inputs=arrays,
             labels=labels,
             local=isolate and not allow_remote,
-            targets=values.targets(target),
-            require=values.required_targets(require_target),
+            targets=parsing.parse_targets(target),
+            require=parsing.parse_required_targets(require_target),
             batch_size=batch_size,
-            overrides=values.overrides(size, color_mode, interpolation, normalize, aspect, channel_order, mean, std),
+            overrides=parsing.parse_preprocessing(
+                size, color_mode, interpolation, normalize, aspect, channel_order, mean, std
+            ),
             onnx=deployed,
-            rtol=values.tolerances(rtol, "--rtol"),
-            atol=values.tolerances(atol, "--atol"),
+            rtol=parsing.parse_tolerances(rtol, "--rtol"),
+            atol=parsing.parse_tolerances(atol, "--atol"),
             layers=layerwise,
             strict_placement=no_cpu_fallback,
-            gpu_memory_limit=values.memory(gpu_mem_limit),
-            store=values.store(no_cache=no_cache or bool(imports)),
+            gpu_memory_limit=parsing.parse_size(gpu_mem_limit),
+            store=parsing.open_cache(no_cache=no_cache or bool(imports)),
             trust=allow_custom_code,
             signature=signature,
             reference=reference.value,
             progress=progress,
         )
-    telling.tell(result, form)
-    telling.save(result, report)
+    report_output.print_check(result, form)
+    report_output.write_reports(result, report)
     if tracker is not None:
-        telling.track(result, tracker)
+        report_output.log_check(result, tracker)
     return 0 if result else 1

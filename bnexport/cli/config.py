@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from bnexport.cli import output_options, settings
+from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.former_names import FORMER_NAMES
-from bnexport.cli.guard import guarded
 from bnexport.cli.output_options import PlainFormat
 from bnexport.errors import UsageError
 
 
-@guarded
+@with_exit_code
 def command(
     context: typer.Context,
     name: Annotated[
@@ -33,8 +33,8 @@ def command(
     parent = context.parent
     if parent is None:
         raise UsageError("config is a command of bnexport")
-    known = settings.options_of(parent.command, parent)
-    found = settings.settings(known, Path.cwd(), os.environ)
+    known = settings.list_options(parent.command, parent)
+    found = settings.read_settings(known, Path.cwd(), os.environ)
     if name is not None:
         if name not in {setting.command for setting in found}:
             raise UsageError(f"there is no command {name}", expected=", ".join(sorted({s.command for s in found})))

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bnexport.cli import output_options
-from bnexport.cli.guard import guarded
-from bnexport.cli.progress import shown
+from bnexport.cli.exit_codes import with_exit_code
+from bnexport.cli.progress import show_progress
 from bnexport.cli.train import TRAINING
 
 if TYPE_CHECKING:
     from bnexport.demo.demo import Demo
 
 
-@guarded
+@with_exit_code
 def command(
     folder: Annotated[
         Path, typer.Argument(metavar="[DIR]", help="The folder for the images, the models and the reports.")
@@ -42,12 +42,12 @@ def command(
     quiet: output_options.Quiet = False,
 ) -> int:
     """Overfit ResNet50 on three images and see what goes wrong."""
-    from bnexport.cli import telling
+    from bnexport.cli import report_output
     from bnexport.demo.demo import SEED, demo
 
-    with shown(quiet=quiet) as progress:
+    with show_progress(quiet=quiet) as progress:
         done = demo(folder, epochs=epochs, momentum=momentum, seed=SEED if seed is None else seed, progress=progress)
-    telling.save(done.report, [folder / "check.json"])
+    report_output.write_reports(done.report, [folder / "check.json"])
     _tell(done, folder)
     return 0
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from bnexport.cli import options, output_options, values
-from bnexport.cli.guard import guarded
+from bnexport.cli import options, output_options, parsing
+from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.output_options import PlainFormat
 
 
-@guarded
+@with_exit_code
 def command(
     require_target: options.RequireTargets = [],  # noqa: B006 - typer reads the default, nobody writes to it
     form: output_options.TextOrJson = PlainFormat.TEXT,
@@ -21,7 +21,7 @@ def command(
     from bnexport.environment.doctor import doctor
     from bnexport.reporting import health
 
-    found = doctor(values.required_targets(require_target))
+    found = doctor(parsing.parse_required_targets(require_target))
     if form == PlainFormat.JSON:
         from bnexport.reporting import json
 

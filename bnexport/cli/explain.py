@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli.guard import guarded
+from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.output_options import OUTPUT
 
 
@@ -18,7 +18,7 @@ class ExplanationFormat(StrEnum):
     MARKDOWN = "markdown"
 
 
-@guarded
+@with_exit_code
 def command(
     code: Annotated[
         str | None,

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import confinement, isolation_options, options, output_options, values
-from bnexport.cli.guard import guarded
+from bnexport.cli import isolation, isolation_options, options, output_options, parsing
+from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.output_options import PlainFormat
-from bnexport.cli.progress import shown
+from bnexport.cli.progress import show_progress
 
 
-@guarded
+@with_exit_code
 def command(
     model: Annotated[
         Path,
@@ -45,15 +45,15 @@ def command(
 
     Every BatchNormalization layer becomes a node with the name of the layer.
     """
-    if isolate and not confinement.inside():
-        return confinement.run(isolate_timeout, values.memory(isolate_memory))
+    if isolate and not isolation.is_isolated():
+        return isolation.run_isolated(isolate_timeout, parsing.parse_size(isolate_memory))
     if imports:
         from bnexport.frameworks.custom_modules import import_modules
 
         import_modules(imports, trust=allow_custom_code)
     from bnexport.exporter.export import export
 
-    with shown(quiet=quiet) as progress:
+    with show_progress(quiet=quiet) as progress:
         done = export(model, output, trust=allow_custom_code, signature=signature, progress=progress)
     if form == PlainFormat.JSON:
         from bnexport.reporting import json

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import confinement, isolation_options, options, output_options, values
-from bnexport.cli.guard import guarded
+from bnexport.cli import isolation, isolation_options, options, output_options, parsing
+from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.output_options import PlainFormat
-from bnexport.cli.progress import shown
+from bnexport.cli.progress import show_progress
 
 
-@guarded
+@with_exit_code
 def command(
     model: Annotated[Path, typer.Argument(metavar="IN.onnx", help="An ONNX file with BatchNormalization nodes.")],
     output: Annotated[
@@ -45,11 +45,11 @@ def command(
 
     Constant Mul and Add nodes are folded too. The file is written only if both graphs compute the same.
     """
-    if isolate and not confinement.inside():
-        return confinement.run(isolate_timeout, values.memory(isolate_memory))
+    if isolate and not isolation.is_isolated():
+        return isolation.run_isolated(isolate_timeout, parsing.parse_size(isolate_memory))
     from bnexport.folding.fold import fold
 
-    with shown(quiet=quiet) as progress:
+    with show_progress(quiet=quiet) as progress:
         done = fold(model, output, images, progress=progress)
     if form == PlainFormat.JSON:
         from bnexport.reporting import json

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import NoReturn
 
-from bnexport.cli import guard
+from bnexport.cli import exit_codes
 
 PATIENCE = 1.0
 """Seconds until what onnxruntime runs is stopped."""
@@ -52,5 +52,5 @@ def _insist(reader: int, handled: set[signal.Signals]) -> None:
         if sessions is not None:
             sessions.stop_runs()
         if not _delivered.wait(GRACE):
-            os._exit(guard.said(guard.INTERRUPTION, guard.INTERRUPTED))
+            os._exit(exit_codes.print_error(exit_codes.INTERRUPTION, exit_codes.INTERRUPTED))
         _delivered.clear()

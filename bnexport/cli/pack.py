@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import confinement, isolation_options, options, output_options, preprocessing_options, values
-from bnexport.cli.guard import guarded
+from bnexport.cli import isolation, isolation_options, options, output_options, parsing, preprocessing_options
+from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.output_options import OutputFormat
-from bnexport.cli.progress import shown
+from bnexport.cli.progress import show_progress
 
 BUNDLE = "Bundle"
 """The panel that groups the options of the bundle in the help."""
@@ -23,7 +23,7 @@ class Layout(StrEnum):
     TRITON = "triton"
 
 
-@guarded
+@with_exit_code
 def command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=options.MODEL_HELP)],
     output: Annotated[
@@ -93,36 +93,38 @@ def command(
 
     On the other machine, bnexport verify runs the bundle without TensorFlow.
     """
-    if isolate and not confinement.inside():
-        return confinement.run(isolate_timeout, values.memory(isolate_memory))
+    if isolate and not isolation.is_isolated():
+        return isolation.run_isolated(isolate_timeout, parsing.parse_size(isolate_memory))
     if imports:
         from bnexport.frameworks.custom_modules import import_modules
 
         import_modules(imports, trust=allow_custom_code)
     from bnexport.bundles.pack import pack
-    from bnexport.cli import telling
+    from bnexport.cli import report_output
     from bnexport.comparison.opening import Request
 
-    telling.writable(report)
+    report_output.check_writable(report)
     request = Request(
         model=model,
-        source=values.listed(images, null=null),
+        source=parsing.read_images_argument(images, null=null),
         inputs=arrays,
         onnx=deployed,
         labels=labels,
         local=isolate and not allow_remote,
-        providers=values.providers(target),
-        require=values.required_targets(require_target),
+        providers=parsing.parse_providers(target),
+        require=parsing.parse_required_targets(require_target),
         batch_size=batch_size,
-        overrides=values.overrides(size, color_mode, interpolation, normalize, aspect, channel_order, mean, std),
-        rtol=values.tolerances(rtol, "--rtol") or {},
-        atol=values.tolerances(atol, "--atol") or {},
-        store=values.store(no_cache=no_cache or bool(imports)),
+        overrides=parsing.parse_preprocessing(
+            size, color_mode, interpolation, normalize, aspect, channel_order, mean, std
+        ),
+        rtol=parsing.parse_tolerances(rtol, "--rtol") or {},
+        atol=parsing.parse_tolerances(atol, "--atol") or {},
+        store=parsing.open_cache(no_cache=no_cache or bool(imports)),
         trust=allow_custom_code,
         signature=signature,
     )
-    with shown(quiet=quiet) as progress:
+    with show_progress(quiet=quiet) as progress:
         done = pack(request, output, samples=samples, layout=layout or "", name=name, progress=progress)
-    telling.pack(done, form)
-    telling.save(done.report, report)
+    report_output.print_bundle(done, form)
+    report_output.write_reports(done.report, report)
     return 0 if done else 1

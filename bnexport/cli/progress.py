@@ -47,7 +47,7 @@ class Drawn(Progress):
 
 
 @contextmanager
-def shown(*, quiet: bool) -> Iterator[Progress]:
+def show_progress(*, quiet: bool) -> Iterator[Progress]:
     """The progress for one command."""
     if quiet:
         yield Progress()

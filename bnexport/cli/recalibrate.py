@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bnexport.cli import confinement, isolation_options, options, output_options, preprocessing_options, streams, values
-from bnexport.cli.guard import guarded
+from bnexport.cli import isolation, isolation_options, options, output_options, parsing, preprocessing_options, stdio
+from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.options import Engine
 from bnexport.cli.output_options import PlainFormat
-from bnexport.cli.progress import shown
+from bnexport.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from bnexport.results.outcomes import Recalibration
@@ -20,7 +20,7 @@ RECALIBRATION = "Recalibration"
 """The panel that groups the options of the recalibration in the help."""
 
 
-@guarded
+@with_exit_code
 def command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=options.MODEL_HELP)],
     images: Annotated[
@@ -124,19 +124,19 @@ def command(
 
     The statistics are computed from the images. The model is not written if its accuracy falls.
     """
-    if isolate and not confinement.inside():
-        return confinement.run(isolate_timeout, values.memory(isolate_memory))
+    if isolate and not isolation.is_isolated():
+        return isolation.run_isolated(isolate_timeout, parsing.parse_size(isolate_memory))
     if imports:
         from bnexport.frameworks.custom_modules import import_modules
 
         import_modules(imports, trust=allow_custom_code)
     from bnexport.recalibration.recalibrate import recalibrate
 
-    cluster = values.cluster(engine, address)
+    cluster = parsing.parse_cluster(engine, address)
     if cluster is not None:
-        streams.keep_clean()
+        stdio.redirect_other_threads()
 
-    with shown(quiet=quiet) as progress:
+    with show_progress(quiet=quiet) as progress:
         done = recalibrate(
             model,
             images,
@@ -147,9 +147,11 @@ def command(
             samples=samples,
             seed=seed,
             batch_size=batch_size,
-            overrides=values.overrides(size, color_mode, interpolation, normalize, aspect, channel_order, mean, std),
+            overrides=parsing.parse_preprocessing(
+                size, color_mode, interpolation, normalize, aspect, channel_order, mean, std
+            ),
             scratch=temp_dir,
-            memory=values.memory(memory, unit=1_000_000, least=0),
+            memory=parsing.parse_size(memory, unit=1_000_000, least=0),
             fold=fold,
             force=force,
             trust=allow_custom_code,

@@ -53,7 +53,7 @@ class Setting:
     origin: str
 
 
-def settings(options: Options, folder: Path, environment: Mapping[str, str]) -> list[Setting]:
+def read_settings(options: Options, folder: Path, environment: Mapping[str, str]) -> list[Setting]:
     """The value of every option of every command, when nothing is typed.
 
     The file is the nearest one, from the folder upwards: a bnexport.toml, or a pyproject.toml with [tool.bnexport]. Its keys are the names of options without dashes.
@@ -177,7 +177,7 @@ def _option_of(variable: str) -> str:
     return current_name(variable.removeprefix(PREFIX).lower()).replace("-", "_")
 
 
-def unknown_variables(options: Options, environment: Mapping[str, str]) -> list[str]:
+def describe_unknown_variables(options: Options, environment: Mapping[str, str]) -> list[str]:
     """A sentence for each BNEXPORT_* variable that sets no option, with the most similar name."""
     names = {PREFIX + name.upper() for command in options.values() for name in command} | _OTHERS
     former = {PREFIX + name.replace("-", "_").upper() for name in FORMER_NAMES.values()} if options else set()
@@ -230,7 +230,7 @@ def _placed(text: str, parameter: Any, origin: str) -> str:
     return str(path)
 
 
-def defaults(found: list[Setting], options: Options) -> dict[str, dict[str, Any]]:
+def list_changes(found: list[Setting], options: Options) -> dict[str, dict[str, Any]]:
     """The settings that differ from the defaults, by command and by the name of the parameter."""
     changed: dict[str, dict[str, Any]] = {}
     for setting in found:
@@ -240,7 +240,7 @@ def defaults(found: list[Setting], options: Options) -> dict[str, dict[str, Any]
     return changed
 
 
-def options_of(group: Any, context: Any) -> dict[str, dict[str, Any]]:
+def list_options(group: Any, context: Any) -> dict[str, dict[str, Any]]:
     """The options of every command by name, with underscores; former names are left out."""
     found: dict[str, dict[str, Any]] = {}
     for name in group.list_commands(context):

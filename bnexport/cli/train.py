@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import output_options, preprocessing_options, values
-from bnexport.cli.guard import guarded
-from bnexport.cli.progress import shown
+from bnexport.cli import output_options, parsing, preprocessing_options
+from bnexport.cli.exit_codes import with_exit_code
+from bnexport.cli.progress import show_progress
 from bnexport.results.preprocessing import Fit, Order, Preprocessing, Resize, Scaling
 
 TRAINING = "Training"
 """The panel that groups the options of training in the help."""
 
 
-@guarded
+@with_exit_code
 def command(
     images: Annotated[
         Path,
@@ -72,10 +72,10 @@ def command(
     """Overfit ResNet50 or another network on a few images."""
     from bnexport.demo.train import train
 
-    spec = Preprocessing(values.size(size or "197"), values.channels(color_mode or "gray")).changed(
-        resize=interpolation, scaling=normalize, fit=aspect, order=channel_order
-    )
-    with shown(quiet=quiet) as progress:
+    spec = Preprocessing(
+        parsing.parse_image_size(size or "197"), parsing.parse_color_mode(color_mode or "gray")
+    ).changed(resize=interpolation, scaling=normalize, fit=aspect, order=channel_order)
+    with show_progress(quiet=quiet) as progress:
         done = train(
             images,
             output,

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import confinement, isolation_options, options, output_options, values
-from bnexport.cli.guard import guarded
+from bnexport.cli import isolation, isolation_options, options, output_options, parsing
+from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.output_options import OutputFormat
-from bnexport.cli.progress import shown
+from bnexport.cli.progress import show_progress
 
 
-@guarded
+@with_exit_code
 def command(
     folder: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder written by bnexport pack.")],
     target: options.OnnxruntimeTargets = ["onnxruntime"],  # noqa: B006 - typer reads the default, nobody writes to it
@@ -33,24 +33,24 @@ def command(
 
     The bundle holds the outputs that Keras computed, so TensorFlow is not needed. The hashes in a bundle detect corruption, but not changes by someone who can rewrite the bundle.
     """
-    if isolate and not confinement.inside():
-        return confinement.run(isolate_timeout, values.memory(isolate_memory))
+    if isolate and not isolation.is_isolated():
+        return isolation.run_isolated(isolate_timeout, parsing.parse_size(isolate_memory))
     from bnexport.bundles.verify import opened, verified
-    from bnexport.cli import telling
+    from bnexport.cli import report_output
 
-    telling.writable(report)
-    providers, required = values.providers(target), values.required_targets(require_target)
-    with opened(folder, providers, required) as being_opened, shown(quiet=quiet) as progress:
-        telling.ready(form)
+    report_output.check_writable(report)
+    providers, required = parsing.parse_providers(target), parsing.parse_required_targets(require_target)
+    with opened(folder, providers, required) as being_opened, show_progress(quiet=quiet) as progress:
+        report_output.import_early(form)
         result = verified(
             being_opened,
             providers=providers,
             require=required,
-            given=(values.tolerances(rtol, "--rtol") or {}, values.tolerances(atol, "--atol") or {}),
+            given=(parsing.parse_tolerances(rtol, "--rtol") or {}, parsing.parse_tolerances(atol, "--atol") or {}),
             strict_placement=no_cpu_fallback,
-            gpu_memory_limit=values.memory(gpu_mem_limit),
+            gpu_memory_limit=parsing.parse_size(gpu_mem_limit),
             progress=progress,
         )
-    telling.tell(result, form)
-    telling.save(result, report)
+    report_output.print_check(result, form)
+    report_output.write_reports(result, report)
     return 0 if result else 1

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from bnexport.batch.plan import checks, read
 from bnexport.batch.running import Workshop
-from bnexport.cli import app, guard, settings
+from bnexport.cli import app, exit_codes, settings
 from tests.e2e.test_processes import run
 
 
@@ -119,7 +119,7 @@ def test_what_the_system_refuses_has_a_code(number: int, code: int, capsys: pyte
     def command() -> int:
         raise OSError(number, os.strerror(number), "a" * 1000)
 
-    assert guard._code(command) == code
+    assert exit_codes._code(command) == code
     err = capsys.readouterr().err
     assert os.strerror(number) in err
     assert ("internal error" in err) == (code == 70)
@@ -128,5 +128,5 @@ def test_what_the_system_refuses_has_a_code(number: int, code: int, capsys: pyte
 def test_variables_of_the_tests_are_no_mistakes() -> None:
     """Whoever runs bnexport's own tests with more seeds gets no note about them; a misspelt one gets it."""
     names = {"BNEXPORT_FUZZ": "2", "BNEXPORT_FUZZ_COMMANDS": "3", "BNEXPORT_SEEDS": "4"}
-    assert settings.unknown_variables({}, names) == []
-    assert len(settings.unknown_variables({}, {"BNEXPORT_FUZ": "2"})) == 1
+    assert settings.describe_unknown_variables({}, names) == []
+    assert len(settings.describe_unknown_variables({}, {"BNEXPORT_FUZ": "2"})) == 1

@@ -21,7 +21,7 @@ from bnexport.batch.results import Folder
 from bnexport.bundles import bundle
 from bnexport.bundles.verify import verify
 from bnexport.cli import app
-from bnexport.cli.settings import options_of, settings
+from bnexport.cli.settings import list_options, read_settings
 from bnexport.comparison.subject import open_subject
 from bnexport.datasets import sidecar
 from bnexport.datasets.feeds import Arrays
@@ -101,7 +101,7 @@ def load_settings(path: Path) -> None:
     place.mkdir()
     path.rename(place / "bnexport.toml")
     try:
-        settings(options_of(group, group.make_context("bnexport", ["config"])), place, {})
+        read_settings(list_options(group, group.make_context("bnexport", ["config"])), place, {})
     finally:
         (place / "bnexport.toml").rename(path)
         place.rmdir()

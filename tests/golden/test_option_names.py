@@ -133,9 +133,9 @@ def test_a_typed_former_name_overrides_a_setting(models: Path, tmp_path: Path, m
 
 def test_a_note_about_a_variable_knows_former_names() -> None:
     """A variable of a former name sets an option, so there is no note about it."""
-    options = settings.options_of(GROUP, typer.Context(GROUP))
-    assert settings.unknown_variables(options, {"BNEXPORT_INPUTS": "x", "BNEXPORT_ARRAYS": "x"}) == []
-    [note] = settings.unknown_variables(options, {"BNEXPORT_INPUT": "x"})
+    options = settings.list_options(GROUP, typer.Context(GROUP))
+    assert settings.describe_unknown_variables(options, {"BNEXPORT_INPUTS": "x", "BNEXPORT_ARRAYS": "x"}) == []
+    [note] = settings.describe_unknown_variables(options, {"BNEXPORT_INPUT": "x"})
     assert "sets no option" in note
 
 
@@ -216,25 +216,25 @@ def test_summaries_fit_into_80_columns() -> None:
 
 def test_sizes_have_one_notation() -> None:
     """Every option for a size takes 500MB and 8GiB; a plain number means what it did before."""
-    from bnexport.cli.values import memory
+    from bnexport.cli.parsing import parse_size
 
-    assert memory("500", unit=1_000_000, least=0) == memory("500MB") == 500_000_000
-    assert memory("0", unit=1_000_000, least=0) == 0
-    assert memory("8GiB", unit=1_000_000) == 8 << 30
-    assert memory("1073741824") == 1 << 30
+    assert parse_size("500", unit=1_000_000, least=0) == parse_size("500MB") == 500_000_000
+    assert parse_size("0", unit=1_000_000, least=0) == 0
+    assert parse_size("8GiB", unit=1_000_000) == 8 << 30
+    assert parse_size("1073741824") == 1 << 30
     for wrong in ("0", "-1", "much", "8XB"):
         with pytest.raises(UsageError):
-            memory(wrong)
+            parse_size(wrong)
 
 
 def test_targets_and_providers() -> None:
     """--target takes a runtime with a device, and the values that --provider had."""
-    from bnexport.cli.values import providers, required_targets, targets
+    from bnexport.cli.parsing import parse_providers, parse_required_targets, parse_targets
 
-    for names in (targets, providers):
+    for names in (parse_targets, parse_providers):
         assert names(["onnxruntime", "onnxruntime:cpu", "onnxruntime:cuda"]) == names(["auto", "cpu", "cuda"])
     for wrong in ("tpu", "onnxruntime:tpu", "openvino:cpu", ""):
         with pytest.raises(UsageError, match="--target"):
-            providers([wrong])
+            parse_providers([wrong])
     with pytest.raises(UsageError, match="--require-target"):
-        required_targets(["onnxruntime"])
+        parse_required_targets(["onnxruntime"])

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import bnexport
 from bnexport import datasets
-from bnexport.cli import app, telling
+from bnexport.cli import app, report_output
 from bnexport.cli.output_options import OutputFormat
 from bnexport.datasets import manifest
 from bnexport.datasets.preparation import class_indices
@@ -48,9 +48,14 @@ def test_nothing_of_a_bundle_acts(report: CheckReport) -> None:
         show_check(report, Console(file=stream, width=width, highlight=False))
         assert not ACTS.search(stream.getvalue())
         assert "link=http" in stream.getvalue()
-    for text in (github.check(report), markdown.check(report), junit.check(report), telling._text(report, ".html")):
+    for text in (
+        github.check(report),
+        markdown.check(report),
+        junit.check(report),
+        report_output._text(report, ".html"),
+    ):
         assert not ACTS.search(text)
-    for page in (markdown.check(report), junit.check(report), telling._text(report, ".html")):
+    for page in (markdown.check(report), junit.check(report), report_output._text(report, ".html")):
         assert "<script>" not in page
 
 
@@ -141,14 +146,14 @@ def test_a_name_that_is_not_utf8_is_shown_in_every_format(
     names = tuple("\udcff.png" for _ in report.images.names)
     images_odd, model_odd = replace(report.images, names=names), replace(report.model, path="\udcff.png")
     odd = replace(report, images=images_odd, model=model_odd)
-    telling.tell(odd, form)
+    report_output.print_check(odd, form)
     told = capsysbinary.readouterr().out.decode("utf-8")
     if form in (OutputFormat.TEXT, OutputFormat.JSON, OutputFormat.NDJSON):
         assert "\\udcff.png" in told
     if form == OutputFormat.JSON:
         assert json.loads(told)["model"]["path"] == "\\udcff.png"
-    paths = [tmp_path / f"report{suffix}" for suffix in telling.SUFFIXES]
-    telling.save(odd, paths)
+    paths = [tmp_path / f"report{suffix}" for suffix in report_output.SUFFIXES]
+    report_output.write_reports(odd, paths)
     assert all(path.read_text(encoding="utf-8") for path in paths)
 
 

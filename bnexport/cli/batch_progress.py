@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bnexport.reporting import batch as telling
+from bnexport.reporting import batch as report
 from bnexport.reporting.words import plain
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ class Lines:
     def __init__(self, console: Console, done: int, total: int) -> None:
         self._console, self._done, self._total = console, done, total
 
-    def began(self, name: str) -> None:
+    def start_check(self, name: str) -> None:
         """A check was started."""
 
-    def ended(self, result: Result) -> None:
+    def finish_check(self, result: Result) -> None:
         """A check has its result."""
         self._done += 1
-        self._console.print(telling.line(result, self._done, self._total))
+        self._console.print(report.line(result, self._done, self._total))
 
 
 class Table(Lines):
@@ -46,19 +46,19 @@ class Table(Lines):
         self._all = rows.add_task("all checks", total=total, completed=done)
         self._running: dict[str, TaskID] = {}
 
-    def began(self, name: str) -> None:
+    def start_check(self, name: str) -> None:
         """A check was started."""
         self._running[name] = self._rows.add_task(plain(name), total=None)
 
-    def ended(self, result: Result) -> None:
+    def finish_check(self, result: Result) -> None:
         """A check has its result."""
         self._rows.remove_task(self._running.pop(result.name))
-        super().ended(result)
+        super().finish_check(result)
         self._rows.advance(self._all)
 
 
 @contextmanager
-def watched(done: int, total: int, *, quiet: bool) -> Iterator[Lines]:
+def show_batch_progress(done: int, total: int, *, quiet: bool) -> Iterator[Lines]:
     """What is shown on stderr.
 
     Args:

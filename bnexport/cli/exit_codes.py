@@ -22,7 +22,7 @@ INTERRUPTION = "interrupted; nothing was left half written"
 INTERNAL = 70
 
 
-def guarded(command: Callable[P, int]) -> Callable[P, None]:
+def with_exit_code(command: Callable[P, int]) -> Callable[P, None]:
     """A command that returns its exit code, made into one that never shows a traceback (unless BNEXPORT_DEBUG is set)."""
 
     @functools.wraps(command)
@@ -37,18 +37,18 @@ def _code(command: Callable[[], int]) -> int:
         code = command()
         sys.stdout.flush()
     except KeyboardInterrupt:
-        return said(INTERRUPTION, INTERRUPTED)
+        return print_error(INTERRUPTION, INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - whatever it is, a command ends with a sentence and a code
-        return report(error)
+        return report_error(error)
     return code
 
 
-def report(error: Exception) -> int:
+def report_error(error: Exception) -> int:
     """Reports what ended a command; returns its code. With BNEXPORT_DEBUG, what nobody expected is raised again."""
     if isinstance(error, BnexportError):
-        return said(str(error), error.exit_code)
+        return print_error(str(error), error.exit_code)
     if isinstance(error, MemoryError):
-        return said("this machine has too little memory for it; try a smaller --batch-size", 3)
+        return print_error("this machine has too little memory for it; try a smaller --batch-size", 3)
     if os.environ.get("BNEXPORT_DEBUG"):
         raise error
     return _system(error) if isinstance(error, OSError) and error.errno in _SYSTEM else _internal(error)
@@ -73,20 +73,20 @@ def _system(error: OSError) -> int:
     from bnexport.system.files import shorten
 
     about = "a file" if error.filename is None else shorten(Path(os.fsdecode(error.filename)))
-    return said(f"cannot use {about} ({error.strerror})", _SYSTEM[error.errno or 0])
+    return print_error(f"cannot use {about} ({error.strerror})", _SYSTEM[error.errno or 0])
 
 
 def _internal(error: Exception) -> int:
     """Reports an error that nobody expected; returns its code."""
     kind = type(error).__name__
     first = next((line for line in str(error).splitlines() if line.strip()), "no message")
-    return said(
+    return print_error(
         f"internal error ({kind}: {first}); run again with BNEXPORT_DEBUG=1 for the traceback and report it",
         INTERNAL,
     )
 
 
-def said(sentence: str, code: int) -> int:
+def print_error(sentence: str, code: int) -> int:
     """Says a sentence on stderr, what cannot be printed escaped; returns the code."""
     from bnexport.reporting.words import plain
 

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from bnexport.system.cache import Cache
 
 
-def store(*, no_cache: bool) -> Cache:
+def open_cache(*, no_cache: bool) -> Cache:
     """What was computed before."""
     from bnexport.system.cache import NOTHING_KEPT, Cache, folder
 
     return NOTHING_KEPT if no_cache else Cache(folder())
 
 
-def listed(images: str | None, *, null: bool = False) -> str | list[str] | None:
+def read_images_argument(images: str | None, *, null: bool = False) -> str | list[str] | None:
     """The images as they were named; the list on standard input for "-".
 
     Raises:
@@ -38,13 +38,13 @@ def listed(images: str | None, *, null: bool = False) -> str | list[str] | None:
     return [line for line in (content.split("\0") if null else content.splitlines()) if line.strip()]
 
 
-def part(text: str | None) -> tuple[int, int] | None:
+def parse_shard(text: str | None) -> tuple[int, int] | None:
     """Which part of how many, from "2/8".
 
     Raises:
         UsageError: the text is something else.
 
-    >>> part("2/8"), part(None)
+    >>> parse_shard("2/8"), parse_shard(None)
     ((1, 8), None)
     """
     if text is None:
@@ -55,7 +55,7 @@ def part(text: str | None) -> tuple[int, int] | None:
     return int(nth) - 1, int(count)
 
 
-def cluster(engine: Engine, address: str) -> str | None:
+def parse_cluster(engine: Engine, address: str) -> str | None:
     """The address of the cluster; None for this machine.
 
     Raises:
@@ -68,7 +68,7 @@ def cluster(engine: Engine, address: str) -> str | None:
     return None
 
 
-def memory(text: str | None, *, unit: int = 1, least: int = 1) -> int | None:
+def parse_size(text: str | None, *, unit: int = 1, least: int = 1) -> int | None:
     """A number of bytes from a size such as "4GiB", "500MB" or "1073741824".
 
     Args:
@@ -79,7 +79,7 @@ def memory(text: str | None, *, unit: int = 1, least: int = 1) -> int | None:
     Raises:
         UsageError: the text is not a size.
 
-    >>> memory("4GiB"), memory("500 MB"), memory("500", unit=1_000_000), memory(None)
+    >>> parse_size("4GiB"), parse_size("500 MB"), parse_size("500", unit=1_000_000), parse_size(None)
     (4294967296, 500000000, 500000000, None)
     """
     if text is None:
@@ -97,35 +97,35 @@ def memory(text: str | None, *, unit: int = 1, least: int = 1) -> int | None:
     return int(size)
 
 
-def targets(texts: Sequence[str]) -> list[str]:
+def parse_targets(texts: Sequence[str]) -> list[str]:
     """The targets that are named, also as `--provider` named them: "auto", "cpu" or "cuda".
 
-    >>> targets(["onnxruntime:cpu", "onnx-reference", "auto", "cuda"])
+    >>> parse_targets(["onnxruntime:cpu", "onnx-reference", "auto", "cuda"])
     ['onnxruntime:cpu', 'onnx-reference', 'onnxruntime', 'onnxruntime:cuda']
     """
     former = {"auto": "onnxruntime", "cpu": "onnxruntime:cpu", "cuda": "onnxruntime:cuda"}
     return [former.get(text, text.removesuffix(":auto")) for text in texts]
 
 
-def providers(texts: Sequence[str]) -> list[str]:
+def parse_providers(texts: Sequence[str]) -> list[str]:
     """The execution providers of onnxruntime for targets: "auto", "cpu" or "cuda".
 
     Raises:
         UsageError: a text is not a target of onnxruntime.
 
-    >>> providers(["onnxruntime", "onnxruntime:cuda", "cpu"])
+    >>> parse_providers(["onnxruntime", "onnxruntime:cuda", "cpu"])
     ['auto', 'cuda', 'cpu']
     """
     return [_device(text, "--target", ("auto", "cpu", "cuda")) for text in texts]
 
 
-def required_targets(texts: Sequence[str]) -> list[str]:
+def parse_required_targets(texts: Sequence[str]) -> list[str]:
     """The execution providers of onnxruntime for required targets: "cpu" or "cuda".
 
     Raises:
         UsageError: a text is not a target with a device.
 
-    >>> required_targets(["onnxruntime:cuda", "cpu"])
+    >>> parse_required_targets(["onnxruntime:cuda", "cpu"])
     ['cuda', 'cpu']
     """
     return [_device(text, "--require-target", ("cpu", "cuda")) for text in texts]
@@ -143,13 +143,13 @@ def _device(text: str, option: str, devices: Sequence[str]) -> str:
     return device
 
 
-def channels(text: str) -> int:
+def parse_color_mode(text: str) -> int:
     """The number of channels of a color mode: gray, rgb or rgba; or the number itself.
 
     Raises:
         UsageError: the text is neither.
 
-    >>> channels("gray"), channels("rgb"), channels("4")
+    >>> parse_color_mode("gray"), parse_color_mode("rgb"), parse_color_mode("4")
     (1, 3, 4)
     """
     if text in _COLOR_MODES:
@@ -162,13 +162,13 @@ def channels(text: str) -> int:
 _COLOR_MODES = {"gray": 1, "rgb": 3, "rgba": 4}
 
 
-def tolerances(texts: Sequence[str], option: str) -> dict[str, float] | None:
+def parse_tolerances(texts: Sequence[str], option: str) -> dict[str, float] | None:
     """Tolerances by tensor, "" for all others, from texts such as "1e-3" and "logits=1e-4"; None where there are none.
 
     Raises:
         UsageError: a text is neither.
 
-    >>> tolerances(["1e-3", "logits=1e-4"], "--rtol")
+    >>> parse_tolerances(["1e-3", "logits=1e-4"], "--rtol")
     {'': 0.001, 'logits': 0.0001}
     """
     found = {}
@@ -184,13 +184,13 @@ def tolerances(texts: Sequence[str], option: str) -> dict[str, float] | None:
     return found or None
 
 
-def size(text: str) -> tuple[int, int]:
+def parse_image_size(text: str) -> tuple[int, int]:
     """Height and width from "197" or "197x224".
 
     Raises:
         UsageError: the text is neither.
 
-    >>> size("197x224")
+    >>> parse_image_size("197x224")
     (197, 224)
     """
     try:
@@ -205,7 +205,7 @@ def size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def overrides(
+def parse_preprocessing(
     size_text: str | None,
     color_mode: str | None,
     resize: Resize | None,
@@ -220,18 +220,20 @@ def overrides(
 
     if (mean or std) and scaling is None:
         scaling = Scaling.MEAN_STD
-    numbers_given = [numbers(text, name) if text else None for text, name in ((mean, "--mean"), (std, "--std"))]
-    channel_count = channels(color_mode) if color_mode else None
-    return Overrides(size(size_text) if size_text else None, channel_count, resize, scaling, fit, order, *numbers_given)
+    numbers_given = [parse_numbers(text, name) if text else None for text, name in ((mean, "--mean"), (std, "--std"))]
+    channel_count = parse_color_mode(color_mode) if color_mode else None
+    return Overrides(
+        parse_image_size(size_text) if size_text else None, channel_count, resize, scaling, fit, order, *numbers_given
+    )
 
 
-def numbers(text: str, option: str) -> tuple[float, ...]:
+def parse_numbers(text: str, option: str) -> tuple[float, ...]:
     """The numbers in a text such as "0.5" or "0.485,0.456,0.406".
 
     Raises:
         UsageError: there is something else in it.
 
-    >>> numbers("0.485,0.456,0.406", "--mean")
+    >>> parse_numbers("0.485,0.456,0.406", "--mean")
     (0.485, 0.456, 0.406)
     """
     try:

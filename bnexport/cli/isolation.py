@@ -9,14 +9,14 @@ import sys
 from bnexport.errors import InputError
 
 
-def inside() -> bool:
+def is_isolated() -> bool:
     """Whether this process is the confined one."""
     from bnexport.system import confined
 
     return bool(os.environ.get(confined.INSIDE))
 
 
-def run(seconds: float, memory: int | None) -> int:
+def run_isolated(seconds: float, memory: int | None) -> int:
     """Runs this command again, confined; returns its exit code.
 
     Args:

@@ -1,7 +1,7 @@
-"""stdout and stderr as a command has them: open, and no reason to lose the verdict.
+"""stdout and stderr of a command: they are open, and a reader that goes away does not change the exit code.
 
 A shell may close them (`>&-`), their reader may go (`| head -1`), and the disk behind them may be full. The first two
-change nothing about the exit code, which stays the verdict's. The last one is a MachineError: the answer could not be given.
+do not change the exit code, which stays that of the verdict. The last one is a MachineError: the result could not be written.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def prepare() -> None:
     sys.stderr = _stream(2, sys.stderr)
 
 
-class Answer:
-    """A stdout that only the main thread reaches; what others write goes to stderr.
+class MainThreadStdout:
+    """A stdout for the main thread only: what other threads write goes to stderr.
 
     Args:
         stream: stdout.
@@ -64,7 +64,7 @@ class Answer:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Writes text to where the thread may write."""
+        """Writes text to stdout from the main thread, and to stderr from any other."""
         main = threading.current_thread() is threading.main_thread()
         return (self._stream if main else sys.stderr).write(text)
 
@@ -72,10 +72,10 @@ class Answer:
         return getattr(self._stream, name)
 
 
-def keep_clean() -> None:
-    """From now on only the main thread reaches stdout (Ray tells of lost nodes there, from a thread of its own)."""
-    if not isinstance(sys.stdout, Answer):
-        sys.stdout = Answer(sys.stdout)
+def redirect_other_threads() -> None:
+    """Sends what other threads write to stdout to stderr from now on: Ray reports lost nodes from a thread of its own."""
+    if not isinstance(sys.stdout, MainThreadStdout):
+        sys.stdout = MainThreadStdout(sys.stdout)
 
 
 def _stream(number: int, old: Any) -> io.TextIOWrapper:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".json", ".xml", ".html", ".md")
 
 
-def writable(paths: Sequence[Path]) -> None:
+def check_writable(paths: Sequence[Path]) -> None:
     """Makes sure, before anything is computed, that reports can be written.
 
     Raises:
@@ -45,14 +45,14 @@ def _needs_html() -> None:
         raise MachineError("an HTML report needs matplotlib", fix="install it with: pip install 'bnexport[report]'")
 
 
-def ready(form: OutputFormat) -> None:
+def import_early(form: OutputFormat) -> None:
     """Imports what telling a check as text needs, for whoever has to wait for something else anyway."""
     if form == OutputFormat.TEXT:
         for module in ("rich.console", "bnexport.reporting.text"):
             import_module(module)
 
 
-def tell(result: CheckReport, form: OutputFormat) -> None:
+def print_check(result: CheckReport, form: OutputFormat) -> None:
     """Prints a check on stdout; as "github" also into the step summary, where there is one."""
     if form == OutputFormat.TEXT:
         from rich.console import Console
@@ -83,7 +83,7 @@ def tell(result: CheckReport, form: OutputFormat) -> None:
     typer.echo(_text(result, ".xml" if form == OutputFormat.JUNIT else ".json"))
 
 
-def save(result: CheckReport, paths: Sequence[Path]) -> None:
+def write_reports(result: CheckReport, paths: Sequence[Path]) -> None:
     """Writes a check to files, each whole or not at all."""
     from bnexport.system import files
 
@@ -110,7 +110,7 @@ def _text(result: CheckReport, suffix: str) -> str:
     return json.dumps(json.check(result))
 
 
-def tracker(uri: str, experiment: str, *, wanted: bool) -> Tracker | None:
+def open_tracker(uri: str, experiment: str, *, wanted: bool) -> Tracker | None:
     """The MLflow store, opened before anything is computed; None where it is not wanted.
 
     Raises:
@@ -127,7 +127,7 @@ def tracker(uri: str, experiment: str, *, wanted: bool) -> Tracker | None:
     return Tracker(uri, experiment)
 
 
-def track(result: CheckReport, tracker: Tracker) -> None:
+def log_check(result: CheckReport, tracker: Tracker) -> None:
     """Logs a check as a run of its own, with its report as HTML and JSON."""
     from bnexport.reporting import json, markdown
 
@@ -137,7 +137,7 @@ def track(result: CheckReport, tracker: Tracker) -> None:
     typer.echo(f"logged to {tracker.uri} as run {run}", err=True)
 
 
-def track_batch(done: Batch, name: str, summaries: Mapping[str, str], tracker: Tracker) -> None:
+def log_batch(done: Batch, name: str, summaries: Mapping[str, str], tracker: Tracker) -> None:
     """Logs a batch as a run, and each check that was run now as one below it."""
     from bnexport.reporting import json
 
@@ -161,10 +161,10 @@ def _thumbnail(picture: Readable) -> bytes | None:
         return None  # it is gone since it was read
 
 
-def pack(done: Packing, form: OutputFormat) -> None:
+def print_bundle(done: Packing, form: OutputFormat) -> None:
     """Prints what became of a packing; in any format but text and JSON, the check that was made first."""
     if form in (OutputFormat.JUNIT, OutputFormat.GITHUB, OutputFormat.NDJSON):
-        tell(done.report, form)
+        print_check(done.report, form)
         return
     if form == OutputFormat.JSON:
         from bnexport.reporting import json
