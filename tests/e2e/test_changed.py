@@ -89,7 +89,7 @@ def test_a_batch_keeps_no_result_of_another_file(models: Path, tmp_path: Path) -
     path = tmp_path / "m.onnx"
     shutil.copyfile(models / "tiny_residual.onnx", path)
     folder = Folder(tmp_path / "results", NOTHING_KEPT)
-    check = Check(name="m", model=path, images="", inputs=None, onnx=None, labels=None, arguments=())
+    check = Check(name="m", model=path, images="", arrays=None, deployed=None, labels=None, arguments=())
     key = folder.key(check)
     for digest, kept in (("0" * 64, False), (keras_model.sha256(path), True)):
         report = {"verdict": "pass", "findings": [], "model": {"sha256": digest}}

@@ -232,7 +232,7 @@ def test_wrong_scaling_is_named(form: str, healthy: Callable[[], Any], digits: D
     arguments: dict[str, Any]
     if form == "images":
         folder = drawn(digits, tmp_path / "images")
-        arguments = {"source": folder, "overrides": Overrides(scaling=Scaling.NONE, resize=Resize.PIL_NEAREST)}
+        arguments = {"data": folder, "overrides": Overrides(scaling=Scaling.NONE, resize=Resize.PIL_NEAREST)}
     else:
         np.savez(tmp_path / "raw.npz", x=digits[0][:256] * np.float32(255), labels=digits[1][:256])
         arguments = {"inputs": tmp_path / "raw.npz"}
@@ -244,7 +244,7 @@ def test_wrong_scaling_is_named(form: str, healthy: Callable[[], Any], digits: D
     assert finding.evidence["scaling"] == "none"
     assert finding.evidence["std_ratio"] == pytest.approx(255, rel=0.1)
     assert finding.evidence["misfit_that_fits"] < 0.1 < 4 < finding.evidence["misfit"]
-    source = arguments.pop("source", None)
+    source = arguments.pop("data", None)
     done = recalibrate(tmp_path / "net.keras", source, tmp_path / "o.keras", **arguments)
     assert "was trained with unit" in done.refused
     assert "hide that mistake" in done.refused
