@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bnexport.reporting import batch as report
-from bnexport.reporting.words import plain
+from bnexport.results.text import plain
 
 if TYPE_CHECKING:
     from rich.console import Console

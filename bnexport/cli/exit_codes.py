@@ -14,6 +14,7 @@ from typing import ParamSpec
 import typer
 
 from bnexport.errors import BnexportError
+from bnexport.results.text import plain
 
 P = ParamSpec("P")
 
@@ -88,8 +89,6 @@ def _internal(error: Exception) -> int:
 
 def print_error(sentence: str, code: int) -> int:
     """Says a sentence on stderr, what cannot be printed escaped; returns the code."""
-    from bnexport.reporting.words import plain
-
     with suppress(OSError, BnexportError):  # stderr is full or gone: the exit code is what is left
         print(f"bnexport: {plain(sentence)}", file=sys.stderr)
     return code

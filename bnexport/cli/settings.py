@@ -1,4 +1,7 @@
-"""Options that are set in bnexport.toml, in [tool.bnexport] of pyproject.toml, or by environment variables BNEXPORT_*. The command line overrides all of them."""
+"""Options that are set in bnexport.toml, in [tool.bnexport] of pyproject.toml, or by environment variables BNEXPORT_*.
+
+The command line overrides all of them.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bnexport.cli.former_names import FORMER_NAMES, conflict, current_name
 from bnexport.errors import InputError, UsageError
+from bnexport.results.option_names import FORMER_NAMES, conflict, current_name
 from bnexport.system import files
 
 PREFIX = "BNEXPORT_"
@@ -56,8 +59,9 @@ class Setting:
 def read_settings(options: Options, folder: Path, environment: Mapping[str, str]) -> list[Setting]:
     """The value of every option of every command, when nothing is typed.
 
-    The file is the nearest one, from the folder upwards: a bnexport.toml, or a pyproject.toml with [tool.bnexport]. Its keys are the names of options without dashes.
-    Keys at the top hold for every command that has the option, keys in the table of a command for that command. Environment variables override both. Former names are accepted.
+    The file is the nearest one, from the folder upwards: a bnexport.toml, or a pyproject.toml with [tool.bnexport].
+    Its keys are the names of options without dashes. Keys at the top hold for every command that has the option, keys
+    in the table of a command for that command. Environment variables override both. Former names are accepted.
 
     Args:
         options: what there is.

@@ -10,8 +10,9 @@ from rich.markup import escape
 
 from bnexport.reporting.html import page
 from bnexport.reporting.markdown import table, text
-from bnexport.reporting.words import encodable, plain
+from bnexport.reporting.words import encodable
 from bnexport.results.batched import Batch, Result
+from bnexport.results.text import plain
 
 if TYPE_CHECKING:
     from rich.console import Console

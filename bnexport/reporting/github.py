@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bnexport.reporting.words import plain, verdict
+from bnexport.reporting.words import verdict
+from bnexport.results.text import plain
 from bnexport.results.verdict import CheckReport, Severity
 
 _COMMAND = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "notice"}

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from bnexport.reporting.words import plain
 from bnexport.results.health import Health, State
+from bnexport.results.text import plain
 
 if TYPE_CHECKING:
     from rich.console import Console

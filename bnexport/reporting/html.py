@@ -8,8 +8,9 @@ from importlib.resources import files
 from typing import Any
 
 from bnexport.reporting import plots
-from bnexport.reporting.words import class_name, floors, footer, plain, preparation
+from bnexport.reporting.words import class_name, floors, footer, preparation
 from bnexport.results.facts import SHOWN
+from bnexport.results.text import plain
 from bnexport.results.verdict import CheckReport, Finding, Severity, Side
 
 _COLUMNS = 8

@@ -1,6 +1,7 @@
 """A check as JSON, by the schema beside this file (check.schema.json). Fields are only ever added.
 
-The text is written by the standard library: msgspec refuses lone surrogates (names that are not UTF-8) and NumPy's floats. The schema is a file by hand: it is what is promised, and reports are held against it.
+The text is written by the standard library: msgspec refuses lone surrogates (names that are not UTF-8) and NumPy's
+floats. The schema is a file by hand: it is what is promised, and reports are held against it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnexport.reporting.words import plain
+from bnexport.results.text import plain
 from bnexport.results.verdict import CheckReport, Comparison, Finding, Severity
 
 if TYPE_CHECKING:

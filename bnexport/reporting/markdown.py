@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-from bnexport.reporting.words import floors, footer, plain, verdict
+from bnexport.reporting.words import floors, footer, verdict
+from bnexport.results.text import plain
 from bnexport.results.verdict import CheckReport, Severity
 
 _SIGN = {Severity.ERROR: "❌", Severity.WARNING: "⚠️", Severity.INFO: "ℹ️"}  # noqa: RUF001 - the sign for information

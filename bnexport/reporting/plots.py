@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bnexport.reporting.words import plain
 from bnexport.results.drift import Drift
+from bnexport.results.text import plain
 from bnexport.results.tolerance import FLOORS
 from bnexport.results.verdict import CheckReport
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from bnexport.reporting.words import class_name, floors, footer, plain, verdict
+from bnexport.reporting.words import class_name, floors, footer, verdict
 from bnexport.results.actions import Action
+from bnexport.results.text import plain
 from bnexport.results.verdict import CheckReport, Finding, Severity
 
 if TYPE_CHECKING:

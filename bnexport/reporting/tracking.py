@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bnexport.errors import MachineError, reason
-from bnexport.reporting.words import plain
+from bnexport.results.text import plain
 
 LOCAL = "sqlite:///mlflow.db"
 """The store where nobody names one: a file in the current folder."""

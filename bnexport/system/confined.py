@@ -35,6 +35,13 @@ _GRACE = 5.0
 """Seconds to clean up in, once a process was told to end."""
 
 
+_SMALL = {"OPENBLAS_NUM_THREADS": "1"}
+"""OpenBLAS, which NumPy and SciPy bring, asks for memory for each of its threads while it is imported.
+
+Where a limit refuses, it asks for ever.
+"""
+
+
 def refuse_unusable(seconds: float, what: str) -> None:
     """Refuses a time limit that no clock can measure.
 
@@ -64,7 +71,7 @@ def start(arguments: Sequence[str], memory: int | None = None, seconds: float | 
     """
     return subprocess.Popen(  # noqa: S603 - this very program
         [sys.executable, "-P", "-m", "bnexport", *arguments],  # -P: nothing is imported from the current folder
-        env={**os.environ, INSIDE: "1"},
+        env={**(_SMALL if memory else {}), **os.environ, INSIDE: "1"},
         preexec_fn=_limits(memory, (), seconds),
         start_new_session=True,
     )

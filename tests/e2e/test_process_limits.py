@@ -8,6 +8,7 @@ import signal
 import time
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from bnexport.batch.plan import checks, read
 from bnexport.batch.running import Workshop
 from bnexport.cli import app, exit_codes, settings
+from bnexport.system import confined
 from tests.e2e.test_processes import run
 
 
@@ -67,6 +69,22 @@ def test_a_memory_limit_above_every_number_is_none(models: Path) -> None:
     """More memory than any process can address is no error."""
     arguments = ("check", models / "tiny_residual.onnx", models / "three", "--untrusted", "-q")
     assert run(*arguments, "--memory-limit", "99999999999TB").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("memory", "set_by_user", "threads"), [(1 << 30, None, "1"), (1 << 30, "3", "3"), (None, None, None)]
+)
+def test_libraries_start_one_thread_under_a_memory_limit(
+    memory: int | None, set_by_user: str | None, threads: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenBLAS asks for ever for the memory of further threads where a limit refuses it; what the user says wins."""
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if set_by_user is not None:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", set_by_user)
+    started: dict[str, Any] = {}
+    monkeypatch.setattr(confined.subprocess, "Popen", lambda _, **options: started.update(options))
+    confined.start(["--version"], memory)
+    assert started["env"].get("OPENBLAS_NUM_THREADS") == threads
 
 
 def test_warnings_of_libraries_stay_off_the_terminal(tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from bnexport.datasets.preparation import class_indices
 from bnexport.errors import InputError
 from bnexport.reporting import batch, github, json as json_report, junit, markdown
 from bnexport.reporting.text import show_check
-from bnexport.reporting.words import plain
 from bnexport.results.batched import STATUSES, Batch, Result
 from bnexport.results.preprocessing import MOST_PIXELS, Preprocessing
+from bnexport.results.text import plain
 from bnexport.results.verdict import BundleFacts, CheckReport, Finding, Severity
 from bnexport.system import confined
 
