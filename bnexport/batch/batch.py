@@ -62,18 +62,18 @@ def planned(
         MachineError: the folder of the results cannot be made.
     """
     if isinstance(path, Path):
-        told, place = plan.read(path), path.resolve().parent
+        content, base = plan.read(path), path.resolve().parent
     else:
-        told, place = plan.parsed(path, "the plan"), Path.cwd()
-    seconds = timeout or told.timeout
+        content, base = plan.parsed(path, "the plan"), Path.cwd()
+    seconds = timeout or content.timeout
     confined.refuse_unusable(seconds, "the timeout of a check")
-    checks = plan.checks(told, place, known)
-    folder = Folder(results or place / told.output_dir, store)
+    checks = plan.checks(content, base, known)
+    folder = Folder(results or base / content.output_dir, store)
     threads = len(machine.cores())
     return Planned(
         folder,
         tuple((folder.key(check), check) for check in checks),
-        jobs or told.jobs or threads,
+        jobs or content.jobs or threads,
         seconds,
     )
 

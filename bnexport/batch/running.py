@@ -1,9 +1,11 @@
 """Running checks side by side, each in a process of its own: one that hangs or crashes ends alone.
 
-The processes are forked from one that has imported what they need and has read no file (multiprocessing's fork server): a check starts in a tenth of the time, and still knows
+The processes are forked from one that has imported what they need and has read no file (multiprocessing's fork
+server): a check starts in a tenth of the time, and still knows
 nothing of the others.
 
-This is our own: concurrent.futures gives up the whole pool when one worker is killed, and pebble ends a late worker alone, not what it started, and has no cores or limits for each task.
+This is our own: concurrent.futures gives up the whole pool when one worker is killed, and pebble ends a late worker
+alone, not what it started, and has no cores or limits for each task.
 """
 
 from __future__ import annotations

@@ -81,7 +81,8 @@ def check(
         shard: the position of a part of the images, from 0, and how many parts there are.
         providers: "auto", "cpu", "cuda".
         require: providers without which the check makes no sense.
-        targets: runtimes to execute the file on, NAME or NAME:DEVICE, such as "onnx-reference" (`bnexport.runtimes.protocols`); "onnxruntime:cuda" takes the place of `providers`.
+        targets: runtimes to execute the file on, NAME or NAME:DEVICE, such as "onnx-reference"
+            (`bnexport.runtimes.protocols`); "onnxruntime:cuda" takes the place of `providers`.
         batch_size: the largest batch; training mode depends on it.
         overrides: what is known better than the sidecar about preprocessing.
         rtol: the largest error, relative to the tensor's scale, that passes; by tensor ("" for all others) or for all. None for both: the noise floors decide.
@@ -193,6 +194,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
         floors.where_lost(tally, subject.reference, progress)
 
     items = tally.answers.items
+    names = items.names
     unreadable = tuple((u.name, u.reason) for u in feeds.unreadable)
     answered = {run.id: tally.answers.side(run.spec, run.seconds) for run in runners}
     before = in_inference_mode(answered.values(), foreign=deployed is not None)
@@ -212,13 +214,13 @@ def examined(opening: Opening, progress: Progress) -> Examination:
     report = CheckReport(
         model=subject.facts,
         images=ImageFacts(
-            request.told,
-            len(items.names),
-            tuple(items.names),
+            request.data_name,
+            len(names),
+            tuple(names),
             items.labels,
             tally.heads.classes,
             unreadable,
-            tuple(feeds.pictures(items.names[:SHOWN]).values()),
+            tuple(feeds.pictures(names[:SHOWN]).values()),
             noun,
         ),
         preprocessing=spec.as_dict() if spec else {},
@@ -233,7 +235,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
                     *failed,
                     *explained,
                     *dependent,
-                    runtime.not_finite(tally.answers.not_finite, len(items.names), noun),
+                    runtime.not_finite(tally.answers.not_finite, len(names), noun),
                     *(_remedied(finding, remedy) for finding in causes),
                     *found,
                     randomness.measured(subject.reference, subject.random_layers, first, progress)

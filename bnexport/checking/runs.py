@@ -29,7 +29,7 @@ def open_runs(opening: Opening, first: Feed) -> tuple[list[Runner], list[Finding
     """
     request, subject, deployed = opening.request, opening.subject, opening.deployed
 
-    def opened(providers: Sequence[ort_session.Provider], cuda: Cuda = request.cuda) -> list[Runner]:
+    def open_on(providers: Sequence[ort_session.Provider], cuda: Cuda = request.cuda) -> list[Runner]:
         if deployed is not None:
             return [deployed.runner(provider, cuda=cuda) for provider in providers]
         modes: list[Mode] = ["inference"] if providers == ["cpu"] or cuda.deployed else ["inference", "training"]
@@ -41,7 +41,7 @@ def open_runs(opening: Opening, first: Feed) -> tuple[list[Runner], list[Finding
         else [sides.unoptimised_side(subject.graph)]
     )
     if "cpu" in opening.providers:
-        runners += opened(["cpu"])
+        runners += open_on(["cpu"])
         if deployed is None and sides.has_training_mode(subject.graph):
             runners.append(sides.remembered_twin(subject.graph, subject.store, subject.facts.sha256))
     for target in opening.targets:
@@ -51,12 +51,12 @@ def open_runs(opening: Opening, first: Feed) -> tuple[list[Runner], list[Finding
             runners.append(target_run(subject.graph, target, subject.facts.path))
     if "cuda" not in opening.providers:
         return runners, []
-    found = cuda_sides(
-        lambda cuda: opened(["cuda"], cuda),
+    on_cuda = cuda_sides(
+        lambda cuda: open_on(["cuda"], cuda),
         first.inputs,
         strict=request.cuda,
         wanted=request.providers,
         require=request.require,
         strict_placement=request.strict_placement,
     )
-    return runners + found.runners, found.findings
+    return runners + on_cuda.runners, on_cuda.findings

@@ -65,9 +65,10 @@ def _options(
     if context.resilient_parsing or os.environ.get(confined.INSIDE) == confined.PLANNED:  # shell completion
         return
     try:
-        known = settings.list_options(context.command, context)
-        context.default_map = settings.list_changes(settings.read_settings(known, _current_folder(), os.environ), known)
-        for note in settings.describe_unknown_variables(known, os.environ):
+        options = settings.list_options(context.command, context)
+        values = settings.read_settings(options, _current_folder(), os.environ)
+        context.default_map = settings.list_changes(values, options)
+        for note in settings.describe_unknown_variables(options, os.environ):
             exit_codes.print_error(note, 0)
     except BnexportError as error:
         raise typer.Exit(exit_codes.report_error(error)) from error
@@ -80,19 +81,8 @@ def _current_folder() -> Path:
         raise UsageError("the current folder is gone", fix="change to a folder that exists") from error
 
 
-app.command("demo", cls=Command)(demo.command)
-app.command("train", cls=Command)(train.command)
-app.command("export", cls=Command)(export.command)
-app.command("check", cls=Command)(check.command)
-app.command("recalibrate", cls=Command)(recalibrate.command)
-app.command("fold", cls=Command)(fold.command)
-app.command("pack", cls=Command)(pack.command)
-app.command("verify", cls=Command)(verify.command)
-app.command("batch", cls=Command)(batch.command)
-app.command("doctor", cls=Command)(doctor.command)
-app.command("explain", cls=Command)(explain.command)
-app.command("config", cls=Command)(config.command)
-app.command("cache", cls=Command)(cache.command)
+for _module in (demo, train, export, check, recalibrate, fold, pack, verify, batch, doctor, explain, config, cache):
+    app.command(_module.__name__.rpartition(".")[2], cls=Command)(_module.command)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from bnexport.cli.former_names import FORMER_NAMES, conflict
+from bnexport.results.option_names import FORMER_NAMES, conflict
 
 SHARED_PANELS = (
     "Data",

@@ -10,9 +10,9 @@ import typer
 
 from bnexport.cli import output_options, settings
 from bnexport.cli.exit_codes import with_exit_code
-from bnexport.cli.former_names import FORMER_NAMES
 from bnexport.cli.output_options import PlainFormat
 from bnexport.errors import UsageError
+from bnexport.results.option_names import FORMER_NAMES
 
 
 @with_exit_code
@@ -33,13 +33,13 @@ def command(
     parent = context.parent
     if parent is None:
         raise UsageError("config is a command of bnexport")
-    known = settings.list_options(parent.command, parent)
-    found = settings.read_settings(known, Path.cwd(), os.environ)
+    options = settings.list_options(parent.command, parent)
+    values = settings.read_settings(options, Path.cwd(), os.environ)
     if name is not None:
-        if name not in {setting.command for setting in found}:
-            raise UsageError(f"there is no command {name}", expected=", ".join(sorted({s.command for s in found})))
-        found = [setting for setting in found if setting.command == name]
-    shown = found if everything or name is not None else [s for s in found if s.origin != "default"]
+        if name not in {setting.command for setting in values}:
+            raise UsageError(f"there is no command {name}", expected=", ".join(sorted({s.command for s in values})))
+        values = [setting for setting in values if setting.command == name]
+    shown = values if everything or name is not None else [s for s in values if s.origin != "default"]
     rows = [(s.command, s.option.replace("_", "-"), s.value, s.origin) for s in shown]
     if form == PlainFormat.JSON:
         from bnexport.reporting import json

@@ -21,13 +21,13 @@ def command(
     from bnexport.environment.doctor import doctor
     from bnexport.reporting import health
 
-    found = doctor(parsing.parse_required_targets(require_target))
+    machine = doctor(parsing.parse_required_targets(require_target))
     if form == PlainFormat.JSON:
         from bnexport.reporting import json
 
-        typer.echo(json.dumps(health.as_dict(found)))
+        typer.echo(json.dumps(health.as_dict(machine)))
     else:
         from rich.console import Console
 
-        health.show(found, Console(highlight=False))
-    return 0 if found else 3
+        health.show(machine, Console(highlight=False))
+    return 0 if machine else 3

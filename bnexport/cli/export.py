@@ -54,7 +54,7 @@ def command(
     from bnexport.exporter.export import export
 
     with show_progress(quiet=quiet) as progress:
-        done = export(model, output, trust=allow_custom_code, signature=signature, progress=progress)
+        exported = export(model, output, trust=allow_custom_code, signature=signature, progress=progress)
     if form == PlainFormat.JSON:
         from bnexport.reporting import json
 
@@ -62,19 +62,19 @@ def command(
             json.dumps(
                 {
                     "schema_version": json.SCHEMA_VERSION,
-                    "path": str(done.path),
-                    "nodes": done.nodes,
-                    "batch_normalization": done.batch_normalization,
-                    "seconds": done.seconds,
-                    "inputs": done.inputs,
-                    "outputs": done.outputs,
-                    "logits": done.logits,
+                    "path": str(exported.path),
+                    "nodes": exported.nodes,
+                    "batch_normalization": exported.batch_normalization,
+                    "seconds": exported.seconds,
+                    "inputs": exported.inputs,
+                    "outputs": exported.outputs,
+                    "logits": exported.logits,
                 }
             )
         )
     else:
         typer.echo(
-            f"{done.path}: {done.nodes} nodes, {done.batch_normalization} of them BatchNormalization, in {done.seconds:.1f} s"
+            f"{exported.path}: {exported.nodes} nodes, {exported.batch_normalization} of them BatchNormalization, in {exported.seconds:.1f} s"
         )
         chosen = f" --signature {shlex.quote(signature)}" if signature else ""
         typer.echo(f"next: bnexport check {model} IMAGES{chosen}")

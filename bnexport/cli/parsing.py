@@ -171,17 +171,17 @@ def parse_tolerances(texts: Sequence[str], option: str) -> dict[str, float] | No
     >>> parse_tolerances(["1e-3", "logits=1e-4"], "--rtol")
     {'': 0.001, 'logits': 0.0001}
     """
-    found = {}
+    tolerances = {}
     for text in texts:
         name, _, number = text.rpartition("=")
         try:
-            found[name] = float(number)
+            tolerances[name] = float(number)
         except ValueError as error:
             raise UsageError(
                 f"cannot read {option} {text}",
                 expected="a number such as 1e-3, or a tensor and a number such as logits=1e-3",
             ) from error
-    return found or None
+    return tolerances or None
 
 
 def parse_image_size(text: str) -> tuple[int, int]:

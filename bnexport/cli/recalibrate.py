@@ -95,7 +95,8 @@ def command(
             "--memory",
             metavar="SIZE",
             rich_help_panel=RECALIBRATION,
-            help="The largest amount of memory for tensors that wait for the next stage, for example 500MB or 8GiB. A plain number is in MB. By default it is half of the free memory.",
+            help="The largest amount of memory for tensors that wait for the next stage, for example 500MB or 8GiB. "
+            "A plain number is in MB. By default it is half of the free memory.",
         ),
     ] = None,
     fold: Annotated[

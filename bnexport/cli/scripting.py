@@ -16,7 +16,7 @@ def check_options() -> dict[str, str]:
 
     from bnexport.cli import check
     from bnexport.cli.command import Command
-    from bnexport.cli.former_names import current_name
+    from bnexport.results.option_names import current_name
 
     app = typer.Typer(add_completion=False)
     app.command(cls=Command)(check.command)

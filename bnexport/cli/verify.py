@@ -31,7 +31,8 @@ def command(
 ) -> int:
     """Run a bundle on this machine and compare with Keras.
 
-    The bundle holds the outputs that Keras computed, so TensorFlow is not needed. The hashes in a bundle detect corruption, but not changes by someone who can rewrite the bundle.
+    The bundle holds the outputs that Keras computed, so TensorFlow is not needed. The hashes in a bundle detect
+    corruption, but not changes by someone who can rewrite the bundle.
     """
     if isolate and not isolation.is_isolated():
         return isolation.run_isolated(isolate_timeout, parsing.parse_size(isolate_memory))

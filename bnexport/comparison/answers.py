@@ -125,15 +125,17 @@ class Answers:
     def side(self, spec: RunSpec, seconds: float) -> Side:
         """What a run answered, in the order of the list that the items come from."""
         run, labels, order = spec.id, np.array(self.items.seen_labels), self.items.order
-        known = labels >= 0
-        right = int(np.count_nonzero(self._of(run)[known] == labels[known])) if self._labelled(known) else None
+        labelled = labels >= 0
+        right = (
+            int(np.count_nonzero(self._of(run)[labelled] == labels[labelled])) if self._has_labels(labelled) else None
+        )
         return Side(
             id=run,
             runtime=spec.runtime,
             mode=spec.mode,
             provider=spec.device,
             correct=right,
-            of=int(np.count_nonzero(known)) if right is not None else 0,
+            of=int(np.count_nonzero(labelled)) if right is not None else 0,
             answers=in_order(self._answers[run], order),
             confidence=in_order(self._confidence[run], order),
             seconds=seconds,
@@ -143,12 +145,12 @@ class Answers:
     def right(self, actual: str, reference: str) -> Right | None:
         """How many labelled items each of two runs gets right; None without labels."""
         labels = np.array(self.items.seen_labels)
-        known = labels >= 0
-        if not self._labelled(known):
+        labelled = labels >= 0
+        if not self._has_labels(labelled):
             return None
-        theirs, ours = (self._of(run)[known] == labels[known] for run in (reference, actual))
+        theirs, ours = (self._of(run)[labelled] == labels[labelled] for run in (reference, actual))
         counts = (theirs, ours, theirs & ~ours, ours & ~theirs)
-        return Right(int(known.sum()), *(int(np.count_nonzero(count)) for count in counts))
+        return Right(int(labelled.sum()), *(int(np.count_nonzero(count)) for count in counts))
 
     def agreement(self, actual: str, reference: str, tensor: str) -> float | None:
         """The share of items to which two runs give the same class; None for a tensor that gives none."""
@@ -159,8 +161,8 @@ class Answers:
     def _of(self, run: str) -> NDArray[np.int64]:
         return np.array(self._answers[run], np.int64)
 
-    def _labelled(self, known: NDArray[np.bool_]) -> bool:
-        return bool(self._deciding and known.any())
+    def _has_labels(self, labelled: NDArray[np.bool_]) -> bool:
+        return bool(self._deciding and labelled.any())
 
     def _decide(self, outputs: Outputs) -> None:
         """Chooses the output that gives images their class: the first of shape (N, K) behind a softmax or sigmoid, or with one score for each class name."""

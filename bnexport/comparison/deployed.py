@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bnexport.comparison.interface import Interface
 from bnexport.comparison.onnx_file import read_onnx
-from bnexport.comparison.sides import Feeds, Outputs, Runner
+from bnexport.comparison.sides import Feeds, Outputs, Runner, graph_spec
 from bnexport.comparison.subject import Subject
 from bnexport.datasets.npz import Shape
 from bnexport.errors import InputError
@@ -20,7 +20,6 @@ from bnexport.onnx_graph import metadata, outputs, tensors
 from bnexport.onnx_graph.protobuf import serialised
 from bnexport.onnx_graph.quantised import quantisation
 from bnexport.results.preprocessing import Preprocessing
-from bnexport.results.runs import Precision, RunSpec
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.ort_session import STRICT_CUDA
 
@@ -96,9 +95,9 @@ class Deployed:
             }
 
         quantised = quantisation(self.graph)
-        precision = Precision.QUANTIZED if quantised else Precision.FLOAT16 if self.half else Precision.FLOAT32
+        spec = graph_spec(quantised, "inference", device, runtime=runtime, half=self.half)
         return Runner(
-            RunSpec(runtime, "inference", device, precision=precision, artifact="onnx", external=True),
+            replace(spec, external=True),
             compute,
             graph=lambda: whole,
             names=self.names,

@@ -42,7 +42,11 @@ class Expectation:
 
 
 def expectations(specs: Sequence[RunSpec]) -> list[Expectation]:
-    """What is compared with what: each candidate with the control of its mode, or with the first candidate where there is no control; and both modes of one runtime."""
+    """What is compared with what.
+
+    Each candidate is compared with the control of its mode, or with the first candidate where there is no control, and
+    the modes of one runtime with each other.
+    """
     candidates = [spec for spec in specs if spec.role == Role.CANDIDATE]
     strict = [spec for spec in candidates if not spec.as_deployed]
     controls = _by_mode(spec for spec in specs if spec.role == Role.CONTROL)

@@ -97,7 +97,7 @@ class Request:
         return Names(self.model, data, {"onnx": self.onnx} if self.onnx is not None else {})
 
     @property
-    def told(self) -> str:
+    def data_name(self) -> str:
         """Where the images or arrays are, in words."""
         if self.inputs is not None:
             return str(self.inputs) if isinstance(self.inputs, Path) else "arrays in memory"

@@ -135,8 +135,9 @@ def remembered_twin(model: onnx.ModelProto, store: Cache, *key: str) -> Runner:
     def opened() -> Runner:
         return _onnx_side(model, twin, "training", "cpu", fetched)
 
-    runner = remembered(_spec(model, "training", "cpu"), opened, store, *key)
-    runner.graph, runner.names, runner.quantised = twin, fetched, quantisation(model)
+    quantised = quantisation(model)
+    runner = remembered(graph_spec(quantised, "training", "cpu"), opened, store, *key)
+    runner.graph, runner.names, runner.quantised = twin, fetched, quantised
     return runner
 
 
@@ -173,7 +174,7 @@ def recalibrated_side(model: onnx.ModelProto) -> Runner:
 
 def recalibrated_spec(model: onnx.ModelProto) -> RunSpec:
     """What is executed to see what recalibrating would give."""
-    return replace(_spec(model, "inference", "cpu"), role=Role.PREVIEW, variant="recalibrated")
+    return replace(graph_spec(quantisation(model), "inference", "cpu"), role=Role.PREVIEW, variant="recalibrated")
 
 
 def unoptimised_side(model: onnx.ModelProto) -> Runner:
@@ -198,27 +199,44 @@ def _onnx_side(
     cuda: Cuda = STRICT_CUDA,
 ) -> Runner:
     session = ort_session.Session(content or serialised(graph()), provider, optimized=optimized, cuda=cuda)
+    runner = graph_run(model, graph, graph_spec(quantisation(model), mode, provider), session.run, fetched)
+    runner.placement = session.placement
+    return runner
+
+
+def graph_run(
+    model: onnx.ModelProto,
+    graph: Callable[[], onnx.ModelProto],
+    spec: RunSpec,
+    run: Callable[[Feeds, Sequence[str]], Outputs],
+    names: Mapping[str, str],
+) -> Runner:
+    """A graph that a runtime has opened, as a run of a check.
+
+    Args:
+        model: the inference graph.
+        graph: what is executed, with the tensors of `names` among its outputs.
+        spec: what it is.
+        run: computes the tensors of these names for a batch.
+        names: the tensors that are compared, by the name a check gives them.
+    """
 
     def compute(feeds: Feeds) -> Outputs:
         try:
-            found = session.run(feeds, list(fetched.values()))
+            values = run(feeds, list(names.values()))
         except InputError as error:
             raise _out_of_range(model, feeds) or error from error
-        return {name: found[tensor] for name, tensor in fetched.items()}
+        return {name: values[tensor] for name, tensor in names.items()}
 
-    return Runner(
-        _spec(model, mode, provider),
-        compute,
-        quantised=quantisation(model),
-        graph=graph,
-        names=fetched,
-        placement=session.placement,
-    )
+    return Runner(spec, compute, quantised=quantisation(model), graph=graph, names=names)
 
 
-def _spec(model: onnx.ModelProto, mode: Mode, provider: ort_session.Provider) -> RunSpec:
-    precision = Precision.QUANTIZED if quantisation(model) else Precision.FLOAT32
-    return RunSpec("onnxruntime", mode, provider, precision=precision, artifact="onnx")
+def graph_spec(
+    quantised: Quantised | None, mode: Mode, device: str, *, runtime: str = "onnxruntime", half: bool = False
+) -> RunSpec:
+    """What a graph is as a run: its precision is what it is stored in."""
+    precision = Precision.QUANTIZED if quantised else Precision.FLOAT16 if half else Precision.FLOAT32
+    return RunSpec(runtime, mode, device, precision=precision, artifact="onnx")
 
 
 def _out_of_range(model: onnx.ModelProto, feeds: Feeds) -> InputError | None:

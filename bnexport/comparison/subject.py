@@ -170,31 +170,31 @@ def open_feeds(
         InputError: the arrays do not fit the model, or the model does not take images.
         UsageError: what was said about preprocessing does not fit.
     """
-    feeds, preparation = _feeds(subject, pictures, inputs, overrides, batch_size, keep)
+    feeds: Source
+    preparation = None
+    if inputs is not None:
+        if overrides.given:
+            raise UsageError("--arrays holds what the model sees", found="preprocessing flags", fix="leave them out")
+        feeds = _open_arrays(subject, inputs, batch_size)
+    elif pictures is not None:
+        feeds, preparation = _open_pictures(subject, pictures, overrides, batch_size, keep)
+    else:
+        raise UsageError("there is nothing to run the model on", fix="pass a folder of images, or --arrays data.npz")
     if subject.reference is None and {site.x for site in sites(subject.graph)} - set(tensors.ranks(subject.graph)):
         learn_ranks(subject.graph, next(iter(feeds)).inputs)
     return feeds, preparation
 
 
-def _feeds(
-    subject: Subject,
-    pictures: datasets.Listing | None,
-    inputs: Path | Mapping[str, NDArray[Any]] | None,
-    overrides: Overrides,
-    batch_size: int,
-    keep: int,
-) -> tuple[Source, Preparation | None]:
-    if inputs is not None or pictures is None:
-        if inputs is None:
-            raise UsageError(
-                "there is nothing to run the model on", fix="pass a folder of images, or --arrays data.npz"
-            )
-        if overrides.given:
-            raise UsageError("--arrays holds what the model sees", found="preprocessing flags", fix="leave them out")
-        classes = subject.known.classes if subject.known else ()
-        if isinstance(inputs, Path):
-            return Arrays.read(inputs, subject.shapes, classes, batch_size), None
-        return Arrays.of(inputs, "the data", subject.shapes, classes, batch_size), None
+def _open_arrays(subject: Subject, inputs: Path | Mapping[str, NDArray[Any]], batch_size: int) -> Arrays:
+    classes = subject.known.classes if subject.known else ()
+    if isinstance(inputs, Path):
+        return Arrays.read(inputs, subject.shapes, classes, batch_size)
+    return Arrays.of(inputs, "the data", subject.shapes, classes, batch_size)
+
+
+def _open_pictures(
+    subject: Subject, pictures: datasets.Listing, overrides: Overrides, batch_size: int, keep: int
+) -> tuple[Pictures, Preparation]:
     name, shape = only_input(subject.shapes, {name: dtype.name for name, dtype in subject.dtypes.items()})
     if subject.dtypes.get(name) == np.uint8:
         if overrides.scaling not in (None, Scaling.NONE):

@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from bnexport.comparison.sides import Feeds, Outputs, Runner, fetches
+from bnexport.comparison.sides import Feeds, Outputs, Runner, fetches, graph_run, graph_spec
 from bnexport.errors import BnexportError, MachineError, UsageError, reason
 from bnexport.onnx_graph import tensors
 from bnexport.onnx_graph.protobuf import serialised
 from bnexport.onnx_graph.quantised import quantisation
-from bnexport.results.runs import Precision, RunSpec
 from bnexport.runtimes.inputs import as_declared
 from bnexport.runtimes.protocols import About, Artifact, Runtime, Want, open_runtime
 
@@ -108,12 +107,5 @@ def target_run(model: onnx.ModelProto, target: Target, file: str) -> Runner:
     names = fetches(model)
     whole = tensors.with_outputs(model, names.values())
     run = target.open(serialised(whole), file)
-
-    def compute(feeds: Feeds) -> Outputs:
-        outputs = run(feeds, list(names.values()))
-        return {name: outputs[tensor] for name, tensor in names.items()}
-
-    quantised = quantisation(model)
-    precision = Precision.QUANTIZED if quantised else Precision.FLOAT32
-    spec = RunSpec(target.name, "inference", target.device, precision=precision, artifact="onnx")
-    return Runner(spec, compute, graph=lambda: whole, names=names, quantised=quantised)
+    spec = graph_spec(quantisation(model), "inference", target.device, runtime=target.name)
+    return graph_run(model, lambda: whole, spec, run, names)

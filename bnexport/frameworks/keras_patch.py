@@ -42,7 +42,10 @@ def method_replaced(owner: type, name: str, replacement: Callable[..., Any]) -> 
 
 @contextmanager
 def logits_kept() -> Iterator[None]:
-    """While open, the logits that Keras keeps beside what softmax or sigmoid makes of them (keras.activations.softmax) go along through layers that only lay values out otherwise."""
+    """While open, logits go along through layers that only lay values out otherwise.
+
+    Keras keeps them beside what softmax or sigmoid makes of them (keras.activations.softmax).
+    """
     from keras.layers import Flatten, Permute, Reshape
 
     with ExitStack() as stack:

@@ -104,7 +104,9 @@ def shown(text: str) -> str:
 
 @contextmanager
 def private_copy(message: Any, path: Path, read_as: str, *, trust: bool) -> Iterator[tuple[Path, str]]:
-    """A folder with the message and the variables of a SavedModel, removed when the block ends, and the SHA-256 of the folder that was copied (`bnexport.system.files.sha256`).
+    """A folder with the message and the variables of a SavedModel, and the SHA-256 of the folder that was copied.
+
+    The folder is removed when the block ends; the hash is that of `bnexport.system.files.sha256`.
 
     Whatever replaces the files in the meantime is neither loaded nor hashed.
 

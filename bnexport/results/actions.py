@@ -15,25 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bnexport.results.option_names import current_name
+
 POSITIONAL = ("model", "data")
 """Arguments without a keyword, in this order."""
 
 OVERRIDES = ("size", "channels", "resize", "scaling", "fit", "order", "mean", "std")
 """Keywords of `bnexport.Overrides`, which are options of their own on the command line."""
 
-_FLAGS = {
-    "channels": "--color-mode",
-    "fit": "--aspect",
-    "inputs": "--arrays",
-    "layers": "--layerwise",
-    "onnx": "--deployed",
-    "order": "--channel-order",
-    "output": "-o",
-    "providers": "--target",
-    "resize": "--interpolation",
-    "scaling": "--normalize",
-    "strict_placement": "--no-cpu-fallback",
-}
+_FLAGS = {"order": "--channel-order", "output": "-o", "providers": "--target"}
+"""Keywords whose options are not named after them; the others are, by the name of today or by a former one."""
+
 _JOINED = {"size": "x", "mean": ",", "std": ","}
 
 
@@ -45,7 +37,7 @@ def flags(values: Mapping[str, Any]) -> list[str]:
     """
     words: list[str] = []
     for keyword, value in values.items():
-        flag = _FLAGS.get(keyword, f"--{keyword.replace('_', '-')}")
+        flag = _FLAGS.get(keyword) or f"--{current_name(keyword)}"
         if value is None or value is True:
             words.append(flag)
         elif isinstance(value, tuple) and keyword not in _JOINED:

@@ -67,7 +67,8 @@ class Drift:
     Args:
         sites: those with finite statistics.
         fit: the warm-up.
-        points: a sample of what the fit saw: what it explains the distance by, and the distance, in its units; a perfect warm-up has all of them on a line through 0 of slope `fit.initial_weight`.
+        points: a sample of what the fit saw: what it explains the distance by, and the distance, in its units; a
+            perfect warm-up has all of them on a line through 0 of slope `fit.initial_weight`.
     """
 
     sites: tuple[SiteDrift, ...]

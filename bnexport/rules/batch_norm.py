@@ -103,7 +103,10 @@ def untouched(sites: Sequence[Statistics], noun: Noun) -> Finding | None:
     names = [s.name for s in sites if _whole(s) and _initial(s) and _moved(s)]
     if not names:
         return None
-    message = f"the moving statistics of {len(names)} of {len(sites)} BatchNormalization layers are exactly 0 and 1 although the layers were trained: never updated, or never loaded"
+    message = (
+        f"the moving statistics of {len(names)} of {len(sites)} BatchNormalization layers are exactly 0 and 1 although "
+        "the layers were trained: never updated, or never loaded"
+    )
     actions = (
         advise("load them from the checkpoint (non-trainable weights included)"),
         advise(f"or measure them on {noun.many} like those of training", RECALIBRATE),

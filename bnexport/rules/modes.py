@@ -144,7 +144,8 @@ def batch_dependent(comparison: Comparison, *, by_batch: bool, noun: Noun = IMAG
     """
     difference = comparison.difference
     message = (
-        f"what {comparison.actual} computes for {noun.a} depends on the rest of its batch: the {comparison.tensor} of {difference.images} {noun.many} in one batch and "
+        f"what {comparison.actual} computes for {noun.a} depends on the rest of its batch: the {comparison.tensor} of "
+        f"{difference.images} {noun.many} in one batch and "
         f"one by one: {comparison.reason}"
     )
     evidence = {

@@ -92,7 +92,10 @@ def reduced_precision(comparison: Comparison, noun: Noun = IMAGES) -> Finding | 
     """RT003: as deployed, a side on CUDA is further from the reference than rounding to float32 explains; an error where images get another class."""
     floors = comparison.noise_floors
     far = f"{floors:,.0f} noise floors" if floors is not None else f"{comparison.difference.max_rel:.2g} of their size"
-    message = f"{comparison.actual} computes with reduced precision (TF32 is onnxruntime's default on CUDA): the {comparison.tensor} are {far} from {comparison.reference}'s"
+    message = (
+        f"{comparison.actual} computes with reduced precision (TF32 is onnxruntime's default on CUDA): the "
+        f"{comparison.tensor} are {far} from {comparison.reference}'s"
+    )
     differing = 0
     if comparison.top1_agreement is not None:
         differing = round((1 - comparison.top1_agreement) * comparison.difference.images)

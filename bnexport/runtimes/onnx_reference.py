@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from bnexport.errors import InputError, MachineError, reason
 from bnexport.onnx_graph import tensors
 from bnexport.onnx_graph.float64 import in_float64
-from bnexport.runtimes.protocols import About, Artifact, Port, Signature, Tensors, Want
+from bnexport.runtimes.protocols import About, Artifact, Port, Session, Signature, Tensors, Want
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,7 +44,7 @@ class OnnxReference:
         return ReferenceSession(model)
 
 
-class ReferenceSession:
+class ReferenceSession(Session):
     """An ONNX model whose operators are evaluated in float64; outputs have the types that the model declares."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -90,14 +89,6 @@ class ReferenceSession:
     def close(self) -> None:
         """Forgets the model."""
         self._evaluator = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _ports(infos: Iterable[onnx.ValueInfoProto]) -> tuple[Port, ...]:

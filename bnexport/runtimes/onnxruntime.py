@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from numpy.typing import NDArray
 
 from bnexport.errors import InputError, MachineError
 from bnexport.runtimes import ort_library, ort_session
 from bnexport.runtimes.ort_session import Cuda
-from bnexport.runtimes.protocols import About, Artifact, Tensors, Want
+from bnexport.runtimes.protocols import About, Artifact, Session, Tensors, Want
 
 
 class OnnxRuntime:
@@ -34,7 +33,7 @@ class OnnxRuntime:
         return OnnxRuntimeSession(ort_session.Session(artifact.content, provider, cuda=Cuda(deployed=want.as_deployed)))
 
 
-class OnnxRuntimeSession:
+class OnnxRuntimeSession(Session):
     """An ONNX model that onnxruntime has opened."""
 
     def __init__(self, session: ort_session.Session) -> None:
@@ -50,11 +49,3 @@ class OnnxRuntimeSession:
     def close(self) -> None:
         """Gives the session's memory back."""
         self._session = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -99,7 +99,7 @@ class Signature:
 
 @runtime_checkable
 class Session(Protocol):
-    """An artifact that is open. Closing it twice does nothing; sessions do not know of each other."""
+    """An artifact that is open, to be inherited. Closing it twice does nothing; sessions do not know of each other."""
 
     signature: Signature
 
@@ -116,11 +116,13 @@ class Session(Protocol):
         """Gives back what it holds."""
         ...
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.close()
 
 
 @runtime_checkable

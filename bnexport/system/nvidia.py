@@ -1,6 +1,7 @@
 """What NVIDIA's driver says about itself and its GPUs (libcuda, through ctypes).
 
-This is our own: nvidia-ml-py asks NVML, which lists GPUs that CUDA may not see (CUDA_VISIBLE_DEVICES, a container without libcuda) and cannot say why CUDA does not start.
+This is our own: nvidia-ml-py asks NVML, which lists GPUs that CUDA may not see (CUDA_VISIBLE_DEVICES, a container
+without libcuda) and cannot say why CUDA does not start.
 """
 
 from __future__ import annotations

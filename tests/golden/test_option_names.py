@@ -12,9 +12,9 @@ from typer.testing import CliRunner, Result
 
 from bnexport.batch import plan
 from bnexport.cli import app, settings
-from bnexport.cli.former_names import FORMER_NAMES
 from bnexport.cli.scripting import check_options
 from bnexport.errors import UsageError
+from bnexport.results.option_names import FORMER_NAMES
 
 GROUP: Any = typer.main.get_command(app)
 COMMANDS = sorted(GROUP.commands)
