@@ -108,7 +108,9 @@ class Inquiry:
             return model_files.training_graph_differs(lost.failed), ()
         measured = lost.pair.expected == Expected.QUANTIZED and not lost.pair.broken
         if runner.spec.artifact and runner.spec.runtime != "onnxruntime":
-            return None if measured else runtime.runtime_differs(lost.failed, self._onnxruntime_agrees()), ()
+            if measured or self._not_finite_alike(lost):
+                return None, ()
+            return runtime.runtime_differs(lost.failed, self._onnxruntime_agrees()), ()
         if runner.graph is None:
             return export.parity_lost(lost.failed, None, ()), ()
         wanted = lost.wanted
@@ -137,6 +139,17 @@ class Inquiry:
             return export.read_otherwise(lost.failed, as_keras3=self._as_keras3(runner, lost.feed.inputs)), ()
         layers = self.layers(runner, lost.feed.inputs)
         return export.parity_lost(lost.failed, first_off(layers), layers), layers
+
+    def _not_finite_alike(self, lost: Lost) -> bool:
+        """Whether a run and its reference have as many items that are not finite, and agree elsewhere.
+
+        RT006 names them; neither of the two is at fault.
+        """
+        counts = self.tally.answers.not_finite
+        return counts.get(lost.pair.actual, 0) == counts.get(lost.pair.reference, 0) and all(
+            comparison.difference.nonfinite and 10 ** (-comparison.difference.snr_db / 20) <= comparison.tolerance
+            for comparison in lost.failed
+        )
 
     def _onnxruntime_agrees(self) -> bool | None:
         """Whether onnxruntime computes what the reference computes from the same file; None where it did not run it."""

@@ -154,6 +154,17 @@ def test_the_reference_evaluator_is_an_oracle(models: Path) -> None:
     assert report.environment["onnx-reference"] == onnx.__version__
 
 
+def test_inputs_that_are_not_finite_are_no_runtimes_fault(models: Path) -> None:
+    """NaN in, NaN out, everywhere: RT006 says so, and RT009 blames neither the file nor the runtime."""
+    x = np.random.default_rng(0).normal(size=(4, 32, 32, 1)).astype(np.float32)
+    x[0] = np.nan
+    report = check(models / "tiny_residual.onnx", x, targets=["onnx-reference"])
+    codes = {finding.code for finding in report.findings}
+    assert not report
+    assert "RT006" in codes
+    assert "RT009" not in codes
+
+
 PLUGIN = '''
 import numpy as np
 from bnexport.runtimes.onnx_reference import OnnxReference
