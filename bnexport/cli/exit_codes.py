@@ -15,6 +15,7 @@ import typer
 
 from bnexport.errors import BnexportError
 from bnexport.results.text import plain
+from bnexport.system import machine
 
 P = ParamSpec("P")
 
@@ -48,8 +49,8 @@ def report_error(error: Exception) -> int:
     """Reports what ended a command; returns its code. With BNEXPORT_DEBUG, what nobody expected is raised again."""
     if isinstance(error, BnexportError):
         return print_error(str(error), error.exit_code)
-    if isinstance(error, MemoryError):
-        return print_error("this machine has too little memory for it; try a smaller --batch-size", 3)
+    if machine.is_out_of_memory(error):
+        return _out_of_memory(error)
     if os.environ.get("BNEXPORT_DEBUG"):
         raise error
     return _system(error) if isinstance(error, OSError) and error.errno in _SYSTEM else _internal(error)
@@ -67,6 +68,19 @@ _SYSTEM = {
     errno.ENOMEM: 3,
 }
 """What the operating system may refuse anywhere, and the exit code: a path that nobody can open, or a machine at its end."""
+
+
+def _out_of_memory(error: Exception) -> int:
+    """Reports what ended a process that was refused memory; returns the code."""
+    kind = "" if isinstance(error, MemoryError) else f" ({type(error).__name__})"
+    limit = machine.data_limit()
+    if limit is None:
+        return print_error(f"this machine has too little memory for it{kind}; try a smaller --batch-size", 3)
+    return print_error(
+        f"this needs more memory than the {limit / 1e6:,.0f} MB it may take{kind}; "
+        "if you trust the file, allow more with --isolate-memory",
+        3,
+    )
 
 
 def _system(error: OSError) -> int:

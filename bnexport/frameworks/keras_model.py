@@ -24,6 +24,7 @@ from bnexport.keras_files import (
     repairs as keras_repairs,
     weights as keras_weights,
 )
+from bnexport.system import machine
 from bnexport.system.files import Format, model_format, sha256
 from bnexport.system.quiet import native_output_held
 
@@ -92,7 +93,7 @@ def load_framework() -> None:
 
             tf.get_logger().setLevel("ERROR")
     except ImportError as error:
-        if "failed to map segment" in str(error):  # glibc's words where mmap fails (elf/dl-load.c)
+        if machine.is_out_of_memory(error):
             raise MachineError(
                 f"there is too little memory to load TensorFlow ({error})", fix="allow more, see --isolate-memory"
             ) from error

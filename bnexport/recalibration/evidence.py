@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bnexport.datasets.feeds import Source
 from bnexport.datasets.preprocess import rescaled
@@ -101,29 +102,59 @@ def held(model: onnx.ModelProto, moments: Mapping[str, Moments]) -> list[Statist
 def _refits(first: FirstStage, ahead: list[Statistics], feeds: Source, progress: Progress) -> list[preprocessing.Refit]:
     """What other scalings and channel orders give, computed from the prepared images; and with the best of them other resize kernels, for which they are decoded again."""
     feeds = feeds.spread(TRIED_ON)
-    batches = list(watched(feeds, Variety()))
-    shape = next(iter(batches[0].values())).shape
-    channels = feeds.spec.channels if feeds.spec else shape[-1] if len(shape) == 4 else 1
+    tried: list[preprocessing.Refit] = []
 
-    refits: list[preprocessing.Refit] = []
+    def refit(pairs: Sequence[tuple[Preprocessing, Preprocessing]], source: Source, change: Change) -> None:
+        for (old, new), result in zip(pairs, _misfits(first, ahead, source, pairs, change), strict=True):
+            if isinstance(result, InputError):
+                progress.note(f"{new.described} was not tried in place of {old.described}: {result}")
+            else:
+                tried.append(preprocessing.Refit(old, new, result))
 
-    def refit(old: Preprocessing, new: Preprocessing, prepared: Iterable[Feeds]) -> None:
-        try:
-            moments = first.moments(prepared)
-        except InputError as error:
-            progress.note(f"{new.described} was not tried in place of {old.described}: {error}")
-            return
-        seen = [replace(s, seen_mean=moments[s.name].mean, seen_var=moments[s.name].var) for s in ahead]
-        refits.append(preprocessing.Refit(old, new, misfit(seen)))
-
-    for old, new in preprocessing.candidates(feeds.spec, channels):
-        refit(old, new, ({n: rescaled(x, old, new) for n, x in batch.items()} for batch in batches))
+    refit(preprocessing.candidates(feeds.spec, _channels(feeds)), feeds, rescaled)
     if feeds.spec is not None:
         now = preprocessing.Refit(feeds.spec, feeds.spec, misfit(ahead))
-        best = preprocessing.best_of([now, *refits])
+        best = preprocessing.best_of([now, *tried])
         base = best.new if best else feeds.spec
         for kernel in Resize:
             if kernel != feeds.spec.resize:
                 new = base.changed(resize=kernel)
-                refit(feeds.spec, new, watched(feeds.prepared_as(new), Variety()))
-    return refits
+                refit([(feeds.spec, new)], feeds.prepared_as(new), lambda x, _old, _new: x)
+    return tried
+
+
+Change = Callable[[NDArray[np.float32], Preprocessing, Preprocessing], NDArray[np.float32]]
+"""What makes a batch that was prepared as one preparation says into one of another."""
+
+
+def _misfits(
+    first: FirstStage,
+    ahead: Sequence[Statistics],
+    source: Source,
+    pairs: Sequence[tuple[Preprocessing, Preprocessing]],
+    change: Change,
+) -> list[float | InputError]:
+    """The first sites' misfit under each change of preparation, or why it could not be measured. Of the images one batch is held."""
+    pools = [first.pool() for _ in pairs]
+    refused: dict[int, InputError] = {}
+    for batch in watched(source, Variety()):
+        for nth, (old, new) in enumerate(pairs):
+            if nth in refused:
+                continue
+            try:
+                first.add(pools[nth], {name: change(x, old, new) for name, x in batch.items()})
+            except InputError as error:
+                refused[nth] = error
+    return [refused[nth] if nth in refused else _misfit(ahead, pool.moments) for nth, pool in enumerate(pools)]
+
+
+def _misfit(ahead: Sequence[Statistics], moments: Mapping[str, Moments]) -> float:
+    return misfit([replace(s, seen_mean=moments[s.name].mean, seen_var=moments[s.name].var) for s in ahead])
+
+
+def _channels(feeds: Source) -> int:
+    """Those of the images; of arrays the last axis where there are four."""
+    if feeds.spec is not None:
+        return feeds.spec.channels
+    shape = next(iter(next(iter(feeds)).inputs.values())).shape
+    return shape[-1] if len(shape) == 4 else 1

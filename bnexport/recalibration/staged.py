@@ -82,10 +82,22 @@ class FirstStage:
 
     def moments(self, batches: Iterable[Feeds]) -> dict[str, Moments]:
         """The moments of the first sites' inputs, by site name."""
-        pool = Pool(self.sites)
+        pool = self.pool()
         for feeds in batches:
-            pool.add(self._session.run({name: feeds[name] for name in self._needs}, pool.outputs))
+            self.add(pool, feeds)
         return pool.moments
+
+    def pool(self) -> Pool:
+        """An empty one, for what the first sites see."""
+        return Pool(self.sites)
+
+    def add(self, pool: Pool, feeds: Feeds) -> None:
+        """One more batch of the model's inputs.
+
+        Raises:
+            InputError: the graph does not run on it, or a site sees another tensor than the file says.
+        """
+        pool.add(self._session.run({name: feeds[name] for name in self._needs}, pool.outputs))
 
 
 class Shard:

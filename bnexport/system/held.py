@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-import sys
 from pathlib import Path
 
-from bnexport.system import files
+from bnexport.system import files, machine
 
 MODEL, APPENDED = "model.onnx", "appended.pb"
 """What a bundle calls its model, and what is put behind it."""
@@ -37,7 +36,7 @@ class Held:
 
     def __init__(self, path: Path, behind: Path) -> None:
         self._content, self._memory, self._size = b"", -1, 0
-        most = min(MOST, _memory_limit())  # the system counts a file in memory against no limit
+        most = min(MOST, machine.data_limit() or MOST)  # the system counts a file in memory against no limit
         end = files.read_bounded(behind, files.MOST_TEXT, within=path.parent)
         with files.open_regular(path, most=most, within=path.parent) as stream:
             if not _MEMORY_FILES:
@@ -73,13 +72,3 @@ class Held:
         """Gives the memory back."""
         if self._memory >= 0:
             os.close(self._memory)
-
-
-def _memory_limit() -> int:
-    """How many bytes of memory this process may take; the largest number where nothing limits it."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return sys.maxsize
-    soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
-    return sys.maxsize if soft == resource.RLIM_INFINITY else soft

@@ -30,6 +30,35 @@ def memory_limit() -> int | None:
     return min((int(limit) for (limit,) in _limits("memory.max")), default=None)
 
 
+def data_limit() -> int | None:
+    """The most bytes that this process may allocate (RLIMIT_DATA, which --isolate-memory sets); None where nothing limits it."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory is what was missing: the error says so, or nine tenths of what this process may allocate are.
+
+    Libraries that are refused memory raise whatever they come to.
+    """
+    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and any(w in str(error) for w in _UNMAPPED)):
+        return True
+    limit = data_limit()
+    with suppress(OSError):
+        lines = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines()
+        used = sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:"))
+        return limit is not None and used > 0.9 * limit
+    return False
+
+
+_UNMAPPED = ("failed to map segment", "cannot map zero-fill pages")
+"""What glibc says where memory for a library is refused (elf/dl-load.c)."""
+
+
 def memory_available() -> int:
     """How many bytes of memory this process may still take: what the system has free, cut by its control groups; 2 GiB where neither says."""
     free = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
 import time
 from multiprocessing import forkserver
 from pathlib import Path
@@ -85,6 +87,36 @@ def test_libraries_start_one_thread_under_a_memory_limit(
     monkeypatch.setattr(confined.subprocess, "Popen", lambda _, **options: started.update(options))
     confined.start(["--version"], memory)
     assert started["env"].get("OPENBLAS_NUM_THREADS") == threads
+
+
+@pytest.mark.parametrize(
+    ("raised", "full", "code", "sentence"),
+    [
+        ("MemoryError()", True, 3, "than the 200 MB it may take; "),
+        ("SystemError('error return without exception set')", True, 3, "than the 200 MB it may take (SystemError); "),
+        ("SystemError('error return without exception set')", False, 70, "internal error (SystemError"),
+        ("ImportError('libx.so: cannot map zero-fill pages')", False, 3, "than the 200 MB it may take (ImportError); "),
+        ("ImportError('no module x')", False, 70, "internal error (ImportError"),
+    ],
+)
+def test_whatever_a_library_raises_at_the_limit_of_memory_is_about_memory(
+    raised: str, full: bool, code: int, sentence: str
+) -> None:
+    """Where memory is refused, some libraries raise SystemError; away from the limit that is an internal error."""
+    script = f"""
+import resource, sys
+from bnexport.cli.exit_codes import report_error
+resource.setrlimit(resource.RLIMIT_DATA, (200_000_000, 200_000_000))
+blocks = []
+try:
+    while {full}:
+        blocks.append(bytes(1 << 20))
+except MemoryError:
+    pass
+sys.exit(report_error({raised}))
+"""
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (finished.returncode, sentence in finished.stderr) == (code, True), finished.stderr
 
 
 def test_warnings_of_libraries_stay_off_the_terminal(tmp_path: Path) -> None:
