@@ -108,6 +108,27 @@ def test_files_are_small_and_named() -> None:
         assert path.stem not in {"utils", "helpers", "common", "manager", "misc"}
 
 
+ANYS = 180
+"""How many `Any` the signatures have: each is a value that the type checker does not look at, so there are never more."""
+
+
+def test_signatures_have_few_anys() -> None:
+    """The number of `Any` in the signatures of functions and methods does not grow; where it falls, the ceiling follows."""
+    annotations = [
+        annotation
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for annotation in [
+            node.returns,
+            *(each.annotation for each in ast.walk(node.args) if isinstance(each, ast.arg)),
+        ]
+        if annotation is not None
+    ]
+    anys = [name for annotation in annotations for name in ast.walk(annotation) if isinstance(name, ast.Name)]
+    assert sum(name.id == "Any" for name in anys) <= ANYS
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["-c", "import bnexport"], ["-m", "bnexport", "--help"], ["-m", "bnexport", "--version"]],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ from bnexport.results.verdict import Finding
 from bnexport.rules.inputs import decoded_otherwise
 from bnexport.runtimes.ort_session import Session
 from bnexport.system import machine
+from bnexport.types import Array
 
 
 def feed(index: Bundle, part: DataSet, contents: Mapping[str, bytes], folder: Path) -> Feed:
@@ -86,7 +86,7 @@ def tolerances(index: Bundle) -> Tolerances:
     return Tolerances(floors, known.images, known.missing, known.half, known.rtol, known.atol)
 
 
-def decoded(index: Bundle, contents: Mapping[str, bytes], feeds: Sequence[Feed]) -> list[NDArray[Any] | None]:
+def decoded(index: Bundle, contents: Mapping[str, bytes], feeds: Sequence[Feed]) -> list[Array | None]:
     """What this machine makes of the pictures of each data set; None where it holds arrays.
 
     Raises:
@@ -95,7 +95,7 @@ def decoded(index: Bundle, contents: Mapping[str, bytes], feeds: Sequence[Feed])
     if index.preprocessing is None:
         return [None] * len(feeds)
     spec = Preprocessing.from_dict(dict(index.preprocessing))
-    made: list[NDArray[Any] | None] = []
+    made: list[Array | None] = []
     with ThreadPoolExecutor(machine.threads()) as pool:
         for part, feed in zip(index.sets, feeds, strict=True):
             [stored] = feed.inputs.values()
@@ -111,7 +111,7 @@ def decoded(index: Bundle, contents: Mapping[str, bytes], feeds: Sequence[Feed])
 
 
 def prepared_otherwise(
-    decoded: Sequence[NDArray[Any] | None], baseline: Baseline, stored: str, runners: Sequence[Runner], tally: Tally
+    decoded: Sequence[Array | None], baseline: Baseline, stored: str, runners: Sequence[Runner], tally: Tally
 ) -> Finding | None:
     """IN006 where this machine makes other inputs of the pictures; None where they are the same to the last bit."""
     differing: dict[str, float] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,11 @@ _KERNELS = {
     Resize.PIL_BOX: Image.Resampling.BOX,
     Resize.PIL_HAMMING: Image.Resampling.HAMMING,
 }
-_TF_KERNELS: dict[Resize, Callable[[NDArray[np.uint8], int, int], NDArray[Any]]] = {
+
+Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
+"""What a kernel gives: grey levels 0 to 255, float32 where it does not round."""
+
+_TF_KERNELS: dict[Resize, Callable[[NDArray[np.uint8], int, int], Pixels]] = {
     Resize.TF_BILINEAR: tf_bilinear,
     Resize.TF_NEAREST: tf_nearest,
 }
@@ -53,7 +57,7 @@ def prepared(content: bytes, spec: Preprocessing) -> NDArray[np.float32]:
         raise InputError(reason(error)) from error
 
 
-def pixels(content: bytes, spec: Preprocessing) -> NDArray[Any]:
+def pixels(content: bytes, spec: Preprocessing) -> Pixels:
     """One encoded picture, decoded and brought to the size and channels of `spec`.
 
     JPEG is decoded by libjpeg-turbo with the fast inverse transform, as TensorFlow does; the rest by Pillow. Nothing is
@@ -109,7 +113,7 @@ def _fitted(image: Image.Image, width: int, height: int, fit: Fit) -> Image.Imag
     )  # black where there is no picture
 
 
-def _jpeg(content: bytes, channels: int) -> Any:
+def _jpeg(content: bytes, channels: int) -> Image.Image | None:
     import simplejpeg
 
     try:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import InputError
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.system import cache
+from bnexport.types import Array
 
 MOST_LABEL = 2**31 - 1
 """The largest class number."""
@@ -35,7 +36,7 @@ class Feed:
     `positions` says where the items stand in the list that reports follow; None where batches come in its order.
     """
 
-    inputs: Mapping[str, NDArray[Any]]
+    inputs: Mapping[str, Array]
     names: tuple[str, ...]
     labels: NDArray[np.int64]
     positions: tuple[int, ...] | None = None
@@ -178,7 +179,7 @@ class Arrays:
 
     def __init__(
         self,
-        arrays: Mapping[str, NDArray[Any]],
+        arrays: Mapping[str, Array],
         labels: NDArray[np.int64],
         classes: tuple[str, ...],
         batch_size: int,
@@ -202,7 +203,7 @@ class Arrays:
     @classmethod
     def of(
         cls,
-        arrays: Mapping[str, NDArray[Any]],
+        arrays: Mapping[str, Array],
         what: str,
         shapes: Mapping[str, Shape],
         classes: tuple[str, ...],
@@ -238,7 +239,7 @@ class Arrays:
         if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
             raise InputError(f"{what}: labels are no class numbers", found=f"{labels.dtype} of shape {labels.shape}")
         if labels is not None and (labels.min() < -1 or labels.max() > MOST_LABEL):
-            odd = labels[(labels < -1) | (labels > MOST_LABEL)][0]
+            odd = labels[np.less(labels, -1) | np.greater(labels, MOST_LABEL)][0]
             raise InputError(
                 f"{what}: labels are no class numbers",
                 found=str(odd),

@@ -5,18 +5,17 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport.errors import InputError, UsageError, reason
 from bnexport.system import files
+from bnexport.types import Array
 
 Shape = tuple[int | None, ...]
 
 
-def refuse_no_numbers(what: str, array: NDArray[Any]) -> None:
+def refuse_no_numbers(what: str, array: Array) -> None:
     """Refuses an array that a model cannot compute with.
 
     Raises:
@@ -37,7 +36,7 @@ def refuse_no_numbers(what: str, array: NDArray[Any]) -> None:
         )
 
 
-def load(path: Path) -> dict[str, NDArray[Any]]:
+def load(path: Path) -> dict[str, Array]:
     """The arrays by name.
 
     Raises:

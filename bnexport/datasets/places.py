@@ -7,10 +7,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 from bnexport.errors import InputError, MachineError, reason
 from bnexport.system import files
+
+if TYPE_CHECKING:
+    import fsspec
 
 SCHEME = "://"
 
@@ -154,7 +157,7 @@ def version(url: str) -> str:
         raise _unreadable(url, error) from error
 
 
-def filesystem(place: str) -> tuple[Any, str]:
+def filesystem(place: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The fsspec file system of a URL, and the path in it.
 
     Raises:

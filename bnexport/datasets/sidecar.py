@@ -80,9 +80,9 @@ def from_values(values: Mapping[str, Any], source: str) -> Sidecar:
     )
 
 
-def values(sidecar: Sidecar) -> dict[str, Any]:
+def values(sidecar: Sidecar) -> dict[str, object]:
     """The inverse of `from_values`; parts that are missing are left out."""
-    parts: dict[str, Any] = {
+    parts: dict[str, object] = {
         "preprocessing": sidecar.preprocessing.as_dict() if sidecar.preprocessing else None,
         "classes": {"names": list(sidecar.classes)} if sidecar.classes else None,
         "labels": dict(sidecar.labels) or None,
@@ -91,7 +91,7 @@ def values(sidecar: Sidecar) -> dict[str, Any]:
     return {name: part for name, part in parts.items() if part is not None}
 
 
-def travelling(sidecar: Sidecar | None) -> dict[str, Any]:
+def travelling(sidecar: Sidecar | None) -> dict[str, object]:
     """What of it goes into an ONNX file's metadata: everything but how the model was trained."""
     return {key: value for key, value in values(sidecar or Sidecar()).items() if key != "training"}
 

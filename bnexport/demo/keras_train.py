@@ -5,13 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.errors import UsageError, reason
 from bnexport.results.outcomes import Epoch
+
+if TYPE_CHECKING:
+    import keras
 
 
 def architectures() -> list[str]:
@@ -92,7 +95,7 @@ def overfit(
     return history
 
 
-def _training_accuracy(model: Any, x: NDArray[np.float32], labels: NDArray[np.int64], batch_size: int) -> float:
+def _training_accuracy(model: keras.Model, x: NDArray[np.float32], labels: NDArray[np.int64], batch_size: int) -> float:
     """The share of images that training mode gets right now: `fit` reports each step from before its update."""
     train, fixed = ([v.value for v in group] for group in (model.trainable_variables, model.non_trainable_variables))
     right = 0

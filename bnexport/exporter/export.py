@@ -85,7 +85,7 @@ def export(
         seconds=time.perf_counter() - begun,
         inputs=inputs,
         outputs=tuple(name for name in loaded.outputs if not name.endswith("/logits")),
-        logits=metadata.read(graph, "logits", {}),
+        logits=metadata.logits(graph),
     )
 
 

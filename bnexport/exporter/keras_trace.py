@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,10 +22,19 @@ from bnexport.frameworks.keras_patch import layer_error, logits_kept, method_rep
 from bnexport.frameworks.traced import MARKER, Trace, TracedSite
 from bnexport.system.exclusive import exclusive
 
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+    from tensorflow.types.experimental import ConcreteFunction
+
+    from bnexport.types import Array
+
 
 @exclusive
 @name_scopes_restored()
-def trace(model: Any, weights: dict[str, Any], inputs: Sequence[str], outputs: Sequence[str]) -> Trace:
+def trace(
+    model: keras.Model, weights: dict[str, keras.Variable], inputs: Sequence[str], outputs: Sequence[str]
+) -> Trace:
     """The inference pass of a Keras model as a graph; the model is not changed.
 
     Args:
@@ -50,7 +59,7 @@ def trace(model: Any, weights: dict[str, Any], inputs: Sequence[str], outputs: S
     logits: dict[str, str] = {}
     found: list[str] = []
 
-    def forward(*tensors: Any) -> list[Any]:
+    def forward(*tensors: tf.Tensor) -> list[tf.Tensor]:
         x, w = tensors[: len(inputs)], tensors[len(inputs) :]
         # Functional models say how their inputs are packed (a list, a dict); other models take one tensor.
         packed = (
@@ -100,7 +109,7 @@ def trace(model: Any, weights: dict[str, Any], inputs: Sequence[str], outputs: S
     )
 
 
-def _refuse_what_changes(model: Any) -> None:
+def _refuse_what_changes(model: keras.Model) -> None:
     """Refuses inputs that are text, and layers whose output depends on the batches before."""
     text = [tensor.name for tensor in model.inputs if tensor.dtype == "string"]
     if text:
@@ -116,7 +125,7 @@ def _refuse_what_changes(model: Any) -> None:
         )
 
 
-def _refuse_tables(traced: Any, layers: frozenset[str]) -> None:
+def _refuse_tables(traced: ConcreteFunction, layers: frozenset[str]) -> None:
     """Refuses tables and variables that a layer reads from outside the graph: an ONNX file cannot hold them."""
     for outer, inner in zip(traced.captured_inputs, traced.graph.internal_captures, strict=True):
         if outer.dtype.name not in ("resource", "variant", "string"):
@@ -131,7 +140,7 @@ def _refuse_tables(traced: Any, layers: frozenset[str]) -> None:
         )
 
 
-def _in_lstm_cells(model: Any, weights: dict[str, Any]) -> set[str]:
+def _in_lstm_cells(model: keras.Model, weights: dict[str, keras.Variable]) -> set[str]:
     """The weights of LSTM cells by name: tf2onnx writes an LSTM node only where it sees their values."""
     from keras.layers import LSTMCell
 
@@ -140,7 +149,7 @@ def _in_lstm_cells(model: Any, weights: dict[str, Any]) -> set[str]:
     return {name for name, variable in weights.items() if id(variable) in inside}
 
 
-def _make_constant(graph_def: Any, tensor: str, value: Any) -> None:
+def _make_constant(graph_def: tf.compat.v1.GraphDef, tensor: str, value: Array) -> None:
     """Turns a graph input into a constant, in place."""
     import tensorflow as tf
 
@@ -163,7 +172,7 @@ def _marked() -> Iterator[list[TracedSite]]:
     sites: list[TracedSite] = []
     calls: dict[int, int] = {}
 
-    def call(layer: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:  # noqa: ARG001 - Keras' signature
+    def call(layer: keras.Layer, inputs: tf.Tensor, training: object = None, mask: object = None) -> tf.Tensor:  # noqa: ARG001 - Keras' signature
         dtype = (
             tf.float64 if inputs.dtype == tf.float64 else tf.float32
         )  # Keras too normalises half precision in float32
@@ -182,7 +191,7 @@ def _marked() -> Iterator[list[TracedSite]]:
         yield sites
 
 
-def _inlined(traced: Any) -> Any:
+def _inlined(traced: ConcreteFunction) -> tf.compat.v1.GraphDef:
     """The traced function's GraphDef with every function call inlined, also those that Keras marks for XLA."""
     import tensorflow as tf
     from tensorflow.core.protobuf import config_pb2

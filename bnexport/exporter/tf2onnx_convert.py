@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from bnexport.system.quiet import native_output_held
 
 if TYPE_CHECKING:
     import onnx
+    from tf2onnx.graph import Graph, Node
+
+    from bnexport.types import Array
 
 OPSET = 18
 """The newest operator set that tf2onnx 1.17 writes."""
@@ -72,7 +75,7 @@ def convert(trace: Trace) -> onnx.ModelProto:
         Transposes into Reshapes by shapes that moving them has made wrong (images of 1x1 pixels).
         """
 
-        def _optimize_at_current_graph_level(self, graph: Any) -> Any:
+        def _optimize_at_current_graph_level(self, graph: Graph) -> Graph:
             self._g = graph
             self._output_names = [graph.get_node_by_output(name).name for name in graph.outputs]
             moving = True
@@ -146,7 +149,7 @@ _KINDS = {1: "kernel", 2: "recurrent_kernel", 3: "bias"}
 """The inputs of an ONNX LSTM node, and what Keras calls the weights in them."""
 
 
-def _name_lstm_weights(model: onnx.ModelProto, constants: Mapping[str, Any]) -> None:
+def _name_lstm_weights(model: onnx.ModelProto, constants: Mapping[str, Array]) -> None:
     """Gives the weights of LSTM nodes the names of the Keras weights whose values they hold, in place.
 
     ONNX orders the gates i o f c where Keras has i f c o, and has the forward and the backward direction in one tensor, which gets
@@ -176,11 +179,11 @@ def _name_lstm_weights(model: onnx.ModelProto, constants: Mapping[str, Any]) -> 
                     other.input[:] = [name if read == old else read for read in other.input]
 
 
-def _identity_n(sites: Sequence[TracedSite]) -> Any:
+def _identity_n(sites: Sequence[TracedSite]) -> Callable[..., None]:
     """The tf2onnx handler that turns a marker into a BatchNormalization node named after its layer."""
     marker = re.compile(rf"(?:^|/){MARKER}(\d+)/")
 
-    def handler(ctx: Any, node: Any, name: str, args: Any) -> None:  # noqa: ARG001 - tf2onnx's signature
+    def handler(ctx: Graph, node: Node, name: str, args: object) -> None:  # noqa: ARG001 - tf2onnx's signature
         match = marker.search(node.name)
         if match is None:  # an ordinary IdentityN: each output is its input
             ctx.remove_node(node.name)
@@ -235,7 +238,7 @@ def _identity_n(sites: Sequence[TracedSite]) -> Any:
     return handler
 
 
-def _erfc(ctx: Any, node: Any, name: str, args: Any) -> None:  # noqa: ARG001 - tf2onnx's signature
+def _erfc(ctx: Graph, node: Node, name: str, args: object) -> None:  # noqa: ARG001 - tf2onnx's signature
     """erfc(x) = 1 - erf(x)."""
     dtype, shape = ctx.get_dtype(node.output[0]), ctx.get_shape(node.output[0])
     one = ctx.make_const(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport import datasets
 from bnexport.comparison import sides
@@ -22,6 +21,7 @@ from bnexport.progress import Progress
 from bnexport.results import tolerance
 from bnexport.results.outcomes import Folding
 from bnexport.system import files
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
@@ -96,7 +96,7 @@ def distance(subject: Subject, other: onnx.ModelProto, pictures: datasets.Listin
     return float("nan") if any(np.isnan(found)) else max(found)
 
 
-def _batches(subject: Subject, pictures: datasets.Listing | None) -> Iterator[dict[str, NDArray[Any]]]:
+def _batches(subject: Subject, pictures: datasets.Listing | None) -> Iterator[dict[str, Array]]:
     if pictures is not None:
         feeds, _ = open_feeds(subject, pictures, None, Overrides(), RANDOM_IMAGES)
         yield from (dict(feed.inputs) for feed in feeds)

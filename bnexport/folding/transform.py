@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -197,7 +197,7 @@ class _Work(View):
         self.nodes = [n for n in self.nodes if n is not old and n is not gone]
         self.index()
 
-    def _store(self, name: str, value: F64, dtype: Any, *, fresh: bool = False) -> str:
+    def _store(self, name: str, value: F64, dtype: np.dtype[np.generic], *, fresh: bool = False) -> str:
         """Stores a value, under `name` where nobody else uses it."""
         free = name not in self.values if fresh else len(self.readers.get(name, ())) == 1 and name in self.values
         nth = 2

@@ -74,7 +74,7 @@ def _no_model(path: Path, *, weights: bool) -> InputError:
     )
 
 
-def refuse_foreign(config: Any, path: Path, version: str | None = None) -> None:
+def refuse_foreign(config: object, path: Path, version: str | None = None) -> None:
     """Refuses what is not made of Keras' own layers.
 
     How the model was compiled is not looked at: it is never compiled again.
@@ -142,7 +142,7 @@ _MARKERS = {
 """What Keras writes for values that JSON does not have; none of them names a class to import."""
 
 
-def _named(value: Any, layer: str) -> Iterator[tuple[str, Config]]:
+def _named(value: object, layer: str) -> Iterator[tuple[str, Config]]:
     """Every object in a configuration that names a class, and the layer it is in."""
     if isinstance(value, dict):
         if isinstance(value.get("class_name"), str):
@@ -158,7 +158,7 @@ def _named(value: Any, layer: str) -> Iterator[tuple[str, Config]]:
             yield from _named(part, layer)
 
 
-def _is_keras(name: str, module: Any, entry: Config) -> bool:
+def _is_keras(name: str, module: object, entry: Config) -> bool:
     public = public_names()
     if name == "function":  # a function by its name
         given = entry.get("config")
@@ -194,7 +194,7 @@ def public_names() -> frozenset[str]:
     return frozenset(found - {"get", "serialize", "deserialize"})
 
 
-def input_shape(config: Any) -> list[Any] | None:
+def input_shape(config: object) -> list[object] | None:
     """The shape the model of this configuration takes; None where it has several inputs, or the configuration does not say."""
     inside = config.get("config") if isinstance(config, dict) else None
     if not isinstance(inside, dict) or not isinstance(inside.get("layers"), list):

@@ -9,10 +9,13 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bnexport.errors import InputError, reason
 from bnexport.system.files import Format
+
+if TYPE_CHECKING:
+    import h5py
 
 _RATIO, _SPARE = 20, 64 << 20
 """What a file may become when it is unpacked: so many times its own size, and so much besides. Weights hardly compress."""
@@ -96,7 +99,7 @@ def holds_weights(path: Path) -> bool:
         raise _damaged(path, Format.HDF5, error) from error
 
 
-def refuse_absurd(config: Any, weights: int, path: Path) -> None:
+def refuse_absurd(config: object, weights: int, path: Path) -> None:
     """Refuses layers that are wider than the file has weights for: Keras would try to make them.
 
     Raises:
@@ -111,7 +114,7 @@ def refuse_absurd(config: Any, weights: int, path: Path) -> None:
                 )
 
 
-def _configs(value: Any) -> Iterator[dict[str, Any]]:
+def _configs(value: object) -> Iterator[dict[str, Any]]:
     if isinstance(value, dict):
         yield value
         for part in value.values():
@@ -121,7 +124,7 @@ def _configs(value: Any) -> Iterator[dict[str, Any]]:
             yield from _configs(part)
 
 
-def _weights(file: Any, path: Path, size: int) -> int:
+def _weights(file: h5py.File, path: Path, size: int) -> int:
     """The bytes of all data sets and attributes in an HDF5 file, after making sure that every one of them is in it."""
     import h5py
 
@@ -153,7 +156,7 @@ def _weights(file: Any, path: Path, size: int) -> int:
     return total
 
 
-def _attributes(found: Any) -> int:
+def _attributes(found: h5py.Group | h5py.Dataset) -> int:
     """The bytes of its attributes, as they are declared."""
     attributes = [found.attrs.get_id(name) for name in found.attrs]
     return sum(math.prod(attribute.shape) * attribute.dtype.itemsize for attribute in attributes)
@@ -205,10 +208,10 @@ def iterations(path: Path, kind: Format) -> int | None:
     return None
 
 
-def _counter(group: Any, names: tuple[str, ...]) -> int | None:
+def _counter(group: h5py.Group, names: tuple[str, ...]) -> int | None:
     counts: list[int] = []
 
-    def visit(name: str, node: Any) -> None:
+    def visit(name: str, node: h5py.Group | h5py.Dataset) -> None:
         path = name.replace("\\", "/")
         named = path in names or path.rsplit("/", 1)[-1] in names
         if named and hasattr(node, "dtype") and node.size == 1 and node.dtype.kind in "iu":

@@ -44,13 +44,13 @@ def write_out(kind: str, config: Config, text: str, version: tuple[int, ...] | N
     return note
 
 
-def written_out(config: Any, text: str, version: tuple[int, ...] | None) -> Any:
+def written_out(config: Config, text: str, version: tuple[int, ...] | None) -> Config:
     """A copy of the configuration of a whole model by Keras 1 or 2, with these defaults in every layer.
 
     tf_keras needs it too: it takes what TensorFlow 2 takes. The arguments and errors are those of `write_out`.
     """
     changed = copy.deepcopy(config)
-    waiting = [changed]
+    waiting: list[object] = [changed]
     while waiting:
         value = waiting.pop()
         if isinstance(value, list):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,12 +42,12 @@ class Repaired:
         hard_sigmoid: whether it asks for `HARD_SIGMOID`.
     """
 
-    config: Any
+    config: object
     notes: tuple[str, ...]
     hard_sigmoid: bool = False
 
 
-def repaired(config: Any, version: str | None = None) -> Repaired:
+def repaired(config: object, version: str | None = None) -> Repaired:
     """The configuration as Keras 3 reads it.
 
     Args:
@@ -74,13 +74,13 @@ def numbers(version: str | None) -> tuple[int, ...] | None:
     return tuple(int(part) for part in match.groups()) if match else None
 
 
-def is_old(config: Any, version: str | None) -> bool:
+def is_old(config: object, version: str | None) -> bool:
     """Whether Keras 1 or 2 wrote a configuration, by the version in the file or by what only Keras 3 writes."""
     known = numbers(version)
     return known < (3,) if known else not _names_modules(config)
 
 
-def current_module(module: Any, name: str) -> Any:
+def current_module(module: object, name: str) -> object:
     """The module in which Keras 3 has a class that Keras 2.13 to 2.15, or the tf_keras package, wrote with `module`."""
     if not isinstance(module, str):
         return module
@@ -96,7 +96,7 @@ _FUNCTIONAL = "keras.src.models.functional"
 class _Repair:
     """One walk over a configuration, which is changed in place."""
 
-    def __init__(self, version: str | None, config: Any) -> None:
+    def __init__(self, version: str | None, config: object) -> None:
         self.notes: dict[str, int] = {}
         self.hard_sigmoid = False
         self._text = version or ""
@@ -106,7 +106,7 @@ class _Repair:
     def _note(self, what: str) -> None:
         self.notes[what] = self.notes.get(what, 0) + 1
 
-    def entry(self, entry: Any, *, nested: bool = False) -> None:
+    def entry(self, entry: object, *, nested: bool = False) -> None:
         """Rewrites one layer and what is inside it; `nested` where it is inside a model."""
         if isinstance(entry, list):
             for part in entry:
@@ -199,15 +199,15 @@ class _Repair:
                         part |= {"module": _FUNCTIONAL, "class_name": "Functional", "registered_name": "Functional"}
                     self._note(f"the layer inside {kind} looked up in keras.layers")
 
-    def _shapes(self, layers: list[Any]) -> None:
+    def _shapes(self, layers: list[object]) -> None:
         """Drops the shape that Keras 2.13 to 2.15 repeat in layers behind an InputLayer."""
         if not any(isinstance(layer, dict) and layer.get("class_name") == "InputLayer" for layer in layers):
             return
         for layer in layers:
-            config = layer.get("config") if isinstance(layer, dict) else None
-            if not isinstance(config, dict) or layer.get("class_name") == "InputLayer" or "module" not in layer:
+            if not isinstance(layer, dict) or layer.get("class_name") == "InputLayer" or "module" not in layer:
                 continue
-            if config.pop("batch_input_shape", None) is not None:
+            config = layer.get("config")
+            if isinstance(config, dict) and config.pop("batch_input_shape", None) is not None:
                 self._note("batch_input_shape dropped behind an InputLayer")
 
     def _nodes(self, config: Config) -> None:
@@ -262,14 +262,14 @@ class _Repair:
         self._note("an InputLayer put in front of a Sequential model")
 
 
-def _names_modules(value: Any) -> bool:
+def _names_modules(value: object) -> bool:
     """Whether any object says which module its class is in, as Keras 3 always writes."""
     if isinstance(value, dict):
         return "module" in value or any(_names_modules(part) for part in value.values())
     return isinstance(value, list) and any(_names_modules(part) for part in value)
 
 
-def _references(value: Any, names: set[Any]) -> Iterator[list[Any]]:
+def _references(value: object, names: Collection[object]) -> Iterator[list[Any]]:
     """The references [layer, call, tensor, ...] to the layers of these names."""
     if isinstance(value, list):
         if len(value) >= 3 and isinstance(value[0], str) and type(value[1]) is int and value[0] in names:
@@ -281,7 +281,7 @@ def _references(value: Any, names: set[Any]) -> Iterator[list[Any]]:
             yield from _references(part, names)
 
 
-def taken_shape(entry: Any) -> list[Any] | None:
+def taken_shape(entry: object) -> list[object] | None:
     """The shape of what a layer takes, batch axis included; None where the configuration does not say."""
     config = entry.get("config") if isinstance(entry, dict) else None
     if isinstance(config, list):

@@ -79,7 +79,7 @@ def _renumbered(names: set[str]) -> dict[str, str]:
     }
 
 
-def write_with(path: Path, kind: Format, config: Any, target: Path, *, keras_version: str | None = None) -> None:
+def write_with(path: Path, kind: Format, config: object, target: Path, *, keras_version: str | None = None) -> None:
     """A copy of a model file with another configuration, and the weights under the names of Keras 3.
 
     Args:

@@ -10,7 +10,6 @@ difference NaN unless both sides have the very same infinity there.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,7 @@ from numpy.typing import NDArray
 from bnexport.errors import BnexportError
 from bnexport.results.tolerance import Limit
 from bnexport.results.verdict import Comparison, Difference
-
-Array = NDArray[Any]
+from bnexport.types import Array
 
 
 class IncomparableError(BnexportError):
@@ -102,15 +100,14 @@ class RunningDifference:
         return self._max_abs / scale if scale else math.inf
 
 
-def _numbers(actual: Array, reference: Array) -> tuple[Array, Array]:
+def _numbers(actual: Array, reference: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both as float64 of shape (N, values); text as whether it is another one, complex numbers as pairs."""
+    pair: tuple[Array, Array] = (actual, reference)
     if actual.dtype.kind in "OSUV":
         differ = np.asarray(actual != reference, np.float64)
         pair = (differ, np.zeros_like(differ))
     elif actual.dtype.kind == "c":
         pair = (np.stack([actual.real, actual.imag], -1), np.stack([reference.real, reference.imag], -1))
-    else:
-        pair = (actual, reference)
     rows = len(actual) if actual.ndim else 1
     a, r = (np.asarray(x, np.float64).reshape(rows, -1) for x in pair)
     return a, r
@@ -170,11 +167,11 @@ def answers(scores: Array) -> NDArray[np.int64]:
     >>> answers(np.array([[0.1, 0.9], [2.0, np.nan]])).tolist()
     [1, -1]
     """
-    best = np.argmax(scores, axis=1) if scores.shape[1] > 1 else (scores[:, 0] > 0).astype(np.int64)
+    best = np.argmax(scores, axis=1) if scores.shape[1] > 1 else np.greater(scores[:, 0], 0).astype(np.int64)
     return np.where(np.isfinite(scores).all(axis=1), best, -1).astype(np.int64)
 
 
-def agreement(actual: Array, reference: Array) -> float:
+def agreement(actual: NDArray[np.int64], reference: NDArray[np.int64]) -> float:
     """The share of images that get the same class; an answer of -1 agrees with nothing.
 
     Args:

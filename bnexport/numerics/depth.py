@@ -6,12 +6,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport.results.tolerance import SMALLEST_FLOOR
 from bnexport.results.verdict import LayerError
-
-Array = NDArray[np.generic]
+from bnexport.types import Array
 
 
 def distance(actual: Array, reference: Array) -> float:

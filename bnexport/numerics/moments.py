@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.errors import InputError
 from bnexport.numerics.doubled import Doubled, doubled
+from bnexport.types import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Total:
         return cls(0, doubled(np.zeros(channels)), doubled(np.zeros(channels)))
 
     @classmethod
-    def of_rows(cls, count: int, mean: NDArray[Any], m2: NDArray[Any]) -> Total:
+    def of_rows(cls, count: int, mean: Array, m2: Array) -> Total:
         """Of N rows of values, from each row's own moments.
 
         Args:
@@ -98,7 +98,7 @@ def to_bytes(parts: Mapping[str, Moments]) -> bytes:
     """Moments by name as a safetensors file: `NAME/count`, `NAME/mean` and `NAME/m2` for each."""
     from safetensors.numpy import save
 
-    tensors: dict[str, NDArray[Any]] = {}
+    tensors: dict[str, Array] = {}
     for name, part in parts.items():
         tensors |= {f"{name}/count": np.array([part.count], np.int64), f"{name}/mean": part.mean, f"{name}/m2": part.m2}
     return bytes(save(tensors))

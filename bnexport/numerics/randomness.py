@@ -14,10 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from bnexport.types import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Shares:
     draws: int
 
 
-def shares(inference: NDArray[Any], training: NDArray[Any], draws: Sequence[NDArray[Any]]) -> Shares | None:
+def shares(inference: Array, training: Array, draws: Sequence[Array]) -> Shares | None:
     """What is chance and what is BatchNormalization; None where the draws are equal.
 
     Args:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from bnexport.types import Array
 
 FEW = 32
 """Fewer different images than this say little about a data set."""
@@ -23,7 +24,7 @@ class Variety:
         self._seen: dict[bytes, str] = {}
         self._varied = 0
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, int | list[str]]:
         """The counts as plain values."""
         return {
             "images": self.images,
@@ -55,7 +56,7 @@ class Variety:
         """How many different images there are that are not of one colour."""
         return self._varied
 
-    def add(self, names: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> None:
+    def add(self, names: Sequence[str], inputs: Mapping[str, Array]) -> None:
         """One more batch: the images' names, and every input of the model, shape (N, ...)."""
         self.images += len(names)
         for i, name in enumerate(names):
@@ -73,7 +74,7 @@ class Variety:
             self._seen.setdefault(digest.digest(), name)
 
 
-def _constant(x: NDArray[Any]) -> bool:
+def _constant(x: Array) -> bool:
     """Whether an image, channels first or last, has one colour. A vector never counts as an image."""
     if x.ndim < 2:
         return False

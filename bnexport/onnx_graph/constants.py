@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
-
-Array = NDArray[Any]
 
 LARGEST = 1 << 24
 """No value of more elements is computed."""

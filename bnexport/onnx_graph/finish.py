@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,8 +23,8 @@ def finish(
     name: str,
     producer_version: str,
     hidden: Mapping[str, str],
-    nodes: Mapping[str, Mapping[str, Any]],
-    properties: Mapping[str, Any],
+    nodes: Mapping[str, Mapping[str, object]],
+    properties: Mapping[str, object],
 ) -> None:
     """Completes an exported graph in place, and checks it.
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.onnx_graph import weights
 from bnexport.onnx_graph.quantised import dequantised, quantisation
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
-
-Array = NDArray[Any]
 
 SMALLEST = 16
 """Weights of fewer values say nothing."""
@@ -101,7 +100,7 @@ def _state(kernel: Array, candidates: list[Array], *, rounded: bool) -> str:
     return "other"
 
 
-def _directions(x: Array, axis: int) -> Array:
+def _directions(x: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
     """Each channel's values as a vector of length 1, shape (channels, rest)."""
     flat = np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
     length = np.linalg.norm(flat, axis=1, keepdims=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PREFIX = "bnexport."
 
 
-def write(target: onnx.ModelProto | onnx.NodeProto, values: Mapping[str, Any]) -> None:
+def write(target: onnx.ModelProto | onnx.NodeProto, values: Mapping[str, object]) -> None:
     """Sets each of `values` as JSON in the metadata of a model or of a node, in place; None removes the entry."""
     kept = [entry for entry in target.metadata_props if entry.key.removeprefix(PREFIX) not in values]
     new = [(PREFIX + key, json.dumps(value, ensure_ascii=False)) for key, value in values.items() if value is not None]
@@ -28,7 +28,7 @@ def write(target: onnx.ModelProto | onnx.NodeProto, values: Mapping[str, Any]) -
         target.metadata_props.add(key=key, value=value)
 
 
-def read(target: onnx.ModelProto | onnx.NodeProto, key: str, default: Any = None) -> Any:
+def read(target: onnx.ModelProto | onnx.NodeProto, key: str, default: object = None) -> Any:
     """The value that `write` stored under `key`, or `default` where there is none.
 
     Raises:
@@ -83,7 +83,7 @@ def frozen(node: onnx.NodeProto) -> bool:
     return entry
 
 
-def _wrong_type(key: str, entry: Any, expected: str) -> InputError:
+def _wrong_type(key: str, entry: object, expected: str) -> InputError:
     return InputError(
         f"the ONNX file's metadata entry {PREFIX}{key} is not usable", found=repr(entry)[:80], expected=expected
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport.errors import InputError, MachineError, reason
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
@@ -52,7 +52,7 @@ def _stored_bytes(model: onnx.ModelProto) -> int:
     )
 
 
-def tensor_bytes(array: NDArray[Any], name: str) -> bytes:
+def tensor_bytes(array: Array, name: str) -> bytes:
     """An array as a serialised TensorProto."""
     from onnx import numpy_helper
 
@@ -60,7 +60,7 @@ def tensor_bytes(array: NDArray[Any], name: str) -> bytes:
     return content
 
 
-def array_from(content: bytes, path: str) -> NDArray[Any]:
+def array_from(content: bytes, path: str) -> Array:
     """The array in a serialised TensorProto.
 
     What `tensor_bytes` writes (dims, data_type, name, raw_data) is read here: importing onnx takes a tenth of a whole verification. Anything else is left to onnx.
@@ -75,7 +75,7 @@ def array_from(content: bytes, path: str) -> NDArray[Any]:
     return _array_by_onnx(content, path) if plain is None else plain
 
 
-def _plain_tensor(content: memoryview) -> NDArray[Any] | None:
+def _plain_tensor(content: memoryview) -> Array | None:
     """The array in a TensorProto of plain fields (onnx.proto3); None where it has others."""
     dims, dtype, raw = [], None, memoryview(b"")
     place = 0
@@ -114,14 +114,14 @@ def _varint(content: memoryview, place: int) -> tuple[int, int]:
             raise ValueError("a number is too long")
 
 
-def _array_by_onnx(content: bytes, path: str) -> NDArray[Any]:
+def _array_by_onnx(content: bytes, path: str) -> Array:
     import onnx
 
     try:
         tensor = onnx.TensorProto.FromString(content)
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise InputError(f"{path} keeps its values in another file")
-        array: NDArray[Any] = onnx.numpy_helper.to_array(tensor)
+        array: Array = onnx.numpy_helper.to_array(tensor)
     except InputError:
         raise
     except Exception as error:
@@ -146,7 +146,7 @@ def giving_out(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
     return content
 
 
-def input_dtypes(model: onnx.ModelProto) -> dict[str, np.dtype[Any]]:
+def input_dtypes(model: onnx.ModelProto) -> dict[str, np.dtype[np.generic]]:
     """The NumPy dtype of each of the graph's inputs."""
     import onnx
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport.onnx_graph import subgraphs
 from bnexport.onnx_graph.constants import Constants
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
-
-Array = NDArray[Any]
 
 _INTEGER = {"ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
 _BLOCKWISE = {"MatMulNBits", "MatMulBnb4", "GatherBlockQuantized"}

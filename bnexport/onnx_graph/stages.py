@@ -12,18 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from bnexport.errors import InputError
 from bnexport.onnx_graph import subgraphs, tensors
 from bnexport.onnx_graph.sites import Site, sites
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)

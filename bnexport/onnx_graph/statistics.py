@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from bnexport.errors import InputError
 from bnexport.numerics.moments import Moments
 from bnexport.onnx_graph.sites import Site, sites
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
 
 
-def by_initializer(found: Mapping[str, Moments], model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
+def by_initializer(found: Mapping[str, Moments], model: onnx.ModelProto) -> dict[str, NDArray[np.float64]]:
     """The initializers that `found` (moments by site name) decides: each site's mean and population variance, float64."""
     values = {}
     for site in sites(model):
@@ -25,7 +26,7 @@ def by_initializer(found: Mapping[str, Moments], model: onnx.ModelProto) -> dict
     return values
 
 
-def with_statistics(model: onnx.ModelProto, values: Mapping[str, NDArray[Any]]) -> onnx.ModelProto:
+def with_statistics(model: onnx.ModelProto, values: Mapping[str, Array]) -> onnx.ModelProto:
     """A copy of the model with new values in the initializers named in `values`, each in its own dtype.
 
     Raises:
@@ -42,7 +43,7 @@ def with_statistics(model: onnx.ModelProto, values: Mapping[str, NDArray[Any]]) 
         value = left.pop(tensor.name, None)
         if value is None:
             continue
-        if not np.isfinite(value).all() or (tensor.name in variances and (value < 0).any()):
+        if not np.isfinite(value).all() or (tensor.name in variances and np.less(value, 0).any()):
             raise InputError(
                 f"the new value of {tensor.name} is not usable",
                 found="values that are not finite, or a negative variance",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,7 +30,7 @@ def shape(info: onnx.ValueInfoProto) -> tuple[int | None, ...] | None:
     return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim)
 
 
-def dtypes(infos: Iterable[onnx.ValueInfoProto]) -> dict[str, np.dtype[Any]]:
+def dtypes(infos: Iterable[onnx.ValueInfoProto]) -> dict[str, np.dtype[np.generic]]:
     """The NumPy type of each tensor; tensors of unknown type are left out."""
     import onnx
 

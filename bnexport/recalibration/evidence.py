@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,7 +123,7 @@ def _refits(first: FirstStage, ahead: list[Statistics], feeds: Source, progress:
     return tried
 
 
-Change = Callable[[NDArray[np.float32], Preprocessing, Preprocessing], NDArray[np.float32]]
+Change = Callable[[NDArray[Any], Preprocessing, Preprocessing], NDArray[Any]]
 """What makes a batch that was prepared as one preparation says into one of another."""
 
 

@@ -6,14 +6,11 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport.errors import MachineError
-
-Array = NDArray[Any]
+from bnexport.types import Array
 
 
 class LiveTensors:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport.errors import InputError
 from bnexport.numerics.moments import Moments, Total
 from bnexport.onnx_graph import statistics
 from bnexport.onnx_graph.sites import Site
 from bnexport.results.outcomes import Residual
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
-
-Array = NDArray[Any]
 
 
 class Pool:

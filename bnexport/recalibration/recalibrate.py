@@ -6,10 +6,9 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport import datasets
 from bnexport.comparison import sides
@@ -45,6 +44,7 @@ from bnexport.rules.rule import ordered
 from bnexport.system import files
 from bnexport.system.cache import NOTHING_KEPT
 from bnexport.system.files import Format
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
@@ -259,7 +259,7 @@ def _known(subject: Subject, preparation: Preparation | None) -> Sidecar:
 def _write(
     subject: Subject,
     repaired: onnx.ModelProto,
-    values: Mapping[str, NDArray[Any]],
+    values: Mapping[str, Array],
     measured: Measured,
     known: Sidecar,
     output: Path,

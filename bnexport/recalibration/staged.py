@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport.errors import InputError
 from bnexport.numerics.moments import Moments, Total
@@ -30,11 +29,11 @@ from bnexport.recalibration.live import LiveTensors
 from bnexport.recalibration.pool import Pool, merged
 from bnexport.runtimes import ort_session
 from bnexport.system import machine
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
 
-Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 
 

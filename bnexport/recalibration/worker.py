@@ -10,8 +10,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
-from numpy.typing import NDArray
-
 from bnexport.comparison import sides
 from bnexport.comparison.sides import Runner
 from bnexport.comparison.subject import Subject
@@ -30,8 +28,9 @@ from bnexport.results.facts import SHOWN
 from bnexport.results.verdict import Side
 from bnexport.runtimes import ort_session
 from bnexport.system import machine
+from bnexport.types import Array
 
-Values = Mapping[str, NDArray[Any]]
+Values = Mapping[str, Array]
 Answered = Callable[[Sequence[Runner], Subject, Source, Progress], list[Side]]
 """What each runner answers on all feeds."""
 
@@ -104,7 +103,7 @@ class Worker:
 class Workers(Protocol):
     """One worker for each shard of the images."""
 
-    def each(self, method: str, *arguments: Any, told: Callable[[], None]) -> list[Any]:
+    def each(self, method: str, *arguments: object, told: Callable[[], None]) -> list[Any]:
         """What a method of each gives, in their order; `told` is called when one has answered."""
         ...
 
@@ -119,7 +118,7 @@ class Alone:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
-    def each(self, method: str, *arguments: Any, told: Callable[[], None]) -> list[Any]:  # noqa: ARG002 - it tells by itself
+    def each(self, method: str, *arguments: object, told: Callable[[], None]) -> list[Any]:  # noqa: ARG002 - it tells by itself
         """What its method gives."""
         return [getattr(self._worker, method)(*arguments)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
@@ -37,7 +37,7 @@ def show(health: Health, console: Console) -> None:
         console.print(f"  {'[green]yes[/]' if can else '[yellow]no [/]'}     {escape(what)}", soft_wrap=True)
 
 
-def as_dict(health: Health) -> dict[str, Any]:
+def as_dict(health: Health) -> dict[str, object]:
     """The same as plain values."""
     return {
         "schema_version": "1.0",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any
 
 from bnexport.reporting import plots
 from bnexport.reporting.words import class_name, floors, footer, preparation
@@ -90,7 +89,7 @@ def _drift(report: CheckReport) -> list[tuple[str, str, str]]:
 
 
 def _evidence(finding: Finding) -> list[tuple[str, str]]:
-    def told(value: Any) -> str:
+    def told(value: object) -> str:
         if isinstance(value, float):
             return f"{value:.4g}"
         if isinstance(value, dict):
@@ -107,7 +106,7 @@ def _evidence(finding: Finding) -> list[tuple[str, str]]:
     ]
 
 
-def _pictures(report: CheckReport, thumbnails: Sequence[bytes | None]) -> list[dict[str, Any]]:
+def _pictures(report: CheckReport, thumbnails: Sequence[bytes | None]) -> list[dict[str, object]]:
     sides = [side for side in report.sides if side.answers]
     return [
         {
@@ -120,7 +119,7 @@ def _pictures(report: CheckReport, thumbnails: Sequence[bytes | None]) -> list[d
     ]
 
 
-def _answer(report: CheckReport, side: Side, nth: int) -> dict[str, Any]:
+def _answer(report: CheckReport, side: Side, nth: int) -> dict[str, object]:
     label = report.images.labels[nth]
     return {
         "side": side.id,
@@ -130,7 +129,7 @@ def _answer(report: CheckReport, side: Side, nth: int) -> dict[str, Any]:
     }
 
 
-def _scores(report: CheckReport) -> dict[str, Any] | None:
+def _scores(report: CheckReport) -> dict[str, object] | None:
     """For each image the scores of the classes that matter, side by side."""
     sides = [side for side in report.sides if side.scores]
     if not sides:

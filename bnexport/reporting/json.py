@@ -22,12 +22,12 @@ SCHEMA_VERSION = "1.0"
 SCHEMA = Path(__file__).with_name("check.schema.json")
 
 
-def dumps(values: Mapping[str, Any]) -> str:
+def dumps(values: Mapping[str, object]) -> str:
     """`values` as JSON text; NaN and infinities become null, which no comparison can mistake for a number."""
     return encodable(json.dumps(_plain(values), ensure_ascii=False, indent=2, allow_nan=False))
 
 
-def line(values: Mapping[str, Any]) -> str:
+def line(values: Mapping[str, object]) -> str:
     """The same in one line."""
     return encodable(json.dumps(_plain(values), ensure_ascii=False, allow_nan=False))
 
@@ -77,7 +77,7 @@ def check(report: CheckReport) -> dict[str, Any]:
     }
 
 
-def _drift(drift: Drift) -> dict[str, Any]:
+def _drift(drift: Drift) -> dict[str, object]:
     return {
         "initial_weight": drift.fit.initial_weight,
         "r_squared": drift.fit.r_squared,
@@ -86,7 +86,7 @@ def _drift(drift: Drift) -> dict[str, Any]:
     }
 
 
-def _bundle(facts: BundleFacts) -> dict[str, Any]:
+def _bundle(facts: BundleFacts) -> dict[str, object]:
     return {
         "files_checked": facts.files,
         "bundle": {
@@ -99,7 +99,7 @@ def _bundle(facts: BundleFacts) -> dict[str, Any]:
     }
 
 
-def packing(path: Path, samples: int, sets: int, size: int, refused: str, report: CheckReport) -> dict[str, Any]:
+def packing(path: Path, samples: int, sets: int, size: int, refused: str, report: CheckReport) -> dict[str, object]:
     """What became of a packing as plain values, the check that was made first among them."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -112,7 +112,7 @@ def packing(path: Path, samples: int, sets: int, size: int, refused: str, report
     }
 
 
-def recalibration(done: Recalibration) -> dict[str, Any]:
+def recalibration(done: Recalibration) -> dict[str, object]:
     """The result of a recalibration as plain values."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -132,7 +132,7 @@ def recalibration(done: Recalibration) -> dict[str, Any]:
     }
 
 
-def folding(done: Folding) -> dict[str, Any]:
+def folding(done: Folding) -> dict[str, object]:
     """The result of a fold as plain values."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -148,7 +148,7 @@ def _top1(side: Side) -> dict[str, int] | None:
     return None if side.correct is None else {"correct": side.correct, "of": side.of}
 
 
-def _side(side: Side) -> dict[str, Any]:
+def _side(side: Side) -> dict[str, object]:
     return {
         "id": side.id,
         "runtime": side.runtime,
@@ -159,13 +159,13 @@ def _side(side: Side) -> dict[str, Any]:
     }
 
 
-def _comparison(comparison: Comparison) -> dict[str, Any]:
+def _comparison(comparison: Comparison) -> dict[str, object]:
     values = asdict(comparison)
     difference = values.pop("difference")
     return {**values, "noise_floors": comparison.noise_floors, **difference}
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(finding: Finding) -> dict[str, object]:
     return {
         "code": finding.code,
         "severity": str(finding.severity),
@@ -177,7 +177,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

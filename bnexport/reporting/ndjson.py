@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from bnexport.reporting import json
 from bnexport.results.verdict import CheckReport
@@ -16,7 +15,7 @@ def check(report: CheckReport) -> Iterator[str]:
     return (json.line(values) for values in _lines(report))
 
 
-def _lines(report: CheckReport) -> Iterator[dict[str, Any]]:
+def _lines(report: CheckReport) -> Iterator[dict[str, object]]:
     sides = [side for side in report.sides if side.answers]
     for nth, (name, label) in enumerate(zip(report.images.names, report.images.labels, strict=True)):
         yield {

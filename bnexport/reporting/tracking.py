@@ -95,7 +95,7 @@ class Tracker:
         self,
         name: str,
         tags: Mapping[str, str],
-        params: Mapping[str, Any],
+        params: Mapping[str, object],
         metrics: Mapping[str, float],
         artifacts: Mapping[str, str],
         parent: str | None = None,

@@ -29,7 +29,7 @@ _FLAGS = {"order": "--channel-order", "output": "-o", "providers": "--target"}
 _JOINED = {"size": "x", "mean": ",", "std": ","}
 
 
-def flags(values: Mapping[str, Any]) -> list[str]:
+def flags(values: Mapping[str, object]) -> list[str]:
     """Options of a command, as words that are not quoted; a value that is None or True leaves the option alone.
 
     >>> flags({"size": (224, 224), "order": "bgr", "rtol": None, "strict_placement": True})
@@ -48,7 +48,7 @@ def flags(values: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def keywords(values: Mapping[str, Any]) -> list[str]:
+def keywords(values: Mapping[str, object]) -> list[str]:
     """Keyword arguments of a call, those of `bnexport.Overrides` gathered in one.
 
     >>> keywords({"labels": Path("labels.csv"), "scaling": "unit"})
@@ -59,12 +59,12 @@ def keywords(values: Mapping[str, Any]) -> list[str]:
     return plain + ([f"overrides=bnexport.Overrides({', '.join(fields)})"] if fields else [])
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     """A value as one word of a command; a path is no option."""
     return f"./{value}" if isinstance(value, Path) and str(value).startswith("-") else str(value)
 
 
-def _literal(value: Any) -> str:
+def _literal(value: object) -> str:
     return repr(str(value)) if isinstance(value, Path | str) else repr(value)
 
 
@@ -95,7 +95,7 @@ class Operation:
         return f"bnexport.{self.name}({', '.join([*plain, *keywords(self._named)])})"
 
     @property
-    def _named(self) -> dict[str, Any]:
+    def _named(self) -> dict[str, object]:
         return {keyword: value for keyword, value in self.arguments.items() if keyword not in POSITIONAL}
 
 

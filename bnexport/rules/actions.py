@@ -15,7 +15,7 @@ RECALIBRATE = Operation("recalibrate")
 DOCTOR = Operation("doctor")
 
 
-def checked_with(options: Mapping[str, Any]) -> Operation:
+def checked_with(options: Mapping[str, object]) -> Operation:
     """The same check with other options."""
     return Operation("check", options)
 
@@ -40,7 +40,7 @@ class Names:
     data: Mapping[str, Any] = field(default_factory=dict)
     check: Mapping[str, Any] = field(default_factory=dict)
 
-    def arguments(self, operation: Operation) -> dict[str, Any] | None:
+    def arguments(self, operation: Operation) -> dict[str, object] | None:
         """All arguments of an operation; None where one of them has no name.
 
         >>> Names(Path("a net.h5"), {"data": "images"}).arguments(RECALIBRATE)["output"].name

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from bnexport.results.verdict import Comparison
 
@@ -41,7 +40,7 @@ class Right:
         return fewer_right(self.only_inference, self.only_training, self.labelled)
 
 
-def evidence_of(failed: Sequence[Comparison]) -> dict[str, Any]:
+def evidence_of(failed: Sequence[Comparison]) -> dict[str, object]:
     """The numbers of the comparison that failed, and the names of the others."""
     first = failed[0]
     difference = first.difference

@@ -63,7 +63,7 @@ class Rule:
         self,
         severity: Severity,
         message: str,
-        evidence: Mapping[str, Any],
+        evidence: Mapping[str, object],
         actions: Sequence[Action] = (),
         layers: Sequence[str] = (),
     ) -> Finding:

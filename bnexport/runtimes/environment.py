@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from typing import Any
 
 from bnexport.runtimes import ort_library
 from bnexport.system import machine
 from bnexport.version import __version__
 
 
-def environment(versions: Mapping[str, str]) -> dict[str, Any]:
+def environment(versions: Mapping[str, str]) -> dict[str, str | int]:
     """Versions and machine, those of `versions` among them."""
     import numpy
     import PIL

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport.errors import InputError
-
-Array = NDArray[Any]
+from bnexport.types import Array
 
 
 def as_declared(name: str, value: Array, kind: type[np.generic] | None) -> Array:

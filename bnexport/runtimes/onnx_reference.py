@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport.errors import InputError, MachineError, reason
 from bnexport.onnx_graph import tensors
 from bnexport.onnx_graph.float64 import in_float64
 from bnexport.runtimes.protocols import About, Artifact, Port, Session, Signature, Tensors, Want
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,14 +55,14 @@ class ReferenceSession(Session):
         self._tensors = made | {port.name for port in self.signature.inputs}
         self._evaluator: ReferenceEvaluator | None = ReferenceEvaluator(in_float64(model))
 
-    def run(self, inputs: Tensors, outputs: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Tensors, outputs: Sequence[str] = ()) -> dict[str, Array]:
         """The tensors named `outputs`, or all outputs, for one batch; tensors inside the graph come in float64."""
         if self._evaluator is None:
             raise InputError("the session is closed", fix="open it again")
         names = list(outputs) or [port.name for port in self.signature.outputs]
         if unknown := set(names) - self._tensors:
             raise InputError(f"there is no tensor {min(unknown)} in the model")
-        fed: dict[str, NDArray[Any]] = {}
+        fed: dict[str, Array] = {}
         for port in self.signature.inputs:
             if port.name not in inputs:
                 raise InputError(f"the input {port.name} is missing", found=", ".join(inputs) or "nothing")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-from numpy.typing import NDArray
 
 from bnexport.errors import InputError, MachineError
 from bnexport.runtimes import ort_library, ort_session
 from bnexport.runtimes.ort_session import Cuda
 from bnexport.runtimes.protocols import About, Artifact, Session, Tensors, Want
+from bnexport.types import Array
 
 
 class OnnxRuntime:
@@ -40,7 +38,7 @@ class OnnxRuntimeSession(Session):
         self._session: ort_session.Session | None = session
         self.signature = session.signature
 
-    def run(self, inputs: Tensors, outputs: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Tensors, outputs: Sequence[str] = ()) -> dict[str, Array]:
         """The tensors named `outputs`, which must be outputs of the model, or all of them."""
         if self._session is None:
             raise InputError("the session is closed", fix="open it again")

@@ -7,7 +7,7 @@ import ctypes
 import io
 import os
 from functools import cache
-from typing import Any
+from types import ModuleType
 
 from bnexport.errors import MachineError
 from bnexport.system import installed
@@ -74,7 +74,7 @@ def loads(library: str) -> bool:
 
 
 @cache
-def load() -> Any:
+def load() -> ModuleType:
     """The module, without its telemetry.
 
     Raises:
@@ -92,4 +92,5 @@ def load() -> Any:
     onnxruntime.set_default_logger_severity(4)
     if hasattr(onnxruntime, "disable_telemetry_events"):
         onnxruntime.disable_telemetry_events()
-    return onnxruntime
+    module: ModuleType = onnxruntime
+    return module

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport.errors import InputError, MachineError, reason
 from bnexport.runtimes import ort_library
 from bnexport.runtimes.inputs import as_declared
 from bnexport.runtimes.protocols import Port, Signature
 from bnexport.system import machine
+from bnexport.types import Array
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 Provider = Literal["cpu", "cuda"]
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,7 @@ class Session:
             _runs.discard(options)
 
 
-def _ports(arguments: Sequence[Any]) -> tuple[Port, ...]:
+def _ports(arguments: Sequence[onnxruntime.NodeArg]) -> tuple[Port, ...]:
     return tuple(
         Port(
             argument.name,

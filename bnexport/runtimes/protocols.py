@@ -15,17 +15,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from types import TracebackType
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport.errors import MachineError, UsageError, reason
+from bnexport.types import Array
 
 GROUP = "bnexport.runtimes"
 """The group of entry points."""
 
-Tensors = Mapping[str, NDArray[Any]]
+Tensors = Mapping[str, Array]
 """Arrays by the name of the tensor; the first axis is the batch."""
 
 
@@ -86,7 +86,7 @@ class Port:
 
     name: str
     shape: tuple[int | None, ...]
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.generic]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Session(Protocol):
 
     signature: Signature
 
-    def run(self, inputs: Tensors, outputs: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Tensors, outputs: Sequence[str] = ()) -> dict[str, Array]:
         """The tensors named `outputs`, or all outputs, for one batch.
 
         Raises:

@@ -16,13 +16,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache as once
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport.errors import InputError, MachineError
 from bnexport.system import files
+from bnexport.types import Array
 
 LIMIT = 4 << 30
 """The most bytes the folder holds."""
@@ -62,7 +61,7 @@ def surroundings() -> str:
     return digest.hexdigest()
 
 
-def fingerprint(arrays: Mapping[str, NDArray[Any]]) -> str:
+def fingerprint(arrays: Mapping[str, Array]) -> str:
     """A hash of named arrays: names, shapes, dtypes and content."""
     digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):
@@ -140,7 +139,7 @@ class Cache:
             self.put(found.encode(), *key)
         return found
 
-    def get_arrays(self, *key: str) -> dict[str, NDArray[Any]] | None:
+    def get_arrays(self, *key: str) -> dict[str, Array] | None:
         """The arrays that were stored under this key."""
         content = self.get(*key)
         if content is None:
@@ -148,7 +147,7 @@ class Cache:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             return {name: stored[place] for place, name in json.loads(str(stored["names"])).items()}
 
-    def put_arrays(self, arrays: Mapping[str, NDArray[Any]], *key: str) -> None:
+    def put_arrays(self, arrays: Mapping[str, Array], *key: str) -> None:
         """Stores arrays under this key; not those of dtypes that NumPy does not know (bfloat16)."""
         if any(array.dtype.kind not in "fiubc" for array in arrays.values()):
             return

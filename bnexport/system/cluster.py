@@ -13,13 +13,14 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TextIO
 
 from bnexport.errors import BnexportError, MachineError, reason
 from bnexport.system.machine import cores
 
 
-def connected(address: str) -> Any:
+def connected(address: str) -> ModuleType:
     """Ray, connected to a cluster.
 
     Args:
@@ -46,7 +47,8 @@ def connected(address: str) -> Any:
             f"cannot reach the Ray cluster {address or 'of this machine'} ({reason(error)})",
             fix="start one with: ray start --head",
         ) from error
-    return ray
+    module: ModuleType = ray
+    return module
 
 
 def _answers(address: str) -> None:
@@ -58,12 +60,12 @@ def _answers(address: str) -> None:
         pass
 
 
-def cpus(ray: Any) -> int:
+def cpus(ray: ModuleType) -> int:
     """How many CPUs the cluster has now."""
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
-def failed(ray: Any, error: Exception, what: str) -> BnexportError:
+def failed(ray: ModuleType, error: Exception, what: str) -> BnexportError:
     """What to say of an error that a worker raised, or that kept it from working."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, BnexportError):
@@ -125,14 +127,16 @@ class Workers:
         given: the arguments of each.
     """
 
-    def __init__(self, ray: Any, make: Callable[..., Any], shared: Any, given: Sequence[tuple[Any, ...]]) -> None:
+    def __init__(
+        self, ray: ModuleType, make: Callable[..., object], shared: object, given: Sequence[tuple[object, ...]]
+    ) -> None:
         self._ray = ray
         self._shared = [ray.put(shared)]  # in a list, and held here: it is there as long as an object may be made again
         # An actor needs a CPU to be placed and none to stay: after a loss the others make room for it.
         remote = ray.remote(max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD")(_Held)
         self._held = [remote.remote(make, self._shared, *arguments) for arguments in given]
 
-    def each(self, method: str, *arguments: Any, told: Callable[[], None] = lambda: None) -> list[Any]:
+    def each(self, method: str, *arguments: object, told: Callable[[], None] = lambda: None) -> list[Any]:
         """What a method of each gives, in their order; `told` is called when one has answered.
 
         Raises:
@@ -160,7 +164,7 @@ class Workers:
 class _Held:
     """One object in a process of its own."""
 
-    def __init__(self, make: Callable[..., Any], shared: list[Any], *arguments: Any) -> None:
+    def __init__(self, make: Callable[..., object], shared: list[object], *arguments: object) -> None:
         import ray
 
         self._stack = ExitStack()
@@ -169,6 +173,6 @@ class _Held:
             os.sched_setaffinity(0, {mine})
         self._object = make(ray.get(shared[0]), *arguments)
 
-    def call(self, method: str, *arguments: Any) -> Any:
+    def call(self, method: str, *arguments: object) -> object:
         """What a method of the object gives."""
         return getattr(self._object, method)(*arguments)

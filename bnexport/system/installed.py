@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bnexport.errors import MachineError
+
+if TYPE_CHECKING:
+    from importlib import metadata
 
 
 def packages() -> dict[str, str]:
@@ -32,7 +35,7 @@ def mixture(packages: Mapping[str, str]) -> tuple[str, str]:
     )
 
 
-def _name(entry: Any) -> str:
+def _name(entry: metadata.Distribution) -> str:
     return str(entry.metadata["Name"] or "").lower().replace("_", "-")
 
 
