@@ -168,21 +168,24 @@ def read(folder: Path) -> Bundle:
     path = folder / INDEX
     facts = files.status(folder)
     if facts is None or not stat.S_ISDIR(facts.st_mode):
-        raise InputError(f"there is no bundle {folder}", expected="a folder that bnexport pack wrote")
+        raise InputError(f"the bundle {folder} does not exist", expected="a folder written by bnexport pack")
     if files.status(path) is None:
-        raise InputError(f"{folder} is not a bundle", found=f"no {INDEX}", expected="a folder that bnexport pack wrote")
+        raise InputError(f"{folder} is not a bundle", found=f"no {INDEX}", expected="a folder written by bnexport pack")
     try:
         content = files.read_bounded(path, files.MOST_TEXT, within=folder)
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror})") from error
     own = own_hash(content)
     if own is None or own[0] != own[1]:
-        raise InputError(f"{path} was changed since it was packed", fix="pack or copy the bundle again")
+        raise InputError(f"{path} has changed since the bundle was packed", fix="pack or copy the bundle again")
     try:
         version = msgspec.json.decode(content, type=dict[str, Any]).get("schema_version")
         if str(version).split(".")[0] != SCHEMA_VERSION.split(".")[0]:
             raise InputError(
-                f"{path} was written by another bnexport", found=f"schema version {version}", expected=SCHEMA_VERSION
+                f"{path} was written by another version of bnexport",
+                found=f"schema version {version}",
+                expected=SCHEMA_VERSION,
+                fix="pack the bundle again with this version",
             )
         bundle = msgspec.json.decode(content, type=Bundle)
     except (ValueError, RecursionError) as error:
@@ -205,11 +208,13 @@ def _refuse_incomplete(bundle: Bundle, folder: Path) -> None:
         if bundle.preprocessing is not None and not all(item.file for item in part.items):
             raise InputError(f"{folder / INDEX} is damaged", found=f"an image in {part.folder} without a file")
     if missing := sorted(named - set(bundle.files)):
-        raise InputError(f"{folder / INDEX} is damaged", found=f"no hash of {missing[0]}")
+        raise InputError(f"{folder / INDEX} is damaged", found=f"no hash for {missing[0]}")
     if not bundle.sets or not bundle.tensors or not bundle.inputs:
-        raise InputError(f"{folder / INDEX} is damaged", found="nothing to compare")
+        raise InputError(f"{folder / INDEX} is damaged", found="no inputs or no outputs to compare")
     if bundle.preprocessing is not None and len(bundle.inputs) != 1:
-        raise InputError(f"{folder / INDEX} is damaged", found=f"images for {len(bundle.inputs)} inputs")
+        raise InputError(
+            f"{folder / INDEX} is damaged", found=f"images for {len(bundle.inputs)} inputs", expected="one input"
+        )
     for name in bundle.files:
         if "\0" in name:
             raise InputError(f"{folder / INDEX} is damaged", found="a file name with a null byte")
@@ -244,7 +249,7 @@ def whole(model: Future[Held], index: Bundle, folder: Path) -> Held:
 
 def _unreadable(path: Path, error: OSError) -> InputError:
     if isinstance(error, FileNotFoundError):
-        return InputError(f"the bundle is incomplete: there is no {path}", fix="pack or copy the bundle again")
+        return InputError(f"the bundle is incomplete: {path} is missing", fix="pack or copy the bundle again")
     return InputError(f"cannot read {path} ({error.strerror})")
 
 
@@ -260,7 +265,7 @@ def _content(path: Path, digest: str, folder: Path) -> bytes:
 def _hold_against(found: str, digest: str, path: Path) -> None:
     if found != digest:
         raise InputError(
-            f"{path} was changed since it was packed",
+            f"{path} has changed since the bundle was packed",
             found=f"SHA-256 {found[:12]}…",
             expected=f"{digest[:12]}…",
             fix="pack or copy the bundle again",

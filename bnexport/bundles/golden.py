@@ -40,7 +40,7 @@ def feed(index: Bundle, part: DataSet, contents: Mapping[str, bytes], folder: Pa
         inputs[name] = protobuf.array_from(contents[path], str(folder / path))
         if inputs[name].ndim == 0 or len(inputs[name]) != len(part.items):
             raise InputError(
-                f"{folder / path} does not hold what {bundle.INDEX} says",
+                f"{folder / path} does not match {bundle.INDEX}",
                 found=f"the shape {inputs[name].shape}",
                 expected=f"{len(part.items)} images",
             )
@@ -101,7 +101,7 @@ def decoded(index: Bundle, contents: Mapping[str, bytes], feeds: Sequence[Feed])
             [stored] = feed.inputs.values()
             if stored.shape != (len(part.items), *spec.shape):
                 raise InputError(
-                    f"the pictures in {part.folder} do not become its inputs",
+                    f"the images in {part.folder} do not have the shape of its stored inputs",
                     found=str((len(part.items), *spec.shape)),
                     expected=str(stored.shape),
                 )
@@ -134,4 +134,4 @@ def _prepared(item: Item, contents: Mapping[str, bytes], spec: Preprocessing) ->
     try:
         return datasets.prepared(contents[item.file], spec)
     except InputError as error:
-        raise InputError(f"the picture {item.file} of the bundle cannot be read here ({error})") from error
+        raise InputError(f"cannot read the image {item.file} of the bundle on this machine ({error})") from error

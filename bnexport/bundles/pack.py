@@ -90,7 +90,7 @@ def pack(
     progress, output = progress or Progress(), Path(output)
     _refuse_odd_output(output)
     if samples < 1:
-        raise UsageError("the number of samples is not usable", found=str(samples), expected="1 or more")
+        raise UsageError("the number of samples is invalid", found=str(samples), expected="1 or more")
     opening = opened(request, progress)
     done = examined(opening, progress)
     opening = done.opening
@@ -124,7 +124,9 @@ def _refuse_odd_output(output: Path) -> None:
         and (output.is_file() or any(output.iterdir()))
     ):
         raise UsageError(
-            f"cannot write {output}", found="something that is not a bundle", fix="choose another name, or remove it"
+            f"cannot write {output}",
+            found="a file or folder that is not a bundle",
+            fix="choose another name or remove it",
         )
 
 

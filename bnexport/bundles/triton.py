@@ -61,7 +61,7 @@ def config(model: onnx.ModelProto, name: str, classes: Sequence[str], batch: int
     def tensor(info: onnx.ValueInfoProto, more: str = "") -> str:
         kind = _TYPES.get(info.type.tensor_type.elem_type)
         if kind is None:
-            raise UsageError(f"Triton does not take the tensor {info.name}", found="an unknown type")
+            raise UsageError(f"Triton does not support the tensor {info.name}", found="an unknown element type")
         dims = [-1 if side is None else side for side in shapes[info.name][1 if batched else 0 :]]
         return f"  {{ name: {_quoted(info.name)}, data_type: {kind}, dims: {dims}{more} }}"
 

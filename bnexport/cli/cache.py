@@ -32,5 +32,5 @@ def command(
         typer.echo(f"{root}: {entries} entries removed, {size / 1e6:.1f} MB")
         return 0
     entries, size = cache.size(root)
-    typer.echo(f"{root}: {entries} entries, {size / 1e6:.1f} MB of at most {cache.LIMIT / 1e6:.0f}")
+    typer.echo(f"{root}: {entries} entries, {size / 1e6:.1f} MB (limit {cache.LIMIT / 1e6:.0f} MB)")
     return 0

@@ -59,20 +59,23 @@ def _tell(done: Demo, folder: Path) -> None:
 
     console = Console(highlight=False)
     show_story(done.training.epochs, done.asked_epochs, done.report, console)
-    left = "images/, model.h5 with model.h5.toml, model.onnx, check.json"
+    written = "images/, model.h5 with model.h5.toml, model.onnx, check.json"
     steps = [
-        (f"bnexport check {folder}/model.h5 {folder}/images", "everything again, in numbers"),
-        (f"bnexport check {folder}/model.onnx {folder}/images", "the ONNX file alone, without TensorFlow"),
+        (f"bnexport check {folder}/model.h5 {folder}/images", "the check again, with all numbers"),
+        (f"bnexport check {folder}/model.onnx {folder}/images", "check the ONNX file alone, without TensorFlow"),
     ]
     if done.repair is not None:
-        again = next(side for side in done.repair.keras.sides if side.id == "keras-inference")
-        show_repair(again, done.repair.onnx, done.repair.folded, done.repair.recalibration.residual.largest, console)
-        left += ", repaired.keras with its .toml, repaired.onnx, folded.onnx"
+        repaired = next(side for side in done.repair.keras.sides if side.id == "keras-inference")
+        show_repair(repaired, done.repair.onnx, done.repair.folded, done.repair.recalibration.residual.largest, console)
+        written += ", repaired.keras with its .toml, repaired.onnx, folded.onnx"
         steps += [
-            (f"bnexport check {folder}/repaired.keras {folder}/images", "the repaired model passes"),
-            (f"bnexport demo {folder} --momentum 0.01 --epochs 20", "the other way out: statistics that keep up"),
+            (f"bnexport check {folder}/repaired.keras {folder}/images", "check the repaired model, which passes"),
+            (
+                f"bnexport demo {folder} --momentum 0.01 --epochs 20",
+                "train again with a lower momentum, so that the statistics converge",
+            ),
         ]
-    typer.echo(f"\nLeft in {folder}: {left}. Go on with\n")
+    typer.echo(f"\nFiles written to {folder}: {written}.\nNext commands:\n")
     width = max(len(step) for step, _ in steps)
     for step, why in steps:
         typer.echo(f"  {step:{width}}    {why}")

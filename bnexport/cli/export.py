@@ -74,7 +74,7 @@ def command(
         )
     else:
         typer.echo(
-            f"{exported.path}: {exported.nodes} nodes, {exported.batch_normalization} of them BatchNormalization, in {exported.seconds:.1f} s"
+            f"{exported.path}: {exported.nodes} nodes, {exported.batch_normalization} of them BatchNormalization, exported in {exported.seconds:.1f} s"
         )
         chosen = f" --signature {shlex.quote(signature)}" if signature else ""
         typer.echo(f"next: bnexport check {model} IMAGES{chosen}")

@@ -58,15 +58,15 @@ def command(
         return 0 if done else 1
     if done:
         typer.echo(
-            f"{done.written}: {len(done.folded)} nodes folded, {len(done.refused)} BatchNormalization nodes left"
+            f"{done.written}: {len(done.folded)} nodes folded, {len(done.refused)} BatchNormalization nodes not folded"
         )
-        typer.echo(f"both graphs agree within {done.max_rel:.1e} of the size of their outputs")
+        typer.echo(f"largest difference between both graphs: {done.max_rel:.1e} relative to the largest output")
     else:
-        typer.echo(f"REFUSED {output} was not written")
+        typer.echo(f"REFUSED: {output} was not written")
         typer.echo(
-            f"folding moves the outputs by {done.max_rel:.1e} of their size, more than the {done.tolerance:.0e} of float rounding"
+            f"folding changes the outputs by {done.max_rel:.1e} relative to the largest output, more than rounding explains ({done.tolerance:.0e})"
         )
-        typer.echo("  -> some channel has a variance near zero, or values overflow: look at bnexport check")
+        typer.echo("  -> run bnexport check: a channel may have a variance near zero, or values may overflow")
     for name, reason in done.refused:
-        typer.echo(f"left: {name}: {reason}")
+        typer.echo(f"not folded: {name}: {reason}")
     return 0 if done else 1

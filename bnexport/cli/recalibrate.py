@@ -171,25 +171,25 @@ def _tell(done: Recalibration, form: PlainFormat, output: Path) -> None:
         typer.echo(json.dumps(json.recalibration(done)))
         return
     if done.refused:
-        typer.echo(f"REFUSED {output} was not written")
+        typer.echo(f"REFUSED: {output} was not written")
         typer.echo(done.refused)
-        typer.echo("  -> look at the preprocessing and at bnexport check; --force writes all the same")
+        typer.echo("  -> check the preprocessing and run bnexport check, or write the model anyway with --force")
     else:
         typer.echo(
-            f"{done.written}: {done.sites} BatchNormalization nodes, from {done.images} images in {done.stages} stages"
+            f"{done.written}: {done.sites} BatchNormalization nodes recalibrated from {done.images} images in {done.stages} stages"
         )
     if done.folded:
         typer.echo(f"{done.folded} nodes folded")
     typer.echo(
-        f"residual {done.residual.largest:.1e} of a standard deviation at most ({done.residual.site or 'everywhere'})"
+        f"largest residual: {done.residual.largest:.1e} standard deviations ({done.residual.site or 'all nodes'})"
     )
     if done.before.correct is not None:
         typer.echo(
-            f"right before {done.before.correct} of {done.before.of}, after {done.after.correct} of {done.after.of}"
+            f"correct before: {done.before.correct} of {done.before.of}, after: {done.after.correct} of {done.after.of}"
         )
     elif done.before.answers:
         same = sum(a == b for a, b in zip(done.before.answers, done.after.answers, strict=True))
-        typer.echo(f"{same} of {len(done.after.answers)} images keep their class (no labels are known)")
+        typer.echo(f"{same} of {len(done.after.answers)} images keep their class (no labels available)")
     for finding in done.findings:
         if not done.refused or finding.message not in done.refused:
             typer.echo(f"{finding.code} {finding.message}")

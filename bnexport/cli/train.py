@@ -90,7 +90,7 @@ def command(
         )
     last = done.epochs[-1]
     typer.echo(
-        f"{done.model}: {arch}, {len(done.classes)} classes, after epoch {last.number} loss {last.loss:.4g}, training accuracy {last.accuracy:.0%}"
+        f"{done.model}: {arch} with {len(done.classes)} classes; epoch {last.number}: loss {last.loss:.4g}, training accuracy {last.accuracy:.0%}"
     )
     typer.echo(f"next: bnexport check {done.model} {images}")
     return 0

@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from bnexport.datasets.preprocess import preprocess
 from bnexport.errors import InputError, reason
 from bnexport.numerics.resize import tf_bilinear, tf_nearest
+from bnexport.results.actions import spell_options
 from bnexport.results.preprocessing import Fit, Preprocessing, Resize
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
@@ -48,7 +49,7 @@ def prepared(content: bytes, spec: Preprocessing) -> NDArray[np.float32]:
     try:
         return preprocess(pixels(content, spec), spec)
     except UnidentifiedImageError as error:
-        raise InputError("it is no JPEG, PNG, BMP, GIF, WebP or TIFF file, or a damaged one") from error
+        raise InputError("the file is damaged or not a JPEG, PNG, BMP, GIF, WebP or TIFF image") from error
     except InputError:
         raise
     except (
@@ -132,7 +133,9 @@ def _jpeg(content: bytes, channels: int) -> Image.Image | None:
 
 def _refuse_huge(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise InputError("the picture is too large", found=f"{width}x{height} pixels", expected=f"at most {MAX_PIXELS}")
+        raise InputError(
+            "the image is too large", found=f"{width}x{height} pixels", expected=f"at most {MAX_PIXELS} pixels"
+        )
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
@@ -143,10 +146,10 @@ def _eight_bit(image: Image.Image) -> Image.Image:
         least, largest = float(values.min()), float(values.max())
         if not (least >= 0 and largest <= 255 and (largest > 1 or largest == 0)):
             raise InputError(
-                "the picture holds floating-point numbers that are not grey levels",
+                "the image contains floating-point values that are not gray levels",
                 found=f"values from {least:g} to {largest:g}",
                 expected="0 to 255",
-                fix="save it with 8 or 16 bits, or pass what the model sees with --arrays",
+                fix=f"save it with 8 or 16 bits, or pass preprocessed arrays with {spell_options(inputs='data.npz')}",
             )
     return image
 

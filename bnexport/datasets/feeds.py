@@ -220,7 +220,7 @@ class Arrays:
             arrays = {next(iter(shapes)): next(iter(arrays.values()))}
         if set(arrays) != set(shapes):
             raise InputError(
-                f"{what} does not hold the model's inputs",
+                f"the arrays in {what} are not the inputs of the model",
                 found=", ".join(sorted(arrays)) or "nothing",
                 expected=", ".join(shapes),
             )
@@ -232,16 +232,20 @@ class Arrays:
                 raise InputError(f"{what}: the input {name} has the wrong shape", found=str(got), expected=str(shape))
         counts = {len(a) for a in arrays.values()} | ({len(labels)} if labels is not None else set())
         if len(counts) != 1 or counts == {0}:
-            raise InputError(f"{what}: the arrays are empty or of different length", found=str(sorted(counts)))
+            raise InputError(f"{what}: the arrays are empty or differ in length", found=f"lengths {sorted(counts)}")
         unknown = np.full(counts.pop(), -1, np.int64)
         for name, array in arrays.items():
             npz.refuse_no_numbers(f"{what}: the input {name}", array)
         if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
-            raise InputError(f"{what}: labels are no class numbers", found=f"{labels.dtype} of shape {labels.shape}")
+            raise InputError(
+                f"{what}: the labels are not class numbers",
+                found=f"{labels.dtype} of shape {labels.shape}",
+                expected="integers of shape (N,)",
+            )
         if labels is not None and (labels.min() < -1 or labels.max() > MOST_LABEL):
             odd = labels[np.less(labels, -1) | np.greater(labels, MOST_LABEL)][0]
             raise InputError(
-                f"{what}: labels are no class numbers",
+                f"{what}: a label is not a class number",
                 found=str(odd),
                 expected=f"0 to {MOST_LABEL}, or -1 where unknown",
             )

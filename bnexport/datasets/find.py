@@ -45,7 +45,7 @@ def find(source: str | Path | Sequence[str | Path], *, labels: Path | None = Non
         elif isinstance(place, str):
             found = manifest.read(place) if manifest.named(place) else _remote(place)
         elif (facts := files.status(place)) is None:
-            raise InputError(f"there is no folder {place}", fix="check the path")
+            raise InputError(f"{place} does not exist", expected="a folder of images", fix="check the path")
         elif not stat.S_ISDIR(facts.st_mode):
             found = manifest.read(told) if manifest.named(told) else _one(place)
         else:
@@ -56,7 +56,7 @@ def find(source: str | Path | Sequence[str | Path], *, labels: Path | None = Non
             if table is None and (place / TABLE).is_file():
                 table = place / TABLE
     if not found:
-        raise InputError(f"there is no image in {told}", expected="files such as " + ", ".join(sorted(SUFFIXES)[:4]))
+        raise InputError(f"{told} contains no images", expected="files such as " + ", ".join(sorted(SUFFIXES)[:4]))
     if local and isinstance(source, str | Path) and not shards.named(told):
         _refuse_elsewhere(found, places.parent(told) if manifest.named(told) else told)
     return _labelled(found, table) if table else found
@@ -68,9 +68,9 @@ def _refuse_elsewhere(listing: Listing, folder: str) -> None:
     for picture in listing:
         if not places.is_below(picture.place, folder):
             raise InputError(
-                f"the images of {folder} lead to a place outside of it",
+                f"an image of {folder} lies outside of it",
                 found=picture.place,
-                fix="if you trust the list, add --allow-remote",
+                fix="if you trust the list, add --allow-remote (in Python: local=False)",
             )
 
 
@@ -122,6 +122,6 @@ def _labelled(pictures: Listing, table: str | Path) -> Listing:
     label = dict(manifest.rows(str(table), 2))
     if not any(picture.name in label for picture in pictures):
         raise InputError(
-            f"no picture is named in {table}", found=next(iter(label), "nothing"), expected=pictures[0].name
+            f"{table} names none of the images", found=next(iter(label), "nothing"), expected=pictures[0].name
         )
     return pictures.labelled(label)

@@ -63,7 +63,7 @@ def add_class_names(
     except (InputError, OSError, UnicodeDecodeError) as error:
         progress.note(f"{path or NAME} beside the model is ignored: {error}")
         return known
-    progress.note(f"class names: {path} ({len(names)} names in the order of the model's outputs)")
+    progress.note(f"class names are read from {path} ({len(names)} names, in the order of the outputs)")
     known = replace(known or Sidecar(), classes=names)
     metadata.write(graph, sidecar.travelling(known))
     return known
@@ -90,7 +90,7 @@ def parse(content: bytes) -> tuple[str, ...]:
     text = io.StringIO(content.decode("utf-8-sig"), newline=None).read()
     lines = [line.strip() for line in text.rstrip().split("\n")]
     if not all(lines):
-        raise InputError("it names no classes" if lines == [""] else "there is an empty line between its names")
+        raise InputError("it contains no class names" if lines == [""] else "it contains an empty line between names")
     parts = [match.groups() for line in lines if (match := _NUMBERED.fullmatch(line))]
     if len(parts) == len(lines) and any(name for _, name in parts):
         if [number for number, _ in parts] != [str(row) for row in range(len(parts))]:
@@ -98,7 +98,7 @@ def parse(content: bytes) -> tuple[str, ...]:
         lines = [name or number for number, name in parts]
     if len(set(lines)) != len(lines):
         twice = next(line for row, line in enumerate(lines) if line in lines[:row])
-        raise InputError(f"it has the name {twice!r} twice")
+        raise InputError(f"it contains the name {twice!r} twice")
     return tuple(lines)
 
 
@@ -112,22 +112,22 @@ def _must_fit(
 ) -> None:
     given = graph.graph.output
     if len(given) != 1:
-        raise InputError(f"it has {len(names)} names, and the model has {len(given)} outputs")
+        raise InputError(f"it contains {len(names)} names, but the model has {len(given)} outputs instead of one")
     shape = tensors.shape(given[0]) or ()
     count = shape[-1] if len(shape) > 1 else None
     if count is None:
-        raise InputError(f"it has {len(names)} names, and the graph does not say how many classes the model has")
+        raise InputError(f"it contains {len(names)} names, but the number of classes is not fixed in the graph")
     if count != len(names):
-        raise InputError(f"it has {len(names)} names, and the model's output has {count} values")
+        raise InputError(f"it contains {len(names)} names, but the output of the model has {count} values")
     labels = {*known.labels.values(), *(label for listing in pictures for label in listing.classes)}
     if strange := sorted(labels - {"", *names}):
-        raise InputError(f"the images have the label {strange[0]!r}, which is not among its names")
+        raise InputError(f"the images have the label {strange[0]!r}, which it does not contain")
     labelled = bool(labels - {""}) or any(listing.has_labels for listing in pictures)
     if of_the_folder and not labelled and not outputs.squashed(graph):
         raise InputError(
-            "nothing shows that the model's output stands for classes, as a softmax or images with labels would",
-            fix=f"call it STEM.{NAME}, STEM being the model's name, if it does",
+            "the output of the model may not be class scores: it has no softmax or sigmoid, and the images have no labels",
+            fix=f"if it is, rename the file to STEM.{NAME}, where STEM is the name of the model file",
         )
     numbers = any(not listing.classes for listing in pictures)  # labels may be class numbers, which keep their meaning
     if numbers and any(name.isdecimal() and name != str(row) for row, name in enumerate(names)):
-        raise InputError("its names are numbers, but not those of the model's outputs")
+        raise InputError("its names are numbers that differ from the positions of the outputs")

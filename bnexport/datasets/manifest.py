@@ -37,7 +37,7 @@ def read(place: str) -> Listing:
         for name, label in _parquet(place) if place.lower().endswith(".parquet") else rows(place):
             lister.add(name, label)
     except OverflowError as error:
-        raise InputError(f"{place} is too large for a manifest") from error
+        raise InputError(f"the manifest {place} is too large") from error
     return lister.listing(numbers=True)
 
 
@@ -89,9 +89,9 @@ def _columns(names: Sequence[str]) -> tuple[int, int | None] | None:
 def _none(place: str, row: Sequence[str]) -> InputError:
     """The error for a file that is no manifest; its content is not shown, which may be anybody's."""
     return InputError(
-        f"{place} is not a table of pictures",
+        f"{place} is not a table of images",
         found=f"a line of {len(row)} column{'' if len(row) == 1 else 's'}",
-        expected="lines of path,label (pictures such as a.png, or URLs), or a first line that names the columns so",
+        expected="rows of path,label (an image file such as a.png, or a URL), or a header row with these names",
     )
 
 
@@ -101,7 +101,7 @@ def _parquet(place: str) -> Iterator[tuple[str, str]]:
         from pyarrow import parquet
     except ImportError as error:
         raise MachineError(
-            "a Parquet manifest needs pyarrow", fix="install it with: pip install 'bnexport[parquet]'"
+            "reading a Parquet manifest requires pyarrow", fix="install it with: pip install 'bnexport[parquet]'"
         ) from error
     try:
         with places.opened(place) as stream, parquet.ParquetFile(stream) as file:
@@ -109,9 +109,9 @@ def _parquet(place: str) -> Iterator[tuple[str, str]]:
             where = _columns(names)
             if where is None:
                 raise InputError(
-                    f"{place} is not a table of pictures",
+                    f"{place} is not a table of images",
                     found=f"the columns {', '.join(names)[:80]}",
-                    expected=_PATH[0],
+                    expected=f"a column {_PATH[0]}",
                 )
             wanted = [file.schema_arrow.names[column] for column in where if column is not None]
             for batch in file.iter_batches(columns=wanted):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bnexport.errors import InputError, UsageError, reason
+from bnexport.results.actions import spell_options
 from bnexport.system import files
 from bnexport.types import Array
 
@@ -24,15 +25,15 @@ def refuse_no_numbers(what: str, array: Array) -> None:
     kind = array.dtype.kind
     if kind == "c":
         raise InputError(
-            f"{what} is complex, and its imaginary part would be lost",
+            f"{what} is complex, which models do not support",
             found=str(array.dtype),
-            fix="store real and imaginary part as the model takes them",
+            fix="store the real and imaginary parts in the layout that the model expects",
         )
     if kind not in "fiub":
         raise InputError(
-            f"{what} holds no numbers",
+            f"{what} is not numeric",
             found=str(array.dtype),
-            fix="store the numbers that the model computes with; of text, the token ids behind the model's lookup table",
+            fix="store numbers; for text, store the token ids that the lookup table returns",
         )
 
 
@@ -48,7 +49,7 @@ def load(path: Path) -> dict[str, Array]:
                 raise InputError(f"{path} is not an .npz file", found="a single array", fix="write it with numpy.savez")
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}") from error
+        raise InputError(f"the file {path} does not exist", fix="check the path") from error
     except InputError:
         raise
     except Exception as error:  # zipfile, zlib, tokenize and NumPy raise whatever they come upon in a damaged file
@@ -56,7 +57,9 @@ def load(path: Path) -> dict[str, Array]:
             f"{path} is not an .npz file of plain arrays ({reason(error)})", fix="write it with numpy.savez"
         ) from error
     if strange := [name for name, array in arrays.items() if not isinstance(array, np.ndarray) or array.ndim == 0]:
-        raise InputError(f"{path} is not an .npz file of plain arrays", found=f"{strange[0]} is no array with rows")
+        raise InputError(
+            f"{path} is not an .npz file of plain arrays", found=f"{strange[0]}, which is not an array with rows"
+        )
     return arrays
 
 
@@ -73,8 +76,8 @@ def only_input(shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> tuple[
     if len(shapes) != 1:
         inputs = ", ".join(f"{name} {dtypes.get(name, 'float32')} {_spelled(shape)}" for name, shape in shapes.items())
         raise UsageError(
-            f"the model has {len(shapes)} inputs ({inputs})",
-            fix=f"pass them with --arrays data.npz, a file such as {savez(shapes, dtypes)} writes",
+            f"the model has {len(shapes)} inputs ({inputs}), which images cannot provide",
+            fix=f"pass {spell_options(inputs='data.npz')}; this command writes an example of such a file: {savez(shapes, dtypes)}",
         )
     return next(iter(shapes.items()))
 

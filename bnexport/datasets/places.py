@@ -73,7 +73,9 @@ def read(place: str, span: tuple[int, int] | None = None) -> bytes:
         InputError: it cannot be read.
     """
     if span is not None and span[1] > MOST:
-        raise InputError(f"a picture in {place} is too large", found=f"{span[1]:,} bytes", expected=f"at most {MOST:,}")
+        raise InputError(
+            f"an image in {place} is too large", found=f"{span[1]:,} bytes", expected=f"at most {MOST:,} bytes"
+        )
     if is_url(place):
         remote, path = filesystem(place)
         start, end = (span[0], span[0] + span[1]) if span else (None, None)
@@ -93,7 +95,7 @@ def read(place: str, span: tuple[int, int] | None = None) -> bytes:
         except (OSError, ValueError) as error:  # ValueError: a name with a null byte
             raise _unreadable(place, error) from error
     if span is not None and len(content) != span[1]:
-        raise InputError(f"{place} ends within a picture that it should hold")
+        raise InputError(f"{place} is truncated: it ends in the middle of an image")
     return content
 
 
@@ -110,7 +112,7 @@ def opened(place: str) -> Iterator[IO[bytes]]:
     except (InputError, MachineError):
         raise
     except FileNotFoundError as error:
-        raise InputError(f"there is no file {place}") from error
+        raise InputError(f"the file {place} does not exist", fix="check the path") from error
     except (OSError, ValueError) as error:
         raise _unreadable(place, error) from error
 
@@ -128,7 +130,7 @@ def below(place: str) -> list[str]:
     except Exception as error:  # as in `read`
         raise _unreadable(place, error) from error
     if nothing:
-        raise InputError(f"there is nothing at {place}", fix="check the URL, and that it may be listed")
+        raise InputError(f"{place} does not exist or cannot be listed", fix="check the URL and the access rights")
     return [name.removeprefix(path.rstrip("/") + "/") for name in found]
 
 
@@ -170,8 +172,8 @@ def filesystem(place: str) -> tuple[fsspec.AbstractFileSystem, str]:
         remote, path = fsspec.core.url_to_fs(place)
     except ImportError as error:
         raise MachineError(
-            f"{place.split(SCHEME)[0]}:// needs another package ({reason(error)})",
-            fix="install it, or all of them with: pip install 'bnexport[remote]'",
+            f"{place.split(SCHEME)[0]}:// URLs require another package ({reason(error)})",
+            fix="install it, or install all of them with: pip install 'bnexport[remote]'",
         ) from error
     except Exception as error:
         raise InputError(f"cannot open {place} ({reason(error)})") from error

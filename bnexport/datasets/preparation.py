@@ -9,6 +9,7 @@ from typing import Any
 
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import InputError, UsageError
+from bnexport.results.actions import spell_options
 from bnexport.results.preprocessing import Fit, Layout, Order, Preprocessing, Resize, Scaling
 
 Shape = Sequence[int | None]
@@ -39,7 +40,7 @@ class Overrides:
             if value is None:
                 continue
             if value not in list(kinds):
-                raise UsageError(f"there is no {name} {value!r}", expected=", ".join(kinds))
+                raise UsageError(f"the value of {name} is invalid", found=repr(value), expected=", ".join(kinds))
             object.__setattr__(self, name, kinds(value))
 
     @property
@@ -83,9 +84,10 @@ def prepare(shape: Shape, known: Sidecar | None, origin: str, overrides: Overrid
     """
     if len(shape) != 4:
         raise InputError(
-            "the model does not take images",
+            "the input of the model is not an image",
             found=f"an input of shape {_written(shape)}",
-            fix="pass its inputs with --arrays data.npz",
+            expected="four axes",
+            fix=f"pass its inputs with {spell_options(inputs='data.npz')}",
         )
     layout = Layout.NCHW if shape[1] in (1, 3, 4) and shape[3] not in (1, 3, 4) else Layout.NHWC
     height, width, channels = (
@@ -99,7 +101,9 @@ def prepare(shape: Shape, known: Sidecar | None, origin: str, overrides: Overrid
     else:
         size = overrides.size or ((height, width) if height and width else None)
         if size is None:
-            raise UsageError("the model takes images of any size", fix="say which with --size, for example --size 224")
+            raise UsageError(
+                "the model accepts images of any size", fix=f"choose one, for example {spell_options(size=(224, 224))}"
+            )
         spec = Preprocessing(size, channels or 3, layout=layout).changed(**said)
         assumed = frozenset({"scaling", "order", "resize"} - said.keys())
         origin = "flags" if {"resize", "scaling"} <= set(said) else "assumed + flags" if said else "assumed"
@@ -110,16 +114,16 @@ def prepare(shape: Shape, known: Sidecar | None, origin: str, overrides: Overrid
 def _must_fit(spec: Preprocessing, shape: Shape, layout: Layout, channels: int | None) -> None:
     if channels is not None and spec.channels != channels:
         raise UsageError(
-            "the images would have the wrong number of channels",
+            "the number of channels does not match the input of the model",
             found=str(spec.channels),
-            expected=f"{channels}, as the model's input {_written(shape)} says",
+            expected=f"{channels}, from the input shape {_written(shape)}",
         )
     fixed = (shape[1], shape[2]) if layout == Layout.NHWC else (shape[2], shape[3])
     if any(wanted is not None and wanted != got for wanted, got in zip(fixed, spec.size, strict=True)):
         raise UsageError(
-            "the images would have the wrong size",
+            "the image size does not match the input of the model",
             found="x".join(map(str, spec.size)),
-            expected=f"{fixed[0]}x{fixed[1]}, as the model's input says",
+            expected=f"{fixed[0]}x{fixed[1]}",
         )
 
 

@@ -39,8 +39,8 @@ def read(source: str | Sequence[str]) -> Listing:
     for place in expanded(source) if isinstance(source, str) else source:
         if not place.endswith(SUFFIX):
             raise InputError(
-                f"{place} is compressed, and cannot be read picture by picture",
-                fix="unpack it to a plain .tar (gunzip)",
+                f"{place} is compressed, and single images cannot be read from it",
+                fix="decompress it to a plain .tar file with gunzip",
             )
         lister.shard(place)
         _index(place, lister)
@@ -60,14 +60,16 @@ def expanded(pattern: str) -> list[str]:
         first, last = found.groups()
         count = int(last) - int(first) + 1
         if not 0 < count <= _MOST:
-            raise InputError(f"{pattern} names no shards", found=found[0], expected="such as {0000..0099}")
+            raise InputError(
+                f"the range in {pattern} is invalid", found=found[0], expected="a range such as {0000..0099}"
+            )
         numbers = (str(nth).zfill(len(first)) for nth in range(int(first), int(last) + 1))
         return [place for nth in numbers for place in expanded(pattern[: found.start()] + nth + pattern[found.end() :])]
     if "*" not in pattern:
         return [pattern]
     matching = places.matching(pattern)
     if not matching:
-        raise InputError(f"nothing matches {pattern}")
+        raise InputError(f"no file matches {pattern}", fix="check the pattern")
     return matching
 
 
@@ -99,5 +101,5 @@ def _index(place: str, lister: Lister) -> None:
                         stream.seek(member.offset_data)
                         label = stream.read(member.size).decode("utf-8", "replace").strip()
         except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
-            raise InputError(f"{place} is no tar file, or a damaged one ({reason(error)})") from error
+            raise InputError(f"{place} is damaged or not a tar file ({reason(error)})") from error
     done()

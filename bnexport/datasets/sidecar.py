@@ -52,7 +52,7 @@ def read(model: Path) -> Sidecar | None:
     try:
         values = tomllib.loads(files.read_bounded(path, files.MOST_TEXT).decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"cannot read {path} ({error})", fix="mend or remove it") from error
+        raise InputError(f"cannot read {path} ({error})", fix="correct or remove it") from error
     return from_values(values, str(path))
 
 
@@ -70,7 +70,7 @@ def from_values(values: Mapping[str, Any], source: str) -> Sidecar:
         or not isinstance(preprocessing, Mapping | None)
     ):
         raise InputError(
-            f"{source} is not a bnexport sidecar", expected="tables [preprocessing], [classes] and [labels]"
+            f"{source} is not a valid bnexport sidecar", expected="the tables [preprocessing], [classes] and [labels]"
         )
     return Sidecar(
         preprocessing=Preprocessing.from_dict(dict(preprocessing)) if preprocessing is not None else None,

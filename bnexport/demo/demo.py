@@ -72,7 +72,7 @@ def demo(
             picture.save(pictures / f"{name}.png")
     except OSError as error:
         raise MachineError(
-            f"cannot write to {folder} ({error.strerror or error})", fix="name another folder: bnexport demo DIR"
+            f"cannot write to {folder} ({error.strerror or error})", fix="choose another folder: bnexport demo DIR"
         ) from error
     model, graph = folder / "model.h5", folder / "model.onnx"
     training = train(

@@ -67,12 +67,12 @@ def overfit(
     known = architectures()
     if arch not in known:
         near = difflib.get_close_matches(arch, known, n=3) or known[:3]
-        raise UsageError(f"keras.applications has no {arch}", expected="a name such as " + ", ".join(near))
+        raise UsageError(f"keras.applications has no network {arch}", expected="a name such as " + ", ".join(near))
     keras.utils.set_random_seed(seed)
     try:
         model = getattr(keras.applications, arch)(input_shape=x.shape[1:], classes=classes, weights=None)
     except ValueError as error:
-        raise UsageError(f"{arch} cannot take images of shape {x.shape[1:]} ({reason(error)})") from error
+        raise UsageError(f"{arch} does not accept images of shape {x.shape[1:]} ({reason(error)})") from error
     if momentum is not None:
         for layer in model._flatten_layers():
             if isinstance(layer, keras.layers.BatchNormalization):

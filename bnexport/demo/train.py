@@ -67,19 +67,19 @@ def train(
     spec = spec or Preprocessing((197, 197))
     output = files.writable(Path(output), (".h5", ".keras"))
     if momentum is not None and not 0 <= momentum < 1:
-        raise UsageError("the momentum is not usable", found=str(momentum), expected="0 or more and below 1")
+        raise UsageError("the momentum is invalid", found=str(momentum), expected="0 or more and below 1")
     pictures = datasets.find(source)
     reader = datasets.Reader(pictures, spec, batch_size=len(pictures), threads=machine.threads())
     batch = next(iter(reader))
     for entry in reader.unreadable:
-        progress.note(f"IN004: {entry.name} cannot be read ({entry.reason}) and is left out")
+        progress.note(f"IN004: {entry.name} is skipped because it cannot be read ({entry.reason})")
     labels, flat = _labels(source, batch.names, batch.labels)
     classes = tuple(sorted(set(labels)))
     if len(classes) < 2:
         raise InputError(
-            f"{source} holds one class only",
+            f"{source} contains only one class",
             found=classes[0],
-            expected="two or more, each in a subfolder, or two or more images",
+            expected="two or more subfolders, one per class, or two or more images",
         )
     progress.stage("loading TensorFlow")
     keras_model.load_framework()
@@ -128,8 +128,8 @@ def _labels(source: Path | str, names: tuple[str, ...], labels: tuple[str, ...])
         return (stems if len(set(stems)) == len(stems) else list(names)), True
     if bare := [name for name, label in zip(names, labels, strict=True) if not label]:
         raise InputError(
-            f"{source} has images with a class and images without",
+            f"{source} contains images inside and outside of class subfolders",
             found=bare[0],
-            fix="put every image into the subfolder of its class",
+            fix="move every image into the subfolder of its class",
         )
     return list(labels), False

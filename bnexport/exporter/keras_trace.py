@@ -20,6 +20,7 @@ import numpy as np
 from bnexport.errors import BnexportError, ExportError, InputError
 from bnexport.frameworks.keras_patch import layer_error, logits_kept, method_replaced, name_scopes_restored
 from bnexport.frameworks.traced import MARKER, Trace, TracedSite
+from bnexport.results.actions import spell_options
 from bnexport.system.exclusive import exclusive
 
 if TYPE_CHECKING:
@@ -114,14 +115,14 @@ def _refuse_what_changes(model: keras.Model) -> None:
     text = [tensor.name for tensor in model.inputs if tensor.dtype == "string"]
     if text:
         raise ExportError(
-            f"EX002: the model reads text (input {', '.join(text)}), which the exported file cannot",
-            fix="cut the model behind the layer that turns the text into numbers, and feed the numbers with --arrays",
+            f"EX002: an exported file cannot read text (input {', '.join(text)})",
+            fix=f"export the part after the layer that converts text to numbers, and pass the numbers with {spell_options(inputs='data.npz')}",
         )
     kept = [layer.name for layer in model._flatten_layers(include_self=False) if getattr(layer, "stateful", False)]
     if kept:
         raise ExportError(
-            f"EX002: the layer {kept[0]} is stateful: its output depends on the batches before, and an ONNX file keeps nothing",
-            fix="build the model again with stateful=False, give it the weights by set_weights(get_weights()), and save that",
+            f"EX002: the layer {kept[0]} is stateful: its output depends on earlier batches, and an ONNX file has no state",
+            fix="build the model with stateful=False, copy the weights with set_weights(get_weights()), and save it",
         )
 
 
@@ -135,8 +136,8 @@ def _refuse_tables(traced: ConcreteFunction, layers: frozenset[str]) -> None:
         layer = next((part for pair in zip(scopes, plain, strict=True) for part in pair if part in layers), None)
         where = f"the layer {layer}" if layer else "a layer of the model"
         raise ExportError(
-            f"EX002: {where} keeps a table that ONNX cannot hold",
-            fix="cut the model behind it, and feed what it gives out",
+            f"EX002: {where} uses a lookup table, which ONNX files cannot contain",
+            fix="export the part of the model after it, and use its output as the input",
         )
 
 

@@ -42,7 +42,7 @@ def load_framework() -> None:
             import tf2onnx
     except ImportError as error:
         raise MachineError(
-            f"exporting needs tf2onnx ({error})", fix="install it with: pip install 'bnexport[keras]'"
+            f"exporting requires tf2onnx ({error})", fix="install it with: pip install 'bnexport[keras]'"
         ) from error
     # It logs names out of the model, tracebacks among them; what matters comes as an exception, or is found in the graph.
     debug = os.environ.get("BNEXPORT_DEBUG")
@@ -133,7 +133,7 @@ def _refuse_foreign_operators(model: onnx.ModelProto, layers: frozenset[str]) ->
             found[node.op_type] = next((name for name in (scope, plain) if name in layers), scope)
     if found:
         where = ", ".join(f"{op} in the layer {layer}" for op, layer in sorted(found.items()))
-        raise ExportError("EX002: the model has operators that cannot be exported", found=where, fix=_WAY_OUT)
+        raise ExportError("EX002: the model contains operators that cannot be exported", found=where, fix=_WAY_OUT)
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
@@ -195,8 +195,8 @@ def _identity_n(sites: Sequence[TracedSite]) -> Callable[..., None]:
         shape, dtype = ctx.get_shape(output), ctx.get_dtype(output)
         if shape is None:
             raise ExportError(
-                f"EX002: the layer {site.name} is inside a loop, where the rank of its input is not recorded",
-                fix="give the time axis of the model's input a fixed size, and save the model again",
+                f"EX002: the layer {site.name} is inside a loop, where the rank of its input is unknown",
+                fix="fix the size of the time axis of the input, and save the model again",
             )
         rank = len(shape)
         to_channels_first = [0, site.axis, *(a for a in range(1, rank) if a != site.axis)]

@@ -60,9 +60,9 @@ def fold(
     done = folded_graph(subject.graph)
     if not done:
         raise InputError(
-            f"there is nothing to fold in {model}",
+            f"{model} contains nothing to fold",
             found=f"{len(done.refusals)} BatchNormalization nodes",
-            fix=done.refusals[0].reason if done.refusals else "it may have been folded before",
+            fix=done.refusals[0].reason if done.refusals else "the file may already be folded",
         )
     progress.stage("comparing both graphs")
     difference = distance(subject, done.model, pictures)

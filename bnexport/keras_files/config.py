@@ -53,22 +53,24 @@ def read(path: Path, kind: Format) -> Config:
     if text is None and kind == Format.KERAS:
         raise InputError(
             f"{path} is an archive without a Keras model",
-            expected="config.json inside, as model.save(...) writes it",
+            expected="a file config.json inside, as written by model.save(...)",
         )
     if text is None:
         raise _no_model(path, weights=keras_container.holds_weights(path))
     try:
         found = json.loads(text)
     except (ValueError, TypeError) as error:
-        raise InputError(f"the configuration of the model in {path} is damaged ({error})") from error
+        raise InputError(f"the model configuration in {path} is damaged ({error})") from error
     if not isinstance(found, dict):
-        raise InputError(f"the configuration of the model in {path} is damaged", found=type(found).__name__)
+        raise InputError(
+            f"the model configuration in {path} is damaged", found=type(found).__name__, expected="a JSON object"
+        )
     return found
 
 
 def _no_model(path: Path, *, weights: bool) -> InputError:
     return InputError(
-        f"{path} is not a whole model",
+        f"{path} does not contain a complete model",
         found="weights only" if weights else "an HDF5 file without a model",
         fix="save the model with model.save(...), not model.save_weights(...)",
     )
@@ -93,30 +95,31 @@ def refuse_foreign(config: object, path: Path, version: str | None = None) -> No
         if name in _FOREIGN_OPS:
             function = inner.get("function", name) if isinstance(inner, dict) else name
             raise InputError(
-                f"{path} uses the TensorFlow operation {function}{where}, which only TensorFlow 2's own Keras can read",
-                fix="load it there, replace the operation by a layer, and save it again; or export it there and check the ONNX file",
+                f"{path} uses the TensorFlow operation {function}{where}, which only the Keras of TensorFlow 2 can read",
+                fix="load it there, replace the operation with a layer and save it, or export it there and check the ONNX file",
             )
         if name in RUNS_CODE:
             raise InputError(
-                f"{path} runs code of its own: {name}{where}",
-                fix="if you trust where the file comes from, pass --allow-custom-code",
+                f"{path} contains code that would be executed: {name}{where}",
+                fix="if you trust the source of the file, add --allow-custom-code",
             )
         if isinstance(inner, dict) and isinstance(inner.get("vocabulary"), str):
             raise InputError(
-                f"{path} takes the vocabulary{where} from another file",
+                f"{path} reads the vocabulary{where} from another file",
                 found=inner["vocabulary"][:200],
-                fix="save the model with the words in it, as a list; if you trust where the file comes from, pass --allow-custom-code",
+                fix="save the model with the vocabulary as a list, or add --allow-custom-code if you trust the source of the file",
             )
         if name in _MARKERS or _is_keras(name, current_module(module, name), entry):
             continue
         full = f"{module}.{name}" if module else name
         if isinstance(module, str) and module.partition(".")[0] in ("keras", "tf_keras"):
             raise InputError(
-                f"{path} needs {full}{where}, which is no layer of Keras 3", fix=moving(version, "3") or "save it again"
+                f"{path} requires {full}{where}, which is not a layer of Keras 3",
+                fix=moving(version, "3") or "save it again",
             )
         raise InputError(
-            f"{path} needs {full}{where}, which is not part of Keras",
-            fix="if you trust where the file comes from, pass --allow-custom-code --import MODULE with the module that registers it",
+            f"{path} requires {full}{where}, which is not part of Keras",
+            fix="if you trust the source of the file, add --allow-custom-code --import MODULE with the module that registers it",
         )
 
 

@@ -47,9 +47,9 @@ def inspected(path: Path, kind: Format) -> int:
             if WEIGHTS not in archive.namelist():
                 other = [name for name in archive.namelist() if "weights" in name]
                 raise InputError(
-                    f"{path} does not hold its weights as {WEIGHTS}",
+                    f"{path} does not contain the weights file {WEIGHTS}",
                     found=", ".join(other)[:200],
-                    fix="save it with model.save(...) in Keras 3, where h5py is installed",
+                    fix="save it with model.save(...) in Keras 3 with h5py installed",
                 )
             stored = archive.getinfo(WEIGHTS).compress_type == zipfile.ZIP_STORED
             with archive.open(WEIGHTS) as stream, h5py.File(stream if stored else io.BytesIO(stream.read())) as file:
@@ -76,7 +76,9 @@ def config_text(path: Path, kind: Format) -> Any:
             if CONFIG not in archive.namelist():
                 return None
             if archive.getinfo(CONFIG).file_size > _MOST_CONFIG:
-                raise InputError(f"the configuration in {path} is larger than {_MOST_CONFIG >> 20} MiB")
+                raise InputError(
+                    f"the model configuration in {path} is too large", expected=f"at most {_MOST_CONFIG >> 20} MiB"
+                )
             return archive.read(CONFIG)
     except InputError:
         raise
@@ -110,7 +112,7 @@ def refuse_absurd(config: object, weights: int, path: Path) -> None:
             value = entry.get(key)
             if isinstance(value, int) and not isinstance(value, bool) and value > max(weights, 1 << 20):
                 raise InputError(
-                    f"{path} is no model that was trained: a layer's {key} is {value}, and the file holds {weights} bytes of weights"
+                    f"{path} is not a trained model: a layer has {key} {value}, but the file contains {weights} bytes of weights"
                 )
 
 
@@ -139,7 +141,7 @@ def _weights(file: h5py.File, path: Path, size: int) -> int:
         for name in group:
             link = group.get(name, getlink=True)
             if isinstance(link, h5py.ExternalLink):
-                raise InputError(f"{path} refers to another file", found=f"{name} is a link to {link.filename}")
+                raise InputError(f"{path} refers to another file", found=f"the link {name} to {link.filename}")
             if isinstance(link, h5py.SoftLink):
                 continue
             found = group[name]
@@ -147,9 +149,9 @@ def _weights(file: h5py.File, path: Path, size: int) -> int:
                 waiting.append(found)
             elif isinstance(found, h5py.Dataset):
                 if found.dtype.kind == "O":
-                    raise InputError(f"{path} holds weights that are no numbers", found=f"objects in {name}")
+                    raise InputError(f"{path} contains weights that are not numbers", found=f"objects in {name}")
                 if found.external or found.is_virtual:
-                    raise InputError(f"{path} refers to another file", found=f"the values of {name} are elsewhere")
+                    raise InputError(f"{path} refers to another file", found=f"{name} with values in another file")
                 total += found.size * found.dtype.itemsize + _attributes(found)
             _refuse_bomb(total, size, path)
     _refuse_bomb(total, size, path)
@@ -165,9 +167,9 @@ def _attributes(found: h5py.Group | h5py.Dataset) -> int:
 def _refuse_bomb(total: int, size: int, path: Path) -> None:
     if total > _RATIO * size + _SPARE:
         raise InputError(
-            f"{path} would become far larger than it is",
+            f"{path} is compressed far more than a model is",
             found=f"{size} bytes that unpack to {total}",
-            expected="a model",
+            expected="at most the size of a model",
         )
 
 

@@ -35,9 +35,9 @@ def write_out(kind: str, config: Config, text: str, version: tuple[int, ...] | N
         return note
     if recurrent and text.endswith("-tf"):
         raise InputError(
-            f"the {kind} layer {config.get('name')} does not say its recurrent_activation",
-            found=f"a file by Keras {text}, which had two defaults",
-            fix="load it in the TensorFlow that wrote it, set recurrent_activation, and save it again",
+            f"the {kind} layer {config.get('name')} has no recurrent_activation",
+            found=f"a file written by Keras {text}, which had two defaults",
+            fix="load it in the TensorFlow version that wrote it, set recurrent_activation, and save it again",
         )
     if not recurrent or (version or (0,)) < (2, 3):
         config["recurrent_activation"] = "hard_sigmoid"

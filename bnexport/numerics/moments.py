@@ -118,9 +118,9 @@ def from_bytes(content: bytes) -> dict[str, Moments]:
         names = [key.removesuffix("/count") for key in tensors if key.endswith("/count")]
         found = {n: Moments(int(tensors[f"{n}/count"][0]), tensors[f"{n}/mean"], tensors[f"{n}/m2"]) for n in names}
     except (SafetensorError, KeyError, IndexError) as error:
-        raise InputError(f"these are not stored moments ({error})") from error
+        raise InputError(f"the data are not stored moments ({error})") from error
     if any(m.count < 0 or m.mean.shape != m.m2.shape or m.mean.dtype != np.float64 for m in found.values()) or len(
         tensors
     ) != 3 * len(found):
-        raise InputError("these are not stored moments", found=", ".join(sorted(tensors)[:3]))
+        raise InputError("the data are not stored moments", found=", ".join(sorted(tensors)[:3]))
     return found

@@ -65,7 +65,7 @@ def finish(
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(
             f"the exported graph is not valid ONNX ({reason(error)})",
-            fix="report this model to bnexport",
+            fix="report it as a bug of bnexport, with the model",
         ) from error
     del graph.value_info[:]
     graph.value_info.extend(inferred.graph.value_info)

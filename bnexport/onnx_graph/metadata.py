@@ -40,7 +40,7 @@ def read(target: onnx.ModelProto | onnx.NodeProto, key: str, default: object = N
                 return json.loads(entry.value)
             except (ValueError, RecursionError) as error:
                 raise InputError(
-                    f"the ONNX file's metadata entry {entry.key} is not JSON", found=repr(entry.value[:80])
+                    f"the metadata entry {entry.key} of the ONNX file is not JSON", found=repr(entry.value[:80])
                 ) from error
     return default
 
@@ -85,5 +85,5 @@ def frozen(node: onnx.NodeProto) -> bool:
 
 def _wrong_type(key: str, entry: object, expected: str) -> InputError:
     return InputError(
-        f"the ONNX file's metadata entry {PREFIX}{key} is not usable", found=repr(entry)[:80], expected=expected
+        f"the metadata entry {PREFIX}{key} of the ONNX file is invalid", found=repr(entry)[:80], expected=expected
     )

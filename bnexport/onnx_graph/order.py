@@ -42,9 +42,7 @@ def sort_nodes(graph: onnx.GraphProto) -> int:
                 heapq.heappush(ready, reader)
     if len(order) < len(reads):
         stuck = next(graph.node[index] for index, count in enumerate(missing) if count)
-        raise InputError(
-            "nodes of the graph read from each other in a circle", found=f"{stuck.op_type} {stuck.name}".strip()
-        )
+        raise InputError("the graph contains a cycle", found=f"{stuck.op_type} {stuck.name}".strip())
     nodes = [graph.node[index] for index in order]
     copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]

@@ -31,7 +31,7 @@ def serialised(model: onnx.ModelProto) -> bytes:
         raise MachineError("there is not enough memory to write the graph") from error
     except (EncodeError, ValueError) as error:
         if _stored_bytes(model) > LARGEST:  # what cannot be written cannot give its ByteSize() either
-            raise InputError("the graph is larger than 2 GiB, more than one ONNX file can hold") from error
+            raise InputError("the graph is larger than 2 GiB, the limit of an ONNX file") from error
         raise InputError(f"the graph cannot be written ({reason(error)})") from error
     return content
 
@@ -120,7 +120,7 @@ def _array_by_onnx(content: bytes, path: str) -> Array:
     try:
         tensor = onnx.TensorProto.FromString(content)
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise InputError(f"{path} keeps its values in another file")
+            raise InputError(f"{path} refers to values in another file")
         array: Array = onnx.numpy_helper.to_array(tensor)
     except InputError:
         raise

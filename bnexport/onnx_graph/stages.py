@@ -52,7 +52,7 @@ def stages(model: onnx.ModelProto, found: Collection[Site]) -> list[Stage]:
     _refuse_shared(found)
     if inside := subgraphs.inner_normalisations(model):
         raise InputError(
-            f"the BatchNormalization node {inside[0]} is inside a loop or a branch, where its input cannot be measured"
+            f"the BatchNormalization node {inside[0]} is inside a loop or a branch, so its input cannot be measured"
         )
     stored = {tensor.name for tensor in model.graph.initializer}
     at = {site.index: site for site in found}
@@ -115,8 +115,8 @@ def _refuse_shared(found: Collection[Site]) -> None:
         first = owner.setdefault(site.mean, site.name)
         if first != site.name:
             raise InputError(
-                f"the layer {first} is called more than once, and its statistics serve several inputs",
-                fix="give each call a BatchNormalization layer of its own",
+                f"the layer {first} is called more than once, so its statistics apply to several inputs",
+                fix="use a separate BatchNormalization layer for each call",
             )
 
 

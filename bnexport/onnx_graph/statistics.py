@@ -45,14 +45,14 @@ def with_statistics(model: onnx.ModelProto, values: Mapping[str, Array]) -> onnx
             continue
         if not np.isfinite(value).all() or (tensor.name in variances and np.less(value, 0).any()):
             raise InputError(
-                f"the new value of {tensor.name} is not usable",
+                f"the new value of {tensor.name} is invalid",
                 found="values that are not finite, or a negative variance",
             )
         tensor.CopyFrom(
             numpy_helper.from_array(value.astype(helper.tensor_dtype_to_np_dtype(tensor.data_type)), tensor.name)
         )
     if left:
-        raise InputError("the graph has no such initializer", found=", ".join(sorted(left)))
+        raise InputError("the graph has no initializer of this name", found=", ".join(sorted(left)))
     return copy
 
 

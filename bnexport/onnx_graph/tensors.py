@@ -135,16 +135,16 @@ def refuse_impossible(model: onnx.ModelProto) -> None:
     )
     texts += [part.name for part in parts]
     if not all(isinstance(text, str) for text in texts):  # protobuf gives what is not UTF-8 as bytes
-        raise InputError("a name in the graph is not text")
+        raise InputError("a name in the graph is not valid UTF-8")
     kinds = [(info.name, info.type.tensor_type.elem_type) for info in parts if isinstance(info, onnx.ValueInfoProto)]
     kinds += [(tensor.name, tensor.data_type) for tensor in model.graph.initializer]
     for name, kind in kinds:
         if kind not in onnx.TensorProto.DataType.values():
-            raise InputError(f"the tensor {name} has an element type that ONNX does not know", found=str(kind))
+            raise InputError(f"the tensor {name} has an unknown element type", found=str(kind))
     for tensor in model.graph.initializer:
         count = math.prod(tensor.dims)
         if min(tensor.dims, default=0) < 0:
-            raise InputError(f"the weight {tensor.name} has a negative size", found=str(list(tensor.dims)))
+            raise InputError(f"the weight {tensor.name} has a negative dimension", found=f"shape {list(tensor.dims)}")
         if not tensor.HasField("raw_data"):
             continue
         bits = 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
@@ -152,13 +152,13 @@ def refuse_impossible(model: onnx.ModelProto) -> None:
             raise InputError(
                 f"the weight {tensor.name} is damaged",
                 found=f"{len(tensor.raw_data)} bytes",
-                expected=f"{count * bits // 8} for the shape {list(tensor.dims)}",
+                expected=f"{count * bits // 8} bytes for the shape {list(tensor.dims)}",
             )
     own = {(function.domain, function.name) for function in model.functions}
     for node in model.graph.node:
         if node.domain not in _DOMAINS and (node.domain, node.op_type) not in own:
             raise InputError(
-                f"the graph needs the operator {node.op_type} of the domain {node.domain}, which onnxruntime does not bring",
+                f"the graph requires the operator {node.op_type} of the domain {node.domain}, which onnxruntime does not provide",
                 fix="export the model without it",
             )
 

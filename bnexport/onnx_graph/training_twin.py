@@ -37,7 +37,7 @@ def training_twin(model: onnx.ModelProto) -> onnx.ModelProto:
 
     if inside := subgraphs.inner_normalisations(model):
         raise InputError(
-            f"the BatchNormalization node {inside[0]} is inside a loop or a branch, so its training mode cannot be built"
+            f"the BatchNormalization node {inside[0]} is inside a loop or a branch, so the training-mode graph cannot be built"
         )
 
     twin = onnx.ModelProto()
@@ -54,11 +54,11 @@ def training_twin(model: onnx.ModelProto) -> onnx.ModelProto:
             continue
         if site.x not in rank:
             raise InputError(
-                f"the rank of the input of {site.name} is unknown, so its training-mode twin cannot be built"
+                f"the rank of the input of {site.name} is unknown, so the training-mode graph cannot be built"
             )
         if rank[site.x] < 2:
             raise InputError(
-                f"the BatchNormalization node {site.name} has no axis of channels to normalise",
+                f"the BatchNormalization node {site.name} has no channel axis",
                 found=f"an input of rank {rank[site.x]}",
                 expected="2 or more",
             )

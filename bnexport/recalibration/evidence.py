@@ -107,7 +107,7 @@ def _refits(first: FirstStage, ahead: list[Statistics], feeds: Source, progress:
     def refit(pairs: Sequence[tuple[Preprocessing, Preprocessing]], source: Source, change: Change) -> None:
         for (old, new), result in zip(pairs, _misfits(first, ahead, source, pairs, change), strict=True):
             if isinstance(result, InputError):
-                progress.note(f"{new.described} was not tried in place of {old.described}: {result}")
+                progress.note(f"{new.described} could not be tried instead of {old.described}: {result}")
             else:
                 tried.append(preprocessing.Refit(old, new, result))
 

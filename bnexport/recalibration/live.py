@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bnexport.errors import MachineError
+from bnexport.results.actions import spell_options
 from bnexport.types import Array
 
 
@@ -69,8 +70,8 @@ class LiveTensors:
             self._on_disk += path.stat().st_size
         except OSError as error:
             raise MachineError(
-                f"the scratch folder {self._folder.parent} cannot take the live tensors ({error.strerror or error})",
-                fix="name a larger one with --temp-dir, or take fewer images with --samples",
+                f"cannot write intermediate tensors to {self._folder.parent} ({error.strerror or error})",
+                fix=f"choose a larger disk with {spell_options(scratch=None)}, or fewer images with {spell_options(samples=None)}",
             ) from error
         self.most_on_disk = max(self.most_on_disk, self._on_disk)
         return path
@@ -87,7 +88,8 @@ def live_tensors(scratch: Path | None, budget: int) -> Iterator[LiveTensors]:
         folder = tempfile.TemporaryDirectory(prefix="bnexport-scratch-", dir=scratch)
     except OSError as error:
         raise MachineError(
-            f"cannot make a scratch folder in {scratch} ({error.strerror})", fix="name another with --temp-dir"
+            f"cannot create a temporary folder in {scratch} ({error.strerror})",
+            fix=f"choose another folder with {spell_options(scratch=None)}",
         ) from error
     with folder as name:
         yield LiveTensors(Path(name), budget)

@@ -35,7 +35,7 @@ class Pool:
         for name, total in self.totals.items():
             if made[f"{name}/mean"].shape[1:] != total.moments.mean.shape:
                 raise InputError(
-                    f"the tensor that {name} normalises is another one than the file says",
+                    f"the input of {name} does not match the file",
                     found=f"statistics of shape {made[f'{name}/mean'].shape[1:]}",
                     expected=str(total.moments.mean.shape),
                 )

@@ -34,6 +34,7 @@ from bnexport.recalibration.remedy import harm
 from bnexport.recalibration.settling import settle
 from bnexport.recalibration.staged import Measured
 from bnexport.recalibration.worker import Alone, Team, Worker, Workers
+from bnexport.results.actions import spell_options
 from bnexport.results.nouns import noun_of
 from bnexport.results.outcomes import Recalibration
 from bnexport.results.tolerance import Tolerances
@@ -115,15 +116,18 @@ def recalibrate(
     model, output = Path(model), files.writable(Path(output), (".onnx", ".keras", ".h5"))
     inputs, labels, scratch = (Path(path) if path is not None else None for path in (inputs, labels, scratch))
     if (source is None) == (inputs is None):
-        raise UsageError("recalibration needs images or inputs", fix="pass a folder of images, or --arrays data.npz")
+        raise UsageError(
+            "recalibration requires images or arrays",
+            fix=f"pass a folder of images or {spell_options(inputs='data.npz')}",
+        )
     if samples < 1 or batch_size < 1:
         raise UsageError(
-            "the number of images is not usable",
+            "the number of images is invalid",
             found=f"{samples} samples, batch size {batch_size}",
             expected="1 or more",
         )
     if files.model_format(model) == Format.ONNX and output.suffix != ".onnx":
-        raise UsageError("an ONNX file cannot become a Keras model", found=str(output), expected=".onnx")
+        raise UsageError("an ONNX file cannot be written as a Keras model", found=str(output), expected=".onnx")
     if fold and output.suffix != ".onnx":
         raise UsageError("only an ONNX file can be folded", found=str(output), expected=".onnx")
     pictures = datasets.find(source, labels=labels) if source is not None else None
@@ -176,7 +180,9 @@ def recalibrate(
 def _announce(graph: onnx.ModelProto, count: int, progress: Progress) -> None:
     each = stages.bytes_per_image(graph, stages.stages(graph, sites(graph)))
     if each is not None:
-        progress.note(f"live tensors: {each / 1e6:.1f} MB an image, {each * count / 1e6:.0f} MB for {count}")
+        progress.note(
+            f"intermediate tensors: {each / 1e6:.1f} MB per image, {each * count / 1e6:.0f} MB for {count} images"
+        )
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def settle(subject: Subject, feeds: Source, preparation: Preparation | None, pro
     try:
         ahead, images, tried = _measured(subject, feeds.spread(ENOUGH), progress)
     except InputError as error:
-        progress.note(f"whether the assumed preprocessing fits the model is not known: {error}")
+        progress.note(f"the assumed preprocessing could not be verified: {error}")
         return Settled(feeds, preparation)
     open_to_change = [refit for refit in tried if set(refit.changed) <= preparation.assumed]
     best = that_fits(ahead, images, open_to_change)
@@ -74,7 +74,7 @@ def _measured(subject: Subject, feeds: Source, progress: Progress) -> tuple[list
         seen = moments.from_bytes(stored[0])
     else:
         variety = Variety()
-        progress.stage("looking at the first layers")
+        progress.stage("measuring the first layers")
         seen = FirstStage(graph).moments(watched(feeds, variety))
         images, tried = variety.images, refits(graph, seen, feeds, variety, progress)
         store.put(moments.to_bytes(seen), "first-moments", *key)

@@ -178,8 +178,8 @@ def plan(model: onnx.ModelProto) -> list[cut.Stage]:
     found = sites(model)
     if not found:
         raise InputError(
-            "the graph has no BatchNormalization node to recalibrate",
-            fix="it was probably folded: recalibrate the Keras model, or export it with bnexport export, which keeps them",
+            "the graph contains no BatchNormalization node to recalibrate",
+            fix="the nodes were probably folded: recalibrate the Keras model, or export it again with bnexport export",
         )
     stages = cut.stages(model, found)
     # Nothing after the last site has to run.
@@ -205,7 +205,7 @@ def levels(stages: Sequence[cut.Stage], step: Step) -> dict[str, Moments]:
     for nth, stage in enumerate(stages):
         found = merged(step(nth, values))
         if not all(moments.count for moments in found.values()):
-            raise InputError("there is no image to recalibrate from")
+            raise InputError("there are no images to recalibrate from")
         _refuse_nonfinite(found)
         result |= found
         for site in stage.sites:
@@ -274,6 +274,6 @@ def _refuse_nonfinite(found: Mapping[str, Moments]) -> None:
     for name, moments in found.items():
         if not (np.isfinite(moments.mean).all() and np.isfinite(moments.m2).all()):
             raise InputError(
-                f"the input of {name} is not finite on these images",
-                fix="check the weights before this layer and the preprocessing",
+                f"the input of {name} contains NaN or infinity on these images",
+                fix="check the preprocessing and the weights before this layer",
             )

@@ -65,7 +65,7 @@ def tried(subject: Subject, feeds: Source, progress: Progress, known: Sequence[R
         measured, variety, others = _measured(subject, feeds, key, progress, known)
         values = statistics.by_initializer(measured, graph)
     except InputError as error:
-        progress.note(f"what recalibrating would give is not known: {error}")
+        progress.note(f"the effect of recalibration could not be measured: {error}")
         return Untried(str(error))
     runner = sides.remembered(
         sides.recalibrated_spec(graph),

@@ -46,7 +46,9 @@ class Tracker:
             with _quiet():
                 from mlflow.tracking import MlflowClient
         except ImportError as error:
-            raise MachineError("this needs MLflow", fix="install it with: pip install 'bnexport[mlflow]'") from error
+            raise MachineError(
+                "logging to MLflow requires mlflow", fix="install it with: pip install 'bnexport[mlflow]'"
+            ) from error
         named = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME", "") or EXPERIMENT
         with self._reached():
             self._client = MlflowClient(tracking_uri=self.uri)
@@ -129,8 +131,8 @@ class Tracker:
             raise
         except Exception as error:  # every kind of store raises its own
             raise MachineError(
-                f"the MLflow store {self.uri} cannot be written to ({reason(error)})",
-                fix="check --mlflow-uri, or leave it out for a file in the current folder",
+                f"cannot write to the MLflow store {self.uri} ({reason(error)})",
+                fix="check --mlflow-uri, or omit it to use a file in the current folder",
             ) from error
 
 

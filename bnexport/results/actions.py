@@ -59,6 +59,16 @@ def keywords(values: Mapping[str, object]) -> list[str]:
     return plain + ([f"overrides=bnexport.Overrides({', '.join(fields)})"] if fields else [])
 
 
+def spell_options(**values: object) -> str:
+    """Options in the message of an error, which readers of a terminal and of a traceback see: spelled for both.
+
+    >>> spell_options(inputs="data.npz")
+    "--arrays data.npz (in Python: inputs='data.npz')"
+    """
+    options = NamedOptions(values)
+    return f"{options.flags} (in Python: {options.keywords})"
+
+
 def _word(value: object) -> str:
     """A value as one word of a command; a path is no option."""
     return f"./{value}" if isinstance(value, Path) and str(value).startswith("-") else str(value)

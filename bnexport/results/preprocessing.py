@@ -101,34 +101,38 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:
             raise InputError(
-                "the image size is not usable", found=str(self.size), expected="height and width, 1 or more"
+                "the image size is invalid", found=str(self.size), expected="a height and a width of at least 1"
             )
         if self.size[0] * self.size[1] > MOST_PIXELS:
             raise InputError(
-                "the image size is not usable",
+                "the image size is too large",
                 found="x".join(map(str, self.size)),
                 expected=f"at most {MOST_PIXELS:,} pixels",
             )
         if self.channels not in (1, 3, 4):
-            raise InputError("the number of channels is not usable", found=str(self.channels), expected="1, 3 or 4")
+            raise InputError("the number of channels is invalid", found=str(self.channels), expected="1, 3 or 4")
         if self.scaling in (Scaling.CAFFE, Scaling.TORCH) and self.channels != 3:
             raise InputError(
-                f"scaling {self.scaling} is for colour images", found=f"{self.channels} channels", expected="3"
+                f"scaling {self.scaling} requires color images",
+                found=f"{self.channels} channels",
+                expected="3 channels",
             )
         if self.order == Order.BGR and (self.channels != 3 or self.scaling == Scaling.CAFFE):
             raise InputError(
-                "the channel order bgr is for colour images that are not scaled as caffe, which reverses them itself",
+                "channel order bgr requires color images and another scaling than caffe, which reverses the channels itself",
                 found=f"{self.channels} channels, scaling {self.scaling}",
             )
         if self.scaling == Scaling.MEAN_STD:
             if any(len(v) not in (1, self.channels) for v in (self.mean, self.std)) or not all(v > 0 for v in self.std):
                 raise InputError(
-                    "scaling mean-std needs a mean and a standard deviation, on a scale of 0 to 1",
+                    "scaling mean-std requires a mean and a standard deviation on a scale of 0 to 1",
                     found=f"mean {list(self.mean)}, std {list(self.std)}",
                     expected=f"one number each, or {self.channels}",
                 )
         elif self.mean or self.std:
-            raise InputError(f"scaling {self.scaling} has no mean and std of its own", expected="scaling mean-std")
+            raise InputError(
+                f"mean and std cannot be combined with scaling {self.scaling}", expected="scaling mean-std"
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -174,7 +178,7 @@ class Preprocessing:
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise InputError(
-                "a preprocessing specification has an unknown key",
+                "the preprocessing specification has an unknown key",
                 found=", ".join(unknown),
                 expected=", ".join(sorted(known)),
             )
@@ -191,7 +195,7 @@ class Preprocessing:
                 std=tuple(float(v) for v in values.get("std", ())),
             )
         except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"a preprocessing specification cannot be read ({error})", found=str(values)) from error
+            raise InputError(f"the preprocessing specification is invalid ({error})", found=str(values)) from error
 
     def changed(self, **values: Any) -> Preprocessing:
         """The same specification with the given fields replaced; fields given as None stay. Another scaling leaves mean and std behind."""

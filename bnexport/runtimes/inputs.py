@@ -17,14 +17,15 @@ def as_declared(name: str, value: Array, kind: type[np.generic] | None) -> Array
     if kind is None or value.dtype == kind:
         return np.asarray(value, order="C")  # ascontiguousarray would give a scalar an axis
     if value.dtype.kind not in "fiub":
-        raise InputError(f"the input {name} takes {np.dtype(kind)}", found=f"values of the type {value.dtype}")
+        raise InputError(f"the input {name} has another type", found=str(value.dtype), expected=str(np.dtype(kind)))
     if np.issubdtype(kind, np.integer):
         limits = np.iinfo(np.dtype(kind))
         if value.dtype.kind == "f":
             value = np.rint(value)
         if value.size and not (value.min() >= limits.min and value.max() <= limits.max):
             raise InputError(
-                f"the input {name} takes {np.dtype(kind)}, {limits.min} to {limits.max}",
+                f"the values of the input {name} do not fit into {np.dtype(kind)}",
+                expected=f"{limits.min} to {limits.max}",
                 found=f"values from {value.min():g} to {value.max():g}",
             )
     return np.asarray(value, kind, order="C")

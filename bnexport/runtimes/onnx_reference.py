@@ -33,7 +33,7 @@ class OnnxReference:
         import onnx
 
         if want.device != "cpu":
-            raise MachineError("onnx-reference runs on the CPU only", found=want.device)
+            raise MachineError("onnx-reference supports the CPU only", found=want.device)
         try:
             if artifact.format != "onnx":
                 raise ValueError(f"it is {artifact.format}")
@@ -61,7 +61,7 @@ class ReferenceSession(Session):
             raise InputError("the session is closed", fix="open it again")
         names = list(outputs) or [port.name for port in self.signature.outputs]
         if unknown := set(names) - self._tensors:
-            raise InputError(f"there is no tensor {min(unknown)} in the model")
+            raise InputError(f"the model has no tensor {min(unknown)}")
         fed: dict[str, Array] = {}
         for port in self.signature.inputs:
             if port.name not in inputs:
@@ -69,7 +69,7 @@ class ReferenceSession(Session):
             value = inputs[port.name]
             if value.dtype.kind not in "fiub" or value.ndim != len(port.shape):
                 raise InputError(
-                    f"the input {port.name} does not fit",
+                    f"the input {port.name} has another type or shape",
                     found=f"{value.dtype} of shape {value.shape}",
                     expected=f"{port.dtype} of shape {port.shape}",
                 )
@@ -77,7 +77,7 @@ class ReferenceSession(Session):
         try:
             values = self._evaluator.run(names, fed)
         except MemoryError as error:
-            raise MachineError("onnx-reference needs more memory than there is") from error
+            raise MachineError("onnx-reference requires more memory than is available") from error
         except Exception as error:  # whatever an operator raises
             raise InputError(f"onnx-reference cannot run the model ({reason(error)})") from error
         declared = {port.name: port.dtype for port in self.signature.outputs}

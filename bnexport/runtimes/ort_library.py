@@ -86,8 +86,8 @@ def load() -> ModuleType:
         import onnxruntime
     except ImportError as error:
         raise MachineError(
-            f"this needs onnxruntime ({error})",
-            fix="install it with: pip install onnxruntime-gpu (never beside the onnxruntime package)",
+            f"onnxruntime is not installed ({error})",
+            fix="install it with: pip install onnxruntime-gpu (uninstall the onnxruntime package first)",
         ) from error
     onnxruntime.set_default_logger_severity(4)
     if hasattr(onnxruntime, "disable_telemetry_events"):

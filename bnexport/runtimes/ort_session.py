@@ -64,7 +64,9 @@ def provider_named(device: str) -> Provider:
     for provider in get_args(Provider):
         if provider == device:
             return provider
-    raise MachineError(f"onnxruntime is not run on {device}", expected=" or ".join(get_args(Provider)))
+    raise MachineError(
+        f"the device {device} is not supported with onnxruntime", expected=" or ".join(get_args(Provider))
+    )
 
 
 class Session:
@@ -119,7 +121,7 @@ class Session:
         except Exception as error:
             raise _refused(error, provider) from error
         if provider == "cuda" and self._session.get_providers()[0] != "CUDAExecutionProvider":
-            raise MachineError("CUDA does not run here: onnxruntime made a session without it")
+            raise MachineError("CUDA does not run here: onnxruntime created a session without it")
         self._types = {i.name: i.type for i in self._session.get_inputs()}
 
     @property
@@ -202,4 +204,4 @@ def _refused(error: Exception, provider: Provider) -> InputError | MachineError:
         return MachineError(f"CUDA does not run here: {reason(error)}")
     if isinstance(error, MemoryError | OSError) or any(text in str(error) for text in _OUT_OF_MEMORY):
         return MachineError(f"this machine cannot run the graph ({reason(error)})")
-    return InputError(f"onnxruntime refuses the graph or the batch ({reason(error)})")
+    return InputError(f"onnxruntime rejects the graph or the batch ({reason(error)})")

@@ -157,11 +157,15 @@ def open_runtime(name: str) -> Runtime:
     """
     entry: EntryPoint | None = next((entry for entry in entry_points(group=GROUP) if entry.name == name), None)
     if entry is None:
-        raise UsageError(f"there is no runtime {name}", expected=" or ".join(runtime_names()))
+        raise UsageError(f"the runtime {name} does not exist", expected=" or ".join(runtime_names()))
     try:
         runtime = entry.load()()
     except Exception as error:  # whatever somebody's plug-in raises
         raise MachineError(f"the runtime {name} cannot be loaded ({entry.value}: {reason(error)})") from error
     if not isinstance(runtime, Runtime):
-        raise MachineError(f"the runtime {name} is none", found=entry.value, expected="a class with about and open")
+        raise MachineError(
+            f"the runtime {name} is not a runtime class",
+            found=entry.value,
+            expected="a class with the methods about and open",
+        )
     return runtime

@@ -78,7 +78,9 @@ def facts(path: Path) -> tuple[int, ...]:
 
 def changed(path: Path) -> InputError:
     """The error where what was hashed is not what was read."""
-    return InputError(f"{path} changed while it was read", fix="run again when nothing writes it")
+    return InputError(
+        f"{path} changed while it was read", fix="run the command again when no other process writes to it"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,9 @@ def connected(address: str) -> ModuleType:
     try:
         import ray
     except ImportError as error:
-        raise MachineError("this needs Ray", fix="install it with: pip install 'bnexport[ray]'") from error
+        raise MachineError(
+            "running on a cluster requires Ray", fix="install it with: pip install 'bnexport[ray]'"
+        ) from error
     try:
         if address not in ("", "auto", "local"):
             _answers(address)
@@ -45,7 +47,7 @@ def connected(address: str) -> ModuleType:
     except (OSError, ValueError, RuntimeError) as error:
         raise MachineError(
             f"cannot reach the Ray cluster {address or 'of this machine'} ({reason(error)})",
-            fix="start one with: ray start --head",
+            fix="start a cluster with: ray start --head",
         ) from error
     module: ModuleType = ray
     return module
@@ -55,7 +57,7 @@ def _answers(address: str) -> None:
     """Raises what says that nobody listens at an address; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not (host and port.isdecimal()):
-        raise ValueError("an address is HOST:PORT")
+        raise ValueError("an address has the form HOST:PORT")
     with socket.create_connection((host.strip("[]"), int(port)), timeout=10):
         pass
 
@@ -101,9 +103,7 @@ def _lock_file(number: int) -> TextIO:
     folder.mkdir(0o700, exist_ok=True)
     about = folder.lstat()
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o022:
-        raise MachineError(
-            f"{folder} is not a folder of this user alone", fix="remove it, or set TMPDIR to a folder of your own"
-        )
+        raise MachineError(f"{folder} is accessible to other users", fix="remove it, or set TMPDIR to a private folder")
     descriptor = os.open(folder / f"core-{number}", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     return os.fdopen(descriptor, "r+")
 

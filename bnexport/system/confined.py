@@ -54,7 +54,7 @@ def refuse_unusable(seconds: float, what: str) -> None:
     """
     if not 0 < seconds <= MOST_SECONDS:
         raise UsageError(
-            f"{what} is not usable", found=f"{seconds:g}", expected=f"seconds, above 0 and at most {MOST_SECONDS:,.0f}"
+            f"{what} is invalid", found=f"{seconds:g}", expected=f"seconds, above 0 and at most {MOST_SECONDS:,.0f}"
         )
 
 
@@ -109,7 +109,7 @@ def _limits(memory: int | None, cores: Collection[int], seconds: float | None) -
     try:
         import resource
     except ImportError as error:
-        raise MachineError("limits for a process need Linux or macOS") from error
+        raise MachineError("limiting a process requires Linux or macOS") from error
     system = ctypes.CDLL(None) if sys.platform == "linux" else None  # before the fork, after which little is safe
     most = min(memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), sys.maxsize)
 

@@ -49,13 +49,13 @@ def model_format(path: Path) -> Format:
     """
     facts = status(path)
     if facts is None:
-        raise InputError(f"there is no file {path}", fix="check the path")
+        raise InputError(f"the file {path} does not exist", fix="check the path")
     if (path / "saved_model.pb").is_file():
         return Format.SAVED_MODEL
     if stat.S_ISDIR(facts.st_mode):
         raise InputError(
             f"{path} is a directory",
-            expected="a model file (.h5, .hdf5, .keras or .onnx), or a SavedModel folder with a saved_model.pb",
+            expected="a model file (.h5, .hdf5, .keras or .onnx) or a SavedModel folder with a saved_model.pb",
         )
     try:
         with open_regular(path) as stream:
@@ -67,7 +67,7 @@ def model_format(path: Path) -> Format:
     if head.startswith(b"PK\x03\x04"):
         return Format.KERAS
     if head.startswith(b"version https://git-lfs.github.com"):
-        raise InputError(f"{path} is a git-LFS pointer, not the model", fix="fetch the model with: git lfs pull")
+        raise InputError(f"{path} is a Git LFS pointer, not the model", fix="download the model with: git lfs pull")
     if path.suffix == ".onnx" and head:
         return Format.ONNX
     raise InputError(
@@ -113,7 +113,7 @@ def open_regular(path: Path, *, most: int | None = None, within: Path | None = N
         ValueError: the path holds a null byte.
     """
     if within is not None and not path.resolve().is_relative_to(within.resolve()):
-        raise InputError(f"{path} leads to a file outside of {within}", found=f"a link to {path.resolve()}")
+        raise InputError(f"{path} is a link to a file outside of {within}", found=str(path.resolve()))
     _refuse_irregular(path, path.stat(), most)  # opening a device can have effects of its own
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     stream = os.fdopen(descriptor, "rb")
@@ -201,7 +201,7 @@ def writable(path: Path, suffixes: tuple[str, ...]) -> Path:
     if above is None or not stat.S_ISDIR(above.st_mode):
         raise UsageError(f"cannot write {path}", fix=f"create the folder {path.parent} first")
     if facts is not None and stat.S_ISDIR(facts.st_mode):
-        raise UsageError(f"cannot write {path}", found="a directory of that name")
+        raise UsageError(f"cannot write {path}", found="a directory of this name")
     return path
 
 

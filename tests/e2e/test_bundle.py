@@ -107,7 +107,7 @@ def test_one_flipped_bit_is_named(copied: Path, name: str, place: float) -> None
     done = run("verify", copied, "-q")
     assert done.exit_code == 2
     assert name in done.stderr
-    assert "was changed since it was packed" in done.stderr
+    assert "has changed since the bundle was packed" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "images/000000.png", "bundle.json", "appended.pb"])
@@ -354,7 +354,7 @@ def test_a_bundle_is_replaced_and_nothing_else_is(net: Path) -> None:
     (net / "mine/thesis.txt").write_text("years of work")
     done = run("pack", net / "net.keras", "--inputs", net / "data.npz", "-o", net / "mine", "-q")
     assert done.exit_code == 2
-    assert "something that is not a bundle" in done.stderr
+    assert "a file or folder that is not a bundle" in done.stderr
     assert [path.name for path in (net / "mine").iterdir()] == ["thesis.txt"]
 
 

@@ -55,8 +55,13 @@ def test_the_demo_tells_the_story(demo: Path) -> None:
     assert far["onnx-training@cpu", "logits"] < 1e-4
     assert report["model"]["batch_normalization"] == {"layers": 53, "frozen": 0}
     text = (demo / "stdout.txt").read_text()
-    order = ["What fit said", "What predict says", "What training mode says", "What the exported ONNX file says"]
-    order += ["training-mode twin", "Why", "The repair", "Go on with"]
+    order = [
+        "Training",
+        "Predictions for the same images",
+        "Predictions in training mode",
+        "Predictions of the exported ONNX file",
+    ]
+    order += ["training-mode graph", "Cause", "Repair", "Next commands"]
     places = [text.index(title) for title in order]
     assert places == sorted(places)
     assert "accuracy 100%" in text[: places[1]]
@@ -73,9 +78,9 @@ def test_checking_what_the_demo_left_fails(demo: Path) -> None:
 def test_the_demo_ends_with_the_repair(demo: Path) -> None:
     """The repaired model gets 3 of 3 in Keras and in ONNX, recalibrated and folded; the check of what it left passes."""
     text = (demo / "stdout.txt").read_text()
-    told = text[text.index("The repair") :]
-    for name in ("repaired.keras loaded again", "repaired.onnx", "folded.onnx"):
-        assert any("3 of 3 right" in line and name in line for line in told.splitlines())
+    told = text[text.index("Repair") :]
+    for name in ("repaired.keras loaded from disk", "repaired.onnx", "folded.onnx"):
+        assert any("3 of 3 correct" in line and name in line for line in told.splitlines())
     for name in ("repaired.keras", "repaired.onnx"):
         done = bnexport("check", demo / name, demo / "images", "-q", "--format", "json")
         assert done.returncode == 0, done.stdout

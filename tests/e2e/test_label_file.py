@@ -127,13 +127,13 @@ def test_labels_of_a_table_are_held_against_the_file(
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"0 cross\n1 disc\n", "it has 2 names, and the model's output has 3 values"),
+        (b"0 cross\n1 disc\n", "it contains 2 names, but the output of the model has 3 values"),
         (NUMBERED.encode() + b"3 dots\n", "it has 4 names"),
         (b"1 cross\n2 disc\n3 stripes\n", "do not count up from 0"),
         (b"0 cross\n2 disc\n1 stripes\n", "do not count up from 0"),
         (b"cross\n\ndisc\n", "an empty line"),
         (b"cross\ndisc\ndisc\n", "the name 'disc' twice"),
-        (b"", "it names no classes"),
+        (b"", "it contains no class names"),
         (b"\xff\xfec\0\n\0", "can't decode"),
         (b"x" * (label_file.MOST_BYTES + 1), "too large"),
         (None, "not a regular file"),
@@ -197,7 +197,7 @@ def test_numbers_that_are_no_classes_have_no_names(tmp_path: Path, models: Path)
     assert report.images.classes == ()
     assert all(not side.answers for side in report.sides)
     [line] = notes.lines
-    assert "is ignored: nothing shows that the model's output stands for classes" in line
+    assert "is ignored: the output of the model may not be class scores" in line
     table = tmp_path / "labels.csv"
     for labels in (NAMES, ("0", "1", "2")):
         table.write_text("".join(f"{name}.png,{label}\n" for name, label in zip(NAMES, labels, strict=True)))

@@ -84,7 +84,10 @@ UNTRUSTED = {
         replaced(module=None, class_name="Custom", registered_name="Mine>Custom"),
         "needs Custom in the layer conv",
     ),
-    "Keras' way to load code": (replaced(module="keras.layers", class_name="TFSMLayer"), "runs code of its own"),
+    "Keras' way to load code": (
+        replaced(module="keras.layers", class_name="TFSMLayer"),
+        "contains code that would be executed",
+    ),
     "a function of Keras that is no layer": (
         replaced(module="keras.utils", class_name="get_file"),
         "needs keras.utils",
@@ -115,7 +118,7 @@ from bnexport.cli import app
 from typer.testing import CliRunner
 result = CliRunner().invoke(app, ["check", {str(tmp_path / "model.keras")!r}, "--inputs", {str(tmp_path / "data.npz")!r}, "-q"])
 assert result.exit_code == 2, result.output
-assert "runs code of its own: Lambda in the layer twice" in result.stderr and "--allow-custom-code" in result.stderr
+assert "contains code that would be executed: Lambda in the layer twice" in result.stderr and "--allow-custom-code" in result.stderr
 assert not {{"keras", "tensorflow"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

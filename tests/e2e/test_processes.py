@@ -286,6 +286,6 @@ def test_the_lock_of_a_core_follows_no_link(tmp_path: Path, monkeypatch: pytest.
     precious = tmp_path / "precious"
     precious.write_text("kept")
     (tmp_path / f"bnexport-{os.getuid()}").symlink_to(tmp_path)
-    with pytest.raises(MachineError, match="is not a folder of this user alone"), cluster.core():
+    with pytest.raises(MachineError, match="is accessible to other users"), cluster.core():
         pass
     assert precious.read_text() == "kept"

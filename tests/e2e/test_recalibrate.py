@@ -289,7 +289,7 @@ def test_what_cannot_be_recalibrated_says_why(models: Path, tmp_path: Path) -> N
     three = models / "three"
     cases = [
         ([tmp_path / "bare.onnx", three, "-o", tmp_path / "o.onnx"], 2, "no BatchNormalization node"),
-        ([models / "tiny_residual.onnx", three, "-o", tmp_path / "o.keras"], 2, "cannot become a Keras model"),
+        ([models / "tiny_residual.onnx", three, "-o", tmp_path / "o.keras"], 2, "cannot be written as a Keras model"),
         (
             [models / "tiny_residual.onnx", three, "-o", tmp_path / "o.onnx", "--scratch", tmp_path / "nowhere"],
             3,

@@ -228,7 +228,7 @@ def _looked_up(keras: Any) -> Any:
     ("build", "sentence"),
     [
         (_stateful, r"EX002: the layer remembers is stateful.*stateful=False"),
-        (_vectorised, r"EX002: the model reads text \(input text\).*cut the model behind the layer"),
+        (_vectorised, r"EX002: an exported file cannot read text \(input text\).*export the part after the layer"),
         (_looked_up, r"EX002: the layer ids keeps a table.*cut the model behind it"),
     ],
 )

@@ -45,7 +45,7 @@ def _truncated(path: Path, models: Path) -> None:
 
 
 BROKEN_MODELS: dict[str, tuple[str, Callable[[Path, Path], object], str]] = {
-    "missing": ("model.h5", lambda *_: None, "there is no file"),
+    "missing": ("model.h5", lambda *_: None, "model.h5 does not exist"),
     "directory": ("model.h5", lambda path, _: path.mkdir(), "is a directory"),
     "empty file": ("model.h5", lambda path, _: path.touch(), "an empty file"),
     "text as .h5": ("model.h5", lambda path, _: path.write_text("not a model\n"), "a text file"),
@@ -89,9 +89,9 @@ def _folder(path: Path, **files: bytes) -> None:
 
 
 BROKEN_IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no folder": (lambda _: None, "there is no folder"),
-    "empty folder": (lambda path: _folder(path), "there is no image in"),
-    "no image among the files": (lambda path: _folder(path, readme_txt=b"hello"), "there is no image in"),
+    "no folder": (lambda _: None, "does not exist"),
+    "empty folder": (lambda path: _folder(path), "contains no images"),
+    "no image among the files": (lambda path: _folder(path, readme_txt=b"hello"), "contains no images"),
     "text as .png": (lambda path: _folder(path, a_png=b"hello", b_jpg=b"hello"), "none of the 2 images can be read"),
     "truncated jpeg": (
         lambda path: _folder(path, a_jpg=b"\xff\xd8\xff\xe0" + b"\0" * 40),
@@ -112,13 +112,13 @@ def test_broken_images_are_one_sentence(case: str, tmp_path: Path, models: Path)
 
 
 WRONG_USE: dict[str, tuple[list[str], str]] = {
-    "wrong channel count": (["--channels", "3"], "wrong number of channels"),
-    "impossible channel count": (["--channels", "2"], "number of channels is not usable"),
-    "wrong size": (["--size", "64"], "wrong size"),
+    "wrong channel count": (["--channels", "3"], "number of channels does not match"),
+    "impossible channel count": (["--channels", "2"], "number of channels is invalid"),
+    "wrong size": (["--size", "64"], "image size does not match"),
     "unreadable size": (["--size", "big"], "cannot read --size big"),
     "unknown provider": (["--provider", "tpu"], "tpu"),
     "unknown kernel": (["--resize", "sinc"], "sinc"),
-    "colour scaling of grey images": (["--scaling", "torch"], "for colour images"),
+    "colour scaling of grey images": (["--scaling", "torch"], "requires color images"),
     "unknown report": (["--report", "report.doc"], "report.doc"),
     "report into nowhere": (["--report", "no/such/folder/report.json"], "create the folder"),
     "negative tolerance": (["--rtol", "-1"], "tolerance"),
@@ -128,9 +128,9 @@ WRONG_USE: dict[str, tuple[list[str], str]] = {
     "--onnx beside an ONNX file": (["--onnx", "other.onnx"], "against a Keras model"),
     "--layers of an ONNX file": (["--layers"], "layers of a Keras model"),
     "a mean that is no number": (["--mean", "a,b"], "cannot read --mean a,b"),
-    "a mean without a deviation": (["--mean", "0.5"], "needs a mean and a standard deviation"),
+    "a mean without a deviation": (["--mean", "0.5"], "requires a mean and a standard deviation"),
     "unknown fit": (["--fit", "squeeze"], "squeeze"),
-    "grey images in another channel order": (["--channel-order", "bgr"], "for colour images"),
+    "grey images in another channel order": (["--channel-order", "bgr"], "requires color images"),
     "images and inputs": (["--inputs", "data.npz"], "one set of data: found images and arrays"),
 }
 
@@ -152,7 +152,7 @@ def test_what_is_deployed_must_be_onnx(models: Path, pictures: Path, tmp_path: P
     (tmp_path / "noise.onnx").write_bytes(b"noise" * 9)
     for file, words in (
         (models / "tiny_residual.keras", "is not an ONNX file"),
-        (tmp_path / "none.onnx", "there is no file"),
+        (tmp_path / "none.onnx", "none.onnx does not exist"),
         (tmp_path / "noise.onnx", "not a valid ONNX model"),
     ):
         result = run("check", models / "tiny_residual.keras", pictures, "-q", "--onnx", file)
@@ -328,7 +328,7 @@ def test_arrays_in_place_of_images(models: Path, tmp_path: Path) -> None:
 BROKEN_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "wrong shape": ({"image": np.zeros((2, 8, 8, 1))}, "wrong shape"),
     "no items": ({"image": np.zeros((0, 32, 32, 1))}, "empty"),
-    "another number of labels": ({"image": np.zeros((2, 32, 32, 1)), "labels": np.zeros(3)}, "different length"),
+    "another number of labels": ({"image": np.zeros((2, 32, 32, 1)), "labels": np.zeros(3)}, "differ in length"),
     "another input": ({"a": np.zeros((2, 32, 32, 1)), "b": np.zeros(2)}, "does not hold the model's inputs"),
     "pickled objects": ({"image": np.array([object()], dtype=object)}, "plain arrays"),
     "a label beyond the classes": ({"image": np.zeros((2, 32, 32, 1)), "labels": np.array([0, 7])}, "3 classes"),
@@ -403,8 +403,8 @@ def test_train_writes_model_and_sidecar(tmp_path: Path, pictures: Path) -> None:
 
 WRONG_TRAINING: dict[str, tuple[list[str], str]] = {
     "unknown net": (["--arch", "ResNet5"], "keras.applications has no ResNet5"),
-    "too small": (["--arch", "InceptionV3", "--size", "20"], "InceptionV3 cannot take images"),
-    "momentum of 1": (["--momentum", "1"], "momentum is not usable"),
+    "too small": (["--arch", "InceptionV3", "--size", "20"], "InceptionV3 does not accept images"),
+    "momentum of 1": (["--momentum", "1"], "momentum is invalid"),
 }
 
 
@@ -423,7 +423,7 @@ def test_train_needs_two_classes_and_a_model_suffix(tmp_path: Path, pictures: Pa
     """One image is no classification, and .onnx is no Keras model."""
     (tmp_path / "one").mkdir()
     shutil.copy(pictures / "disc.png", tmp_path / "one")
-    assert "one class only" in run("train", tmp_path / "one", "-o", tmp_path / "net.h5", "-q").stderr
+    assert "contains only one class" in run("train", tmp_path / "one", "-o", tmp_path / "net.h5", "-q").stderr
     assert "expected .h5 or .keras" in run("train", pictures, "-o", tmp_path / "net.onnx", "-q").stderr
 
 
@@ -533,7 +533,7 @@ def test_fold_compares_before_it_writes(models: Path, pictures: Path, tmp_path: 
     assert told["refused"] == []
     assert told["max_rel"] < 1e-5
     text = run("fold", models / "tiny_residual.onnx", "-o", tmp_path / "folded.onnx", "-q").stdout
-    assert "0 BatchNormalization nodes left" in text
+    assert "0 BatchNormalization nodes not folded" in text
 
 
 def test_a_fold_that_changes_the_result_is_not_written(
@@ -556,7 +556,7 @@ def test_what_cannot_be_folded_says_why(models: Path, tmp_path: Path) -> None:
     assert run("fold", models / "tiny_residual.onnx", "-o", tmp_path / "f.onnx", "-q").exit_code == 0
     again = run("fold", tmp_path / "f.onnx", "-o", tmp_path / "g.onnx", "-q")
     assert again.exit_code == 2
-    assert "folded before" in again.stderr
+    assert "already be folded" in again.stderr
     refused = run("recalibrate", tmp_path / "f.onnx", models / "three", "-o", tmp_path / "g.onnx", "-q")
     assert "no BatchNormalization node" in refused.stderr
 

@@ -82,7 +82,7 @@ def test_a_file_that_is_no_manifest_stays_unread(content: str, tmp_path: Path) -
     """A table may be a link to anybody's file: the error says what is wrong, and shows nothing of it."""
     (tmp_path / "private").write_text(content + "\n")
     (tmp_path / "list.csv").symlink_to("private")
-    with pytest.raises(InputError, match="not a table of pictures") as caught:
+    with pytest.raises(InputError, match="not a table of images") as caught:
         list(manifest.rows(str(tmp_path / "list.csv")))
     assert "secret" not in str(caught.value)
 
@@ -101,7 +101,7 @@ def test_an_image_size_has_an_upper_bound() -> None:
         lambda: Preprocessing.from_dict({"size": [100_000, 100_000]}),
         lambda: Preprocessing((8, 8)).changed(size=(1, MOST_PIXELS + 1)),
     ):
-        with pytest.raises(InputError, match="the image size is not usable"):
+        with pytest.raises(InputError, match="the image size is too large"):
             make()
 
 

@@ -201,12 +201,12 @@ def test_a_fingerprint_sees_what_changed(folder: Path) -> None:
 
 
 WRONG = {
-    "no table": ("list.csv", b"a,b,c\nd,e,f\n", "not a table of pictures"),
-    "another width": ("list.csv", b"a.png,x\nb.png\n", "not a table of pictures"),
+    "no table": ("list.csv", b"a,b,c\nd,e,f\n", "not a table of images"),
+    "another width": ("list.csv", b"a.png,x\nb.png\n", "not a table of images"),
     "no text": ("list.csv", b"\xff\xfe\x00\x01", "cannot read"),
     "no Parquet": ("list.parquet", b"PAR1 no", "cannot read"),
-    "empty": ("list.csv", b"", "there is no image"),
-    "no tar": ("x.tar", b"no tar at all" * 100, "no tar file"),
+    "empty": ("list.csv", b"", "contains no images"),
+    "no tar": ("x.tar", b"no tar at all" * 100, "not a tar file"),
     "compressed": ("x.tar.gz", b"\x1f\x8b", "is compressed"),
 }
 

@@ -48,7 +48,7 @@ def test_functions_take_text_and_paths(kind: Callable[[Path], Path], models: Pat
     assert recalibrate(net, pictures, out("new.onnx"), force=True)
     np.savez(tmp_path / "x.npz", image=np.zeros((2, 32, 32, 1), "f4"))
     assert bnexport.check(net, inputs=out("x.npz")).images.count == 2
-    with pytest.raises(InputError, match="there is no file"):
+    with pytest.raises(InputError, match="does not exist"):
         export(out("no.keras"), out("a.onnx"))
     with pytest.raises(UsageError, match="suffix"):
         train(pictures, out("a.txt"))
