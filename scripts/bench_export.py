@@ -46,12 +46,12 @@ def measure_export(name: str) -> dict[str, Any]:
     import tf2onnx
 
     from bnexport.exporter.conversion import graph_of
-    from bnexport.onnx_graph.protobuf import serialised
+    from bnexport.onnx_graph.protobuf import serialise
     from bnexport.system.files import Format, write_bytes
 
     def ours(model: Any, path: Path) -> None:
         loaded = keras_model.describe(model, Path("net.keras"), Format.KERAS, "0" * 64)
-        write_bytes(path, serialised(graph_of(loaded, None)))
+        write_bytes(path, serialise(graph_of(loaded, None)))
 
     def from_keras(model: Any, path: Path) -> None:
         spec = [tf.TensorSpec(t.shape, t.dtype, name=t.name) for t in model.inputs]

@@ -138,7 +138,7 @@ def speed() -> dict[str, Any]:
     from bnexport.exporter import tf2onnx_convert
     from bnexport.exporter.conversion import graph_of
     from bnexport.frameworks import keras_model
-    from bnexport.onnx_graph.protobuf import serialised
+    from bnexport.onnx_graph.protobuf import serialise
     from bnexport.runtimes.ort_session import Session
     from bnexport.system.files import Format
 
@@ -151,7 +151,7 @@ def speed() -> dict[str, Any]:
     graph = graph_of(loaded, None)
     folded = ours(graph)
     feeds, outputs = {loaded.inputs[0].name: pictures(16)}, list(loaded.outputs)
-    sessions = {"as exported": Session(serialised(graph)), "folded by bnexport": Session(serialised(folded))}
+    sessions = {"as exported": Session(serialise(graph)), "folded by bnexport": Session(serialise(folded))}
     ways = {name: (lambda session=session: session.run(feeds, outputs)) for name, session in sessions.items()}
     Timed(16, 1)(ways)
     rates = Timed(16, 25)(ways)

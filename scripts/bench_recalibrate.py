@@ -70,7 +70,7 @@ def run(count: int, rounds: int) -> dict[str, Any]:
 
     from bnexport.exporter.conversion import graph_of
     from bnexport.frameworks.keras_passes import Passes
-    from bnexport.onnx_graph.protobuf import serialised
+    from bnexport.onnx_graph.protobuf import serialise
     from bnexport.onnx_graph.sites import sites
     from bnexport.progress import Progress
     from bnexport.recalibration import staged
@@ -90,7 +90,7 @@ def run(count: int, rounds: int) -> dict[str, Any]:
             found = staged.measure(graph, feeds, count, live, "cpu", Progress()).moments
         return {site: (m.mean, m.var) for site, m in found.items()}
 
-    session, passes = Session(serialised(graph)), Passes(loaded)
+    session, passes = Session(serialise(graph)), Passes(loaded)
     ways: dict[str, Callable[[], object]] = {
         "onnxruntime, plain inference": lambda: [
             session.run({name: b}, list(loaded.outputs)) for b in batches(x, BATCH)
@@ -143,7 +143,7 @@ def shares(graph: Any, x: np.ndarray, known: Statistics) -> dict[str, float]:
 
     from bnexport.numerics.moments import Moments
     from bnexport.onnx_graph import stages, statistics, tensors
-    from bnexport.onnx_graph.protobuf import serialised
+    from bnexport.onnx_graph.protobuf import serialise
     from bnexport.onnx_graph.sites import sites
 
     found = {name: Moments(1, mean, var) for name, (mean, var) in known.items()}
@@ -155,7 +155,7 @@ def shares(graph: Any, x: np.ndarray, known: Statistics) -> dict[str, float]:
             part = stages.stage_model(graph, stage, values, rank)
             options = ort.SessionOptions()
             options.enable_profiling, options.profile_file_prefix = True, str(Path(folder, "profile"))
-            session = ort.InferenceSession(serialised(part), options, providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(serialise(part), options, providers=["CPUExecutionProvider"])
             outputs = [info.name for info in part.graph.output]
             for tensors_of_one in live:
                 given = {name: tensors_of_one[name] for name in stage.needs}

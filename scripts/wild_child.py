@@ -62,7 +62,7 @@ def sizes(path: Path) -> list[float]:
     from bnexport.onnx_graph import outputs
 
     model = onnx.load(path)
-    squashed = outputs.squashed(model)
+    squashed = outputs.squashing_functions(model)
     return [1.0 if info.name in squashed else 0.0 for info in model.graph.output]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from bnexport.batch.plan import Check
 from bnexport.batch.running import Workshop
 from bnexport.results.batched import Result
-from bnexport.system.cluster import connected, core, cpus, failed
+from bnexport.system.cluster import connect, core, cpus, describe_failure
 
 RETRIES = 5
 """How often a check is tried again whose node was lost."""
@@ -34,7 +34,7 @@ def run(
     Raises:
         MachineError: there is no cluster, or a check's node was lost too often.
     """
-    ray = connected(address)
+    ray = connect(address)
     task = ray.remote(num_cpus=1, max_retries=RETRIES)(_one)
     waiting = list(reversed(wanted))
     running: dict[Any, str] = {}
@@ -52,7 +52,7 @@ def run(
                 try:
                     result: Result = ray.get(reference)
                 except ray.exceptions.RayError as error:
-                    raise failed(ray, error, f"run the check {name}") from error
+                    raise describe_failure(ray, error, f"run the check {name}") from error
                 yield result
     finally:
         for reference in running:

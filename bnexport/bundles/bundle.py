@@ -146,17 +146,17 @@ def index_text(bundle: Bundle) -> bytes:
 
 def with_own_hash(content: bytes) -> bytes:
     """An index whose hash of itself is right; the same where it gives none."""
-    hashes, found = own_hash(content), _OWN.search(content)
-    return content[: found.start(2)] + hashes[1] + content[found.end(2) :] if hashes and found else content
+    hashes, match = own_hash(content), _OWN.search(content)
+    return content[: match.start(2)] + hashes[1] + content[match.end(2) :] if hashes and match else content
 
 
 def own_hash(content: bytes) -> tuple[bytes, bytes] | None:
     """The hash that an index gives of itself, and the one it has: of its content with zeros in that place; None where it gives none."""
-    found = _OWN.search(content)
-    if found is None:
+    match = _OWN.search(content)
+    if match is None:
         return None
-    zeroed = content[: found.start(2)] + b"0" * 64 + content[found.end(2) :]
-    return found[2], hashlib.sha256(zeroed).hexdigest().encode()
+    zeroed = content[: match.start(2)] + b"0" * 64 + content[match.end(2) :]
+    return match[2], hashlib.sha256(zeroed).hexdigest().encode()
 
 
 def read(folder: Path) -> Bundle:
@@ -232,7 +232,7 @@ def contents(index: Bundle, folder: Path) -> dict[str, bytes]:
     return {name: _content(folder / name, digest, folder) for name, digest in index.files.items() if name != MODEL}
 
 
-def whole(model: Future[Held], index: Bundle, folder: Path) -> Held:
+def verify_model(model: Future[Held], index: Bundle, folder: Path) -> Held:
     """The model that is being read, held against its hash.
 
     Raises:
@@ -243,7 +243,7 @@ def whole(model: Future[Held], index: Bundle, folder: Path) -> Held:
         held = model.result()
     except OSError as error:
         raise _unreadable(path, error) from error
-    _hold_against(held.sha256(), index.files[MODEL], path)
+    _verify_hash(held.sha256(), index.files[MODEL], path)
     return held
 
 
@@ -258,15 +258,15 @@ def _content(path: Path, digest: str, folder: Path) -> bytes:
         content = files.read_bounded(path, MOST, within=folder)
     except OSError as error:
         raise _unreadable(path, error) from error
-    _hold_against(hashlib.sha256(content).hexdigest(), digest, path)
+    _verify_hash(hashlib.sha256(content).hexdigest(), digest, path)
     return content
 
 
-def _hold_against(found: str, digest: str, path: Path) -> None:
-    if found != digest:
+def _verify_hash(actual: str, digest: str, path: Path) -> None:
+    if actual != digest:
         raise InputError(
             f"{path} has changed since the bundle was packed",
-            found=f"SHA-256 {found[:12]}…",
+            found=f"SHA-256 {actual[:12]}…",
             expected=f"{digest[:12]}…",
             fix="pack or copy the bundle again",
         )

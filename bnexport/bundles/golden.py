@@ -22,7 +22,7 @@ from bnexport.results.preprocessing import Preprocessing
 from bnexport.results.runs import Role, RunSpec
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import Finding
-from bnexport.rules.inputs import decoded_otherwise
+from bnexport.rules.inputs import decoding_difference
 from bnexport.runtimes.ort_session import Session
 from bnexport.system import machine
 from bnexport.types import Array
@@ -62,13 +62,13 @@ def baseline(index: Bundle, feeds: Sequence[Feed], contents: Mapping[str, bytes]
     return loaded
 
 
-def packed_side(session: Session, index: Bundle, model: Callable[[], bytes]) -> Runner:
+def open_packed_graph(session: Session, index: Bundle, model: Callable[[], bytes]) -> Runner:
     """The packed graph in a session; `model` is asked for its bytes where it has to be taken apart."""
     names = {tensor.name: tensor.tensor for tensor in index.tensors}
 
     def compute(feeds: Feeds) -> Outputs:
-        found = session.run(feeds, list(names.values()))
-        return {name: found[tensor] for name, tensor in names.items()}
+        outputs = session.run(feeds, list(names.values()))
+        return {name: outputs[tensor] for name, tensor in names.items()}
 
     return Runner(
         RunSpec("onnxruntime", "inference", session.provider, artifact="onnx"),
@@ -81,12 +81,12 @@ def packed_side(session: Session, index: Bundle, model: Callable[[], bytes]) -> 
 
 def tolerances(index: Bundle) -> Tolerances:
     """How close is close enough, as the check knew it that was made before packing."""
-    known = index.tolerance
-    floors = {("inference", floor.tensor): floor.value for floor in known.floors}
-    return Tolerances(floors, known.images, known.missing, known.half, known.rtol, known.atol)
+    stored = index.tolerance
+    floors = {("inference", floor.tensor): floor.value for floor in stored.floors}
+    return Tolerances(floors, stored.images, stored.missing, stored.half, stored.rtol, stored.atol)
 
 
-def decoded(index: Bundle, contents: Mapping[str, bytes], feeds: Sequence[Feed]) -> list[Array | None]:
+def decode_images(index: Bundle, contents: Mapping[str, bytes], feeds: Sequence[Feed]) -> list[Array | None]:
     """What this machine makes of the pictures of each data set; None where it holds arrays.
 
     Raises:
@@ -105,19 +105,19 @@ def decoded(index: Bundle, contents: Mapping[str, bytes], feeds: Sequence[Feed])
                     found=str((len(part.items), *spec.shape)),
                     expected=str(stored.shape),
                 )
-            some = np.stack(list(pool.map(lambda item: _prepared(item, contents, spec), part.items)))
+            some = np.stack(list(pool.map(lambda item: _prepare(item, contents, spec), part.items)))
             made.append(some.astype(stored.dtype))
     return made
 
 
-def prepared_otherwise(
-    decoded: Sequence[Array | None], baseline: Baseline, stored: str, runners: Sequence[Runner], tally: Tally
+def preprocessing_difference(
+    images: Sequence[Array | None], baseline: Baseline, stored: str, runners: Sequence[Runner], tally: Tally
 ) -> Finding | None:
     """IN006 where this machine makes other inputs of the pictures; None where they are the same to the last bit."""
     differing: dict[str, float] = {}
     harmless = True
     strict = [runner for runner in runners if not runner.spec.as_deployed]
-    for made, feed, recorded in zip(decoded, baseline.batches, baseline.outputs, strict=True):
+    for made, feed, recorded in zip(images, baseline.batches, baseline.outputs, strict=True):
         if made is None:
             continue
         [(input_name, packed)] = feed.inputs.items()
@@ -127,11 +127,11 @@ def prepared_otherwise(
             harmless &= all(
                 tally.agree("inference", run.compute({input_name: made}), recorded[stored]) for run in strict
             )
-    return decoded_otherwise(differing, baseline.count, harmless=harmless)
+    return decoding_difference(differing, baseline.count, harmless=harmless)
 
 
-def _prepared(item: Item, contents: Mapping[str, bytes], spec: Preprocessing) -> NDArray[np.float32]:
+def _prepare(item: Item, contents: Mapping[str, bytes], spec: Preprocessing) -> NDArray[np.float32]:
     try:
-        return datasets.prepared(contents[item.file], spec)
+        return datasets.decode_image(contents[item.file], spec)
     except InputError as error:
         raise InputError(f"cannot read the image {item.file} of the bundle on this machine ({error})") from error

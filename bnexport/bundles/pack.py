@@ -22,7 +22,7 @@ from bnexport.comparison.sides import Feeds, Outputs
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import UsageError
 from bnexport.onnx_graph import protobuf
-from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.protobuf import serialise
 from bnexport.progress import Progress
 from bnexport.results.preprocessing import Layout
 from bnexport.results.verdict import CheckReport
@@ -92,16 +92,16 @@ def pack(
     if samples < 1:
         raise UsageError("the number of samples is invalid", found=str(samples), expected="1 or more")
     opening = opened(request, progress)
-    done = examined(opening, progress)
-    opening = done.opening
-    report = done.report
+    examination = examined(opening, progress)
+    opening = examination.opening
+    report = examination.report
     wrong = [c for c in report.comparisons if not c and c.actual.startswith("onnx-inference@") and " " not in c.actual]
     if wrong:
         reason = f"{wrong[0].actual} does not compute what {wrong[0].reference} computes: {wrong[0].reason}"
         return Packing(output, report, 0, 0, 0, reason)
     progress.stage("packing")
     graph, content = _deployed_file(opening)
-    index, parts = _packed(opening, done, graph, samples)
+    index, parts = _build_bundle(opening, examination, graph, samples)
     parts = {held.MODEL: content, **parts}
     if layout:
         stem = name or request.model.stem
@@ -135,23 +135,23 @@ def _deployed_file(opening: Opening) -> tuple[onnx.ModelProto, bytes]:
     path = opening.request.onnx or (opening.request.model if opening.subject.reference is None else None)
     graph = opening.deployed.graph if opening.deployed else opening.subject.graph
     if path is None or protobuf.keeps_weights_elsewhere(path):
-        return graph, serialised(graph)
+        return graph, serialise(graph)
     return graph, path.read_bytes()
 
 
-def _packed(
-    opening: Opening, done: Examination, graph: onnx.ModelProto, samples: int
+def _build_bundle(
+    opening: Opening, examination: Examination, graph: onnx.ModelProto, samples: int
 ) -> tuple[Bundle, dict[str, bytes]]:
     """The index, still without hashes, and the files of the samples."""
     subject, deployed = opening.subject, opening.deployed
     interface = deployed.interface if deployed else Interface({n: n for n in subject.shapes}, {})
     names = deployed.names if deployed else sides.fetches(graph)
-    golden, compute = _golden(opening, graph)
+    golden, compute = _reference_run(opening, graph)
     dtypes = protobuf.input_dtypes(graph)
     inputs = tuple(name for name in dtypes if name in interface.inputs.values())
     outputs = [info.name for info in graph.graph.output]
     fixed = interface.batch
-    feeds = opening.feeds.sampled(samples, batch_size=fixed or opening.request.batch_size, whole=fixed is not None)
+    feeds = opening.feeds.sample(samples, batch_size=fixed or opening.request.batch_size, whole=fixed is not None)
     parts: dict[str, bytes] = {held.APPENDED: protobuf.giving_out(graph, names.values())}
     sets: list[DataSet] = []
     compared: dict[str, Tensor] = {}
@@ -176,13 +176,13 @@ def _packed(
     spec = opening.preparation.spec if opening.preparation else None
     if spec is not None and interface.moved_in:
         spec = spec.changed(layout=Layout.NCHW)
-    known = done.tolerances
+    tolerances = examination.tolerances
     index = Bundle(
         schema_version=bundle.SCHEMA_VERSION,
         bundle_sha256="",
         tool={"name": "bnexport", "version": __version__},
-        environment=done.report.environment,
-        model=done.report.model,
+        environment=examination.report.environment,
+        model=examination.report.model,
         reference=golden,
         inputs=inputs,
         tensors=tuple(compared.values()),
@@ -190,22 +190,22 @@ def _packed(
         preprocessing=spec.as_dict() if spec else None,
         preprocessing_origin=opening.preparation.origin if opening.preparation else "",
         tolerance=bundle.Tolerance(
-            tuple(Floor(name, value) for (mode, name), value in known.floors.items() if mode == "inference"),
-            known.images,
-            known.missing,
-            known.half,
-            known.rtol,
-            known.atol,
+            tuple(Floor(name, value) for (mode, name), value in tolerances.floors.items() if mode == "inference"),
+            tolerances.images,
+            tolerances.missing,
+            tolerances.half,
+            tolerances.rtol,
+            tolerances.atol,
         ),
         sets=tuple(sets),
-        verdict="pass" if done.report else "fail",
-        findings=done.report.findings,
+        verdict="pass" if examination.report else "fail",
+        findings=examination.report.findings,
         files={},
     )
     return index, parts
 
 
-def _golden(opening: Opening, graph: onnx.ModelProto) -> tuple[str, Callable[[Feeds], Outputs]]:
+def _reference_run(opening: Opening, graph: onnx.ModelProto) -> tuple[str, Callable[[Feeds], Outputs]]:
     """The side whose outputs are stored: Keras, or for an ONNX file alone the graph without optimisations."""
     reference = opening.subject.reference
     if reference is None:

@@ -63,11 +63,11 @@ def config(model: onnx.ModelProto, name: str, classes: Sequence[str], batch: int
         if kind is None:
             raise UsageError(f"Triton does not support the tensor {info.name}", found="an unknown element type")
         dims = [-1 if side is None else side for side in shapes[info.name][1 if batched else 0 :]]
-        return f"  {{ name: {_quoted(info.name)}, data_type: {kind}, dims: {dims}{more} }}"
+        return f"  {{ name: {_quote(info.name)}, data_type: {kind}, dims: {dims}{more} }}"
 
-    labelled = f", label_filename: {_quoted(LABELS)}" if classes else ""
+    labelled = f", label_filename: {_quote(LABELS)}" if classes else ""
     lines = [
-        f"name: {_quoted(name)}",
+        f"name: {_quote(name)}",
         'backend: "onnxruntime"',
         f"max_batch_size: {batch if batched else 0}",
         "input [\n" + ",\n".join(tensor(info) for info in given) + "\n]",
@@ -76,6 +76,6 @@ def config(model: onnx.ModelProto, name: str, classes: Sequence[str], batch: int
     return "\n".join([*lines, "dynamic_batching { }"] if batched else lines) + "\n"
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     """A string of protobuf's text format, whose escapes for ASCII are JSON's."""
     return json.dumps(text, ensure_ascii=False)

@@ -37,7 +37,7 @@ class Opened:
 
 
 @contextmanager
-def opened(folder: Path, providers: Sequence[str], require: Sequence[str]) -> Iterator[Opened]:
+def start_opening(folder: Path, providers: Sequence[str], require: Sequence[str]) -> Iterator[Opened]:
     """The bundle in a folder, being opened."""
     with ThreadPoolExecutor(2) as beside:
         model = beside.submit(lambda: Held(folder / MODEL, folder / APPENDED))
@@ -87,9 +87,9 @@ def verify(
         UsageError: a tolerance is not usable, or names a tensor that there is not.
         MachineError: a required provider does not run.
     """
-    with opened(Path(path), providers, require) as being_opened:
-        return verified(
-            being_opened,
+    with start_opening(Path(path), providers, require) as bundle_files:
+        return compare_with_bundle(
+            bundle_files,
             providers=providers,
             require=require,
             given=(dict(rtol or {}), dict(atol or {})),
@@ -99,8 +99,8 @@ def verify(
         )
 
 
-def verified(
-    opened: Opened,
+def compare_with_bundle(
+    bundle_files: Opened,
     *,
     providers: Sequence[str],
     require: Sequence[str],
@@ -120,35 +120,35 @@ def verified(
     from bnexport.results.facts import SHOWN, ImageFacts
     from bnexport.results.verdict import BundleFacts, CheckReport
     from bnexport.rules import runtime
-    from bnexport.rules.actions import Names, addressed
-    from bnexport.rules.rule import ordered
+    from bnexport.rules.actions import Names, add_files
+    from bnexport.rules.rule import sort_findings
     from bnexport.runtimes.environment import environment
     from bnexport.runtimes.ort_session import Cuda, Session
 
-    folder = opened.folder
+    folder = bundle_files.folder
     progress.stage("reading the bundle")
     index = bundle.read(folder)
     files = bundle.contents(index, folder)
-    model = bundle.whole(opened.model, index, folder)
+    model = bundle.verify_model(bundle_files.model, index, folder)
     chosen, lost = settle_providers(providers, require)
     feeds = [golden.feed(index, part, files, folder) for part in index.sets]
     runners: list[Runner] = []
     stored, baseline = golden.stored_run(index), golden.baseline(index, feeds, files, folder)
-    decoded = golden.decoded(index, files, feeds)
+    decoded = golden.decode_images(index, files, feeds)
     progress.stage("opening onnxruntime")
     if "cpu" in chosen:  # without having been asked for, where CUDA was and does not run
-        session = opened.session.result() if opened.session else Session(model.source, "cpu")
-        runners.append(golden.packed_side(session, index, model.content))
+        session = bundle_files.session.result() if bundle_files.session else Session(model.source, "cpu")
+        runners.append(golden.open_packed_graph(session, index, model.content))
     if "cuda" in chosen:
-        found = cuda_sides(
-            lambda how: [golden.packed_side(Session(model.source, "cuda", cuda=how), index, model.content)],
+        cuda = cuda_sides(
+            lambda how: [golden.open_packed_graph(Session(model.source, "cuda", cuda=how), index, model.content)],
             feeds[0].inputs,
             strict=Cuda(memory_limit=gpu_memory_limit),
             wanted=providers,
             require=require,
             strict_placement=strict_placement,
         )
-        runners, lost = runners + found.runners, lost + found.findings
+        runners, lost = runners + cuda.runners, lost + cuda.findings
     tolerances = golden.tolerances(index)
     if any(given):
         tolerances = replace(tolerances, rtol=given[0], atol=given[1])
@@ -186,14 +186,14 @@ def verified(
             *(tally.answers.side(run.spec, run.seconds) for run in runners),
         ),
         comparisons=tuple(comparisons),
-        findings=addressed(
-            ordered(
+        findings=add_files(
+            sort_findings(
                 [
                     *lost,
                     *explained,
                     runtime.not_finite(tally.answers.not_finite, count),
                     *reduced,
-                    golden.prepared_otherwise(decoded, baseline, stored.id, runners, tally),
+                    golden.preprocessing_difference(decoded, baseline, stored.id, runners, tally),
                 ]
             ),
             Names(),

@@ -26,16 +26,16 @@ from bnexport.numerics.drift import drift
 from bnexport.progress import Progress
 from bnexport.recalibration.remedy import advice, in_inference_mode
 from bnexport.recalibration.settling import settle
-from bnexport.recalibration.trial import Untried, tried
+from bnexport.recalibration.trial import Untried, try_recalibration
 from bnexport.results.actions import Action
 from bnexport.results.facts import SHOWN, ImageFacts
 from bnexport.results.nouns import noun_of
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import CheckReport, Finding
 from bnexport.rules import inputs as input_rules, model_files, modes, runtime
-from bnexport.rules.actions import addressed
+from bnexport.rules.actions import add_files
 from bnexport.rules.diagnose import STATISTICS_WRONG, diagnose
-from bnexport.rules.rule import ordered
+from bnexport.rules.rule import sort_findings
 from bnexport.runtimes.environment import environment
 from bnexport.runtimes.ort_session import Cuda
 from bnexport.system.cache import NOTHING_KEPT, Cache
@@ -155,7 +155,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
         MachineError: a required provider does not run.
     """
     settled = settle(opening.subject, opening.feeds, opening.preparation, progress)
-    opening = replace(opening, feeds=settled.feeds.shuffled(), preparation=settled.preparation)
+    opening = replace(opening, feeds=settled.feeds.shuffle(), preparation=settled.preparation)
     request, subject, feeds, deployed = opening.request, opening.subject, opening.feeds, opening.deployed
     first = next(iter(feeds))
     spec = opening.preparation.spec if opening.preparation else None
@@ -165,7 +165,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
     beside = ThreadPoolExecutor(1)  # tracing Keras keeps one core busy, and onnxruntime has use for the other
     try:
         measured = beside.submit(_tolerances, subject, first)
-        attempt = tried(subject, feeds, progress, settled.refits)
+        attempt = try_recalibration(subject, feeds, progress, settled.refits)
         trial, unexamined = (None, attempt.reason) if isinstance(attempt, Untried) else (attempt, "")
         for runner in [*runners, *([trial.runner] if trial else [])]:
             if runner.remembered:
@@ -227,8 +227,8 @@ def examined(opening: Opening, progress: Progress) -> Examination:
         preprocessing_origin=preparation.origin if preparation else "",
         sides=tuple(answered.values()),
         comparisons=(*comparisons, *alone),
-        findings=addressed(
-            ordered(
+        findings=add_files(
+            sort_findings(
                 [
                     *opening.lost,
                     settled.finding,

@@ -15,7 +15,7 @@ from bnexport.frameworks.keras_recorder import Layer
 from bnexport.numerics import depth
 from bnexport.onnx_graph import tensors
 from bnexport.onnx_graph.layers import tensors_of
-from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.protobuf import serialise
 from bnexport.progress import Progress
 from bnexport.results.runs import Mode
 from bnexport.results.verdict import LayerError
@@ -79,7 +79,7 @@ class _Runs:
         self._order = {name: place for place, name in enumerate(made)}
         self._groups: dict[str, list[list[str]]] = {}
         self._session = ort_session.Session(
-            serialised(tensors.with_outputs(graph, _floats(graph, made))), provider, optimized=False
+            serialise(tensors.with_outputs(graph, _floats(graph, made))), provider, optimized=False
         )
         self._known = set(_floats(graph, made)) | {o.name for o in graph.graph.output}
         images = len(next(iter(feeds.values())))

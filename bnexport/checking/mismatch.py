@@ -16,7 +16,7 @@ from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.comparison.subject import Subject
 from bnexport.comparison.tally import Lost, Tally
 from bnexport.datasets.feeds import Feed
-from bnexport.datasets.preprocess import rescaled
+from bnexport.datasets.preprocess import rescale
 from bnexport.errors import InputError
 from bnexport.numerics.depth import first_off, hidden
 from bnexport.onnx_graph import kernels
@@ -26,7 +26,7 @@ from bnexport.results.runs import Precision, Role
 from bnexport.results.verdict import Finding, LayerError, Severity
 from bnexport.rules import export, model_files, runtime
 from bnexport.rules.preprocessing import Refit, candidates
-from bnexport.runtimes.ort_session import Provider, provider_named
+from bnexport.runtimes.ort_session import Provider, provider_of
 
 IMAGES = 4
 """The layers of a graph whose outputs agree are compared on so many images."""
@@ -128,7 +128,7 @@ class Inquiry:
                 return export.training_exported(lost.failed), ()
             for how in self._otherwise(self.deployed, runner, lost.feed.inputs, wanted):
                 return export.taken_otherwise(lost.failed, how), ()
-            found = kernels.compared(self.deployed.graph, self.subject.graph)
+            found = kernels.compare_kernels(self.deployed.graph, self.subject.graph)
             if found.foreign:
                 return export.other_checkpoint(
                     lost.failed, len(found.other), found.same + found.scaled, found.other
@@ -221,7 +221,7 @@ class Inquiry:
 
 
 def _provider(runner: Runner) -> Provider:
-    return provider_named(runner.spec.device)
+    return provider_of(runner.spec.device)
 
 
 def _prepared_otherwise(spec: Preprocessing | None, feeds: Feeds) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
@@ -235,5 +235,5 @@ def _prepared_otherwise(spec: Preprocessing | None, feeds: Feeds) -> Iterator[tu
         said = " and ".join(f"{what} {after}" for what, (_, after) in changed.items())
         yield (
             f"it takes images with {said}, the model {' and '.join(before for before, _ in changed.values())}",
-            {name: rescaled(x, old, new)},
+            {name: rescale(x, old, new)},
         )

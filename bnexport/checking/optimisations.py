@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from bnexport.onnx_graph import tensors
-from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.protobuf import serialise
 from bnexport.progress import Progress
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.ort_session import Session
@@ -72,7 +72,7 @@ def blamed(
         right: whether outputs agree with Keras.
         progress: told of the stage.
     """
-    content = serialised(graph)
+    content = serialise(graph)
 
     def good(session: Session) -> bool:
         found = session.run(feeds, list(names.values()))
@@ -87,7 +87,7 @@ def blamed(
     inner = _inner(graph)
 
     def kept(some: Sequence[str]) -> bool:
-        return good(Session(serialised(tensors.with_outputs(graph, some)), provider))
+        return good(Session(serialise(tensors.with_outputs(graph, some)), provider))
 
     # A tensor that the graph gives out cannot be fused away.
     place = _needed(inner, kept)[-1:] if kept(inner) else []

@@ -36,14 +36,14 @@ def command(
     """
     if isolate and not isolation.is_isolated():
         return isolation.run_isolated(isolate_timeout, parsing.parse_size(isolate_memory))
-    from bnexport.bundles.verify import opened, verified
+    from bnexport.bundles.verify import compare_with_bundle, start_opening
     from bnexport.cli import report_output
 
     report_output.check_writable(report)
     providers, required = parsing.parse_providers(target), parsing.parse_required_targets(require_target)
-    with opened(folder, providers, required) as being_opened, show_progress(quiet=quiet) as progress:
+    with start_opening(folder, providers, required) as being_opened, show_progress(quiet=quiet) as progress:
         report_output.import_early(form)
-        result = verified(
+        result = compare_with_bundle(
             being_opened,
             providers=providers,
             require=required,

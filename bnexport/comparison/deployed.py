@@ -17,7 +17,7 @@ from bnexport.comparison.subject import Subject
 from bnexport.datasets.npz import Shape
 from bnexport.errors import InputError
 from bnexport.onnx_graph import metadata, outputs, tensors
-from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.quantised import quantisation
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.runtimes import ort_session
@@ -61,7 +61,7 @@ class Deployed:
             MachineError: the provider does not run.
         """
         whole = tensors.with_outputs(self.graph, self.names.values())
-        session = ort_session.Session(serialised(whole), provider, cuda=cuda)
+        session = ort_session.Session(serialise(whole), provider, cuda=cuda)
         runner = self._runner(whole, "onnxruntime", provider, session.run, interface or self.interface)
         runner.placement = session.placement
         return runner
@@ -74,7 +74,7 @@ class Deployed:
             MachineError: the runtime does not run.
         """
         whole = tensors.with_outputs(self.graph, self.names.values())
-        run = target.open(serialised(whole), str(self.path))
+        run = target.open(serialise(whole), str(self.path))
         return self._runner(whole, target.name, target.device, run, self.interface)
 
     def _runner(
@@ -204,7 +204,7 @@ def open_deployed(path: Path, subject: Subject, spec: Preprocessing | None = Non
     if half and not subject.half:
         differences.append("it computes in half precision (16 bits), and is compared in that tolerance")
     differences += _preparation(graph, subject)
-    squashed = outputs.squashed(graph)
+    squashed = outputs.squashing_functions(graph)
     names = dict(called) | {f"{ours}/logits": squashed[its][0] for ours, its in called.items() if its in squashed}
     extra = [name for name in theirs_out if name not in called.values()]
     names |= {f"{name} (extra)": name for name in extra}  # nobody expects them, which the comparison will say

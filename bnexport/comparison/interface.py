@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.comparison.sides import Feeds
-from bnexport.datasets.preprocess import rescaled
+from bnexport.datasets.preprocess import rescale
 from bnexport.errors import InputError
 from bnexport.results.preprocessing import Preprocessing, Scaling
 
@@ -52,7 +52,7 @@ class Interface:
         """The pixels before scaling."""
         spec = self.pixels[name]
         if spec is not None:
-            return np.clip(np.rint(rescaled(x, spec, spec.changed(scaling=Scaling.NONE))), 0, 255)
+            return np.clip(np.rint(rescale(x, spec, spec.changed(scaling=Scaling.NONE))), 0, 255)
         if x.dtype.kind == "f" and not (np.rint(x) == x).all():
             raise InputError(
                 f"the file takes whole numbers as the input {self.inputs[name]}, and what Keras takes cannot be given to it",

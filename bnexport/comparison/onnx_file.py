@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from bnexport.errors import InputError, MachineError, reason
 from bnexport.onnx_graph import tensors
 from bnexport.onnx_graph.order import sort_nodes
-from bnexport.onnx_graph.protobuf import serialised
-from bnexport.onnx_graph.sites import computed, own_parameters, sites
+from bnexport.onnx_graph.protobuf import serialise
+from bnexport.onnx_graph.sites import own_parameters, sites, sites_with_computed_parameters
 from bnexport.runtimes import ort_session
 from bnexport.system import files
 
@@ -71,7 +71,7 @@ def read_onnx(path: Path) -> OnnxFile:
         raise InputError(f"{path} is not a valid ONNX model", found="a graph without nodes")
     _refuse_other_inputs(path, model)
     own_parameters(model)
-    if names := computed(model):
+    if names := sites_with_computed_parameters(model):
         notes.append(
             f"the graph computes the parameters of {len(names)} BatchNormalization nodes (first {names[0]}): moving "
             "statistics cannot be examined, and training mode is not run"
@@ -113,5 +113,5 @@ def learn_ranks(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -> No
     """
     unknown = sorted({site.x for site in sites(model)} - set(tensors.ranks(model)))
     if unknown:
-        session = ort_session.Session(serialised(tensors.with_outputs(model, unknown)), optimized=False)
+        session = ort_session.Session(serialise(tensors.with_outputs(model, unknown)), optimized=False)
         tensors.declare_ranks(model, {name: x.shape for name, x in session.run(feeds, unknown).items()})

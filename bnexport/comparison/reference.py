@@ -25,7 +25,7 @@ from bnexport.frameworks.keras_passes import Passes
 from bnexport.frameworks.saved_model import SavedModel
 from bnexport.frameworks.saved_model_files import refuse_needless_signature
 from bnexport.onnx_graph import outputs, tensors
-from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.protobuf import serialise
 from bnexport.progress import Progress
 from bnexport.results.runs import Mode
 from bnexport.runtimes import ort_library
@@ -125,7 +125,7 @@ class Reference:
         """
         import onnx
 
-        travelling = json.dumps(sidecar.travelling(self._known), sort_keys=True)
+        travelling = json.dumps(sidecar.for_metadata(self._known), sort_keys=True)
         key = ("graph", self._key, self.path.name, travelling)
         stored = self.store.get(*key)
         if stored is not None:
@@ -135,8 +135,8 @@ class Reference:
             graph.graph.output.extend(given)
             return graph, stored
         graph = self._exported()
-        logits = [tensor for tensor, _ in outputs.squashed(graph).values()]
-        whole = serialised(tensors.with_outputs(graph, logits))
+        logits = [tensor for tensor, _ in outputs.squashing_functions(graph).values()]
+        whole = serialise(tensors.with_outputs(graph, logits))
         self.store.put(whole, *key)
         return graph, whole
 

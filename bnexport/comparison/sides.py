@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bnexport.errors import InputError, MachineError
 from bnexport.onnx_graph import outputs as heads, subgraphs, tensors
-from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.quantised import Quantised, quantisation
 from bnexport.onnx_graph.sites import sites
 from bnexport.onnx_graph.training_twin import training_twin
@@ -198,7 +198,7 @@ def _onnx_side(
     content: bytes | None = None,
     cuda: Cuda = STRICT_CUDA,
 ) -> Runner:
-    session = ort_session.Session(content or serialised(graph()), provider, optimized=optimized, cuda=cuda)
+    session = ort_session.Session(content or serialise(graph()), provider, optimized=optimized, cuda=cuda)
     runner = graph_run(model, graph, graph_spec(quantisation(model), mode, provider), session.run, fetched)
     runner.placement = session.placement
     return runner
@@ -255,11 +255,11 @@ def _out_of_range(model: onnx.ModelProto, feeds: Feeds) -> InputError | None:
 
 def fetches(model: onnx.ModelProto) -> dict[str, str]:
     """The tensors to compare: the name a check gives them, and the name they have in the graph."""
-    squashed = heads.squashed(model)
+    squashed = heads.squashing_functions(model)
     return (
         {o.name: o.name for o in model.graph.output}
         | {f"{output}/logits": tensor for output, (tensor, _) in squashed.items()}
-        | {name: name for name in heads.selected_from(model)}
+        | {name: name for name in heads.selection_sources(model)}
     )
 
 

@@ -84,12 +84,12 @@ class Subject:
         """What it gives out, with the classes that it or the images name."""
         return Heads(
             tuple(output.name for output in self.graph.graph.output),
-            {output: kind for output, (_, kind) in outputs.squashed(self.graph).items()},
+            {output: kind for output, (_, kind) in outputs.squashing_functions(self.graph).items()},
             classes,
             bool(self.known and self.known.classes),
-            outputs.bounded(self.graph),
+            outputs.bounded_outputs(self.graph),
             frozenset(outputs.selections(self.graph)),
-            frozenset(outputs.selected_from(self.graph)),
+            frozenset(outputs.selection_sources(self.graph)),
         )
 
 
@@ -259,7 +259,7 @@ def _from_onnx(path: Path, store: Cache) -> Subject:
         else sidecar.read(path)
     )
     if known is not None:
-        metadata.write(graph, sidecar.travelling(known))  # so that what is made of the graph carries it too
+        metadata.write(graph, sidecar.for_metadata(known))  # so that what is made of the graph carries it too
     parameters = sum(math.prod(tensor.dims) for tensor in graph.graph.initializer)
     return Subject(
         facts=ModelFacts(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 from bnexport.comparison.sides import Feeds, Outputs, Runner, fetches, graph_run, graph_spec
 from bnexport.errors import BnexportError, MachineError, UsageError, reason
 from bnexport.onnx_graph import tensors
-from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.quantised import quantisation
-from bnexport.runtimes.inputs import as_declared
+from bnexport.runtimes.inputs import cast_input
 from bnexport.runtimes.protocols import About, Artifact, Runtime, Want, open_runtime
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Target:
         kinds = {port.name: port.dtype.type for port in session.signature.inputs}
 
         def run(feeds: Feeds, names: Sequence[str]) -> Outputs:
-            typed = {name: as_declared(name, value, kinds.get(name)) for name, value in feeds.items()}
+            typed = {name: cast_input(name, value, kinds.get(name)) for name, value in feeds.items()}
             return self._guarded(lambda: session.run(typed, names))
 
         return run
@@ -106,6 +106,6 @@ def target_run(model: onnx.ModelProto, target: Target, file: str) -> Runner:
     """The inference graph on another runtime, with everything that is compared among its outputs."""
     names = fetches(model)
     whole = tensors.with_outputs(model, names.values())
-    run = target.open(serialised(whole), file)
+    run = target.open(serialise(whole), file)
     spec = graph_spec(quantisation(model), "inference", target.device, runtime=target.name)
     return graph_run(model, lambda: whole, spec, run, names)

@@ -1,6 +1,6 @@
 """Pictures from folders, lists, manifests and tar shards, here or at a URL, as labelled batches."""
 
-from bnexport.datasets.decode import SUFFIXES, pixels, prepared, thumbnail
+from bnexport.datasets.decode import SUFFIXES, decode_image, pixels, thumbnail
 from bnexport.datasets.find import find
 from bnexport.datasets.fingerprint import fingerprint
 from bnexport.datasets.listing import Listing, Picture
@@ -13,9 +13,9 @@ __all__ = [
     "Picture",
     "Reader",
     "Unreadable",
+    "decode_image",
     "find",
     "fingerprint",
     "pixels",
-    "prepared",
     "thumbnail",
 ]

@@ -40,7 +40,7 @@ _TF_KERNELS: dict[Resize, Callable[[NDArray[np.uint8], int, int], Pixels]] = {
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
-def prepared(content: bytes, spec: Preprocessing) -> NDArray[np.float32]:
+def decode_image(content: bytes, spec: Preprocessing) -> NDArray[np.float32]:
     """One encoded picture as a model sees it, float32 of shape `spec.shape`.
 
     Raises:
@@ -73,7 +73,7 @@ def pixels(content: bytes, spec: Preprocessing) -> Pixels:
             _refuse_huge(*opened.size)
             image = _eight_bit(opened).convert(_MODES[spec.channels])
     height, width = spec.size
-    image = _fitted(image, width, height, spec.fit)
+    image = _fit(image, width, height, spec.fit)
     if image.size == (width, height):
         return np.asarray(image).reshape(height, width, spec.channels)
     if spec.resize in _TF_KERNELS:
@@ -92,12 +92,12 @@ def thumbnail(content: bytes, side: int = 96) -> bytes | None:
             small.thumbnail((side, side))
         made = io.BytesIO()
         small.save(made, "PNG")
-    except Exception:  # noqa: BLE001 - as in `prepared`; whoever asks shows nothing then
+    except Exception:  # noqa: BLE001 - as in `decode_image`; whoever asks shows nothing then
         return None
     return made.getvalue()
 
 
-def _fitted(image: Image.Image, width: int, height: int, fit: Fit) -> Image.Image:
+def _fit(image: Image.Image, width: int, height: int, fit: Fit) -> Image.Image:
     """The picture with the aspect ratio of the wanted size, cut or padded in the middle (keras.utils.image_utils.smart_resize)."""
     old_width, old_height = image.size
     if fit == Fit.CROP:

@@ -53,7 +53,7 @@ class Source(Protocol):
 
     def __iter__(self) -> Iterator[Feed]: ...
 
-    def prepared_as(self, spec: Preprocessing) -> Source:
+    def with_preprocessing(self, spec: Preprocessing) -> Source:
         """The same pictures prepared otherwise; arrays stay what they are."""
         ...
 
@@ -61,7 +61,7 @@ class Source(Protocol):
         """A hash of everything the items depend on: content and preparation."""
         ...
 
-    def sampled(self, count: int, *, batch_size: int, whole: bool) -> Source:
+    def sample(self, count: int, *, batch_size: int, whole: bool) -> Source:
         """At most `count` of the items that can be read, evenly spread, in batches of `batch_size`; with `whole` in such batches only, where need be with items that come again."""
         ...
 
@@ -73,8 +73,8 @@ class Source(Protocol):
         """At most so many of the items, evenly spread: data are often sorted by class, and their head is no sample."""
         ...
 
-    def shuffled(self) -> Source:
-        """The same items in `shuffled_order`; what `shard`, `spread` and `sampled` give has their own order."""
+    def shuffle(self) -> Source:
+        """The same items in `shuffled_order`; what `shard`, `spread` and `sample` give has their own order."""
         ...
 
     def pictures(self, names: Collection[str]) -> dict[str, datasets.Picture]:
@@ -89,7 +89,7 @@ class Pictures:
         self,
         pictures: datasets.Listing,
         spec: Preprocessing,
-        known: Sidecar | None,
+        sidecar: Sidecar | None,
         *,
         name: str,
         batch_size: int,
@@ -97,11 +97,11 @@ class Pictures:
         order: NDArray[np.intp] | None = None,
         kept: Prepared | None = None,
     ) -> None:
-        self._sidecar = known = known or Sidecar()
-        self.classes = known.classes or pictures.classes
+        self._sidecar = sidecar = sidecar or Sidecar()
+        self.classes = sidecar.classes or pictures.classes
         self.count = len(pictures)
         self.spec: Preprocessing | None = spec
-        self._known, self._name, self._pictures = known.labels, name, pictures
+        self._labels, self._name, self._pictures = sidecar.labels, name, pictures
         self._reader = datasets.Reader(pictures, spec, batch_size, threads, order, kept or Prepared())
         self.unreadable = self._reader.unreadable
 
@@ -114,7 +114,7 @@ class Pictures:
             digest.update(picture.name.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
-    def prepared_as(self, spec: Preprocessing) -> Source:
+    def with_preprocessing(self, spec: Preprocessing) -> Source:
         """The same pictures prepared otherwise."""
         return self._of(self._pictures, spec, self._reader.batch_size, self._reader.order)
 
@@ -125,9 +125,9 @@ class Pictures:
     def spread(self, most: int) -> Source:
         """At most so many of the pictures, evenly spread."""
         rows = spread(self.count, most, None)
-        return self._of(self._pictures.chosen(rows), self._reader.spec, self._reader.batch_size)
+        return self._of(self._pictures.select(rows), self._reader.spec, self._reader.batch_size)
 
-    def shuffled(self) -> Source:
+    def shuffle(self) -> Source:
         """The same pictures in `shuffled_order`."""
         return self._of(self._pictures, self._reader.spec, self._reader.batch_size, shuffled_order(self.count))
 
@@ -146,11 +146,11 @@ class Pictures:
             kept=kept,
         )
 
-    def sampled(self, count: int, *, batch_size: int, whole: bool) -> Source:
+    def sample(self, count: int, *, batch_size: int, whole: bool) -> Source:
         """Some of the pictures; `unreadable` must be known, so that all of them were read once."""
         lost = {u.name for u in self.unreadable}
         readable = np.array([row for row, picture in enumerate(self._pictures) if picture.name not in lost], np.intp)
-        chosen = self._pictures.chosen(readable[spread(len(readable), count, batch_size if whole else None)])
+        chosen = self._pictures.select(readable[spread(len(readable), count, batch_size if whole else None)])
         return self._of(chosen, self._reader.spec, batch_size)
 
     def pictures(self, names: Collection[str]) -> dict[str, datasets.Picture]:
@@ -170,7 +170,7 @@ class Pictures:
             InputError: no picture can be read, or a label is not a class of the model.
         """
         for batch in self._reader:
-            labels = class_indices(batch.names, batch.labels, self._known, self.classes)
+            labels = class_indices(batch.names, batch.labels, self._labels, self.classes)
             yield Feed({self._name: batch.x}, batch.names, np.array(labels, np.int64), batch.positions)
 
 
@@ -255,23 +255,23 @@ class Arrays:
         """A hash of the arrays."""
         return cache.fingerprint(self._arrays)
 
-    def sampled(self, count: int, *, batch_size: int, whole: bool) -> Source:
+    def sample(self, count: int, *, batch_size: int, whole: bool) -> Source:
         """Some of the rows."""
-        return self._chosen(spread(self.count, count, batch_size if whole else None), batch_size)
+        return self._select(spread(self.count, count, batch_size if whole else None), batch_size)
 
     def shard(self, nth: int, count: int) -> Source:
         """Every `count`th row from the `nth` on."""
-        return self._chosen(slice(nth, None, count), self._batch_size)
+        return self._select(slice(nth, None, count), self._batch_size)
 
     def spread(self, most: int) -> Source:
         """At most so many of the rows, evenly spread."""
-        return self._chosen(spread(self.count, most, None), self._batch_size)
+        return self._select(spread(self.count, most, None), self._batch_size)
 
-    def shuffled(self) -> Source:
+    def shuffle(self) -> Source:
         """The same rows in `shuffled_order`."""
         return Arrays(self._arrays, self._labels, self.classes, self._batch_size, shuffled_order(self.count))
 
-    def _chosen(self, rows: slice | NDArray[np.intp], batch_size: int) -> Source:
+    def _select(self, rows: slice | NDArray[np.intp], batch_size: int) -> Source:
         arrays = {name: array[rows] for name, array in self._arrays.items()}
         return Arrays(arrays, self._labels[rows], self.classes, batch_size)
 
@@ -279,7 +279,7 @@ class Arrays:
         """None."""
         return {}
 
-    def prepared_as(self, spec: Preprocessing) -> Source:  # noqa: ARG002 - arrays come as they are
+    def with_preprocessing(self, spec: Preprocessing) -> Source:  # noqa: ARG002 - arrays come as they are
         """Itself."""
         return self
 

@@ -36,40 +36,40 @@ def find(source: str | Path | Sequence[str | Path], *, labels: Path | None = Non
     """
     table = labels
     if not isinstance(source, str | Path):
-        found, told = _list(source), "the list of images"
+        listing, name = _list(source), "the list of images"
     else:
-        told = str(source)
-        place = told if places.is_url(told) else Path(told)
-        if shards.named(told):
-            found = shards.read(told)
-        elif isinstance(place, str):
-            found = manifest.read(place) if manifest.named(place) else _remote(place)
-        elif (facts := files.status(place)) is None:
-            raise InputError(f"{place} does not exist", expected="a folder of images", fix="check the path")
+        name = str(source)
+        location = name if places.is_url(name) else Path(name)
+        if shards.is_shard(name):
+            listing = shards.read(name)
+        elif isinstance(location, str):
+            listing = manifest.read(location) if manifest.is_manifest(location) else _remote(location)
+        elif (facts := files.status(location)) is None:
+            raise InputError(f"{location} does not exist", expected="a folder of images", fix="check the path")
         elif not stat.S_ISDIR(facts.st_mode):
-            found = manifest.read(told) if manifest.named(told) else _one(place)
+            listing = manifest.read(name) if manifest.is_manifest(name) else _one(location)
         else:
             try:
-                found = _walk(place)
+                listing = _walk(location)
             except OSError as error:
-                raise InputError(f"cannot read the folder {place} ({error.strerror})") from error
-            if table is None and (place / TABLE).is_file():
-                table = place / TABLE
-    if not found:
-        raise InputError(f"{told} contains no images", expected="files such as " + ", ".join(sorted(SUFFIXES)[:4]))
-    if local and isinstance(source, str | Path) and not shards.named(told):
-        _refuse_elsewhere(found, places.parent(told) if manifest.named(told) else told)
-    return _labelled(found, table) if table else found
+                raise InputError(f"cannot read the folder {location} ({error.strerror})") from error
+            if table is None and (location / TABLE).is_file():
+                table = location / TABLE
+    if not listing:
+        raise InputError(f"{name} contains no images", expected="files such as " + ", ".join(sorted(SUFFIXES)[:4]))
+    if local and isinstance(source, str | Path) and not shards.is_shard(name):
+        _refuse_elsewhere(listing, places.parent(name) if manifest.is_manifest(name) else name)
+    return _add_labels(listing, table) if table else listing
 
 
 def _refuse_elsewhere(listing: Listing, folder: str) -> None:
-    if len(listing) == 1 and listing[0].place == places.absolute(folder):
+    if len(listing) == 1 and listing[0].location == places.absolute(folder):
         return  # the picture itself was named
     for picture in listing:
-        if not places.is_below(picture.place, folder):
+        if not places.is_below(picture.location, folder):
             raise InputError(
                 f"an image of {folder} lies outside of it",
-                found=picture.place,
+                found=picture.location,
                 fix="if you trust the list, add --allow-remote (in Python: local=False)",
             )
 
@@ -81,9 +81,9 @@ def _list(source: Sequence[str | Path]) -> Listing:
     return lister.listing()
 
 
-def _one(place: Path) -> Listing:
-    lister = Lister(str(place.parent))
-    lister.add(place.name)
+def _one(location: Path) -> Listing:
+    lister = Lister(str(location.parent))
+    lister.add(location.name)
     return lister.listing()
 
 
@@ -103,13 +103,13 @@ def _remote(url: str) -> Listing:
     if not names:
         return _list([url])
     listing = _below(url, sorted(names, key=lambda name: ("/" in name, name.split("/"))))
-    return _labelled(listing, places.joined(url, TABLE)) if TABLE in names else listing
+    return _add_labels(listing, places.join(url, TABLE)) if TABLE in names else listing
 
 
 def _below(folder: str, names: Sequence[str]) -> Listing:
     """The pictures among the names of the files of a folder, or else its tar shards."""
     pictures = [name for name in names if looks_like_a_picture(name)]
-    tars = [places.joined(folder, name) for name in names if name.endswith(shards.SUFFIX)]
+    tars = [places.join(folder, name) for name in names if name.endswith(shards.SUFFIX)]
     if tars and not pictures:
         return shards.read(tars)
     lister = Lister(folder)
@@ -118,10 +118,10 @@ def _below(folder: str, names: Sequence[str]) -> Listing:
     return lister.listing()
 
 
-def _labelled(pictures: Listing, table: str | Path) -> Listing:
+def _add_labels(pictures: Listing, table: str | Path) -> Listing:
     label = dict(manifest.rows(str(table), 2))
     if not any(picture.name in label for picture in pictures):
         raise InputError(
             f"{table} names none of the images", found=next(iter(label), "nothing"), expected=pictures[0].name
         )
-    return pictures.labelled(label)
+    return pictures.with_labels(label)

@@ -38,21 +38,21 @@ def _facts(listing: Listing) -> tuple[str, float]:
     digest, latest = hashlib.sha256(), 0.0
     seen: dict[str, str] = {}
     for picture in listing:
-        facts = seen.get(picture.place)
+        facts = seen.get(picture.location)
         if facts is None:
-            facts, changed = _fact(picture.place)
+            facts, changed = _fact(picture.location)
             latest = max(latest, changed)
             if picture.span is not None:  # many pictures, one file
-                seen[picture.place] = facts
+                seen[picture.location] = facts
         digest.update(f"{picture.name}\0{picture.label}\0{picture.span}\0{facts}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest(), latest
 
 
-def _fact(place: str) -> tuple[str, float]:
-    if places.is_url(place):
-        return places.version(place), 0.0
+def _fact(location: str) -> tuple[str, float]:
+    if places.is_url(location):
+        return places.version(location), 0.0
     try:
-        facts = Path(place).stat()
+        facts = Path(location).stat()
     except (OSError, ValueError) as error:
         return reason(error), 0.0
     return f"{facts.st_ino} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}", facts.st_ctime
@@ -62,8 +62,8 @@ def _content(listing: Listing) -> str:
     digest = hashlib.sha256()
     for picture in listing:
         try:
-            url = places.is_url(picture.place)
-            content = places.version(picture.place).encode() if url else hashlib.sha256(picture.read()).digest()
+            url = places.is_url(picture.location)
+            content = places.version(picture.location).encode() if url else hashlib.sha256(picture.read()).digest()
         except InputError as error:
             content = str(error).encode("utf-8", "replace")
         digest.update(f"{picture.name}\0{picture.label}\0{picture.span}\0".encode("utf-8", "surrogateescape") + content)

@@ -37,7 +37,7 @@ _NUMBERED = re.compile(r"([0-9]+)(?:[ \t]+(.*))?")
 def add_class_names(
     model: Path,
     graph: onnx.ModelProto,
-    known: Sidecar | None,
+    model_sidecar: Sidecar | None,
     progress: Progress,
     pictures: Iterable[datasets.Listing | None] = (),
 ) -> Sidecar | None:
@@ -46,27 +46,27 @@ def add_class_names(
     Args:
         model: the model's file or SavedModel folder.
         graph: its inference graph, whose metadata gets the names, in place.
-        known: what its sidecar or its metadata says.
+        model_sidecar: what its sidecar or its metadata says.
         progress: told where the class names come from, or why a file is ignored.
         pictures: the images whose labels have to be among the names; None entries are passed over.
     """
-    if known is not None and known.classes:
-        return known
+    if model_sidecar is not None and model_sidecar.classes:
+        return model_sidecar
     path = None
     try:
         path = _path(model)
         if path is None:
-            return known
+            return model_sidecar
         names = parse(files.read_bounded(path, MOST_BYTES))
         listings = [listing for listing in pictures if listing is not None]
-        _must_fit(names, graph, known or Sidecar(), listings, of_the_folder=path.name == NAME)
+        _must_fit(names, graph, model_sidecar or Sidecar(), listings, of_the_folder=path.name == NAME)
     except (InputError, OSError, UnicodeDecodeError) as error:
         progress.note(f"{path or NAME} beside the model is ignored: {error}")
-        return known
+        return model_sidecar
     progress.note(f"class names are read from {path} ({len(names)} names, in the order of the outputs)")
-    known = replace(known or Sidecar(), classes=names)
-    metadata.write(graph, sidecar.travelling(known))
-    return known
+    model_sidecar = replace(model_sidecar or Sidecar(), classes=names)
+    metadata.write(graph, sidecar.for_metadata(model_sidecar))
+    return model_sidecar
 
 
 def _path(model: Path) -> Path | None:
@@ -105,7 +105,7 @@ def parse(content: bytes) -> tuple[str, ...]:
 def _must_fit(
     names: Sequence[str],
     graph: onnx.ModelProto,
-    known: Sidecar,
+    model_sidecar: Sidecar,
     pictures: Sequence[datasets.Listing],
     *,
     of_the_folder: bool,
@@ -119,11 +119,11 @@ def _must_fit(
         raise InputError(f"it contains {len(names)} names, but the number of classes is not fixed in the graph")
     if count != len(names):
         raise InputError(f"it contains {len(names)} names, but the output of the model has {count} values")
-    labels = {*known.labels.values(), *(label for listing in pictures for label in listing.classes)}
+    labels = {*model_sidecar.labels.values(), *(label for listing in pictures for label in listing.classes)}
     if strange := sorted(labels - {"", *names}):
         raise InputError(f"the images have the label {strange[0]!r}, which it does not contain")
     labelled = bool(labels - {""}) or any(listing.has_labels for listing in pictures)
-    if of_the_folder and not labelled and not outputs.squashed(graph):
+    if of_the_folder and not labelled and not outputs.squashing_functions(graph):
         raise InputError(
             "the output of the model may not be class scores: it has no softmax or sigmoid, and the images have no labels",
             fix=f"if it is, rename the file to STEM.{NAME}, where STEM is the name of the model file",

@@ -19,13 +19,13 @@ class Picture:
     """One picture.
 
     Args:
-        place: its file or URL; of the tar file where it is in one.
+        location: its file or URL; of the tar file where it is in one.
         name: by which reports tell it.
         label: the name of its class; "" where unknown.
-        span: the offset and size in bytes within `place`; None for all of it.
+        span: the offset and size in bytes within `location`; None for all of it.
     """
 
-    place: str
+    location: str
     name: str
     label: str = ""
     span: tuple[int, int] | None = None
@@ -36,7 +36,7 @@ class Picture:
         Raises:
             InputError: it cannot be read.
         """
-        return places.read(self.place, self.span)
+        return places.read(self.location, self.span)
 
     @property
     def suffix(self) -> str:
@@ -66,9 +66,9 @@ class Lister:
         if span is not None:
             self.spans.extend((shard % len(self.shards), *span))
 
-    def shard(self, place: str) -> None:
+    def shard(self, location: str) -> None:
         """What is added from now on is in this tar file."""
-        self.shards.append(places.absolute(place))
+        self.shards.append(places.absolute(location))
 
     def listing(self, *, numbers: bool = False) -> Listing:
         """All of them.
@@ -124,9 +124,9 @@ class Listing(Sequence[Picture]):
             (self._name(row), self._labels[kept.labels[row]], tuple(kept.spans[3 * row : 3 * row + 3]))
             for row in map(int, self._rows)
         ]
-        return _restored, (kept.folder, kept.shards, entries, self.classes)
+        return _restore, (kept.folder, kept.shards, entries, self.classes)
 
-    def chosen(self, positions: NDArray[np.intp]) -> Listing:
+    def select(self, positions: NDArray[np.intp]) -> Listing:
         """Those at `positions`, in that order."""
         return Listing(self._kept, np.asarray(self._rows)[positions], self.classes)
 
@@ -134,7 +134,7 @@ class Listing(Sequence[Picture]):
         """Every `count`th, from the `nth` on: all shards together are the whole list, each time the same, and each has some of every class even where the list is sorted by class."""
         return self[nth::count]
 
-    def labelled(self, label: dict[str, str]) -> Listing:
+    def with_labels(self, label: dict[str, str]) -> Listing:
         """The same pictures with other labels, by name."""
         lister = Lister(self._kept.folder)
         lister.names, lister.ends = self._kept.names, self._kept.ends
@@ -150,7 +150,7 @@ class Listing(Sequence[Picture]):
         name = self._name(row)
         label = self._labels[kept.labels[row]]
         if not kept.spans:
-            return Picture(places.joined(kept.folder, name), name, label)
+            return Picture(places.join(kept.folder, name), name, label)
         shard, offset, size = kept.spans[3 * row : 3 * row + 3]
         if len(kept.shards) > 1:  # each may have a 000001.jpg
             name = f"{PurePath(kept.shards[shard]).name}/{name}"
@@ -161,14 +161,14 @@ class Listing(Sequence[Picture]):
         return kept.names[kept.ends[row] : kept.ends[row + 1]].decode("utf-8", "surrogateescape")
 
 
-def _restored(
+def _restore(
     folder: str, shards: list[str], entries: list[tuple[str, str, tuple[int, ...]]], classes: tuple[str, ...]
 ) -> Listing:
     lister = Lister(folder)
     lister.shards = shards
-    for name, label, place in entries:
-        if place:
-            lister.add(name, label, (place[1], place[2]), place[0])
+    for name, label, location in entries:
+        if location:
+            lister.add(name, label, (location[1], location[2]), location[0])
         else:
             lister.add(name, label)
     return Listing(lister, range(len(entries)), classes)

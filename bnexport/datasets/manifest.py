@@ -20,42 +20,42 @@ _PATH = ("path", "file", "image", "filename", "file_name", "url")
 _LABEL = ("label", "class")
 
 
-def named(place: str) -> bool:
+def is_manifest(location: str) -> bool:
     """Whether a path or URL ends like a manifest's."""
-    return place.lower().endswith(SUFFIXES)
+    return location.lower().endswith(SUFFIXES)
 
 
-def read(place: str) -> Listing:
+def read(location: str) -> Listing:
     """The pictures in a manifest, in its order.
 
     Raises:
         InputError: it cannot be read, or is none.
         MachineError: it is Parquet, and pyarrow is missing.
     """
-    lister = Lister(places.parent(place))
+    lister = Lister(places.parent(location))
     try:
-        for name, label in _parquet(place) if place.lower().endswith(".parquet") else rows(place):
+        for name, label in _parquet(location) if location.lower().endswith(".parquet") else rows(location):
             lister.add(name, label)
     except OverflowError as error:
-        raise InputError(f"the manifest {place} is too large") from error
+        raise InputError(f"the manifest {location} is too large") from error
     return lister.listing(numbers=True)
 
 
-def rows(place: str, columns: int | None = None) -> Iterator[tuple[str, str]]:
+def rows(location: str, columns: int | None = None) -> Iterator[tuple[str, str]]:
     """The name and label of each line of a CSV or TSV; a line that names the columns is left out.
 
     Args:
-        place: a path or URL.
+        location: a path or URL.
         columns: how many there must be; None for one or two, or any number where the first line names them.
 
     Raises:
         InputError: it cannot be read, or a line has other columns.
     """
-    delimiter = "\t" if place.lower().endswith(".tsv") else ","
+    delimiter = "\t" if location.lower().endswith(".tsv") else ","
     where: tuple[int, int | None] | None = None
     width = columns
     try:
-        with places.opened(place) as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
+        with places.open_stream(location) as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
             for row in csv.reader(text, delimiter=delimiter):
                 if not row:
                     continue
@@ -64,16 +64,16 @@ def rows(place: str, columns: int | None = None) -> Iterator[tuple[str, str]]:
                     where = head or (0, 1 if len(row) > 1 else None)
                     width = width or len(row)
                     if head is None and (width > 2 or not _names_a_picture(row[0].strip())):
-                        raise _none(place, row)
+                        raise _none(location, row)
                     if head is not None and len(row) == width:
                         continue
                 if len(row) != width:
-                    raise _none(place, row)
+                    raise _none(location, row)
                 yield row[where[0]].strip(), row[where[1]].strip() if where[1] is not None else ""
     except UnicodeDecodeError as error:
-        raise InputError(f"cannot read {place} (it is not UTF-8)") from error
+        raise InputError(f"cannot read {location} (it is not UTF-8)") from error
     except csv.Error as error:
-        raise InputError(f"cannot read {place} ({error})") from error
+        raise InputError(f"cannot read {location} ({error})") from error
 
 
 def _names_a_picture(cell: str) -> bool:
@@ -86,16 +86,16 @@ def _columns(names: Sequence[str]) -> tuple[int, int | None] | None:
     return None if path is None else (path, label)
 
 
-def _none(place: str, row: Sequence[str]) -> InputError:
+def _none(location: str, row: Sequence[str]) -> InputError:
     """The error for a file that is no manifest; its content is not shown, which may be anybody's."""
     return InputError(
-        f"{place} is not a table of images",
+        f"{location} is not a table of images",
         found=f"a line of {len(row)} column{'' if len(row) == 1 else 's'}",
         expected="rows of path,label (an image file such as a.png, or a URL), or a header row with these names",
     )
 
 
-def _parquet(place: str) -> Iterator[tuple[str, str]]:
+def _parquet(location: str) -> Iterator[tuple[str, str]]:
     try:
         import pyarrow as arrow
         from pyarrow import parquet
@@ -104,12 +104,12 @@ def _parquet(place: str) -> Iterator[tuple[str, str]]:
             "reading a Parquet manifest requires pyarrow", fix="install it with: pip install 'bnexport[parquet]'"
         ) from error
     try:
-        with places.opened(place) as stream, parquet.ParquetFile(stream) as file:
+        with places.open_stream(location) as stream, parquet.ParquetFile(stream) as file:
             names = [name.lower() for name in file.schema_arrow.names]
             where = _columns(names)
             if where is None:
                 raise InputError(
-                    f"{place} is not a table of images",
+                    f"{location} is not a table of images",
                     found=f"the columns {', '.join(names)[:80]}",
                     expected=f"a column {_PATH[0]}",
                 )
@@ -119,4 +119,4 @@ def _parquet(place: str) -> Iterator[tuple[str, str]]:
                 labels = columns[1] if len(columns) > 1 else [""] * len(columns[0])
                 yield from ((name or "", label or "") for name, label in zip(columns[0], labels, strict=True))
     except (arrow.ArrowException, OSError) as error:
-        raise InputError(f"cannot read {place} ({reason(error)})") from error
+        raise InputError(f"cannot read {location} ({reason(error)})") from error

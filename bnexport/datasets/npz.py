@@ -74,7 +74,9 @@ def only_input(shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> tuple[
         UsageError: it has several.
     """
     if len(shapes) != 1:
-        inputs = ", ".join(f"{name} {dtypes.get(name, 'float32')} {_spelled(shape)}" for name, shape in shapes.items())
+        inputs = ", ".join(
+            f"{name} {dtypes.get(name, 'float32')} {_shape_text(shape)}" for name, shape in shapes.items()
+        )
         raise UsageError(
             f"the model has {len(shapes)} inputs ({inputs}), which images cannot provide",
             fix=f"pass {spell_options(inputs='data.npz')}; this command writes an example of such a file: {savez(shapes, dtypes)}",
@@ -92,5 +94,5 @@ def savez(shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> str:
     return "python -c " + shlex.quote(f"import numpy as np; np.savez('data.npz', **{{{pairs}}})".replace("'", '"'))
 
 
-def _spelled(shape: Shape) -> str:
+def _shape_text(shape: Shape) -> str:
     return "x".join("N" if side is None else str(side) for side in shape)

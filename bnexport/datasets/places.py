@@ -21,21 +21,21 @@ MOST = 512 << 20
 """The largest encoded picture that is read, in bytes."""
 
 
-def is_url(place: str | Path) -> bool:
+def is_url(location: str | Path) -> bool:
     """Whether this names something that is not in the file system.
 
     >>> is_url("s3://bucket/images"), is_url("images/cat.jpg")
     (True, False)
     """
-    return isinstance(place, str) and SCHEME in place
+    return isinstance(location, str) and SCHEME in location
 
 
-def absolute(place: str) -> str:
+def absolute(location: str) -> str:
     """The same place, whatever the current folder of who reads it."""
-    return place if is_url(place) else os.path.abspath(place)  # noqa: PTH100 - links stay links
+    return location if is_url(location) else os.path.abspath(location)  # noqa: PTH100 - links stay links
 
 
-def joined(folder: str, name: str) -> str:
+def join(folder: str, name: str) -> str:
     """A name as it is seen from a folder: absolute names and URLs stay what they are.
 
     >>> joined("s3://bucket/set", "a/b.png"), joined("/sets", "/b.png"), joined("/sets", "https://host/b.png")
@@ -46,27 +46,27 @@ def joined(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}" if folder != "/" else f"/{name}"
 
 
-def parent(place: str) -> str:
+def parent(location: str) -> str:
     """The folder of a file or URL.
 
     >>> parent("s3://bucket/list.csv"), parent("/list.csv")
     ('s3://bucket', '/')
     """
-    return place.rpartition("/")[0] if is_url(place) else os.path.dirname(absolute(place))  # noqa: PTH120 - as above
+    return location.rpartition("/")[0] if is_url(location) else os.path.dirname(absolute(location))  # noqa: PTH120 - as above
 
 
-def is_below(place: str, folder: str) -> bool:
+def is_below(location: str, folder: str) -> bool:
     """Whether a file lies below a folder, links followed; or a URL below a URL.
 
     >>> is_below("/sets/a/../../b.png", "/sets"), is_below("s3://set/a.png", "s3://set"), is_below("https://h/a", "/")
     (False, True, False)
     """
-    if is_url(place) or is_url(folder):
-        return place.startswith(f"{folder.rstrip('/')}/") and ".." not in place.split("/")
-    return Path(os.path.realpath(place)).is_relative_to(os.path.realpath(folder))
+    if is_url(location) or is_url(folder):
+        return location.startswith(f"{folder.rstrip('/')}/") and ".." not in location.split("/")
+    return Path(os.path.realpath(location)).is_relative_to(os.path.realpath(folder))
 
 
-def read(place: str, span: tuple[int, int] | None = None) -> bytes:
+def read(location: str, span: tuple[int, int] | None = None) -> bytes:
     """The content of a file or URL; with `span` the bytes from an offset, so many of them.
 
     Raises:
@@ -74,64 +74,68 @@ def read(place: str, span: tuple[int, int] | None = None) -> bytes:
     """
     if span is not None and span[1] > MOST:
         raise InputError(
-            f"an image in {place} is too large", found=f"{span[1]:,} bytes", expected=f"at most {MOST:,} bytes"
+            f"an image in {location} is too large", found=f"{span[1]:,} bytes", expected=f"at most {MOST:,} bytes"
         )
-    if is_url(place):
-        remote, path = filesystem(place)
+    if is_url(location):
+        remote, path = filesystem(location)
         start, end = (span[0], span[0] + span[1]) if span else (None, None)
         try:
             content: bytes = remote.cat_file(path, start=start, end=end)
         except Exception as error:  # every protocol has exceptions of its own
-            raise _unreadable(place, error) from error
+            raise _unreadable(location, error) from error
         if span and len(content) > span[1]:  # a web server that does not know ranges
             content = content[start:end]
     else:
         try:
             if span is None:
-                return files.read_bounded(Path(place), MOST)
-            with files.open_regular(Path(place)) as stream:
+                return files.read_bounded(Path(location), MOST)
+            with files.open_regular(Path(location)) as stream:
                 stream.seek(span[0])
                 content = stream.read(span[1])
         except (OSError, ValueError) as error:  # ValueError: a name with a null byte
-            raise _unreadable(place, error) from error
+            raise _unreadable(location, error) from error
     if span is not None and len(content) != span[1]:
-        raise InputError(f"{place} is truncated: it ends in the middle of an image")
+        raise InputError(f"{location} is truncated: it ends in the middle of an image")
     return content
 
 
 @contextmanager
-def opened(place: str) -> Iterator[IO[bytes]]:
+def open_stream(location: str) -> Iterator[IO[bytes]]:
     """A file or URL as a stream that can seek.
 
     Raises:
         InputError: it cannot be opened or read.
     """
     try:
-        with filesystem(place)[0].open(place, "rb") if is_url(place) else files.open_regular(Path(place)) as stream:
+        with (
+            filesystem(location)[0].open(location, "rb")
+            if is_url(location)
+            else files.open_regular(Path(location)) as stream
+        ):
             yield stream
     except (InputError, MachineError):
         raise
     except FileNotFoundError as error:
-        raise InputError(f"the file {place} does not exist", fix="check the path") from error
+        raise InputError(f"the file {location} does not exist", fix="check the path") from error
     except (OSError, ValueError) as error:
-        raise _unreadable(place, error) from error
+        raise _unreadable(location, error) from error
 
 
-def below(place: str) -> list[str]:
+def below(location: str) -> list[str]:
     """The names of every file below a URL, as seen from there; none where it is a file itself.
 
     Raises:
         InputError: there is nothing, or it cannot be listed.
     """
-    remote, path = filesystem(place)
+    remote, path = filesystem(location)
     try:
-        found = [] if remote.isfile(path) else remote.find(path)
-        nothing = not found and not remote.exists(path)
+        paths = [] if remote.isfile(path) else remote.find(path)
+        nothing = not paths and not remote.exists(path)
     except Exception as error:  # as in `read`
-        raise _unreadable(place, error) from error
+        raise _unreadable(location, error) from error
     if nothing:
-        raise InputError(f"{place} does not exist or cannot be listed", fix="check the URL and the access rights")
-    return [name.removeprefix(path.rstrip("/") + "/") for name in found]
+        raise InputError(f"{location} does not exist or cannot be listed", fix="check the URL and the access rights")
+    return [name.removeprefix(path.rstrip("/") + "/") for name in paths]
 
 
 def matching(pattern: str) -> list[str]:
@@ -140,10 +144,10 @@ def matching(pattern: str) -> list[str]:
         return sorted(glob.glob(pattern))  # noqa: PTH207 - Path.glob refuses absolute patterns
     remote, path = filesystem(pattern)
     try:
-        found = remote.glob(path)
+        paths = remote.glob(path)
     except Exception as error:  # as in `read`
         raise _unreadable(pattern, error) from error
-    return sorted(pattern.removesuffix(path) + name for name in found)
+    return sorted(pattern.removesuffix(path) + name for name in paths)
 
 
 def version(url: str) -> str:
@@ -159,7 +163,7 @@ def version(url: str) -> str:
         raise _unreadable(url, error) from error
 
 
-def filesystem(place: str) -> tuple[fsspec.AbstractFileSystem, str]:
+def filesystem(location: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The fsspec file system of a URL, and the path in it.
 
     Raises:
@@ -169,17 +173,17 @@ def filesystem(place: str) -> tuple[fsspec.AbstractFileSystem, str]:
     import fsspec
 
     try:
-        remote, path = fsspec.core.url_to_fs(place)
+        remote, path = fsspec.core.url_to_fs(location)
     except ImportError as error:
         raise MachineError(
-            f"{place.split(SCHEME)[0]}:// URLs require another package ({reason(error)})",
+            f"{location.split(SCHEME)[0]}:// URLs require another package ({reason(error)})",
             fix="install it, or install all of them with: pip install 'bnexport[remote]'",
         ) from error
     except Exception as error:
-        raise InputError(f"cannot open {place} ({reason(error)})") from error
+        raise InputError(f"cannot open {location} ({reason(error)})") from error
     return remote, path
 
 
-def _unreadable(place: str, error: Exception) -> InputError:
+def _unreadable(location: str, error: Exception) -> InputError:
     why = error.strerror if isinstance(error, OSError) and error.strerror else reason(error)
-    return InputError(f"cannot read {place} ({why})")
+    return InputError(f"cannot read {location} ({why})")

@@ -69,13 +69,13 @@ class Preparation:
         return Preparation(spec, "found + flags" if "flags" in self.origin else "found")
 
 
-def prepare(shape: Shape, known: Sidecar | None, origin: str, overrides: Overrides) -> Preparation:
+def prepare(shape: Shape, sidecar: Sidecar | None, origin: str, overrides: Overrides) -> Preparation:
     """The preprocessing for a model input of the given shape.
 
     Args:
         shape: of the model's input, the batch axis first, None for an open axis.
-        known: what travels with the model.
-        origin: where `known` comes from.
+        sidecar: what travels with the model.
+        origin: where `sidecar` comes from.
         overrides: what the user said.
 
     Raises:
@@ -85,7 +85,7 @@ def prepare(shape: Shape, known: Sidecar | None, origin: str, overrides: Overrid
     if len(shape) != 4:
         raise InputError(
             "the input of the model is not an image",
-            found=f"an input of shape {_written(shape)}",
+            found=f"an input of shape {_shape_text(shape)}",
             expected="four axes",
             fix=f"pass its inputs with {spell_options(inputs='data.npz')}",
         )
@@ -93,20 +93,20 @@ def prepare(shape: Shape, known: Sidecar | None, origin: str, overrides: Overrid
     height, width, channels = (
         (shape[1], shape[2], shape[3]) if layout == Layout.NHWC else (shape[2], shape[3], shape[1])
     )
-    said = overrides.given
+    overridden = overrides.given
     assumed = frozenset[str]()
-    if known is not None and known.preprocessing is not None:
-        spec = known.preprocessing.changed(layout=layout, **said)
-        origin = f"{origin} + flags" if said else origin
+    if sidecar is not None and sidecar.preprocessing is not None:
+        spec = sidecar.preprocessing.changed(layout=layout, **overridden)
+        origin = f"{origin} + flags" if overridden else origin
     else:
         size = overrides.size or ((height, width) if height and width else None)
         if size is None:
             raise UsageError(
                 "the model accepts images of any size", fix=f"choose one, for example {spell_options(size=(224, 224))}"
             )
-        spec = Preprocessing(size, channels or 3, layout=layout).changed(**said)
-        assumed = frozenset({"scaling", "order", "resize"} - said.keys())
-        origin = "flags" if {"resize", "scaling"} <= set(said) else "assumed + flags" if said else "assumed"
+        spec = Preprocessing(size, channels or 3, layout=layout).changed(**overridden)
+        assumed = frozenset({"scaling", "order", "resize"} - overridden.keys())
+        origin = "flags" if {"resize", "scaling"} <= set(overridden) else "assumed + flags" if overridden else "assumed"
     _must_fit(spec, shape, layout, channels)
     return Preparation(spec, origin, assumed)
 
@@ -116,7 +116,7 @@ def _must_fit(spec: Preprocessing, shape: Shape, layout: Layout, channels: int |
         raise UsageError(
             "the number of channels does not match the input of the model",
             found=str(spec.channels),
-            expected=f"{channels}, from the input shape {_written(shape)}",
+            expected=f"{channels}, from the input shape {_shape_text(shape)}",
         )
     fixed = (shape[1], shape[2]) if layout == Layout.NHWC else (shape[2], shape[3])
     if any(wanted is not None and wanted != got for wanted, got in zip(fixed, spec.size, strict=True)):
@@ -127,7 +127,7 @@ def _must_fit(spec: Preprocessing, shape: Shape, layout: Layout, channels: int |
         )
 
 
-def _written(shape: Shape) -> str:
+def _shape_text(shape: Shape) -> str:
     return (
         "("
         + ", ".join("N" if i == 0 and d is None else "?" if d is None else str(d) for i, d in enumerate(shape))
@@ -136,27 +136,27 @@ def _written(shape: Shape) -> str:
 
 
 def class_indices(
-    names: Sequence[str], labels: Sequence[str], known: Mapping[str, str], classes: Sequence[str]
+    names: Sequence[str], labels: Sequence[str], sidecar_labels: Mapping[str, str], classes: Sequence[str]
 ) -> list[int]:
     """The class of each image as a position in `classes`; -1 where unknown.
 
     Args:
         names: the images' names.
         labels: the class names that came with the images, "" where none did.
-        known: image name to class name, from the sidecar, used where none came.
+        sidecar_labels: image name to class name, from the sidecar, used where none came.
         classes: the class names in the order of the model's outputs.
 
     Raises:
         InputError: a label is not a class of the model.
     """
     position = {name: index for index, name in enumerate(classes)}
-    found = []
+    indices = []
     for name, label in zip(names, labels, strict=True):
-        text = label or known.get(name) or known.get(PurePath(name).name, "")
+        text = label or sidecar_labels.get(name) or sidecar_labels.get(PurePath(name).name, "")
         if text and text not in position and not (_number(text) and (not classes or int(text) < len(classes))):
             raise InputError(f"the label {text!r} of {name} is not a class of the model", expected=", ".join(classes))
-        found.append(-1 if not text else position.get(text, int(text) if _number(text) else -1))
-    return found
+        indices.append(-1 if not text else position.get(text, int(text) if _number(text) else -1))
+    return indices
 
 
 def _number(text: str) -> bool:

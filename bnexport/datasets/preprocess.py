@@ -38,11 +38,11 @@ def preprocess(pixels: NDArray[np.uint8] | Floats, spec: Preprocessing) -> Float
     >>> preprocess(np.full((1, 1, 1), 255, np.uint8), Preprocessing((1, 1), scaling=Scaling.MINUS_ONE_ONE)).item()
     1.0
     """
-    x = _scaled(_ordered(pixels.astype(np.float32), spec), spec)
+    x = _scale(_reorder(pixels.astype(np.float32), spec), spec)
     return np.ascontiguousarray(x if spec.layout == Layout.NHWC else np.moveaxis(x, -1, 0))
 
 
-def rescaled(x: Floats, old: Preprocessing, new: Preprocessing) -> Floats:
+def rescale(x: Floats, old: Preprocessing, new: Preprocessing) -> Floats:
     """A batch that was prepared by `old`, as `new` would have prepared it: scaling and channel order; sizes and kernels are not looked at.
 
     Args:
@@ -54,15 +54,15 @@ def rescaled(x: Floats, old: Preprocessing, new: Preprocessing) -> Floats:
     [[-1.0, 1.0]]
     """
     last = x if old.layout == Layout.NHWC or x.ndim < 3 else np.moveaxis(x, 1, -1)
-    made = _scaled(_ordered(_ordered(_grey(last, old), old), new), new)
+    made = _scale(_reorder(_reorder(_grey(last, old), old), new), new)
     return np.ascontiguousarray(made if old.layout == Layout.NHWC or x.ndim < 3 else np.moveaxis(made, -1, 1))
 
 
-def _ordered(x: Floats, spec: Preprocessing) -> Floats:
+def _reorder(x: Floats, spec: Preprocessing) -> Floats:
     return x[..., ::-1] if spec.order == Order.BGR else x
 
 
-def _scaled(grey: Floats, spec: Preprocessing) -> Floats:
+def _scale(grey: Floats, spec: Preprocessing) -> Floats:
     """Grey levels 0-255, the channels last, as a model sees them."""
     match spec.scaling:
         case Scaling.NONE:
@@ -80,7 +80,7 @@ def _scaled(grey: Floats, spec: Preprocessing) -> Floats:
 
 
 def _grey(x: Floats, spec: Preprocessing) -> Floats:
-    """The grey levels that `_scaled` made `x` of."""
+    """The grey levels that `_scale` made `x` of."""
     match spec.scaling:
         case Scaling.NONE:
             return x

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.datasets import places
-from bnexport.datasets.decode import prepared
+from bnexport.datasets.decode import decode_image
 from bnexport.datasets.listing import Picture
 from bnexport.errors import InputError, reason
 from bnexport.results.preprocessing import Preprocessing
@@ -59,7 +59,7 @@ class Prepared:
         """A picture prepared, or why it cannot be read. What is returned must not be changed."""
         result = self._results.get((picture, spec))
         if result is None:
-            result = _prepared(picture, spec)
+            result = _prepare(picture, spec)
             size = 0 if isinstance(result, Unreadable) else result.nbytes
             if self._size + size <= self._most:
                 self._size += size
@@ -101,7 +101,7 @@ class Reader:
         parts = max(1, -(-total // self.batch_size))
         ends = [round(total * (i + 1) / parts) for i in range(parts)]
         read = 0
-        far = bool(total) and places.is_url(self.pictures[0].place)
+        far = bool(total) and places.is_url(self.pictures[0].location)
         with ThreadPoolExecutor(max(self.threads, WAITING) if far else self.threads) as pool:
             queue: deque[Future[NDArray[np.float32] | Unreadable]] = deque()
             ahead = iter(order)
@@ -136,8 +136,8 @@ class Reader:
             )
 
 
-def _prepared(picture: Picture, spec: Preprocessing) -> NDArray[np.float32] | Unreadable:
+def _prepare(picture: Picture, spec: Preprocessing) -> NDArray[np.float32] | Unreadable:
     try:
-        return prepared(picture.read(), spec)
+        return decode_image(picture.read(), spec)
     except InputError as error:
-        return Unreadable(picture.name, reason(error).replace(picture.place, picture.name))
+        return Unreadable(picture.name, reason(error).replace(picture.location, picture.name))

@@ -21,9 +21,9 @@ _MOST = 1_000_000
 _LABEL_BYTES = 256
 
 
-def named(place: str) -> bool:
+def is_shard(location: str) -> bool:
     """Whether a path or URL ends like a shard's."""
-    return place.endswith((SUFFIX, ".tar.gz", ".tgz"))
+    return location.endswith((SUFFIX, ".tar.gz", ".tgz"))
 
 
 def read(source: str | Sequence[str]) -> Listing:
@@ -36,18 +36,18 @@ def read(source: str | Sequence[str]) -> Listing:
         InputError: a shard cannot be read, or there is none.
     """
     lister = Lister()
-    for place in expanded(source) if isinstance(source, str) else source:
-        if not place.endswith(SUFFIX):
+    for location in expand(source) if isinstance(source, str) else source:
+        if not location.endswith(SUFFIX):
             raise InputError(
-                f"{place} is compressed, and single images cannot be read from it",
+                f"{location} is compressed, and single images cannot be read from it",
                 fix="decompress it to a plain .tar file with gunzip",
             )
-        lister.shard(place)
-        _index(place, lister)
+        lister.shard(location)
+        _index(location, lister)
     return lister.listing(numbers=True)
 
 
-def expanded(pattern: str) -> list[str]:
+def expand(pattern: str) -> list[str]:
     """The shards that a pattern names.
 
     Raises:
@@ -56,15 +56,17 @@ def expanded(pattern: str) -> list[str]:
     >>> expanded("train-{08..10}.tar")
     ['train-08.tar', 'train-09.tar', 'train-10.tar']
     """
-    if found := _RANGE.search(pattern):
-        first, last = found.groups()
+    if match := _RANGE.search(pattern):
+        first, last = match.groups()
         count = int(last) - int(first) + 1
         if not 0 < count <= _MOST:
             raise InputError(
-                f"the range in {pattern} is invalid", found=found[0], expected="a range such as {0000..0099}"
+                f"the range in {pattern} is invalid", found=match[0], expected="a range such as {0000..0099}"
             )
         numbers = (str(nth).zfill(len(first)) for nth in range(int(first), int(last) + 1))
-        return [place for nth in numbers for place in expanded(pattern[: found.start()] + nth + pattern[found.end() :])]
+        return [
+            location for nth in numbers for location in expand(pattern[: match.start()] + nth + pattern[match.end() :])
+        ]
     if "*" not in pattern:
         return [pattern]
     matching = places.matching(pattern)
@@ -73,17 +75,17 @@ def expanded(pattern: str) -> list[str]:
     return matching
 
 
-def _index(place: str, lister: Lister) -> None:
+def _index(location: str, lister: Lister) -> None:
     """Adds the pictures of one shard; the files of one sample lie next to each other."""
     key, label = "", ""
     waiting: list[tuple[str, tuple[int, int]]] = []
 
-    def done() -> None:
+    def flush() -> None:
         for name, span in waiting:
             lister.add(name, label, span)
         waiting.clear()
 
-    with places.opened(place) as stream:
+    with places.open_stream(location) as stream:
         try:
             with tarfile.open(fileobj=stream, mode="r:") as tar:
                 while (member := tar.next()) is not None:
@@ -93,7 +95,7 @@ def _index(place: str, lister: Lister) -> None:
                     folder, _, last = member.name.rpartition("/")
                     stem, _, kind = last.partition(".")
                     if (now := f"{folder}/{stem}") != key:
-                        done()
+                        flush()
                         key, label = now, ""
                     if f".{kind.rpartition('.')[2].lower()}" in SUFFIXES:
                         waiting.append((member.name, (member.offset_data, member.size)))
@@ -101,5 +103,5 @@ def _index(place: str, lister: Lister) -> None:
                         stream.seek(member.offset_data)
                         label = stream.read(member.size).decode("utf-8", "replace").strip()
         except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
-            raise InputError(f"{place} is damaged or not a tar file ({reason(error)})") from error
-    done()
+            raise InputError(f"{location} is damaged or not a tar file ({reason(error)})") from error
+    flush()

@@ -91,7 +91,7 @@ def values(sidecar: Sidecar) -> dict[str, object]:
     return {name: part for name, part in parts.items() if part is not None}
 
 
-def travelling(sidecar: Sidecar | None) -> dict[str, object]:
+def for_metadata(sidecar: Sidecar | None) -> dict[str, object]:
     """What of it goes into an ONNX file's metadata: everything but how the model was trained."""
     return {key: value for key, value in values(sidecar or Sidecar()).items() if key != "training"}
 

@@ -94,9 +94,9 @@ def _repair(folder: Path, model: Path, graph: Path, pictures: Path, progress: Pr
     """Recalibrates the Keras model and the ONNX file, folds the latter, and asks each of the three again."""
     keras, onnx, folded = folder / "repaired.keras", folder / "repaired.onnx", folder / "folded.onnx"
     recalibrate(model, pictures, keras, progress=progress)
-    done = recalibrate(graph, pictures, onnx, progress=progress)
+    recalibration = recalibrate(graph, pictures, onnx, progress=progress)
     return Repair(
-        done,
+        recalibration,
         fold(onnx, folded, pictures, progress=progress),
         check(keras, pictures, progress=progress),
         answers(onnx, pictures),

@@ -64,9 +64,9 @@ def overfit(
     """
     import keras
 
-    known = architectures()
-    if arch not in known:
-        near = difflib.get_close_matches(arch, known, n=3) or known[:3]
+    names = architectures()
+    if arch not in names:
+        near = difflib.get_close_matches(arch, names, n=3) or names[:3]
         raise UsageError(f"keras.applications has no network {arch}", expected="a name such as " + ", ".join(near))
     keras.utils.set_random_seed(seed)
     try:

@@ -85,7 +85,7 @@ def train(
     keras_model.load_framework()
     progress.stage(f"training {arch} on {len(batch.names)} images")
 
-    def told(epoch: Epoch) -> None:
+    def report_epoch(epoch: Epoch) -> None:
         progress.note(
             f"epoch {epoch.number}/{max(epochs, epoch.number)}: loss {epoch.loss:.4g}, accuracy {epoch.accuracy:.3g}"
         )
@@ -103,7 +103,7 @@ def train(
             learning_rate=learning_rate,
             momentum=momentum,
             seed=seed,
-            on_epoch=told,
+            on_epoch=report_epoch,
         )
     settings = {
         "arch": arch,
@@ -116,8 +116,8 @@ def train(
     settings |= {"loss": history[-1].loss, "accuracy": history[-1].accuracy} | (
         {} if momentum is None else {"momentum": momentum}
     )
-    known = dict(zip(batch.names, labels, strict=True)) if flat else {}
-    written = sidecar.write(output, Sidecar(spec, classes, known, settings))
+    image_labels = dict(zip(batch.names, labels, strict=True)) if flat else {}
+    written = sidecar.write(output, Sidecar(spec, classes, image_labels, settings))
     return Training(output, written, tuple(history), classes)
 
 

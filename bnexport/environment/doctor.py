@@ -66,8 +66,8 @@ def _machine() -> Iterator[Point]:
     yield Point("machine", "Python", State.OK, f"{platform.python_version()}, {sys.executable}")
     yield Point("machine", "system", State.OK, platform.platform())
     cores, threads = os.cpu_count() or 1, machine.threads()
-    told = f"{threads} of {cores} cores may be used (affinity and cgroup)" if threads < cores else f"{cores} cores"
-    yield Point("machine", "CPU", State.OK, told)
+    text = f"{threads} of {cores} cores may be used (affinity and cgroup)" if threads < cores else f"{cores} cores"
+    yield Point("machine", "CPU", State.OK, text)
     limit = machine.memory_limit()
     yield Point(
         "machine", "memory", State.OK, "no cgroup limit" if limit is None else f"{limit / 2**30:.1f} GiB (cgroup)"
@@ -104,8 +104,8 @@ def _runtime() -> Iterator[Point]:
 
 def _cuda(distributions: Distributions, *, needed: bool) -> Iterator[Point]:
     missing = State.BROKEN if needed else State.ABSENT
-    found = nvidia.driver()
-    if found is None:
+    driver = nvidia.driver()
+    if driver is None:
         yield Point(
             "CUDA",
             "driver",
@@ -113,12 +113,12 @@ def _cuda(distributions: Distributions, *, needed: bool) -> Iterator[Point]:
             "libcuda.so.1 cannot be loaded",
             "install NVIDIA's driver; in a container: --gpus all",
         )
-    elif found.problem or not found.gpus:
+    elif driver.problem or not driver.gpus:
         yield Point(
-            "CUDA", "driver", missing, found.problem or "no GPU", "check nvidia-smi; in a container: --gpus all"
+            "CUDA", "driver", missing, driver.problem or "no GPU", "check nvidia-smi; in a container: --gpus all"
         )
     else:
-        yield from _driver(found, missing)
+        yield from _driver(driver, missing)
     if find_spec("onnxruntime") is None or len(installed.packages()) > 1:
         return
     major = ort_library.cuda_major()
@@ -127,29 +127,29 @@ def _cuda(distributions: Distributions, *, needed: bool) -> Iterator[Point]:
         yield Point("CUDA", "provider", missing, "this onnxruntime has no CUDA provider", fix)
     else:
         for library, brings, loads in ort_library.cuda_libraries():
-            told = library if loads else f"{library} cannot be loaded"
+            text = library if loads else f"{library} cannot be loaded"
             fix = "" if loads else "pip install 'bnexport[cuda]'"
-            yield Point("CUDA", brings, State.OK if loads else missing, told, fix)
+            yield Point("CUDA", brings, State.OK if loads else missing, text, fix)
         others = sorted(
             _name(e) for e in distributions if _name(e).startswith("nvidia-") and _name(e).endswith(f"-cu{25 - major}")
         )
         if others:
-            told = f"{others[0]} and {len(others) - 1} more are for CUDA {25 - major}, onnxruntime for CUDA {major}"
+            text = f"{others[0]} and {len(others) - 1} more are for CUDA {25 - major}, onnxruntime for CUDA {major}"
             fix = "use two environments: never tensorflow[and-cuda] beside onnxruntime-gpu"
-            yield Point("CUDA", "one CUDA", State.BROKEN, told, fix)
+            yield Point("CUDA", "one CUDA", State.BROKEN, text, fix)
     yield _run("CUDA", "cuda", missing)
 
 
-def _driver(found: nvidia.Driver, missing: State) -> Iterator[Point]:
-    major = ort_library.cuda_major() or found.cuda[0]
-    enough = found.cuda[0] >= major
-    told = f"{found.version or 'unknown version'}, up to CUDA {found.cuda[0]}.{found.cuda[1]}"
+def _driver(driver: nvidia.Driver, missing: State) -> Iterator[Point]:
+    major = ort_library.cuda_major() or driver.cuda[0]
+    enough = driver.cuda[0] >= major
+    text = f"{driver.version or 'unknown version'}, up to CUDA {driver.cuda[0]}.{driver.cuda[1]}"
     fix = "" if enough else f"update the driver to {NEEDS_DRIVER.get(major, 'a newer one')} or later"
-    yield Point("CUDA", "driver", State.OK if enough else missing, told, fix)
-    for gpu in found.gpus:
+    yield Point("CUDA", "driver", State.OK if enough else missing, text, fix)
+    for gpu in driver.gpus:
         able = gpu.capability >= NEEDS_CAPABILITY
-        told = f"{gpu.name}, compute capability {gpu.capability[0]}.{gpu.capability[1]}, {gpu.memory / 2**30:.0f} GiB"
-        yield Point("CUDA", "GPU", State.OK if able else missing, told, "" if able else "CUDA 13 needs 7.5 or later")
+        text = f"{gpu.name}, compute capability {gpu.capability[0]}.{gpu.capability[1]}, {gpu.memory / 2**30:.0f} GiB"
+        yield Point("CUDA", "GPU", State.OK if able else missing, text, "" if able else "CUDA 13 needs 7.5 or later")
 
 
 def _run(topic: str, provider: ort_session.Provider, missing: State) -> Point:
@@ -157,10 +157,10 @@ def _run(topic: str, provider: ort_session.Provider, missing: State) -> Point:
     name = "run on the CPU" if provider == "cpu" else "run on CUDA"
     try:
         session = ort_session.Session(probe.convolution(), provider)
-        found = session.run({"x": probe.IMAGE}, ["y"])["y"]
+        outputs = session.run({"x": probe.IMAGE}, ["y"])["y"]
     except BnexportError as error:
         return Point(topic, name, missing, reason(error))
-    far = float(np.abs(np.subtract(found, probe.expected())).max())
+    far = float(np.abs(np.subtract(outputs, probe.expected())).max())
     if not far <= probe.TOLERANCE:
         return Point(topic, name, State.BROKEN, f"a convolution is off by {far:.2g}", "install onnxruntime anew")
     return Point(topic, name, State.OK, f"a convolution is right (off by {far:.1g})")

@@ -21,27 +21,31 @@ if TYPE_CHECKING:
     import onnx
 
 
-def graph_of(loaded: LoadedModel, known: Sidecar | None) -> onnx.ModelProto:
+def graph_of(loaded: LoadedModel, model_sidecar: Sidecar | None) -> onnx.ModelProto:
     """The inference graph of a loaded model, complete with weights and metadata."""
     with refusing(f"TensorFlow cannot trace the model in {loaded.path}"):
         traced = keras_trace.trace(loaded.keras, loaded.weights, [t.name for t in loaded.inputs], loaded.outputs)
     model = tf2onnx_convert.convert(traced)
-    return finished(model, traced, loaded.path, loaded.format, loaded.sha256, known, name=loaded.keras.name)
+    return add_weights_and_metadata(
+        model, traced, loaded.path, loaded.format, loaded.sha256, model_sidecar, name=loaded.keras.name
+    )
 
 
-def saved_graph_of(saved: SavedModel, known: Sidecar | None) -> onnx.ModelProto:
+def saved_graph_of(saved: SavedModel, model_sidecar: Sidecar | None) -> onnx.ModelProto:
     """The graph of one signature of a SavedModel, complete with weights and metadata."""
     model = tf2onnx_convert.convert(saved.trace)
-    return finished(model, saved.trace, saved.path, Format.SAVED_MODEL, saved.sha256, known, signature=saved.signature)
+    return add_weights_and_metadata(
+        model, saved.trace, saved.path, Format.SAVED_MODEL, saved.sha256, model_sidecar, signature=saved.signature
+    )
 
 
-def finished(
+def add_weights_and_metadata(
     model: onnx.ModelProto,
     traced: Trace,
     path: Path,
     kind: Format,
     digest: str,
-    known: Sidecar | None,
+    model_sidecar: Sidecar | None,
     *,
     name: str = "model",
     signature: str = "",
@@ -54,7 +58,7 @@ def finished(
         path: the file that was exported.
         kind: what that is.
         digest: its hash.
-        known: its sidecar.
+        model_sidecar: its sidecar.
         name: for the graph.
         signature: of the SavedModel that was exported.
     """
@@ -71,7 +75,7 @@ def finished(
         properties={
             "source": source | ({"signature": signature} if signature else {}),
             "versions": {"bnexport": __version__, **keras_model.versions(), **tf2onnx_convert.versions()},
-            **sidecar.travelling(known),
+            **sidecar.for_metadata(model_sidecar),
         },
     )
     return model

@@ -14,7 +14,7 @@ from bnexport.frameworks.keras_model import LoadedModel
 from bnexport.frameworks.saved_model import SavedModel
 from bnexport.frameworks.saved_model_files import refuse_needless_signature
 from bnexport.onnx_graph import metadata
-from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import sites
 from bnexport.progress import Progress
 from bnexport.system import files
@@ -64,19 +64,19 @@ def export(
     """
     progress = progress or Progress()
     model, output = Path(model), files.writable(Path(output), (".onnx",))
-    known = sidecar.read(model)
+    model_sidecar = sidecar.read(model)
     loaded = _load(model, trust=trust, signature=signature, progress=progress)
     tf2onnx_convert.load_framework()
     begun = time.perf_counter()
     progress.stage("exporting")
     if isinstance(loaded, LoadedModel):
-        graph = conversion.graph_of(loaded, known)
+        graph = conversion.graph_of(loaded, model_sidecar)
         inputs = {tensor.name: tuple(tensor.shape) for tensor in loaded.inputs}
     else:
-        graph = conversion.saved_graph_of(loaded, known)
+        graph = conversion.saved_graph_of(loaded, model_sidecar)
         inputs = {name: tuple(shape) for name, shape, _ in loaded.inputs}
-    add_class_names(model, graph, known, progress)
-    content = serialised(graph)
+    add_class_names(model, graph, model_sidecar, progress)
+    content = serialise(graph)
     files.write_bytes(output, content)
     return Export(
         path=output,

@@ -58,7 +58,7 @@ def trace(
     specs = [tf.TensorSpec(t.shape, t.dtype) for t in model.inputs]
     specs += [tf.TensorSpec(v.shape, v.dtype) for v in [*train, *fixed]]
     logits: dict[str, str] = {}
-    found: list[str] = []
+    names_out: list[str] = []
 
     def forward(*tensors: tf.Tensor) -> list[tf.Tensor]:
         x, w = tensors[: len(inputs)], tensors[len(inputs) :]
@@ -70,18 +70,18 @@ def trace(
         )
         y, _ = model.stateless_call(list(w[: len(train)]), list(w[len(train) :]), packed, training=False)
         flat = keras.tree.flatten(y)
-        found.extend(outputs)
+        names_out.extend(outputs)
         extra = []
         for name, tensor in zip(outputs, flat, strict=True):
             before = getattr(tensor, "_keras_logits", None)  # Keras keeps what it fed to softmax or sigmoid
             if before is not None:
                 logits[name] = f"{name}/logits"
-                found.append(logits[name])
+                names_out.append(logits[name])
                 extra.append(before)
         return [tf.identity(t) for t in [*flat, *extra]]
 
     try:
-        with _marked() as sites, logits_kept():
+        with _mark_layers() as sites, logits_kept():
             traced = tf.function(forward, input_signature=specs, autograph=False).get_concrete_function()
     except (BnexportError, MemoryError):
         raise
@@ -91,7 +91,7 @@ def trace(
     _refuse_tables(traced, layers)
     captured = [np.asarray(tensor) for tensor in traced.captured_inputs]  # constants of Normalization layers
     input_names = [*inputs, *names, *(f"captured/{i}" for i in range(len(captured)))]
-    graph_def = _inlined(traced)
+    graph_def = _inline(traced)
     values = dict(zip(input_names[len(inputs) :], [*(v.numpy() for v in (*train, *fixed)), *captured], strict=True))
     named = dict(zip([t.name for t in traced.inputs], input_names, strict=True))
     constant = _in_lstm_cells(model, weights)
@@ -101,7 +101,7 @@ def trace(
     return Trace(
         graph_def=graph_def,
         inputs={tensor: name for tensor, name in named.items() if name not in constant},
-        outputs=dict(zip([t.name for t in traced.outputs], found, strict=True)),
+        outputs=dict(zip([t.name for t in traced.outputs], names_out, strict=True)),
         sites=tuple(sites),
         weights={name: value for name, value in values.items() if name not in constant},
         constants={name: values[name] for name in values if name in constant},
@@ -165,7 +165,7 @@ def _make_constant(graph_def: tf.compat.v1.GraphDef, tensor: str, value: Array) 
 
 
 @contextmanager
-def _marked() -> Iterator[list[TracedSite]]:
+def _mark_layers() -> Iterator[list[TracedSite]]:
     """While open, a BatchNormalization layer leaves a marker op instead of its arithmetic."""
     import tensorflow as tf
     from keras.layers import BatchNormalization
@@ -192,7 +192,7 @@ def _marked() -> Iterator[list[TracedSite]]:
         yield sites
 
 
-def _inlined(traced: ConcreteFunction) -> tf.compat.v1.GraphDef:
+def _inline(traced: ConcreteFunction) -> tf.compat.v1.GraphDef:
     """The traced function's GraphDef with every function call inlined, also those that Keras marks for XLA."""
     import tensorflow as tf
     from tensorflow.core.protobuf import config_pb2

@@ -19,7 +19,7 @@ import numpy as np
 from bnexport.errors import ExportError, MachineError
 from bnexport.frameworks.traced import MARKER, Trace, TracedSite
 from bnexport.system.exclusive import exclusive
-from bnexport.system.quiet import native_output_held
+from bnexport.system.quiet import hold_native_output
 
 if TYPE_CHECKING:
     import onnx
@@ -38,7 +38,7 @@ def load_framework() -> None:
         MachineError: it is not installed.
     """
     try:
-        with native_output_held():
+        with hold_native_output():
             import tf2onnx
     except ImportError as error:
         raise MachineError(
@@ -125,14 +125,14 @@ def _refuse_foreign_operators(model: onnx.ModelProto, layers: frozenset[str]) ->
     """tf2onnx logs an operator it does not know and leaves it in the graph: that is EX002 here."""
     import onnx
 
-    found = {}
+    foreign = {}
     for node in _nodes(model.graph):
         if not onnx.defs.has(node.op_type, node.domain):
             scope = node.name.split("/", maxsplit=1)[0]
             plain = re.sub(r"_\d+$", "", scope)
-            found[node.op_type] = next((name for name in (scope, plain) if name in layers), scope)
-    if found:
-        where = ", ".join(f"{op} in the layer {layer}" for op, layer in sorted(found.items()))
+            foreign[node.op_type] = next((name for name in (scope, plain) if name in layers), scope)
+    if foreign:
+        where = ", ".join(f"{op} in the layer {layer}" for op, layer in sorted(foreign.items()))
         raise ExportError("EX002: the model contains operators that cannot be exported", found=where, fix=_WAY_OUT)
 
 
@@ -163,8 +163,8 @@ def _name_lstm_weights(model: onnx.ModelProto, constants: Mapping[str, Array]) -
     for node in model.graph.node:
         if node.op_type != "LSTM":
             continue
-        for place, kind in _KINDS.items():
-            tensor = stored.get(node.input[place]) if len(node.input) > place else None
+        for position, kind in _KINDS.items():
+            tensor = stored.get(node.input[position]) if len(node.input) > position else None
             if tensor is None:
                 continue
             units = tensor.dims[1] // (8 if kind == "bias" else 4)

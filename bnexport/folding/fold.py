@@ -16,7 +16,7 @@ from bnexport.datasets.preprocess import preprocess
 from bnexport.errors import InputError
 from bnexport.folding.transform import fold as folded_graph
 from bnexport.numerics.compare import RunningDifference
-from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.protobuf import serialise
 from bnexport.progress import Progress
 from bnexport.results import tolerance
 from bnexport.results.outcomes import Folding
@@ -57,22 +57,22 @@ def fold(
     pictures = datasets.find(source) if source is not None else None
     subject = open_subject(Path(model), progress, pictures=(pictures,))
     progress.stage("folding")
-    done = folded_graph(subject.graph)
-    if not done:
+    folding = folded_graph(subject.graph)
+    if not folding:
         raise InputError(
             f"{model} contains nothing to fold",
-            found=f"{len(done.refusals)} BatchNormalization nodes",
-            fix=done.refusals[0].reason if done.refusals else "the file may already be folded",
+            found=f"{len(folding.refusals)} BatchNormalization nodes",
+            fix=folding.refusals[0].reason if folding.refusals else "the file may already be folded",
         )
     progress.stage("comparing both graphs")
-    difference = distance(subject, done.model, pictures)
+    difference = distance(subject, folding.model, pictures)
     allowed = folding_tolerance(subject)
     passed = difference <= allowed
     if passed:
-        files.write_bytes(output, serialised(done.model))
+        files.write_bytes(output, serialise(folding.model))
     return Folding(
-        folded=tuple((f.name, f.into, f.how) for f in done.folds),
-        refused=tuple((r.name, r.reason) for r in done.refusals),
+        folded=tuple((f.name, f.into, f.how) for f in folding.folds),
+        refused=tuple((r.name, r.reason) for r in folding.refusals),
         max_rel=difference,
         tolerance=allowed,
         written=output if passed else None,
@@ -92,8 +92,8 @@ def distance(subject: Subject, other: onnx.ModelProto, pictures: datasets.Listin
         actual, reference = (runner.run(feeds) for runner in pair)
         for name, value in reference.items():
             running.setdefault(name, RunningDifference()).add(actual[name], value)
-    found = [difference.result().max_rel for difference in running.values()]
-    return float("nan") if any(np.isnan(found)) else max(found)
+    differences = [difference.result().max_rel for difference in running.values()]
+    return float("nan") if any(np.isnan(differences)) else max(differences)
 
 
 def _batches(subject: Subject, pictures: datasets.Listing | None) -> Iterator[dict[str, Array]]:

@@ -57,8 +57,8 @@ def fold(model: onnx.ModelProto) -> Folded:
     """A copy of the model with everything folded that can be; the model itself is not changed."""
     work = _Work(model)
     folds: list[Fold] = []
-    while (done := next((f for node in work.nodes if (f := work.folded(node))), None)) is not None:
-        folds.append(done)
+    while (change := next((f for node in work.nodes if (f := work.folded(node))), None)) is not None:
+        folds.append(change)
     refusals = [
         Refusal(name_of(node), work.why_not(node)) for node in work.nodes if node.op_type == "BatchNormalization"
     ]
@@ -103,7 +103,7 @@ class _Work(View):
                 return None  # already its bias
             s, t = (np.broadcast_to(v, linear.outputs) for v in (affine.s, affine.t))
             weight, bias = linear.after(s, t)
-            return self._replaced(node, maker, weight, bias, at_end=node, how="after")
+            return self._replace(node, maker, weight, bias, at_end=node, how="after")
         before = self.affine(maker)
         if before is None or node.op_type != "BatchNormalization" or before.axis not in (-1, 1):
             return None
@@ -112,7 +112,7 @@ class _Work(View):
             root is not None and root.op_type == "MatMul" and self.alone(before.x)
         ):
             return None
-        return self._merged(node, maker, Affine(before.x, 1, affine.s * before.s, affine.s * before.t + affine.t))
+        return self._merge(node, maker, Affine(before.x, 1, affine.s * before.s, affine.s * before.t + affine.t))
 
     def _into_reader(self, node: onnx.NodeProto, affine: Affine) -> Fold | None:
         if node.op_type != "BatchNormalization" or not self.alone(node.output[0]):
@@ -131,9 +131,9 @@ class _Work(View):
         ):
             return None
         weight, bias = linear.before(affine.s, affine.t)
-        return self._replaced(node, reader, weight, bias, at_end=reader, how="before")
+        return self._replace(node, reader, weight, bias, at_end=reader, how="before")
 
-    def _replaced(
+    def _replace(
         self, gone: onnx.NodeProto, target: onnx.NodeProto, weight: F64, bias: F64, *, at_end: onnx.NodeProto, how: str
     ) -> Fold:
         """Gives `target` a new weight and bias, and lets `gone` go: what it read or made is `target`'s now."""
@@ -163,7 +163,7 @@ class _Work(View):
         self._swap(target, made, gone)
         return Fold(name_of(gone), name_of(target), how)
 
-    def _merged(self, node: onnx.NodeProto, first: onnx.NodeProto, affine: Affine) -> Fold:
+    def _merge(self, node: onnx.NodeProto, first: onnx.NodeProto, affine: Affine) -> Fold:
         """Two affine nodes as one BatchNormalization node with mean 0, variance 1 and no epsilon."""
         from onnx import helper
 
@@ -190,9 +190,9 @@ class _Work(View):
 
     def _swap(self, old: onnx.NodeProto, new: list[onnx.NodeProto], gone: onnx.NodeProto) -> None:
         """Puts new nodes where the later of `old` and `gone` stood, and removes both."""
-        place = max(next(i for i, n in enumerate(self.nodes) if n is node) for node in (old, gone))
-        self.nodes[place : place + 1] = (
-            new if self.nodes[place] is old or self.nodes[place] is gone else [self.nodes[place], *new]
+        position = max(next(i for i, n in enumerate(self.nodes) if n is node) for node in (old, gone))
+        self.nodes[position : position + 1] = (
+            new if self.nodes[position] is old or self.nodes[position] is gone else [self.nodes[position], *new]
         )
         self.nodes = [n for n in self.nodes if n is not old and n is not gone]
         self.index()

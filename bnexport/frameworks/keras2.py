@@ -177,7 +177,7 @@ def _inspected(path: Path, digest: str, folder: Path, *, trust: bool) -> Path:
             keras_config.refuse_foreign(config, path, written)
         stated = config
         if kind == Format.HDF5 and keras_repairs.is_old(config, written):  # .keras files say everything
-            stated = keras_defaults.written_out(config, written or "", keras_repairs.numbers(written))
+            stated = keras_defaults.copy_with_defaults(config, written or "", keras_repairs.numbers(written))
     if stated == config and not keras_weights.old_layout(copy, kind):  # tf_keras looks for weights where Keras 3 does
         return copy
     rewritten = folder / f"rewritten{copy.suffix}"

@@ -26,7 +26,7 @@ from bnexport.keras_files import (
 )
 from bnexport.system import machine
 from bnexport.system.files import Format, model_format, sha256
-from bnexport.system.quiet import native_output_held
+from bnexport.system.quiet import hold_native_output
 
 Array = NDArray[Any]
 
@@ -87,7 +87,7 @@ def load_framework() -> None:
     if "keras" not in sys.modules:
         choose_backend()
     try:
-        with native_output_held():
+        with hold_native_output():
             import keras
             import tensorflow as tf
 
@@ -148,7 +148,7 @@ def load(path: Path, *, trust: bool = False) -> LoadedModel:
             keras_container.refuse_absurd(config, weights, path)
             if not trust and keras_config.public_names():
                 keras_config.refuse_foreign(config, path, written)
-            repaired = keras_repairs.repaired(config, written)
+            repaired = keras_repairs.repair(config, written)
         except RecursionError as error:
             raise InputError(f"the configuration of the model in {path} is nested too deeply to be a model") from error
     repairs = (*repaired.notes, *keras_weights.old_layout(path, kind))

@@ -16,7 +16,7 @@ from bnexport.frameworks import saved_model_files, saved_model_safety
 from bnexport.frameworks.saved_model_files import shown
 from bnexport.frameworks.saved_model_part import leave_out_other_functions
 from bnexport.frameworks.traced import Trace
-from bnexport.system.quiet import native_output_held
+from bnexport.system.quiet import hold_native_output
 
 SIGNATURE = "serving_default"
 """What is run where no signature is named."""
@@ -90,7 +90,7 @@ def load(path: Path, *, signature: str = "", trust: bool = False) -> SavedModel:
     saved_model_files.drop_optimizer_slots(message)
     with saved_model_files.private_copy(message, path, read_as, trust=trust) as (copy, digest):
         try:
-            with native_output_held():
+            with hold_native_output():
                 return _loaded(copy, path, name, digest)
         except BnexportError:
             raise

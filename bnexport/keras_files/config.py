@@ -15,7 +15,7 @@ from typing import Any
 
 from bnexport.errors import InputError
 from bnexport.keras_files import container as keras_container
-from bnexport.keras_files.repairs import LEGACY, current_module, numbers, taken_shape
+from bnexport.keras_files.repairs import LEGACY, current_module, input_shape_of, numbers
 from bnexport.system.files import Format
 
 Config = dict[str, Any]
@@ -58,14 +58,14 @@ def read(path: Path, kind: Format) -> Config:
     if text is None:
         raise _no_model(path, weights=keras_container.holds_weights(path))
     try:
-        found = json.loads(text)
+        config = json.loads(text)
     except (ValueError, TypeError) as error:
         raise InputError(f"the model configuration in {path} is damaged ({error})") from error
-    if not isinstance(found, dict):
+    if not isinstance(config, dict):
         raise InputError(
-            f"the model configuration in {path} is damaged", found=type(found).__name__, expected="a JSON object"
+            f"the model configuration in {path} is damaged", found=type(config).__name__, expected="a JSON object"
         )
-    return found
+    return config
 
 
 def _no_model(path: Path, *, weights: bool) -> InputError:
@@ -89,7 +89,7 @@ def refuse_foreign(config: object, path: Path, version: str | None = None) -> No
     Raises:
         InputError: the configuration names a class or function that Keras does not have, or one that runs code from the file or reads another one.
     """
-    for layer, entry in _named(config, ""):
+    for layer, entry in _classes_named(config, ""):
         name, module, inner = str(entry["class_name"]), entry.get("module"), entry.get("config")
         where = f" in the layer {layer}" if layer else ""
         if name in _FOREIGN_OPS:
@@ -145,7 +145,7 @@ _MARKERS = {
 """What Keras writes for values that JSON does not have; none of them names a class to import."""
 
 
-def _named(value: object, layer: str) -> Iterator[tuple[str, Config]]:
+def _classes_named(value: object, layer: str) -> Iterator[tuple[str, Config]]:
     """Every object in a configuration that names a class, and the layer it is in."""
     if isinstance(value, dict):
         if isinstance(value.get("class_name"), str):
@@ -155,10 +155,10 @@ def _named(value: object, layer: str) -> Iterator[tuple[str, Config]]:
             yield layer, value
         for key, part in value.items():
             if key != "compile_config":
-                yield from _named(part, layer)
+                yield from _classes_named(part, layer)
     elif isinstance(value, list):
         for part in value:
-            yield from _named(part, layer)
+            yield from _classes_named(part, layer)
 
 
 def _is_keras(name: str, module: object, entry: Config) -> bool:
@@ -188,13 +188,13 @@ def public_names() -> frozenset[str]:
     spec = find_spec("keras")
     if spec is None or not spec.origin:
         return frozenset()
-    found: set[str] = set()
+    names: set[str] = set()
     for module in _PUBLIC:
         tree = ast.parse((Path(spec.origin).parent / module / "__init__.py").read_text(encoding="utf-8"))
         for node in tree.body:
             if isinstance(node, ast.ImportFrom):
-                found |= {alias.asname or alias.name for alias in node.names}
-    return frozenset(found - {"get", "serialize", "deserialize"})
+                names |= {alias.asname or alias.name for alias in node.names}
+    return frozenset(names - {"get", "serialize", "deserialize"})
 
 
 def input_shape(config: object) -> list[object] | None:
@@ -202,5 +202,7 @@ def input_shape(config: object) -> list[object] | None:
     inside = config.get("config") if isinstance(config, dict) else None
     if not isinstance(inside, dict) or not isinstance(inside.get("layers"), list):
         return None
-    found = [layer for layer in inside["layers"] if isinstance(layer, dict) and layer.get("class_name") == "InputLayer"]
-    return taken_shape(found[0]) if len(found) == 1 else None
+    input_layers = [
+        layer for layer in inside["layers"] if isinstance(layer, dict) and layer.get("class_name") == "InputLayer"
+    ]
+    return input_shape_of(input_layers[0]) if len(input_layers) == 1 else None

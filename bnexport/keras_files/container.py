@@ -57,7 +57,7 @@ def inspected(path: Path, kind: Format) -> int:
     except InputError:
         raise
     except Exception as error:  # the two libraries raise whatever they come upon in a damaged file
-        raise _damaged(path, kind, error) from error
+        raise _damage_error(path, kind, error) from error
 
 
 def config_text(path: Path, kind: Format) -> Any:
@@ -83,7 +83,7 @@ def config_text(path: Path, kind: Format) -> Any:
     except InputError:
         raise
     except Exception as error:  # as above
-        raise _damaged(path, kind, error) from error
+        raise _damage_error(path, kind, error) from error
 
 
 def holds_weights(path: Path) -> bool:
@@ -98,7 +98,7 @@ def holds_weights(path: Path) -> bool:
         with h5py.File(path, "r") as file:
             return "layer_names" in file.attrs or "layers" in file or "model_weights" in file
     except Exception as error:  # as above
-        raise _damaged(path, Format.HDF5, error) from error
+        raise _damage_error(path, Format.HDF5, error) from error
 
 
 def refuse_absurd(config: object, weights: int, path: Path) -> None:
@@ -144,23 +144,23 @@ def _weights(file: h5py.File, path: Path, size: int) -> int:
                 raise InputError(f"{path} refers to another file", found=f"the link {name} to {link.filename}")
             if isinstance(link, h5py.SoftLink):
                 continue
-            found = group[name]
-            if isinstance(found, h5py.Group):
-                waiting.append(found)
-            elif isinstance(found, h5py.Dataset):
-                if found.dtype.kind == "O":
+            entry = group[name]
+            if isinstance(entry, h5py.Group):
+                waiting.append(entry)
+            elif isinstance(entry, h5py.Dataset):
+                if entry.dtype.kind == "O":
                     raise InputError(f"{path} contains weights that are not numbers", found=f"objects in {name}")
-                if found.external or found.is_virtual:
+                if entry.external or entry.is_virtual:
                     raise InputError(f"{path} refers to another file", found=f"{name} with values in another file")
-                total += found.size * found.dtype.itemsize + _attributes(found)
+                total += entry.size * entry.dtype.itemsize + _attributes(entry)
             _refuse_bomb(total, size, path)
     _refuse_bomb(total, size, path)
     return total
 
 
-def _attributes(found: h5py.Group | h5py.Dataset) -> int:
+def _attributes(entry: h5py.Group | h5py.Dataset) -> int:
     """The bytes of its attributes, as they are declared."""
-    attributes = [found.attrs.get_id(name) for name in found.attrs]
+    attributes = [entry.attrs.get_id(name) for name in entry.attrs]
     return sum(math.prod(attribute.shape) * attribute.dtype.itemsize for attribute in attributes)
 
 
@@ -173,7 +173,7 @@ def _refuse_bomb(total: int, size: int, path: Path) -> None:
         )
 
 
-def _damaged(path: Path, kind: Format, error: Exception) -> InputError:
+def _damage_error(path: Path, kind: Format, error: Exception) -> InputError:
     what = "HDF5 file" if kind == Format.HDF5 else "Keras archive"
     return InputError(f"{path} is a damaged {what} ({reason(error)})", fix="copy or download it again")
 
@@ -188,8 +188,8 @@ def version(path: Path, kind: Format) -> str | None:
                 text = file.attrs.get("keras_version")
                 return text.decode() if isinstance(text, bytes) else text if isinstance(text, str) else None
         with zipfile.ZipFile(path) as archive:
-            found = json.loads(archive.read("metadata.json"))
-            text = found.get("keras_version") if isinstance(found, dict) else None
+            metadata = json.loads(archive.read("metadata.json"))
+            text = metadata.get("keras_version") if isinstance(metadata, dict) else None
             return text if isinstance(text, str) else None
     return None
 

@@ -44,7 +44,7 @@ def write_out(kind: str, config: Config, text: str, version: tuple[int, ...] | N
     return note
 
 
-def written_out(config: Config, text: str, version: tuple[int, ...] | None) -> Config:
+def copy_with_defaults(config: Config, text: str, version: tuple[int, ...] | None) -> Config:
     """A copy of the configuration of a whole model by Keras 1 or 2, with these defaults in every layer.
 
     tf_keras needs it too: it takes what TensorFlow 2 takes. The arguments and errors are those of `write_out`.

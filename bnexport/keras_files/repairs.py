@@ -47,7 +47,7 @@ class Repaired:
     hard_sigmoid: bool = False
 
 
-def repaired(config: object, version: str | None = None) -> Repaired:
+def repair(config: object, version: str | None = None) -> Repaired:
     """The configuration as Keras 3 reads it.
 
     Args:
@@ -76,8 +76,8 @@ def numbers(version: str | None) -> tuple[int, ...] | None:
 
 def is_old(config: object, version: str | None) -> bool:
     """Whether Keras 1 or 2 wrote a configuration, by the version in the file or by what only Keras 3 writes."""
-    known = numbers(version)
-    return known < (3,) if known else not _names_modules(config)
+    parts = numbers(version)
+    return parts < (3,) if parts else not _names_modules(config)
 
 
 def current_module(module: object, name: str) -> object:
@@ -128,7 +128,7 @@ class _Repair:
         if self._old:
             self._old_defaults(kind, config)
             self._activations(config)
-            self._wrapped(kind, config)
+            self._name_inner_layers(kind, config)
         if kind in LEGACY and isinstance(config.get("layers"), list):
             self._shapes(config["layers"])
         if kind in MODELS and (self._old or "module" not in entry):
@@ -184,7 +184,7 @@ class _Repair:
                 self.hard_sigmoid = True
                 self._note("hard_sigmoid computed as before Keras 3, clip(0.2 x + 0.5, 0, 1)")
 
-    def _wrapped(self, kind: str, config: Config) -> None:
+    def _name_inner_layers(self, kind: str, config: Config) -> None:
         """Says of layers inside of wrappers where Keras 3 finds them: it does not look for these by name alone."""
         if kind not in _WRAPPERS:
             return
@@ -239,7 +239,7 @@ class _Repair:
         if not isinstance(config.get("layers"), list) or not config["layers"]:
             return
         first = config["layers"][0]
-        shape = taken_shape(first)
+        shape = input_shape_of(first)
         if not isinstance(first, dict) or first.get("class_name") == "InputLayer" or shape is None:
             return
         inner = first.get("config")
@@ -281,15 +281,15 @@ def _references(value: object, names: Collection[object]) -> Iterator[list[Any]]
             yield from _references(part, names)
 
 
-def taken_shape(entry: object) -> list[object] | None:
+def input_shape_of(entry: object) -> list[object] | None:
     """The shape of what a layer takes, batch axis included; None where the configuration does not say."""
     config = entry.get("config") if isinstance(entry, dict) else None
     if isinstance(config, list):
-        return taken_shape(config[0]) if config else None
+        return input_shape_of(config[0]) if config else None
     if not isinstance(config, dict):
         return None
     for key in ("batch_input_shape", "batch_shape"):
         if isinstance(config.get(key), list):
             return list(config[key])
     layers = config.get("layers")
-    return taken_shape(layers[0]) if isinstance(layers, list) and layers else None
+    return input_shape_of(layers[0]) if isinstance(layers, list) and layers else None

@@ -51,7 +51,7 @@ def _current_layout(content: bytes) -> bytes:
                 if part == _DEPENDENCIES:
                     children.setdefault("/".join(parts[: at + 1]), set()).add(parts[at + 1])
         # A layer with weights is listed twice there, and takes a number each time.
-        names = {owner: _renumbered(inside) for owner, inside in children.items()}
+        names = {owner: _renumber(inside) for owner, inside in children.items()}
         for name, node in nodes.items():
             parts = name.split("/")
             renamed = [
@@ -65,7 +65,7 @@ def _current_layout(content: bytes) -> bytes:
     return target.getvalue()
 
 
-def _renumbered(names: set[str]) -> dict[str, str]:
+def _renumber(names: set[str]) -> dict[str, str]:
     """dense, dense_2, dense_4 as dense, dense_1, dense_2."""
     kinds: dict[str, list[tuple[int, str]]] = {}
     for name in names:
@@ -74,8 +74,8 @@ def _renumbered(names: set[str]) -> dict[str, str]:
             kinds.setdefault(match[1], []).append((int(match[2] or 0), name))
     return {
         name: kind if nth == 0 else f"{kind}_{nth}"
-        for kind, found in kinds.items()
-        for nth, (_, name) in enumerate(sorted(found))
+        for kind, group in kinds.items()
+        for nth, (_, name) in enumerate(sorted(group))
     }
 
 

@@ -129,7 +129,7 @@ def judge(
         reason = f"{difference.nonfinite} values are not finite"
     elif not difference.max_rel <= allowed:
         floors = f", {_count(difference.max_rel / limit.floor)} noise floors," if limit.floor else ""
-        least = f"the smallest rtol that would pass is {rounded_up(difference.max_rel)}"
+        least = f"the smallest rtol that would pass is {round_up(difference.max_rel)}"
         reason = f"the relative error {difference.max_rel:.2g}{floors} is above {allowed:.2g}; {least}"
     else:
         reason = ""
@@ -142,7 +142,7 @@ def _count(floors: float) -> str:
     return f"{floors:,.0f}" if floors >= 100 else f"{floors:.2g}"
 
 
-def rounded_up(value: float) -> str:
+def round_up(value: float) -> str:
     """Two digits, never less than `value`, so that it can be passed back as a tolerance.
 
     >>> rounded_up(0.00012301)

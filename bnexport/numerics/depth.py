@@ -25,8 +25,8 @@ def distance(actual: Array, reference: Array) -> float:
             continue
         scale = float(np.abs(wide).max(initial=0.0))
         apart = float(np.abs(np.asarray(candidate, np.float64) - wide).max(initial=0.0))
-        found = apart / scale if scale else math.inf if apart else 0.0
-        best = found if math.isnan(best) else min(best, found)
+        relative = apart / scale if scale else math.inf if apart else 0.0
+        best = relative if math.isnan(best) else min(best, relative)
     return best
 
 

@@ -42,7 +42,7 @@ class Doubled:
     def over(self, divisor: float) -> Doubled:
         """The quotient."""
         first = self.high / divisor
-        rest = self - doubled(first) * doubled(np.full_like(first, divisor))
+        rest = self - from_float64(first) * from_float64(np.full_like(first, divisor))
         return _tidy(first, rest.high / divisor)
 
     def summed(self) -> Doubled:
@@ -58,7 +58,7 @@ class Doubled:
         return Doubled(rows.high[0], rows.low[0])
 
 
-def doubled(x: Floats) -> Doubled:
+def from_float64(x: Floats) -> Doubled:
     """Float64 as it is.
 
     >>> third = doubled(np.array([1.0])).over(3.0)

@@ -70,33 +70,33 @@ class Statistics:
             return np.asarray(0.5 * np.log((self.var + self.epsilon) / (self.seen_var + self.epsilon)))
 
 
-def misfit(found: Sequence[Statistics]) -> float:
+def misfit(statistics: Sequence[Statistics]) -> float:
     """How far sites are off: the median over their channels of sqrt(z^2 + r^2), about the error in standard deviations; 0 for no sites.
 
     A median, so that a few dead channels do not hide or make a misfit.
     """
-    if not found:
+    if not statistics:
         return 0.0
-    return float(np.median(np.concatenate([np.hypot(s.z, s.log_ratio) for s in found])))
+    return float(np.median(np.concatenate([np.hypot(s.z, s.log_ratio) for s in statistics])))
 
 
 DRIFT = 0.01
 """Added to a variance in the fit's units: a channel whose variance is far smaller may have had another one when it was learnt."""
 
 
-def warm_up(found: Sequence[Statistics]) -> WarmUp:
+def warm_up(statistics: Sequence[Statistics]) -> WarmUp:
     """The warm-up that explains best how far the moving statistics of all sites are from what the sites see.
 
     A channel that does not vary at all on these images is left out. The momentum is the sites' own where they agree.
 
     Args:
-        found: one or more sites with finite statistics.
+        statistics: one or more sites with finite statistics.
     """
-    x, y = _distances(found)
+    x, y = _distances(statistics)
     xx, yy = float(x @ x), float(y @ y)
     left = float(x @ y) / xx if xx else math.nan
     explained = 1 - float(np.square(y - left * x).sum()) / yy if yy else math.nan
-    momenta = {s.momentum for s in found}
+    momenta = {s.momentum for s in statistics}
     momentum = momenta.pop() if len(momenta) == 1 else None
     updates = math.log(left) / math.log(momentum) if momentum and 0 < momentum < 1 and 0 < left < 1 else None
     return WarmUp(left, explained, updates, momentum)
@@ -105,9 +105,9 @@ def warm_up(found: Sequence[Statistics]) -> WarmUp:
 POINTS = 600
 
 
-def drift(found: Sequence[Statistics]) -> Drift | None:
+def drift(statistics: Sequence[Statistics]) -> Drift | None:
     """The drift of some sites; None where none of them has finite statistics."""
-    usable = [s for s in found if np.isfinite(s.log_ratio).all() and np.isfinite(s.z).all()]
+    usable = [s for s in statistics if np.isfinite(s.log_ratio).all() and np.isfinite(s.z).all()]
     if not usable:
         return None
     sites = tuple(
@@ -126,10 +126,10 @@ def drift(found: Sequence[Statistics]) -> Drift | None:
     return Drift(sites, warm_up(usable), tuple(zip(x[some].tolist(), y[some].tolist(), strict=True)))
 
 
-def _distances(found: Sequence[Statistics]) -> tuple[F64, F64]:
+def _distances(statistics: Sequence[Statistics]) -> tuple[F64, F64]:
     """What a warm-up explains the distance to the seen statistics by, and that distance, over all channels that vary."""
     targets, regressors = [], []
-    for s in found:
+    for s in statistics:
         usable = s.seen_var > 0
         std, unit = np.sqrt(s.seen_var + s.epsilon), s.seen_var + DRIFT
         targets += [((s.mean - s.seen_mean) / std)[usable], ((s.var - s.seen_var) / unit)[usable]]

@@ -43,13 +43,13 @@ class Linear:
     @property
     def outputs(self) -> int:
         """The number of output channels."""
-        axis = {"Conv": 0, "ConvTranspose": 1}.get(self.op, 0 if self._transposed else -1)
+        axis = {"Conv": 0, "ConvTranspose": 1}.get(self.op, 0 if self._is_transposed else -1)
         return int(self.weight.shape[axis]) * (self._groups if self.op == "ConvTranspose" else 1)
 
     @property
     def inputs(self) -> int:
         """The number of input channels."""
-        axis = {"Conv": 1, "ConvTranspose": 0}.get(self.op, 1 if self._transposed else 0)
+        axis = {"Conv": 1, "ConvTranspose": 0}.get(self.op, 1 if self._is_transposed else 0)
         return int(self.weight.shape[axis]) * (self._groups if self.op == "Conv" else 1)
 
     @property
@@ -57,7 +57,7 @@ class Linear:
         return int(self.attributes.get("group", 1))
 
     @property
-    def _transposed(self) -> bool:
+    def _is_transposed(self) -> bool:
         return bool(self.attributes.get("transB", 0))
 
     @property
@@ -83,7 +83,7 @@ class Linear:
                 parts = self.weight.reshape(self._groups, -1, *self.weight.shape[1:])
                 scale = s.reshape(self._groups, 1, self.weight.shape[1], *[1] * (self.weight.ndim - 2))
                 weight = (parts * scale).reshape(self.weight.shape)
-            case "Gemm" if self._transposed:
+            case "Gemm" if self._is_transposed:
                 weight = self.weight * s[:, None]
             case _:
                 weight = self.weight * s
@@ -99,7 +99,7 @@ class Linear:
                 shape = (self._groups, 1, self.weight.shape[1], *[1] * (self.weight.ndim - 2))
                 weight = (parts * s.reshape(shape)).reshape(self.weight.shape)
                 moved = (parts * t.reshape(shape)).reshape(self.outputs, -1).sum(axis=1)
-            case "Gemm" if self._transposed:
+            case "Gemm" if self._is_transposed:
                 weight, moved = self.weight * s, self.weight @ t
             case _:
                 weight, moved = self.weight * s[:, None], t @ self.weight

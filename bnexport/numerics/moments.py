@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.errors import InputError
-from bnexport.numerics.doubled import Doubled, doubled
+from bnexport.numerics.doubled import Doubled, from_float64
 from bnexport.types import Array
 
 
@@ -59,7 +59,7 @@ class Total:
     @classmethod
     def none(cls, channels: int) -> Total:
         """Of no values."""
-        return cls(0, doubled(np.zeros(channels)), doubled(np.zeros(channels)))
+        return cls(0, from_float64(np.zeros(channels)), from_float64(np.zeros(channels)))
 
     @classmethod
     def of_rows(cls, count: int, mean: Array, m2: Array) -> Total:
@@ -73,12 +73,14 @@ class Total:
         >>> Total.of_rows(1, np.array([[1.0], [3.0]]), np.zeros((2, 1))).moments.var.item()
         1.0
         """
-        means, times = doubled(np.asarray(mean, np.float64)), doubled(np.full(mean.shape, float(count)))
+        means, times = from_float64(np.asarray(mean, np.float64)), from_float64(np.full(mean.shape, float(count)))
         with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite make moments that are not
             sums = means * times
-            return cls(count * len(mean), sums.summed(), (doubled(np.asarray(m2, np.float64)) + sums * means).summed())
+            return cls(
+                count * len(mean), sums.summed(), (from_float64(np.asarray(m2, np.float64)) + sums * means).summed()
+            )
 
-    def merged(self, other: Total) -> Total:
+    def merge(self, other: Total) -> Total:
         """Of the values of both."""
         with np.errstate(invalid="ignore", over="ignore"):
             return Total(self.count + other.count, self.sum + other.sum, self.squares + other.squares)
@@ -116,11 +118,11 @@ def from_bytes(content: bytes) -> dict[str, Moments]:
     try:
         tensors = load(content)
         names = [key.removesuffix("/count") for key in tensors if key.endswith("/count")]
-        found = {n: Moments(int(tensors[f"{n}/count"][0]), tensors[f"{n}/mean"], tensors[f"{n}/m2"]) for n in names}
+        by_name = {n: Moments(int(tensors[f"{n}/count"][0]), tensors[f"{n}/mean"], tensors[f"{n}/m2"]) for n in names}
     except (SafetensorError, KeyError, IndexError) as error:
         raise InputError(f"the data are not stored moments ({error})") from error
-    if any(m.count < 0 or m.mean.shape != m.m2.shape or m.mean.dtype != np.float64 for m in found.values()) or len(
+    if any(m.count < 0 or m.mean.shape != m.m2.shape or m.mean.dtype != np.float64 for m in by_name.values()) or len(
         tensors
-    ) != 3 * len(found):
+    ) != 3 * len(by_name):
         raise InputError("the data are not stored moments", found=", ".join(sorted(tensors)[:3]))
-    return found
+    return by_name

@@ -56,13 +56,13 @@ def tf_nearest(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np
 
 
 def _weights(out: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
-    place = (np.arange(out).astype(np.float32) + _HALF) * (np.float32(size) / np.float32(out)) - _HALF
-    low = np.floor(place)
+    position = (np.arange(out).astype(np.float32) + _HALF) * (np.float32(size) / np.float32(out)) - _HALF
+    low = np.floor(position)
     lower = np.maximum(low.astype(np.int64), 0)
-    upper = np.minimum(np.ceil(place).astype(np.int64), size - 1)
-    return lower, upper, (place - low).astype(np.float32)
+    upper = np.minimum(np.ceil(position).astype(np.int64), size - 1)
+    return lower, upper, (position - low).astype(np.float32)
 
 
 def _nearest(out: int, size: int) -> NDArray[np.int64]:
-    place = (np.arange(out).astype(np.float32) + _HALF) * (np.float32(size) / np.float32(out))
-    return np.asarray(np.minimum(np.floor(place).astype(np.int64), size - 1))
+    position = (np.arange(out).astype(np.float32) + _HALF) * (np.float32(size) / np.float32(out))
+    return np.asarray(np.minimum(np.floor(position).astype(np.int64), size - 1))

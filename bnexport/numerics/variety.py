@@ -34,7 +34,7 @@ class Variety:
         }
 
     @classmethod
-    def restored(cls, values: Mapping[str, Any]) -> Variety:
+    def from_dict(cls, values: Mapping[str, Any]) -> Variety:
         """The counts that `as_dict` gave; it cannot count further."""
         variety = cls()
         variety.images, variety._varied = values["images"], values["varied"]

@@ -72,8 +72,8 @@ class Constants:
                 return
             if value is not None:
                 feeds[source] = value
-        place = _SHAPED_BY.get(node.op_type)
-        if place is not None and math.prod(int(side) for side in feeds[node.input[place]].ravel()) > LARGEST:
+        position = _SHAPED_BY.get(node.op_type)
+        if position is not None and math.prod(int(side) for side in feeds[node.input[position]].ravel()) > LARGEST:
             return
         outputs = [output for output in node.output if output]
         graph = helper.make_graph(

@@ -22,7 +22,7 @@ def in_float64(model: onnx.ModelProto) -> onnx.ModelProto:
     wide.CopyFrom(model)
     for graph in _graphs(wide.graph):
         for tensor in graph.initializer:
-            tensor.CopyFrom(_widened(tensor))
+            tensor.CopyFrom(_widen(tensor))
         for info in (*graph.input, *graph.output, *graph.value_info):
             if info.type.tensor_type.elem_type in _narrow():
                 info.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
@@ -31,7 +31,7 @@ def in_float64(model: onnx.ModelProto) -> onnx.ModelProto:
                 if attribute.name == _TO.get(node.op_type) and attribute.i in _narrow():
                     attribute.i = onnx.TensorProto.DOUBLE
                 elif attribute.type == onnx.AttributeProto.TENSOR:
-                    attribute.t.CopyFrom(_widened(attribute.t))
+                    attribute.t.CopyFrom(_widen(attribute.t))
             if node.op_type == "Constant" and node.attribute[0].name in ("value_float", "value_floats"):
                 value = onnx.helper.get_attribute_value(node.attribute[0])
                 del node.attribute[:]
@@ -46,7 +46,7 @@ def _narrow() -> tuple[int, ...]:
     return (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 
 
-def _widened(tensor: onnx.TensorProto) -> onnx.TensorProto:
+def _widen(tensor: onnx.TensorProto) -> onnx.TensorProto:
     from onnx import numpy_helper
 
     if tensor.data_type not in _narrow():

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.onnx_graph import weights
-from bnexport.onnx_graph.quantised import dequantised, quantisation
+from bnexport.onnx_graph.quantised import dequantise, quantisation
 from bnexport.types import Array
 
 if TYPE_CHECKING:
@@ -44,23 +44,25 @@ class Kernels:
         return len(self.other) > len(self.same) + len(self.scaled)
 
 
-def compared(actual: onnx.ModelProto, reference: onnx.ModelProto) -> Kernels:
+def compare_kernels(actual: onnx.ModelProto, reference: onnx.ModelProto) -> Kernels:
     """The kernels of `reference` as they are found in `actual`."""
     there: dict[tuple[int, ...], list[Array]] = {}
     for kernel in _kernels(actual).values():
         there.setdefault(_shape(kernel), []).append(kernel)
-    found: dict[str, list[str]] = {"same": [], "scaled": [], "other": [], "absent": []}
+    groups: dict[str, list[str]] = {"same": [], "scaled": [], "other": [], "absent": []}
     rounded = quantisation(actual) is not None
     for name, kernel in _kernels(reference).items():
-        candidates = [turned for other in there.get(_shape(kernel), []) for turned in _turned(other, kernel.shape)]
-        found[_state(kernel, candidates, rounded=rounded)].append(name)
-    return Kernels(**{state: tuple(names) for state, names in found.items()})
+        candidates = [
+            turned for other in there.get(_shape(kernel), []) for turned in _orientations(other, kernel.shape)
+        ]
+        groups[_state(kernel, candidates, rounded=rounded)].append(name)
+    return Kernels(**{state: tuple(names) for state, names in groups.items()})
 
 
 def _kernels(model: onnx.ModelProto) -> dict[str, Array]:
     stored = weights.initializers(model)
     if quantisation(model) is not None:
-        stored |= dequantised(model)
+        stored |= dequantise(model)
     return {
         name: value
         for name, value in stored.items()
@@ -72,7 +74,7 @@ def _shape(x: Array) -> tuple[int, ...]:
     return tuple(sorted(side for side in x.shape if side > 1))
 
 
-def _turned(x: Array, shape: tuple[int, ...]) -> list[Array]:
+def _orientations(x: Array, shape: tuple[int, ...]) -> list[Array]:
     """`x` with its axes in orders that give the wanted shape: as it is, reversed, and channels last to first."""
     if x.size != int(np.prod(shape)):
         return []

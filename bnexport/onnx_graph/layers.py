@@ -35,7 +35,7 @@ def tensors_of(model: onnx.ModelProto, layers: Iterable[str]) -> dict[str, list[
             for piece in {_plain(p) for p in names} | set(names):
                 first.setdefault(piece, []).append(len(made))
             made.append((names, output))
-    found: dict[str, list[list[str]]] = {}
+    by_layer: dict[str, list[list[str]]] = {}
     for layer, path in parts.items():
         groups: dict[str, list[str]] = {}
         for index in first.get(path[-1], []):
@@ -43,8 +43,8 @@ def tensors_of(model: onnx.ModelProto, layers: Iterable[str]) -> dict[str, list[
             end = _ends(names, path)
             if end:
                 groups.setdefault("/".join(names[:end]), []).append(output)
-        found[layer] = list(groups.values())
-    return found
+        by_layer[layer] = list(groups.values())
+    return by_layer
 
 
 def _split(name: str) -> list[str]:

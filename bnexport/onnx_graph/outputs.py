@@ -20,7 +20,7 @@ _FLOATS = {1, 10, 11, 16}  # onnx.TensorProto: FLOAT, FLOAT16, DOUBLE, BFLOAT16
 _DECIDING = {"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not", "Cast", "Where", "Identity"}
 
 
-def squashed(model: onnx.ModelProto) -> dict[str, tuple[str, str]]:
+def squashing_functions(model: onnx.ModelProto) -> dict[str, tuple[str, str]]:
     """For each graph output that ends in softmax or sigmoid: the tensor before it, and which of the two.
 
     The tensor is the one that the file's metadata names, or the input of the last Softmax or Sigmoid node, which is found through
@@ -34,13 +34,13 @@ def squashed(model: onnx.ModelProto) -> dict[str, tuple[str, str]]:
         tensor = named.get(output)
         if tensor is None:
             plain = node.input[0] in made and all(step.op_type == "Identity" for step in path)
-            tensor = node.input[0] if plain else _laid_out(output)
+            tensor = node.input[0] if plain else _layout_name(output)
         entries[output] = (tensor, SQUASHING[node.op_type])
     return entries
 
 
 def logits_nodes(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
-    """The nodes that have to be added to a graph for the logits that `squashed` gives new names to, by that name."""
+    """The nodes that have to be added to a graph for the logits that `squashing_functions` gives new names to, by that name."""
     from onnx import helper
 
     nodes: dict[str, list[onnx.NodeProto]] = {}
@@ -48,20 +48,20 @@ def logits_nodes(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
         tensor, chain = node.input[0], []
         for nth, step in enumerate(reversed(path)):
             copy = type(step).FromString(step.SerializeToString())
-            copy.name = f"{_laid_out(output)}/{nth}"
+            copy.name = f"{_layout_name(output)}/{nth}"
             copy.input[0] = tensor
             tensor = copy.output[0] = copy.name
             chain.append(copy)
-        chain.append(helper.make_node("Identity", [tensor], [_laid_out(output)], name=_laid_out(output)))
-        nodes[_laid_out(output)] = chain
+        chain.append(helper.make_node("Identity", [tensor], [_layout_name(output)], name=_layout_name(output)))
+        nodes[_layout_name(output)] = chain
     return nodes
 
 
-def _laid_out(output: str) -> str:
+def _layout_name(output: str) -> str:
     return f"{output}/logits as the output is laid out"
 
 
-def bounded(model: onnx.ModelProto) -> frozenset[str]:
+def bounded_outputs(model: onnx.ModelProto) -> frozenset[str]:
     """The graph outputs that end in softmax, sigmoid, hard sigmoid or tanh: their natural size is 1, however small they are."""
     return frozenset(_ends(model, BOUNDED))
 
@@ -98,7 +98,7 @@ def selections(model: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
     return selected
 
 
-def selected_from(model: onnx.ModelProto) -> list[str]:
+def selection_sources(model: onnx.ModelProto) -> list[str]:
     """The tensors of numbers by which selecting operators choose: they have a fixed shape, so that they can be compared."""
     maker = {output: node for node in model.graph.node for output in node.output if output}
     names: dict[str, None] = {}

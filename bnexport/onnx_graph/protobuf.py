@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import onnx
 
 
-def serialised(model: onnx.ModelProto) -> bytes:
+def serialise(model: onnx.ModelProto) -> bytes:
     """The model as bytes.
 
     Raises:
@@ -78,15 +78,15 @@ def array_from(content: bytes, path: str) -> Array:
 def _plain_tensor(content: memoryview) -> Array | None:
     """The array in a TensorProto of plain fields (onnx.proto3); None where it has others."""
     dims, dtype, raw = [], None, memoryview(b"")
-    place = 0
-    while place < len(content):
-        key, place = _varint(content, place)
+    position = 0
+    while position < len(content):
+        key, position = _varint(content, position)
         number, wire = key >> 3, key & 7
-        value, place = _varint(content, place)
+        value, position = _varint(content, position)
         if wire == _BYTES:
-            if place + value > len(content):
+            if position + value > len(content):
                 raise ValueError("it ends too early")
-            field, place = content[place : place + value], place + value
+            field, position = content[position : position + value], position + value
         if (number, wire) == (1, _VARINT):
             dims.append(value)
         elif (number, wire) == (2, _VARINT):
@@ -102,14 +102,14 @@ _VARINT, _BYTES = 0, 2
 _DTYPES = {1: "<f4", 2: "u1", 3: "i1", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8"}
 
 
-def _varint(content: memoryview, place: int) -> tuple[int, int]:
+def _varint(content: memoryview, position: int) -> tuple[int, int]:
     value = shift = 0
     while True:
-        byte = content[place]
+        byte = content[position]
         value |= (byte & 127) << shift
-        place, shift = place + 1, shift + 7
+        position, shift = position + 1, shift + 7
         if byte < 128:
-            return value, place
+            return value, position
         if shift > 63:
             raise ValueError("a number is too long")
 
@@ -137,11 +137,11 @@ def giving_out(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
     import onnx
 
     more = onnx.ModelProto()
-    known = {info.name: info for info in model.graph.value_info}
+    infos = {info.name: info for info in model.graph.value_info}
     given = {info.name for info in model.graph.output}
     for name in names:
         if name not in given:
-            more.graph.output.append(known.get(name) or onnx.ValueInfoProto(name=name))
+            more.graph.output.append(infos.get(name) or onnx.ValueInfoProto(name=name))
     content: bytes = more.SerializeToString()
     return content
 

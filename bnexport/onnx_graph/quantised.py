@@ -67,7 +67,7 @@ def _quantises(node: onnx.NodeProto) -> bool:
     return kind in _INTEGER | _EXACT or kind == "DynamicQuantizeLinear" or kind.startswith("QLinear")
 
 
-def dequantised(model: onnx.ModelProto) -> dict[str, Array]:
+def dequantise(model: onnx.ModelProto) -> dict[str, Array]:
     """The kernels of a quantised graph in floating point, by the name of the integers they are stored as.
 
     Read are those behind DequantizeLinear, and those of operators on integers less their zero point: they are right up to a factor for each
@@ -81,10 +81,10 @@ def dequantised(model: onnx.ModelProto) -> dict[str, Array]:
             if value is not None and value.ndim > 1:
                 kernels[node.input[0]] = value
         elif node.op_type in _KERNELS:
-            place, zero_place = _KERNELS[node.op_type]
-            value = constants.value(node.input[place])
-            given = len(node.input) > zero_place and node.input[zero_place]
-            zero = constants.value(node.input[zero_place]) if given else np.zeros((), np.int8)
+            position, zero_position = _KERNELS[node.op_type]
+            value = constants.value(node.input[position])
+            given = len(node.input) > zero_position and node.input[zero_position]
+            zero = constants.value(node.input[zero_position]) if given else np.zeros((), np.int8)
             if value is not None and zero is not None and value.ndim > 1 and zero.size == 1:
-                kernels[node.input[place]] = value.astype(np.float32) - float(zero.ravel()[0])
+                kernels[node.input[position]] = value.astype(np.float32) - float(zero.ravel()[0])
     return kernels

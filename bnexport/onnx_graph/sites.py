@@ -49,13 +49,13 @@ def sites(model: onnx.ModelProto) -> list[Site]:
     """The BatchNormalization nodes of the graph that run in inference mode, in the graph's order.
 
     Returns:
-        [] where there are none, or where the graph computes the parameters of one (`computed`): nobody can read or replace
+        [] where there are none, or where the graph computes the parameters of one (`sites_with_computed_parameters`): nobody can read or replace
         those, and the statistics of the others depend on them.
     """
-    if computed(model):
+    if sites_with_computed_parameters(model):
         return []
     sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    found = []
+    result = []
     for index, node in enumerate(model.graph.node):
         if not _in_inference_mode(node):
             continue
@@ -63,7 +63,7 @@ def sites(model: onnx.ModelProto) -> list[Site]:
         x, gamma, beta, mean, var = node.input
         name = node.name or node.output[0]
         epsilon = float(attributes["epsilon"].f) if "epsilon" in attributes else 1e-5
-        found.append(
+        result.append(
             Site(
                 name=name,
                 index=index,
@@ -79,10 +79,10 @@ def sites(model: onnx.ModelProto) -> list[Site]:
                 frozen=metadata.frozen(node),
             )
         )
-    return found
+    return result
 
 
-def computed(model: onnx.ModelProto) -> list[str]:
+def sites_with_computed_parameters(model: onnx.ModelProto) -> list[str]:
     """The names of the BatchNormalization nodes in inference mode whose parameters the graph computes, in the graph's order."""
     shapes = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
     return [
@@ -114,8 +114,8 @@ def own_parameters(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         if node.op_type != "BatchNormalization" or node.domain:
             continue
-        for place, name in enumerate(node.input):
-            if place == 0:
+        for position, name in enumerate(node.input):
+            if position == 0:
                 continue
             if name in stored and name not in taken:
                 taken.add(name)
@@ -126,13 +126,13 @@ def own_parameters(model: onnx.ModelProto) -> None:
                 content = numpy_helper.from_array(value)
             else:
                 continue
-            own = f"{node.name or node.output[0]}/{_ROLES[place]}"
+            own = f"{node.name or node.output[0]}/{_ROLES[position]}"
             while own in used:
                 own += "_"
             used.add(own)
             copy = model.graph.initializer.add()
             copy.CopyFrom(content)
-            copy.name = node.input[place] = own
+            copy.name = node.input[position] = own
             taken.add(own)
 
 

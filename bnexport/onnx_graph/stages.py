@@ -42,20 +42,20 @@ class Stage:
     drops: frozenset[str]
 
 
-def stages(model: onnx.ModelProto, found: Collection[Site]) -> list[Stage]:
-    """The graph cut at the sites `found`, in the order in which its stages can run.
+def stages(model: onnx.ModelProto, cuts: Collection[Site]) -> list[Stage]:
+    """The graph cut at the sites `cuts`, in the order in which its stages can run.
 
     Raises:
         InputError: two sites share their statistics (a layer that is called twice), or a BatchNormalization node is inside
             a loop or a branch.
     """
-    _refuse_shared(found)
+    _refuse_shared(cuts)
     if inside := subgraphs.inner_normalisations(model):
         raise InputError(
             f"the BatchNormalization node {inside[0]} is inside a loop or a branch, so its input cannot be measured"
         )
     stored = {tensor.name for tensor in model.graph.initializer}
-    at = {site.index: site for site in found}
+    at = {site.index: site for site in cuts}
     level = {info.name: 0 for info in tensors.inputs(model)}
     levels = []
     reads = [subgraphs.reads(node) for node in model.graph.node]  # a Loop reads what its inner graph captures too
@@ -76,7 +76,7 @@ def stages(model: onnx.ModelProto, found: Collection[Site]) -> list[Stage]:
         nodes = [model.graph.node[i] for i in indices]
         made = dict.fromkeys(name for node in nodes for name in node.output if name)
         needs = dict.fromkeys(n for i in indices for n in reads[i] if n not in stored and n not in made)
-        ended = tuple(site for site in found if levels[site.index] == k + 1)
+        ended = tuple(site for site in cuts if levels[site.index] == k + 1)
         cut.append(
             Stage(
                 nodes=tuple(indices),
@@ -109,9 +109,9 @@ def bytes_per_image(model: onnx.ModelProto, plan: Collection[Stage]) -> int | No
     return widest
 
 
-def _refuse_shared(found: Collection[Site]) -> None:
+def _refuse_shared(cuts: Collection[Site]) -> None:
     owner: dict[str, str] = {}
-    for site in found:
+    for site in cuts:
         first = owner.setdefault(site.mean, site.name)
         if first != site.name:
             raise InputError(
@@ -139,9 +139,9 @@ def stage_model(
     part = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
     part.graph.name = "stage"
     part.graph.node.extend(model.graph.node[index] for index in stage.nodes)
-    known = {info.name: info for info in [*model.graph.value_info, *model.graph.input, *model.graph.output]}
-    part.graph.input.extend(known.get(name) or onnx.ValueInfoProto(name=name) for name in stage.needs)
-    part.graph.output.extend(known.get(name) or onnx.ValueInfoProto(name=name) for name in stage.keeps)
+    infos = {info.name: info for info in [*model.graph.value_info, *model.graph.input, *model.graph.output]}
+    part.graph.input.extend(infos.get(name) or onnx.ValueInfoProto(name=name) for name in stage.needs)
+    part.graph.output.extend(infos.get(name) or onnx.ValueInfoProto(name=name) for name in stage.keeps)
     add_weights(part, model, statistics)
     add_moments(part, stage.sites, rank)
     return part
@@ -171,7 +171,7 @@ def add_weights(part: onnx.ModelProto, model: onnx.ModelProto, replaced: Mapping
         part.graph.initializer.append(tensor)
 
 
-def add_moments(part: onnx.ModelProto, found: Collection[Site], rank: Mapping[str, int]) -> None:
+def add_moments(part: onnx.ModelProto, measured: Collection[Site], rank: Mapping[str, int]) -> None:
     """Adds the moments of the inputs of sites to the outputs of a graph, in place.
 
     For each site: `SITE/mean` and `SITE/var`, the population variance around that mean, shape (N, C), and `SITE/shape`, the shape of its input.
@@ -181,7 +181,7 @@ def add_moments(part: onnx.ModelProto, found: Collection[Site], rank: Mapping[st
     """
     from onnx import helper
 
-    for site in found:
+    for site in measured:
         if site.x not in rank:
             raise InputError(f"the rank of the input of {site.name} is unknown, so its moments cannot be measured")
         mean, var, inner = f"{site.name}/mean", f"{site.name}/var", f"{site.name}/moments"

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     import onnx
 
 
-def by_initializer(found: Mapping[str, Moments], model: onnx.ModelProto) -> dict[str, NDArray[np.float64]]:
-    """The initializers that `found` (moments by site name) decides: each site's mean and population variance, float64."""
+def by_initializer(moments: Mapping[str, Moments], model: onnx.ModelProto) -> dict[str, NDArray[np.float64]]:
+    """The initializers that `moments` (moments by site name) decides: each site's mean and population variance, float64."""
     values = {}
     for site in sites(model):
-        if site.name in found:
-            values[site.mean], values[site.var] = found[site.name].mean, found[site.name].var
+        if site.name in moments:
+            values[site.mean], values[site.var] = moments[site.name].mean, moments[site.name].var
     return values
 
 

@@ -21,7 +21,7 @@ def reads(node: onnx.NodeProto) -> list[str]:
     """Every tensor that a node needs: its inputs, and what the graphs inside it capture from outside, at any depth."""
     names = dict.fromkeys(name for name in node.input if name)
     for graph in graphs(node):
-        names.update(dict.fromkeys(_captured(graph)))
+        names.update(dict.fromkeys(_captures(graph)))
     return list(names)
 
 
@@ -56,7 +56,7 @@ def _own(graph: onnx.GraphProto) -> set[str]:
     return own | {tensor.values.name for tensor in graph.sparse_initializer} | {o for n in graph.node for o in n.output}
 
 
-def _captured(graph: onnx.GraphProto) -> list[str]:
+def _captures(graph: onnx.GraphProto) -> list[str]:
     own = _own(graph)
     wanted = [name for node in graph.node for name in reads(node)] + [info.name for info in graph.output]
     return [name for name in wanted if name not in own]

@@ -49,7 +49,7 @@ def describe(model: onnx.ModelProto) -> None:
     made = {output for node in model.graph.node for output in node.output if output}
     if made <= {info.name for info in model.graph.output}:
         return
-    inferred = {info.name: info for info in _inferred(model) if info.name in made}
+    inferred = {info.name: info for info in _infer(model) if info.name in made}
     written = {info.name: info for info in model.graph.value_info if info.name in made}
     del model.graph.value_info[:]
     model.graph.value_info.extend([*inferred.values(), *(i for n, i in written.items() if n not in inferred)])
@@ -57,15 +57,15 @@ def describe(model: onnx.ModelProto) -> None:
 
 def ranks(model: onnx.ModelProto) -> dict[str, int]:
     """The rank of every tensor whose rank is known, by shape inference where the file does not say."""
-    known = {
+    shapes = {
         i.name: s
         for i in [*model.graph.value_info, *model.graph.input, *model.graph.output]
         if (s := shape(i)) is not None
     }
     made = {output for node in model.graph.node for output in node.output if output}
-    if not made <= set(known):
-        known.update({i.name: s for i in _inferred(model) if (s := shape(i)) is not None})
-    return {name: len(s) for name, s in known.items()}
+    if not made <= set(shapes):
+        shapes.update({i.name: s for i in _infer(model) if (s := shape(i)) is not None})
+    return {name: len(s) for name, s in shapes.items()}
 
 
 def declare_ranks(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -83,7 +83,7 @@ def declare_ranks(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]])
         )
 
 
-def _inferred(model: onnx.ModelProto) -> Iterable[onnx.ValueInfoProto]:
+def _infer(model: onnx.ModelProto) -> Iterable[onnx.ValueInfoProto]:
     """What shape inference finds; nothing where it refuses the graph, which a wrong description of one tensor is enough for."""
     import onnx
 
@@ -198,7 +198,7 @@ def rename_outputs(model: onnx.ModelProto, names: Sequence[str]) -> None:
 
 
 def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
-    """A copy of the model that also gives out the tensors `names`, also logits that `outputs.squashed` has a new name for.
+    """A copy of the model that also gives out the tensors `names`, also logits that `outputs.squashing_functions` has a new name for.
 
     Raises:
         InputError: the graph has no tensor of that name.
@@ -208,7 +208,7 @@ def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProt
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     given = {info.name for info in copy.graph.output}
-    known = {info.name: info for info in copy.graph.value_info}
+    infos = {info.name: info for info in copy.graph.value_info}
     made = {output for node in copy.graph.node for output in node.output}
     laid_out = outputs.logits_nodes(model)
     for name in dict.fromkeys(names):
@@ -220,5 +220,5 @@ def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProt
             continue
         if name not in made:
             raise InputError(f"the graph has no tensor {name}", fix="export the model again with bnexport export")
-        copy.graph.output.append(known.get(name) or onnx.ValueInfoProto(name=name))
+        copy.graph.output.append(infos.get(name) or onnx.ValueInfoProto(name=name))
     return copy

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.datasets.feeds import Source
-from bnexport.datasets.preprocess import rescaled
+from bnexport.datasets.preprocess import rescale
 from bnexport.errors import InputError
 from bnexport.numerics.drift import Statistics, misfit
 from bnexport.numerics.moments import Moments
@@ -34,14 +34,14 @@ EXACT_ON = 32
 """Up to so many images may be the training images themselves, whose statistics tell even resize kernels apart."""
 
 
-def watched(feeds: Source, variety: Variety) -> Iterator[Feeds]:
+def count_inputs(feeds: Source, variety: Variety) -> Iterator[Feeds]:
     """The model's inputs batch by batch, counted in `variety` as they go."""
     for feed in feeds:
         variety.add(feed.names, feed.inputs)
         yield feed.inputs
 
 
-def gathered(
+def build_evidence(
     model: onnx.ModelProto,
     moments: Mapping[str, Moments],
     variety: Variety,
@@ -49,14 +49,14 @@ def gathered(
     noun: Noun = IMAGES,
 ) -> Evidence:
     """The evidence from the moments of every site of the graph, the images' variety, and what other preparations give (`refits`)."""
-    return Evidence(held(model, moments), variety, others, noun)
+    return Evidence(site_statistics(model, moments), variety, others, noun)
 
 
 def refits(
     model: onnx.ModelProto, moments: Mapping[str, Moments], feeds: Source, variety: Variety, progress: Progress
 ) -> list[preprocessing.Refit]:
     """How well the first sites fit with other preparations; nothing where they fit as it is, or where the input is no image."""
-    ahead = [s for s in held(model, moments) if s.first]
+    ahead = [s for s in site_statistics(model, moments) if s.first]
     few = variety.images <= EXACT_ON
     off = misfit(ahead) > (preprocessing.SUSPICIOUS if few else preprocessing.limit(variety.images))
     return _refits(FirstStage(model), ahead, feeds, progress) if off and _takes_images(model, feeds) else []
@@ -76,7 +76,7 @@ def _takes_images(model: onnx.ModelProto, feeds: Source) -> bool:
     return len(shape) == 4 and shape[-1] in (1, 3, 4) and not looks_up(model)
 
 
-def held(model: onnx.ModelProto, moments: Mapping[str, Moments]) -> list[Statistics]:
+def site_statistics(model: onnx.ModelProto, moments: Mapping[str, Moments]) -> list[Statistics]:
     """What the sites hold, and what those whose moments are given see."""
     stored = weights.initializers(model)
     first = {site.name for site in first_sites(model)}
@@ -111,7 +111,7 @@ def _refits(first: FirstStage, ahead: list[Statistics], feeds: Source, progress:
             else:
                 tried.append(preprocessing.Refit(old, new, result))
 
-    refit(preprocessing.candidates(feeds.spec, _channels(feeds)), feeds, rescaled)
+    refit(preprocessing.candidates(feeds.spec, _channels(feeds)), feeds, rescale)
     if feeds.spec is not None:
         now = preprocessing.Refit(feeds.spec, feeds.spec, misfit(ahead))
         best = preprocessing.best_of([now, *tried])
@@ -119,7 +119,7 @@ def _refits(first: FirstStage, ahead: list[Statistics], feeds: Source, progress:
         for kernel in Resize:
             if kernel != feeds.spec.resize:
                 new = base.changed(resize=kernel)
-                refit([(feeds.spec, new)], feeds.prepared_as(new), lambda x, _old, _new: x)
+                refit([(feeds.spec, new)], feeds.with_preprocessing(new), lambda x, _old, _new: x)
     return tried
 
 
@@ -137,7 +137,7 @@ def _misfits(
     """The first sites' misfit under each change of preparation, or why it could not be measured. Of the images one batch is held."""
     pools = [first.pool() for _ in pairs]
     refused: dict[int, InputError] = {}
-    for batch in watched(source, Variety()):
+    for batch in count_inputs(source, Variety()):
         for nth, (old, new) in enumerate(pairs):
             if nth in refused:
                 continue

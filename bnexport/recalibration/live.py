@@ -42,7 +42,7 @@ class LiveTensors:
             MachineError: the scratch disk is full.
         """
         for name, tensor in tensors.items():
-            self._held[batch][name] = self._kept(tensor)
+            self._held[batch][name] = self._store(tensor)
 
     def get(self, batch: int, names: Collection[str]) -> dict[str, Array]:
         """The tensors of a batch."""
@@ -59,7 +59,7 @@ class LiveTensors:
             elif held is not None:
                 self._in_memory -= held.nbytes
 
-    def _kept(self, tensor: Array) -> Array | Path:
+    def _store(self, tensor: Array) -> Array | Path:
         if self._in_memory + tensor.nbytes <= self._budget:
             self._in_memory += tensor.nbytes
             return tensor

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class Pool:
     """The moments of some sites, merged batch by batch from what a graph with `bnexport.onnx_graph.stages.add_moments` gives out."""
 
-    def __init__(self, found: Sequence[Site]) -> None:
-        self.outputs = [f"{site.name}/{part}" for site in found for part in ("mean", "var", "shape")]
-        self.totals = {site.name: Total.none(site.channels) for site in found}
+    def __init__(self, sites: Sequence[Site]) -> None:
+        self.outputs = [f"{site.name}/{part}" for site in sites for part in ("mean", "var", "shape")]
+        self.totals = {site.name: Total.none(site.channels) for site in sites}
 
     def add(self, made: Mapping[str, Array]) -> None:
         """One more batch.
@@ -41,7 +41,7 @@ class Pool:
                 )
             positions = math.prod(made[f"{name}/shape"][2:].tolist())
             m2 = made[f"{name}/var"].astype(np.float64) * positions
-            self.totals[name] = total.merged(Total.of_rows(positions, made[f"{name}/mean"], m2))
+            self.totals[name] = total.merge(Total.of_rows(positions, made[f"{name}/mean"], m2))
 
     @property
     def moments(self) -> dict[str, Moments]:
@@ -49,12 +49,12 @@ class Pool:
         return {name: total.moments for name, total in self.totals.items()}
 
 
-def merged(parts: Sequence[Mapping[str, Total]]) -> dict[str, Moments]:
+def merge(parts: Sequence[Mapping[str, Total]]) -> dict[str, Moments]:
     """The moments of what several pools have seen."""
-    found = dict(parts[0])
+    totals = dict(parts[0])
     for part in parts[1:]:
-        found = {name: total.merged(part[name]) for name, total in found.items()}
-    return {name: total.moments for name, total in found.items()}
+        totals = {name: total.merge(part[name]) for name, total in totals.items()}
+    return {name: total.moments for name, total in totals.items()}
 
 
 def residual(model: onnx.ModelProto, measured: Mapping[str, Moments]) -> Residual:
@@ -64,11 +64,11 @@ def residual(model: onnx.ModelProto, measured: Mapping[str, Moments]) -> Residua
     """
     worst = Residual(0.0, 0.0, "")
     for name, (site, mean, var) in statistics.current(model).items():
-        found = measured[name]
-        std = np.sqrt(found.var + site.epsilon)
+        seen = measured[name]
+        std = np.sqrt(seen.var + site.epsilon)
         here = Residual(
-            float(np.max(np.abs(mean - found.mean) / std)),
-            float(np.max(np.abs(0.5 * np.log((var + site.epsilon) / (found.var + site.epsilon))))),
+            float(np.max(np.abs(mean - seen.mean) / std)),
+            float(np.max(np.abs(0.5 * np.log((var + site.epsilon) / (seen.var + site.epsilon))))),
             name,
         )
         if not here.largest <= worst.largest:  # NaN counts as the worst

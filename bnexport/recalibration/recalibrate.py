@@ -25,10 +25,10 @@ from bnexport.folding.fold import distance, folding_tolerance
 from bnexport.folding.transform import fold as folded_graph
 from bnexport.frameworks import keras_model
 from bnexport.onnx_graph import metadata, stages, statistics
-from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import sites
 from bnexport.progress import Progress
-from bnexport.recalibration.evidence import gathered, refits
+from bnexport.recalibration.evidence import build_evidence, refits
 from bnexport.recalibration.pool import residual
 from bnexport.recalibration.remedy import harm
 from bnexport.recalibration.settling import settle
@@ -39,9 +39,9 @@ from bnexport.results.nouns import noun_of
 from bnexport.results.outcomes import Recalibration
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import Side
-from bnexport.rules.actions import Names, addressed
+from bnexport.rules.actions import Names, add_files
 from bnexport.rules.diagnose import diagnose
-from bnexport.rules.rule import ordered
+from bnexport.rules.rule import sort_findings
 from bnexport.system import files
 from bnexport.system.cache import NOTHING_KEPT
 from bnexport.system.files import Format
@@ -133,7 +133,7 @@ def recalibrate(
     pictures = datasets.find(source, labels=labels) if source is not None else None
     judged_on = datasets.find(evaluate, labels=labels) if evaluate is not None else None
     if pictures is not None and len(pictures) > samples:
-        pictures = pictures.chosen(np.sort(np.random.default_rng(seed).choice(len(pictures), samples, replace=False)))
+        pictures = pictures.select(np.sort(np.random.default_rng(seed).choice(len(pictures), samples, replace=False)))
 
     subject = open_subject(model, progress, trust=trust, signature=signature, pictures=(pictures, judged_on))
     overrides = overrides or Overrides()
@@ -143,25 +143,25 @@ def recalibrate(
     others = feeds
     if judged_on is not None:
         others, _ = open_feeds(subject, judged_on, None, overrides, batch_size)
-        others = others.prepared_as(preparation.spec) if preparation is not None else others
+        others = others.with_preprocessing(preparation.spec) if preparation is not None else others
     _announce(subject.graph, feeds.count, progress)
     with _team(subject, feeds, others, scratch, memory, cluster, progress) as team:
-        measured, variety, on_disk = team.measured()
+        measured, variety, on_disk = team.measure()
         values = statistics.by_initializer(measured.moments, subject.graph)
         repaired = statistics.with_statistics(subject.graph, values)
-        remaining = residual(repaired, team.verified(values))
-        before, after = team.judged(values)
+        remaining = residual(repaired, team.verify(values))
+        before, after = team.judge(values)
     others_fit = refits(subject.graph, measured.moments, feeds, variety, progress)
-    evidence = gathered(
+    evidence = build_evidence(
         subject.graph, measured.moments, variety, others_fit, noun_of(preparation.spec if preparation else None)
     )
-    found = diagnose(evidence, answers_differ=before.answers != after.answers, stored_iterations=subject.iterations)
-    refused = harm(before, after, evidence, found) if not force else ""
+    causes = diagnose(evidence, answers_differ=before.answers != after.answers, stored_iterations=subject.iterations)
+    refused = harm(before, after, evidence, causes) if not force else ""
     folded = 0
     if fold and not refused:
-        repaired, folded, refused = _folded(subject, repaired, pictures)
+        repaired, folded, refused = _fold(subject, repaired, pictures)
     if not refused:
-        _write(subject, repaired, values, measured, _known(subject, preparation), output)
+        _write(subject, repaired, values, measured, _build_sidecar(subject, preparation), output)
     return Recalibration(
         images=measured.images,
         stages=measured.stages,
@@ -170,7 +170,7 @@ def recalibrate(
         scratch_bytes=on_disk,
         before=before,
         after=after,
-        findings=addressed(ordered([settled.finding, *found]), Names(model)),
+        findings=add_files(sort_findings([settled.finding, *causes]), Names(model)),
         written=None if refused else output,
         refused=refused,
         folded=folded,
@@ -199,18 +199,18 @@ def _team(
     workers: Workers
     if cluster is None:
         shares = [feeds.count]
-        workers = Alone(Worker(subject, feeds, others, _answered, scratch, memory, progress))
+        workers = Alone(Worker(subject, feeds, others, _collect_answers, scratch, memory, progress))
     else:
         from bnexport.system import cluster as machines
 
-        ray = machines.connected(cluster)
+        ray = machines.connect(cluster)
         count = max(1, min(machines.cpus(ray), feeds.count // LEAST, others.count // LEAST))
         there = dataclasses.replace(subject, reference=None, whole=None, store=NOTHING_KEPT)
         shards = [(feeds.shard(nth, count), others.shard(nth, count)) for nth in range(count)]
         shares = [part.count for part, _ in shards]
         progress.note(f"{count} workers on the cluster")
         workers = machines.Workers(
-            ray, Worker, there, [(part, other, _answered, scratch, memory) for part, other in shards]
+            ray, Worker, there, [(part, other, _collect_answers, scratch, memory) for part, other in shards]
         )
     try:
         yield Team(subject, workers, shares, progress)
@@ -227,11 +227,13 @@ def answers(model: Path, source: Path) -> Side:
     pictures = datasets.find(source)
     subject = open_subject(model, Progress(), pictures=(pictures,))
     feeds, _ = open_feeds(subject, pictures, None, Overrides(), 32)
-    [side] = _answered(sides.onnx_sides(subject.graph, ["cpu"], modes=("inference",)), subject, feeds, Progress())
+    [side] = _collect_answers(
+        sides.onnx_sides(subject.graph, ["cpu"], modes=("inference",)), subject, feeds, Progress()
+    )
     return side
 
 
-def _answered(runners: Sequence[Runner], subject: Subject, feeds: Source, progress: Progress) -> list[Side]:
+def _collect_answers(runners: Sequence[Runner], subject: Subject, feeds: Source, progress: Progress) -> list[Side]:
     """What each runner answers on all feeds."""
     tally = Tally([run.spec for run in runners], subject.heads(feeds.classes), Tolerances())
     progress.start("judging", feeds.count * len(runners))
@@ -239,27 +241,27 @@ def _answered(runners: Sequence[Runner], subject: Subject, feeds: Source, progre
     return [tally.answers.side(run.spec, run.seconds) for run in runners]
 
 
-def _folded(
+def _fold(
     subject: Subject, repaired: onnx.ModelProto, pictures: datasets.Listing | None
 ) -> tuple[onnx.ModelProto, int, str]:
     """The repaired graph folded, how many nodes went, and why it must not be written ("" where it may)."""
-    done = folded_graph(repaired)
-    moved = distance(dataclasses.replace(subject, graph=repaired), done.model, pictures)
+    folding = folded_graph(repaired)
+    moved = distance(dataclasses.replace(subject, graph=repaired), folding.model, pictures)
     if not moved <= folding_tolerance(subject):
         return (
             repaired,
             0,
             f"folding moves the outputs by {moved:.1e} of their size, more than float rounding: leave out --fold",
         )
-    return done.model, len(done.folds), ""
+    return folding.model, len(folding.folds), ""
 
 
-def _known(subject: Subject, preparation: Preparation | None) -> Sidecar:
+def _build_sidecar(subject: Subject, preparation: Preparation | None) -> Sidecar:
     """What travels with the new model: what did with the old one, and how its images were prepared if somebody said so."""
-    known = subject.known or Sidecar()
+    model_sidecar = subject.known or Sidecar()
     if preparation is None or preparation.origin.startswith("assumed"):
-        return known
-    return dataclasses.replace(known, preprocessing=preparation.spec)
+        return model_sidecar
+    return dataclasses.replace(model_sidecar, preprocessing=preparation.spec)
 
 
 def _write(
@@ -267,15 +269,15 @@ def _write(
     repaired: onnx.ModelProto,
     values: Mapping[str, Array],
     measured: Measured,
-    known: Sidecar,
+    model_sidecar: Sidecar,
     output: Path,
 ) -> None:
     with files.whole(output) as temporary:
         if output.suffix == ".onnx":
             about = {"recalibrated": {"images": measured.images, "sites": len(measured.moments)}}
-            metadata.write(repaired, about | sidecar.travelling(known))
-            temporary.write_bytes(serialised(repaired))
+            metadata.write(repaired, about | sidecar.for_metadata(model_sidecar))
+            temporary.write_bytes(serialise(repaired))
         elif subject.reference is not None:
             keras_model.save_with(subject.reference.model, values, temporary)
     if output.suffix != ".onnx":
-        sidecar.write(output, known)
+        sidecar.write(output, model_sidecar)

@@ -33,16 +33,16 @@ def harm(before: Side, after: Side, evidence: Evidence, causes: Sequence[Finding
         evidence: where they come from.
         causes: what `bnexport.rules.diagnose` found in it.
     """
-    found = {finding.code: finding for finding in causes}
+    by_code = {finding.code: finding for finding in causes}
     if reason := inputs.unfit(evidence.variety, evidence.noun):
         return f"{reason}: that says nothing about statistics"
-    if wrong := found.get("IN001"):
+    if wrong := by_code.get("IN001"):
         return f"{wrong.message}; recalibrating would hide that mistake, not mend it"
     if before.correct is not None and after.correct is not None:
         if after.correct < before.correct:
             return f"accuracy falls from {before.correct} to {after.correct} of {after.of}: the old statistics fit these {evidence.noun.many} better"
         return ""
-    if not STATISTICS_WRONG & found.keys():
+    if not STATISTICS_WRONG & by_code.keys():
         return (
             "nothing shows that the old statistics are wrong, and without labels nothing shows that new ones are better"
         )

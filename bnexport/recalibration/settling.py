@@ -15,13 +15,13 @@ from bnexport.numerics.drift import Statistics
 from bnexport.numerics.variety import Variety
 from bnexport.onnx_graph.sites import sites
 from bnexport.progress import Progress
-from bnexport.recalibration.evidence import held, refits, watched
+from bnexport.recalibration.evidence import count_inputs, refits, site_statistics
 from bnexport.recalibration.staged import FirstStage
 from bnexport.recalibration.trial import ENOUGH
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.results.verdict import Finding
 from bnexport.rules.batch_norm import learnt
-from bnexport.rules.preprocessing import Refit, that_fits, wrong_preparation
+from bnexport.rules.preprocessing import Refit, find_fitting, wrong_preparation
 from bnexport.runtimes import ort_library
 
 
@@ -51,19 +51,19 @@ def settle(subject: Subject, feeds: Source, preparation: Preparation | None, pro
     if preparation is None or not preparation.assumed or not sites(subject.graph):
         return Settled(feeds, preparation)
     try:
-        ahead, images, tried = _measured(subject, feeds.spread(ENOUGH), progress)
+        ahead, images, tried = _measure(subject, feeds.spread(ENOUGH), progress)
     except InputError as error:
         progress.note(f"the assumed preprocessing could not be verified: {error}")
         return Settled(feeds, preparation)
     open_to_change = [refit for refit in tried if set(refit.changed) <= preparation.assumed]
-    best = that_fits(ahead, images, open_to_change)
+    best = find_fitting(ahead, images, open_to_change)
     if best is None:
         return Settled(feeds, preparation, refits=tried)
     finding = wrong_preparation(ahead, images, open_to_change, replaced=True)
-    return Settled(feeds.prepared_as(best.new), preparation.replaced(best.new), finding)
+    return Settled(feeds.with_preprocessing(best.new), preparation.replaced(best.new), finding)
 
 
-def _measured(subject: Subject, feeds: Source, progress: Progress) -> tuple[list[Statistics], int, list[Refit]]:
+def _measure(subject: Subject, feeds: Source, progress: Progress) -> tuple[list[Statistics], int, list[Refit]]:
     """What the first sites hold and see, on how many images, and what other preparations give."""
     graph, store = subject.graph, subject.store
     key = (subject.facts.sha256, feeds.fingerprint(), ort_library.version())
@@ -75,9 +75,9 @@ def _measured(subject: Subject, feeds: Source, progress: Progress) -> tuple[list
     else:
         variety = Variety()
         progress.stage("measuring the first layers")
-        seen = FirstStage(graph).moments(watched(feeds, variety))
+        seen = FirstStage(graph).moments(count_inputs(feeds, variety))
         images, tried = variety.images, refits(graph, seen, feeds, variety, progress)
         store.put(moments.to_bytes(seen), "first-moments", *key)
         others = [[r.old.as_dict(), r.new.as_dict(), r.misfit] for r in tried]
         store.put(json.dumps([images, others]).encode(), "first-refits", *key)
-    return [s for s in learnt(held(graph, seen)) if s.first], images, tried
+    return [s for s in learnt(site_statistics(graph, seen)) if s.first], images, tried

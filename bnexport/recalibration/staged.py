@@ -22,11 +22,11 @@ import numpy as np
 from bnexport.errors import InputError
 from bnexport.numerics.moments import Moments, Total
 from bnexport.onnx_graph import stages as cut, tensors
-from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import Site, sites
 from bnexport.progress import Progress
 from bnexport.recalibration.live import LiveTensors
-from bnexport.recalibration.pool import Pool, merged
+from bnexport.recalibration.pool import Pool, merge
 from bnexport.runtimes import ort_session
 from bnexport.system import machine
 from bnexport.types import Array
@@ -77,7 +77,7 @@ class FirstStage:
         self.sites = stage.sites
         self._needs = stage.needs
         part = cut.stage_model(model, stage, {}, tensors.ranks(model))
-        self._session = ort_session.Session(serialised(part))
+        self._session = ort_session.Session(serialise(part))
 
     def moments(self, batches: Iterable[Feeds]) -> dict[str, Moments]:
         """The moments of the first sites' inputs, by site name."""
@@ -131,7 +131,7 @@ class Shard:
         self._batches = _parts(batches, size)
         self._next = 0
 
-    def totals(self, nth: int, values: Mapping[str, Array], told: Callable[[float], None]) -> dict[str, Total]:
+    def totals(self, nth: int, values: Mapping[str, Array], advance: Callable[[float], None]) -> dict[str, Total]:
         """The sums of the sites at the end of a stage.
 
         Stages come one after the other; the ones before that this object has not been through (it replaces one that was lost) it goes through first.
@@ -139,16 +139,16 @@ class Shard:
         Args:
             nth: the stage.
             values: the statistics of the stages before, by initializer.
-            told: told of each batch, in images of the whole way.
+            advance: told of each batch, in images of the whole way.
         """
         while self._next < nth:
             self._through(self._next, values, lambda _: None)
-        return self._through(nth, values, told)
+        return self._through(nth, values, advance)
 
-    def _through(self, nth: int, values: Mapping[str, Array], told: Callable[[float], None]) -> dict[str, Total]:
+    def _through(self, nth: int, values: Mapping[str, Array], advance: Callable[[float], None]) -> dict[str, Total]:
         stage = self.plan[nth]
         part = cut.stage_model(self._model, stage, values, self._rank)
-        session = ort_session.Session(serialised(part), self._provider, callers=self._callers)
+        session = ort_session.Session(serialise(part), self._provider, callers=self._callers)
         outputs = [info.name for info in part.graph.output]
         pool = Pool(stage.sites)
         live = self._live
@@ -164,7 +164,7 @@ class Shard:
                 live.add({name: value for name, value in feeds.items() if name not in stage.drops})
             live.drop(batch, stage.drops)
             live.put(batch, {name: made[name] for name in stage.keeps})
-            told(count / len(self.plan))
+            advance(count / len(self.plan))
         self._next = nth + 1
         return pool.totals
 
@@ -175,13 +175,13 @@ def plan(model: onnx.ModelProto) -> list[cut.Stage]:
     Raises:
         InputError: the graph has no site, or cannot be cut.
     """
-    found = sites(model)
-    if not found:
+    nodes = sites(model)
+    if not nodes:
         raise InputError(
             "the graph contains no BatchNormalization node to recalibrate",
             fix="the nodes were probably folded: recalibrate the Keras model, or export it again with bnexport export",
         )
-    stages = cut.stages(model, found)
+    stages = cut.stages(model, nodes)
     # Nothing after the last site has to run.
     return stages[: 1 + max(k for k, stage in enumerate(stages) if stage.sites)]
 
@@ -203,13 +203,13 @@ def levels(stages: Sequence[cut.Stage], step: Step) -> dict[str, Moments]:
     result: dict[str, Moments] = {}
     values: dict[str, Array] = {}
     for nth, stage in enumerate(stages):
-        found = merged(step(nth, values))
-        if not all(moments.count for moments in found.values()):
+        level = merge(step(nth, values))
+        if not all(moments.count for moments in level.values()):
             raise InputError("there are no images to recalibrate from")
-        _refuse_nonfinite(found)
-        result |= found
+        _refuse_nonfinite(level)
+        result |= level
         for site in stage.sites:
-            values |= {site.mean: found[site.name].mean, site.var: found[site.name].var}
+            values |= {site.mean: level[site.name].mean, site.var: level[site.name].var}
     return result
 
 
@@ -237,8 +237,8 @@ def measure(
     """
     shard = Shard(model, batches, total, live, provider)
     progress.start("recalibrating", total)
-    found = levels(shard.plan, lambda nth, values: [shard.totals(nth, values, progress.advance)])
-    return Measured(found, len(shard.plan), shard.images)
+    moments = levels(shard.plan, lambda nth, values: [shard.totals(nth, values, progress.advance)])
+    return Measured(moments, len(shard.plan), shard.images)
 
 
 def _run(session: ort_session.Session, needs: Sequence[str], outputs: Sequence[str], feeds: Feeds) -> Feeds:
@@ -270,8 +270,8 @@ def _parts(batches: Iterable[Feeds], size: int) -> Iterator[Feeds]:
             yield {name: x[start : start + size] for name, x in feeds.items()}
 
 
-def _refuse_nonfinite(found: Mapping[str, Moments]) -> None:
-    for name, moments in found.items():
+def _refuse_nonfinite(by_site: Mapping[str, Moments]) -> None:
+    for name, moments in by_site.items():
         if not (np.isfinite(moments.mean).all() and np.isfinite(moments.m2).all()):
             raise InputError(
                 f"the input of {name} contains NaN or infinity on these images",

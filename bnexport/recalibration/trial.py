@@ -18,7 +18,7 @@ from bnexport.onnx_graph import statistics
 from bnexport.onnx_graph.sites import sites
 from bnexport.progress import Progress
 from bnexport.recalibration import staged
-from bnexport.recalibration.evidence import gathered, refits, watched
+from bnexport.recalibration.evidence import build_evidence, count_inputs, refits
 from bnexport.recalibration.live import live_tensors
 from bnexport.results.nouns import noun_of
 from bnexport.results.preprocessing import Preprocessing
@@ -50,8 +50,10 @@ class Untried:
     reason: str
 
 
-def tried(subject: Subject, feeds: Source, progress: Progress, known: Sequence[Refit] | None = None) -> Trial | Untried:
-    """Recalibrates a copy of the graph on at most `ENOUGH` of the images. `known` are refits on the same images, where they were computed before.
+def try_recalibration(
+    subject: Subject, feeds: Source, progress: Progress, earlier: Sequence[Refit] | None = None
+) -> Trial | Untried:
+    """Recalibrates a copy of the graph on at most `ENOUGH` of the images. `earlier` are refits on the same images, where they were computed before.
 
     Where it cannot be done (a layer that is called twice, values that are not finite) the progress says why. What an earlier check of the same
     model and images measured is not measured again.
@@ -62,7 +64,7 @@ def tried(subject: Subject, feeds: Source, progress: Progress, known: Sequence[R
     feeds = feeds.spread(ENOUGH)
     key = (subject.facts.sha256, feeds.fingerprint(), ort_library.version())
     try:
-        measured, variety, others = _measured(subject, feeds, key, progress, known)
+        measured, variety, others = _measure(subject, feeds, key, progress, earlier)
         values = statistics.by_initializer(measured, graph)
     except InputError as error:
         progress.note(f"the effect of recalibration could not be measured: {error}")
@@ -73,28 +75,30 @@ def tried(subject: Subject, feeds: Source, progress: Progress, known: Sequence[R
         subject.store,
         *key,
     )
-    return Trial(runner, gathered(graph, measured, variety, others, noun_of(feeds.spec)))
+    return Trial(runner, build_evidence(graph, measured, variety, others, noun_of(feeds.spec)))
 
 
-def _measured(
-    subject: Subject, feeds: Source, key: Sequence[str], progress: Progress, known: Sequence[Refit] | None
+def _measure(
+    subject: Subject, feeds: Source, key: Sequence[str], progress: Progress, earlier: Sequence[Refit] | None
 ) -> tuple[dict[str, Moments], Variety, list[Refit]]:
     stored = [subject.store.get(what, *key) for what in ("moments", "evidence")]
     if stored[0] is not None and stored[1] is not None:
-        told = json.loads(stored[1])
+        record = json.loads(stored[1])
         others = [
             Refit(Preprocessing.from_dict(old), Preprocessing.from_dict(new), misfit)
-            for old, new, misfit in told["refits"]
+            for old, new, misfit in record["refits"]
         ]
-        return moments.from_bytes(stored[0]), Variety.restored(told["variety"]), others
+        return moments.from_bytes(stored[0]), Variety.from_dict(record["variety"]), others
     variety = Variety()
     with live_tensors(None, min(machine.memory_available() // 2, HELD)) as live:
-        found = staged.measure(subject.graph, watched(feeds, variety), feeds.count, live, "cpu", progress).moments
-    others = list(known) if known is not None else refits(subject.graph, found, feeds, variety, progress)
-    told = {
+        by_site = staged.measure(
+            subject.graph, count_inputs(feeds, variety), feeds.count, live, "cpu", progress
+        ).moments
+    others = list(earlier) if earlier is not None else refits(subject.graph, by_site, feeds, variety, progress)
+    record = {
         "variety": variety.as_dict(),
         "refits": [[r.old.as_dict(), r.new.as_dict(), r.misfit] for r in others],
     }
-    subject.store.put(moments.to_bytes(found), "moments", *key)
-    subject.store.put(json.dumps(told).encode(), "evidence", *key)
-    return found, variety, others
+    subject.store.put(moments.to_bytes(by_site), "moments", *key)
+    subject.store.put(json.dumps(record).encode(), "evidence", *key)
+    return by_site, variety, others

@@ -17,13 +17,13 @@ from bnexport.datasets.feeds import Source
 from bnexport.numerics.moments import Moments, Total
 from bnexport.numerics.variety import Variety
 from bnexport.onnx_graph import stages, statistics
-from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import sites
 from bnexport.progress import Progress
 from bnexport.recalibration import staged
-from bnexport.recalibration.evidence import watched
+from bnexport.recalibration.evidence import count_inputs
 from bnexport.recalibration.live import live_tensors
-from bnexport.recalibration.pool import Pool, merged
+from bnexport.recalibration.pool import Pool, merge
 from bnexport.results.facts import SHOWN
 from bnexport.results.verdict import Side
 from bnexport.runtimes import ort_session
@@ -64,29 +64,29 @@ class Worker:
         self._stack = ExitStack()
         budget = machine.memory_available() // 2 if memory is None else memory
         self._live = self._stack.enter_context(live_tensors(scratch, budget))
-        batches = watched(feeds, self._variety)
+        batches = count_inputs(feeds, self._variety)
         self._shard = staged.Shard(subject.graph, batches, feeds.count, self._live, "cpu")
 
     def totals(self, nth: int, values: Values) -> dict[str, Total]:
         """The sums of the sites at the end of a stage."""
         return self._shard.totals(nth, values, self._progress.advance)
 
-    def seen(self) -> tuple[int, Variety, int]:
+    def finish(self) -> tuple[int, Variety, int]:
         """How many images there were, what they are like, and how many bytes of live tensors were on disk at most. No stage follows."""
         self._stack.close()
         return self._shard.images, self._variety, self._live.most_on_disk
 
-    def verified(self, values: Values) -> dict[str, Total]:
+    def verify(self, values: Values) -> dict[str, Total]:
         """The sums of every site with new statistics in use, from one more pass in inference mode."""
         repaired = statistics.with_statistics(self._subject.graph, values)
-        session = ort_session.Session(serialised(stages.with_moments(repaired)))
+        session = ort_session.Session(serialise(stages.with_moments(repaired)))
         pool = Pool(sites(repaired))
         for feed in self._feeds:
             pool.add(session.run(feed.inputs, pool.outputs))
             self._progress.advance(len(feed.names))
         return pool.totals
 
-    def judged(self, values: Values) -> tuple[Side, Side]:
+    def judge(self, values: Values) -> tuple[Side, Side]:
         """The answers with the old and with new statistics."""
         repaired = statistics.with_statistics(self._subject.graph, values)
         [old] = sides.onnx_sides(self._subject.graph, ["cpu"], modes=("inference",))
@@ -103,8 +103,8 @@ class Worker:
 class Workers(Protocol):
     """One worker for each shard of the images."""
 
-    def each(self, method: str, *arguments: object, told: Callable[[], None]) -> list[Any]:
-        """What a method of each gives, in their order; `told` is called when one has answered."""
+    def each(self, method: str, *arguments: object, on_answer: Callable[[], None]) -> list[Any]:
+        """What a method of each gives, in their order; `on_answer` is called when one has answered."""
         ...
 
     def close(self) -> None:
@@ -118,7 +118,7 @@ class Alone:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
-    def each(self, method: str, *arguments: object, told: Callable[[], None]) -> list[Any]:  # noqa: ARG002 - it tells by itself
+    def each(self, method: str, *arguments: object, on_answer: Callable[[], None]) -> list[Any]:  # noqa: ARG002 - it tells by itself
         """What its method gives."""
         return [getattr(self._worker, method)(*arguments)]
 
@@ -140,32 +140,32 @@ class Team:
     def __init__(self, subject: Subject, workers: Workers, shares: Sequence[int], progress: Progress) -> None:
         self._subject, self._workers, self._shares, self._progress = subject, workers, shares, progress
 
-    def measured(self) -> tuple[staged.Measured, Variety, int]:
+    def measure(self) -> tuple[staged.Measured, Variety, int]:
         """The self-consistent moments of every site, what the images are like, and how many bytes of live tensors were on disk at most."""
         plan = staged.plan(self._subject.graph)
         each = sum(self._shares) / len(self._shares) / len(plan)
-        told = partial(self._progress.advance, each)
+        advance = partial(self._progress.advance, each)
         self._progress.start("recalibrating", sum(self._shares))
-        found = staged.levels(plan, lambda nth, values: self._workers.each("totals", nth, values, told=told))
+        by_site = staged.levels(plan, lambda nth, values: self._workers.each("totals", nth, values, on_answer=advance))
         variety, images, on_disk = Variety(), 0, 0
-        for seen, kind, scratch in self._workers.each("seen", told=lambda: None):
+        for seen, kind, scratch in self._workers.each("finish", on_answer=lambda: None):
             images, on_disk = images + seen, on_disk + scratch
             variety.merge(kind)
-        return staged.Measured(found, len(plan), images), variety, on_disk
+        return staged.Measured(by_site, len(plan), images), variety, on_disk
 
-    def verified(self, values: Values) -> dict[str, Moments]:
+    def verify(self, values: Values) -> dict[str, Moments]:
         """The moments of every site with new statistics in use."""
-        return merged(self._all("verifying", "verified", values))
+        return merge(self._all("verifying", "verify", values))
 
-    def judged(self, values: Values) -> tuple[Side, Side]:
+    def judge(self, values: Values) -> tuple[Side, Side]:
         """The answers with the old and with new statistics."""
-        found = self._all("judging", "judged", values)
-        return _together([before for before, _ in found]), _together([after for _, after in found])
+        pairs = self._all("judging", "judge", values)
+        return _together([before for before, _ in pairs]), _together([after for _, after in pairs])
 
     def _all(self, text: str, method: str, values: Values) -> list[Any]:
         self._progress.start(text, sum(self._shares))
         return self._workers.each(
-            method, values, told=partial(self._progress.advance, sum(self._shares) / len(self._shares))
+            method, values, on_answer=partial(self._progress.advance, sum(self._shares) / len(self._shares))
         )
 
 

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 _COLOUR = {"pass": "green", "fail": "red", "error": "yellow", "timeout": "yellow"}
 
 
-def line(result: Result, done: int, total: int) -> str:
+def line(result: Result, position: int, total: int) -> str:
     """A result in one line, with rich's markup."""
     why = reason(result)
-    told = f"[{done}/{total}] [{_COLOUR[result.status]}]{result.status.upper()}[/] {escape(plain(result.name))} ({result.seconds:.1f} s)"
-    return told.replace(f"[{done}/{total}]", rf"\[{done}/{total}]", 1) + (f": {escape(plain(why))}" if why else "")
+    text = f"[{position}/{total}] [{_COLOUR[result.status]}]{result.status.upper()}[/] {escape(plain(result.name))} ({result.seconds:.1f} s)"
+    return text.replace(f"[{position}/{total}]", rf"\[{position}/{total}]", 1) + (
+        f": {escape(plain(why))}" if why else ""
+    )
 
 
 def reason(result: Result) -> str:
@@ -45,8 +47,8 @@ def show(batch: Batch, console: Console) -> None:
 
 def record(result: Result) -> str:
     """One check as one line of JSON."""
-    told = {"name": result.name, "status": result.status, "seconds": result.seconds, "reason": reason(result) or None}
-    return encodable(json.dumps({**told, "report": result.report}, ensure_ascii=False, allow_nan=False))
+    fields = {"name": result.name, "status": result.status, "seconds": result.seconds, "reason": reason(result) or None}
+    return encodable(json.dumps({**fields, "report": result.report}, ensure_ascii=False, allow_nan=False))
 
 
 def ndjson(batch: Batch) -> str:

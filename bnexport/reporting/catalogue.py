@@ -29,10 +29,10 @@ def page(rules: Iterable[Rule]) -> str:
 def section(rule: Rule) -> str:
     """One code as a section of Markdown."""
     parts = [f'<a id="{rule.code.lower()}"></a>\n\n## {rule.code}: {rule.title}']
-    parts += [f"**{heading.capitalize()}.** {_escaped(text)}" for heading, text in rule.paragraphs if text != "-"]
+    parts += [f"**{heading.capitalize()}.** {_escape(text)}" for heading, text in rule.paragraphs if text != "-"]
     return "\n\n".join(parts)
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     """Text without meaning for Markdown."""
     return "".join(f"\\{character}" if character in "\\`*_<>[]|" else character for character in text)

@@ -11,16 +11,16 @@ _COMMAND = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO:
 
 def check(report: CheckReport) -> str:
     """The verdict, and a line for each finding; what a model or a file name brings along cannot become a command."""
-    told = [_data(verdict(report))]
+    lines = [_data(verdict(report))]
     for finding in report.findings:
         message = "\n".join([finding.message, *(f"-> {step}" for step in finding.fix)])
-        told.append(f"::{_COMMAND[finding.severity]} title={_property('bnexport ' + finding.code)}::{_data(message)}")
+        lines.append(f"::{_COMMAND[finding.severity]} title={_property('bnexport ' + finding.code)}::{_data(message)}")
     failed = [c for c in report.comparisons if not c]
-    told += [
+    lines += [
         f"::error title={_property('bnexport comparison')}::{_data(f'{c.tensor} of {c.actual} against {c.reference}: {c.reason}')}"
         for c in failed
     ]
-    return "\n".join(told)
+    return "\n".join(lines)
 
 
 def _data(text: str) -> str:

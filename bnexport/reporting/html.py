@@ -24,7 +24,7 @@ def check(report: CheckReport, thumbnails: Sequence[bytes | None]) -> str:
     """
     from markupsafe import Markup
 
-    told = report.bundle.path if report.bundle else report.model.path
+    name = report.bundle.path if report.bundle else report.model.path
     reason = next((f for f in report.findings if f.severity == Severity.ERROR), None)
     figures = [
         ("Error by side", "How far each side is from the one it must equal.", plots.floors_by_side(report)),
@@ -33,7 +33,7 @@ def check(report: CheckReport, thumbnails: Sequence[bytes | None]) -> str:
     return page(
         "page.html.j2",
         report=report,
-        what=told,
+        what=name,
         reason=reason,
         findings=[(finding, _evidence(finding)) for finding in report.findings],
         pictures=_pictures(report, thumbnails),

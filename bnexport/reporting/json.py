@@ -112,35 +112,35 @@ def packing(path: Path, samples: int, sets: int, size: int, refused: str, report
     }
 
 
-def recalibration(done: Recalibration) -> dict[str, object]:
+def recalibration(result: Recalibration) -> dict[str, object]:
     """The result of a recalibration as plain values."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "images": done.images,
-        "stages": done.stages,
-        "sites": done.sites,
-        "residual": done.residual.largest,
-        "residual_mean": done.residual.mean,
-        "residual_log_std": done.residual.log_std,
-        "scratch_bytes": done.scratch_bytes,
-        "before": {"top1": _top1(done.before)},
-        "after": {"top1": _top1(done.after)},
-        "findings": [_finding(finding) for finding in done.findings],
-        "written": None if done.written is None else str(done.written),
-        "refused": done.refused or None,
-        "folded": done.folded,
+        "images": result.images,
+        "stages": result.stages,
+        "sites": result.sites,
+        "residual": result.residual.largest,
+        "residual_mean": result.residual.mean,
+        "residual_log_std": result.residual.log_std,
+        "scratch_bytes": result.scratch_bytes,
+        "before": {"top1": _top1(result.before)},
+        "after": {"top1": _top1(result.after)},
+        "findings": [_finding(finding) for finding in result.findings],
+        "written": None if result.written is None else str(result.written),
+        "refused": result.refused or None,
+        "folded": result.folded,
     }
 
 
-def folding(done: Folding) -> dict[str, object]:
+def folding(result: Folding) -> dict[str, object]:
     """The result of a fold as plain values."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "folded": [{"node": name, "into": into, "how": how} for name, into, how in done.folded],
-        "refused": [{"node": name, "reason": reason} for name, reason in done.refused],
-        "max_rel": done.max_rel,
-        "tolerance": done.tolerance,
-        "written": None if done.written is None else str(done.written),
+        "folded": [{"node": name, "into": into, "how": how} for name, into, how in result.folded],
+        "refused": [{"node": name, "reason": reason} for name, reason in result.refused],
+        "max_rel": result.max_rel,
+        "tolerance": result.tolerance,
+        "written": None if result.written is None else str(result.written),
     }
 
 

@@ -18,9 +18,9 @@ def check(report: CheckReport) -> str:
     suite = TestSuite(plain(report.bundle.path if report.bundle else report.model.path))
     seconds = {side.id: side.seconds for side in report.sides}
     for comparison in report.comparisons:
-        suite.add_testcase(_compared(comparison, seconds.pop(comparison.actual, 0.0)))
+        suite.add_testcase(_comparison_case(comparison, seconds.pop(comparison.actual, 0.0)))
     for finding in report.findings:
-        suite.add_testcase(_found(finding))
+        suite.add_testcase(_finding_case(finding))
     for name, value in report.environment.items():
         suite.add_property(plain(str(name)), plain(str(value)))
     document = JUnitXml("bnexport")
@@ -30,7 +30,7 @@ def check(report: CheckReport) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + text.decode()
 
 
-def _compared(comparison: Comparison, seconds: float) -> TestCase:
+def _comparison_case(comparison: Comparison, seconds: float) -> TestCase:
     from junitparser import Failure, TestCase
 
     name = plain(f"{comparison.tensor} against {comparison.reference}")
@@ -40,15 +40,15 @@ def _compared(comparison: Comparison, seconds: float) -> TestCase:
     return case
 
 
-def _found(finding: Finding) -> TestCase:
+def _finding_case(finding: Finding) -> TestCase:
     from junitparser import Failure, TestCase
 
     case = TestCase(plain(finding.code), "bnexport.findings")
-    told = "\n".join([plain(finding.message), *(f"-> {plain(step)}" for step in finding.fix)])
+    text = "\n".join([plain(finding.message), *(f"-> {plain(step)}" for step in finding.fix)])
     if finding.severity == Severity.ERROR:
         failure = Failure(plain(finding.message), plain(finding.code))
-        failure.text = told
+        failure.text = text
         case.result = [failure]
     else:
-        case.system_out = f"{finding.severity}: {told}"
+        case.system_out = f"{finding.severity}: {text}"
     return case

@@ -41,11 +41,11 @@ def drift_along_depth(drift: Drift) -> str:
 
     def draw(axes: Axes) -> None:
         depth = range(1, len(drift.sites) + 1)
-        told = (
+        series = (
             ("mean (z)", BLUE, [s.z_median for s in drift.sites], [s.z_max for s in drift.sites]),
             ("log std", ORANGE, [s.log_std_median for s in drift.sites], [s.log_std_max for s in drift.sites]),
         )
-        for name, colour, middle, most in told:
+        for name, colour, middle, most in series:
             axes.plot(depth, _positive(middle), color=colour, linewidth=1.6, label=f"{name}, median")
             axes.plot(depth, _positive(most), color=colour, linewidth=0.9, linestyle=":", label=f"{name}, largest")
         axes.set_yscale("log")
@@ -76,22 +76,26 @@ def warm_up(drift: Drift) -> str:
 
 def floors_by_side(report: CheckReport) -> str:
     """The error of every side that must be equal to another, in noise floors; "" where no floor is known."""
-    told = [c for c in report.comparisons if c.noise_floors is not None and math.isfinite(c.noise_floors)]
-    if not told:
+    comparable = [c for c in report.comparisons if c.noise_floors is not None and math.isfinite(c.noise_floors)]
+    if not comparable:
         return ""
 
     def draw(axes: Axes) -> None:
-        values = [max(c.noise_floors or 0.0, 1e-2) for c in told]
-        names = [f"{c.tensor}, {c.actual}{' one by one' if c.reference.endswith('one by one') else ''}" for c in told]
-        axes.barh(range(len(told)), values, color=[GREEN if c else RED for c in told], height=0.6, left=1e-2)
+        values = [max(c.noise_floors or 0.0, 1e-2) for c in comparable]
+        names = [
+            f"{c.tensor}, {c.actual}{' one by one' if c.reference.endswith('one by one') else ''}" for c in comparable
+        ]
+        axes.barh(
+            range(len(comparable)), values, color=[GREEN if c else RED for c in comparable], height=0.6, left=1e-2
+        )
         axes.axvline(FLOORS, color=_INK, linewidth=0.8, linestyle="--")
         axes.set_xscale("log")
         axes.set_xlim(1e-2, max(20.0, *(v * 2 for v in values)))
-        axes.set_yticks(range(len(told)), [plain(name).replace("$", r"\$") for name in names], fontsize=7.5)
+        axes.set_yticks(range(len(comparable)), [plain(name).replace("$", r"\$") for name in names], fontsize=7.5)
         axes.invert_yaxis()
         axes.set_xlabel(f"noise floors (dashed: {FLOORS:g} pass)")
 
-    return _svg(draw, height=max(1.4, 0.55 + 0.26 * len(told)))
+    return _svg(draw, height=max(1.4, 0.55 + 0.26 * len(comparable)))
 
 
 def _positive(values: Sequence[float]) -> list[float]:

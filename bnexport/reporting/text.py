@@ -32,8 +32,8 @@ def safe(text: str) -> str:
 def show_check(report: CheckReport, console: Console) -> None:
     """Prints the report."""
     worst = report.findings[0] if report.findings else None
-    word, _, told = verdict(report).partition(" ")
-    console.print(f"[bold {'green' if report else 'red'}]{word}[/]", escape(told), soft_wrap=True)
+    word, _, sentence = verdict(report).partition(" ")
+    console.print(f"[bold {'green' if report else 'red'}]{word}[/]", escape(sentence), soft_wrap=True)
     if worst is not None and worst.severity == Severity.ERROR:
         _show(worst, console, steps=1)
     console.print()
@@ -163,9 +163,9 @@ def show_packing(
             soft_wrap=True,
         )
     for finding in report.findings:
-        known = "" if refused else " (packed as known)"
+        suffix = "" if refused else " (packed as known)"
         console.print(
-            f"[{_COLOUR[finding.severity]}]{safe(finding.code)}[/]{known}", safe(finding.message), soft_wrap=True
+            f"[{_COLOUR[finding.severity]}]{safe(finding.code)}[/]{suffix}", safe(finding.message), soft_wrap=True
         )
     step = f"bnexport check {report.model.path} {report.images.source}" if refused else f"bnexport verify {path}"
     console.print("next:", safe(step), soft_wrap=True)

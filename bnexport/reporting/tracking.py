@@ -50,10 +50,10 @@ class Tracker:
                 "logging to MLflow requires mlflow", fix="install it with: pip install 'bnexport[mlflow]'"
             ) from error
         named = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME", "") or EXPERIMENT
-        with self._reached():
+        with self._report_errors():
             self._client = MlflowClient(tracking_uri=self.uri)
-            found = self._client.get_experiment_by_name(named)
-            self._experiment = found.experiment_id if found else self._client.create_experiment(named)
+            existing = self._client.get_experiment_by_name(named)
+            self._experiment = existing.experiment_id if existing else self._client.create_experiment(named)
 
     def check(
         self,
@@ -103,27 +103,27 @@ class Tracker:
         parent: str | None = None,
         status: str = "FINISHED",
     ) -> str:
-        with self._reached(), tempfile.TemporaryDirectory() as folder:
+        with self._report_errors(), tempfile.TemporaryDirectory() as folder:
             from mlflow.entities import Metric, Param, RunTag
 
             beside = {"mlflow.source.name": "bnexport", **({"mlflow.parentRunId": parent} if parent else {})}
             run = self._client.create_run(self._experiment, run_name=plain(name)[:_LONGEST], tags=beside)
-            found: str = run.info.run_id
+            run_id: str = run.info.run_id
             now = run.info.start_time
             self._client.log_batch(
-                found,
-                metrics=[Metric(_named(key), value, now, 0) for key, value in metrics.items()],
-                params=[Param(_named(key), plain(str(value))[:_TEXT]) for key, value in params.items()],
-                tags=[RunTag(_named(key), value[:_TEXT]) for key, value in tags.items()],
+                run_id,
+                metrics=[Metric(_metric_name(key), value, now, 0) for key, value in metrics.items()],
+                params=[Param(_metric_name(key), plain(str(value))[:_TEXT]) for key, value in params.items()],
+                tags=[RunTag(_metric_name(key), value[:_TEXT]) for key, value in tags.items()],
             )
             for file, text in artifacts.items():
                 Path(folder, file).write_text(text, encoding="utf-8")
-                self._client.log_artifact(found, str(Path(folder, file)))
-            self._client.set_terminated(found, status)
-        return found
+                self._client.log_artifact(run_id, str(Path(folder, file)))
+            self._client.set_terminated(run_id, status)
+        return run_id
 
     @contextmanager
-    def _reached(self) -> Iterator[None]:
+    def _report_errors(self) -> Iterator[None]:
         try:
             with _quiet():
                 yield
@@ -163,13 +163,13 @@ def _metrics(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         if side["top1"]:
             yield f"top1/{side['id']}", side["top1"]["correct"] / side["top1"]["of"]
     for pair in values["comparisons"]:
-        told = f"{pair['actual']} vs {pair['reference']}/{pair['tensor']}"
+        label = f"{pair['actual']} vs {pair['reference']}/{pair['tensor']}"
         for key in ("max_rel", "max_abs", "noise_floors", "top1_agreement"):
             if pair[key] is not None and math.isfinite(pair[key]):
-                yield f"{key}/{told}", float(pair[key])
+                yield f"{key}/{label}", float(pair[key])
 
 
-def _named(key: str) -> str:
+def _metric_name(key: str) -> str:
     """A name that MLflow takes.
 
     >>> _named("top1/onnx-inference@cpu")

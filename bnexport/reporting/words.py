@@ -31,10 +31,10 @@ def verdict(report: CheckReport) -> str:
     what = report.bundle.path if report.bundle else report.model.path
     if not report:
         return f"FAIL {plain(what)}"
-    return f"PASS {plain(what)}: {_passed(report)}"
+    return f"PASS {plain(what)}: {_pass_sentence(report)}"
 
 
-def _passed(report: CheckReport) -> str:
+def _pass_sentence(report: CheckReport) -> str:
     if report.bundle:
         return f"this machine computes what {plain(report.bundle.reference)} computed where it was packed"
     several = len({side.runtime for side in report.sides} | {side.provider for side in report.sides}) > 2
@@ -74,11 +74,11 @@ def preparation(report: CheckReport) -> str:
 def footer(report: CheckReport) -> str:
     """What was checked on what, and by which rule."""
     frozen = f" ({report.model.frozen} frozen)" if report.model.frozen else ""
-    told = [
+    parts = [
         f"{report.images.count} {report.images.noun.many}",
         preparation(report),
         f"{report.model.layers} BatchNormalization layers{frozen}",
         "max rel is relative to the largest value of the reference",
         report.tolerance,
     ]
-    return plain("; ".join(part for part in told if part))
+    return plain("; ".join(part for part in parts if part))

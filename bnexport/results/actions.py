@@ -163,7 +163,7 @@ def advise(reason: str | Sequence[str | NamedOptions], operation: Operation | No
 
     Args:
         reason: in words, in parts where it mentions options.
-        operation: what to run; `bnexport.rules.actions.addressed` adds the files.
+        operation: what to run; `bnexport.rules.actions.add_files` adds the files.
 
     >>> action = advise(("accept it with ", NamedOptions({"rtol": None})))
     >>> action.reason, str(action)

@@ -175,12 +175,12 @@ class Preprocessing:
         Raises:
             InputError: a key is unknown, `size` is missing, or a value is not among the choices.
         """
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
+        names = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - names):
             raise InputError(
                 "the preprocessing specification has an unknown key",
                 found=", ".join(unknown),
-                expected=", ".join(sorted(known)),
+                expected=", ".join(sorted(names)),
             )
         try:
             return cls(

@@ -102,12 +102,12 @@ class Tolerances:
     def described(self) -> str:
         """The rule in words."""
         if self.rtol or self.atol:
-            said = [
+            parts = [
                 f"--{what} {f'{name}=' if name else ''}{value:g}"
                 for what, table in (("rtol", self.rtol), ("atol", self.atol))
                 for name, value in table.items()
             ]
-            return f"tolerance as given: {' '.join(said)}"
+            return f"tolerance as given: {' '.join(parts)}"
         if self.floors:
             return f"a side passes within {FLOORS:g} noise floors, the distance of Keras in float32 to Keras in float64 on {self.images} images (and never fails within 16 float32 eps)"
         stated = (

@@ -1,4 +1,4 @@
-"""Operations that rules advise, and the files of a check that `addressed` fills in, so that commands can be pasted as they are."""
+"""Operations that rules advise, and the files of a check that `add_files` fills in, so that commands can be pasted as they are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RECALIBRATE = Operation("recalibrate")
 DOCTOR = Operation("doctor")
 
 
-def checked_with(options: Mapping[str, object]) -> Operation:
+def check_with(options: Mapping[str, object]) -> Operation:
     """The same check with other options."""
     return Operation("check", options)
 
@@ -65,14 +65,14 @@ class Names:
         return {"model": self.model, **same, **operation.arguments}
 
 
-def addressed(findings: Iterable[Finding], names: Names) -> tuple[Finding, ...]:
+def add_files(findings: Iterable[Finding], names: Names) -> tuple[Finding, ...]:
     """The findings with every operation's arguments filled in; an operation that needs a name that there is not is left out."""
     return tuple(
-        replace(finding, actions=tuple(_filled(action, names) for action in finding.actions)) for finding in findings
+        replace(finding, actions=tuple(_fill(action, names) for action in finding.actions)) for finding in findings
     )
 
 
-def _filled(action: Action, names: Names) -> Action:
+def _fill(action: Action, names: Names) -> Action:
     if action.operation is None:
         return action
     arguments = names.arguments(action.operation)

@@ -9,7 +9,7 @@ from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.tolerance import FLOORS, STATED, STATED_HALF
 from bnexport.results.verdict import Comparison, Finding, LayerError, Severity
 from bnexport.rules.actions import DOCTOR, EXPORT, option
-from bnexport.rules.measured import described, evidence_of
+from bnexport.rules.measured import describe, evidence_of
 from bnexport.rules.rule import Rule
 from bnexport.rules.runtime import RT005, RT007
 
@@ -57,7 +57,7 @@ def parity_lost(failed: Sequence[Comparison], first: LayerError | None, layers: 
     elif failed[0].reference.startswith("golden"):
         rule, what = RT007, "this machine computes something else than the one that packed the bundle"
     evidence = evidence_of(failed)
-    message = f"{what}: {described(failed)}"
+    message = f"{what}: {describe(failed)}"
     names: tuple[str, ...] = ()
     if first is not None:
         names = (first.name,)
@@ -101,19 +101,17 @@ def read_otherwise(failed: Sequence[Comparison], *, as_keras3: bool | None) -> F
         failed: the comparisons with Keras 2 that failed.
         as_keras3: whether the graph computes what Keras 3 makes of the file; None where Keras 3 cannot read it.
     """
-    said = described(failed)
+    difference = describe(failed)
     match as_keras3:
         case True:
             message = (
-                f"Keras 3 reads the file as another model than Keras 2: {said}; "
+                f"Keras 3 reads the file as another model than Keras 2: {difference}; "
                 "the ONNX graph equals Keras 3 on the same data, so that the reading differs, not the export"
             )
         case False:
-            message = (
-                f"the ONNX graph differs from what the file computes in Keras 2: {said}; it differs from Keras 3 too"
-            )
+            message = f"the ONNX graph differs from what the file computes in Keras 2: {difference}; it differs from Keras 3 too"
         case None:
-            message = f"the ONNX graph differs from what the file computes in Keras 2: {said}"
+            message = f"the ONNX graph differs from what the file computes in Keras 2: {difference}"
     evidence = evidence_of(failed) | {"equals_keras3": as_keras3}
     actions = (
         advise("do not deploy this file if the model was trained in Keras 2"),
@@ -181,7 +179,7 @@ def training_exported(failed: Sequence[Comparison]) -> Finding:
     message = "the ONNX file computes the training pass: its BatchNormalization normalises by the batch, not by the moving statistics"
     evidence = evidence_of(failed) if failed else {}
     if failed:
-        message += f" ({described(failed)}; the training pass agrees)"
+        message += f" ({describe(failed)}; the training pass agrees)"
     actions = (
         advise("export the model in inference mode, without training=True in the calls of its layers", EXPORT),
         advise("do not deploy this file: what it answers for an image depends on the rest of the batch"),
@@ -258,7 +256,7 @@ def other_checkpoint(failed: Sequence[Comparison], count: int, kept: Sequence[st
         other: those that are not.
     """
     of = count + len(kept)
-    message = f"the ONNX file holds the weights of another checkpoint: {count} of {of} kernels have other values, first {other[0]}; {described(failed)}"
+    message = f"the ONNX file holds the weights of another checkpoint: {count} of {of} kernels have other values, first {other[0]}; {describe(failed)}"
     evidence = evidence_of(failed) | {"kernels_other": count, "kernels_compared": of}
     return EX005.finding(
         Severity.ERROR,

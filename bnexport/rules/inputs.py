@@ -159,7 +159,7 @@ IN006 = Rule(
 )
 
 
-def decoded_otherwise(differing: Mapping[str, float], images: int, *, harmless: bool) -> Finding | None:
+def decoding_difference(differing: Mapping[str, float], images: int, *, harmless: bool) -> Finding | None:
     """IN006: pictures that became other inputs than on the machine that packed them, with the largest difference of each; None where there is none.
 
     Args:

@@ -57,7 +57,7 @@ def evidence_of(failed: Sequence[Comparison]) -> dict[str, object]:
     }
 
 
-def described(failed: Sequence[Comparison]) -> str:
+def describe(failed: Sequence[Comparison]) -> str:
     """The comparison that failed, in words."""
     first = failed[0]
     return f"{first.tensor} of {first.actual} against {first.reference}: {first.reason}"

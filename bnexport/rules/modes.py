@@ -193,7 +193,7 @@ BN007 = Rule(
 
 def frozen(
     layers: int,
-    found: Sequence[Statistics],
+    statistics: Sequence[Statistics],
     frozen_layers: int,
     before: Side | None,
     after: Side | None,
@@ -203,7 +203,7 @@ def frozen(
 
     Args:
         layers: all BatchNormalization layers.
-        found: what each site holds and sees with every layer thawed; empty where that could not be measured.
+        statistics: what each site holds and sees with every layer thawed; empty where that could not be measured.
         frozen_layers: how many are frozen.
         before: the answers in inference mode.
         after: the answers with every layer thawed, that is, with the statistics of all these images.
@@ -213,9 +213,9 @@ def frozen(
         return None
     message = f"{frozen_layers} of {layers} BatchNormalization layers are frozen: the training pass says nothing about their statistics"
     evidence: dict[str, Any] = {"layers": layers, "frozen": frozen_layers}
-    names = tuple(s.name for s in found if s.frozen)
+    names = tuple(s.name for s in statistics if s.frozen)
     if names:
-        evidence["misfit"] = misfit([s for s in found if s.frozen])
+        evidence["misfit"] = misfit([s for s in statistics if s.frozen])
         message += (
             f"; on these {noun.many} they are {evidence['misfit']:.2g} standard deviations from what the layers see"
         )

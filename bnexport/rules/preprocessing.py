@@ -17,7 +17,7 @@ from bnexport.results.actions import Action, NamedOptions, advise
 from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.preprocessing import Order, Preprocessing, Scaling
 from bnexport.results.verdict import Finding, Severity
-from bnexport.rules.actions import checked_with
+from bnexport.rules.actions import check_with
 from bnexport.rules.rule import Rule
 
 BETTER = 3.0
@@ -76,15 +76,15 @@ def candidates(spec: Preprocessing | None, channels: int) -> list[tuple[Preproce
         s for s in (spec.scaling, *_SIMPLE, Scaling.CAFFE, Scaling.TORCH) if spec.channels == 3 or s not in _COLOURED
     ]
     orders = (spec.order, *(order for order in Order if order != spec.order)) if spec.channels == 3 else (spec.order,)
-    found = []
+    pairs = []
     for order in orders:
         for scaling in dict.fromkeys(scalings):
             if order == Order.BGR and scaling == Scaling.CAFFE:
                 continue
             new = spec.changed(scaling=scaling, order=order)
             if new != spec:
-                found.append((spec, new))
-    return found
+                pairs.append((spec, new))
+    return pairs
 
 
 _SIMPLE = (Scaling.NONE, Scaling.UNIT, Scaling.MINUS_ONE_ONE)
@@ -107,7 +107,7 @@ def best_of(refits: Sequence[Refit]) -> Refit | None:
     return chosen
 
 
-def that_fits(first: Sequence[Statistics], images: int, refits: Sequence[Refit]) -> Refit | None:
+def find_fitting(first: Sequence[Statistics], images: int, refits: Sequence[Refit]) -> Refit | None:
     """The preparation under which the first sites fit, where they are off as it is; None where they are not off, or where none fits."""
     now, best = misfit(first), best_of(refits)
     if best is None or now <= limit(images) or best.misfit > min(limit(images), now / BETTER):
@@ -167,7 +167,8 @@ def wrong_preparation(
         return None
     rivals = [r for r in refits if r is not best and r.misfit <= min(BETTER * best.misfit, limit(images))]
     alike = {
-        key: list(dict.fromkeys(r.new.as_dict()[key] for r in rivals if _apart(r, best) == {key})) for key in _NAMES
+        key: list(dict.fromkeys(r.new.as_dict()[key] for r in rivals if _differences(r, best) == {key}))
+        for key in _NAMES
     }
     old = " and ".join(f"{_NAMES[key]} {before}" for key, (before, _) in best.changed.items())
     new = " and ".join(
@@ -199,14 +200,14 @@ def wrong_preparation(
     blurred = [_NAMES[key] for key in ("order", "resize") if alike[key] and key not in best.changed]
     if blurred:
         message += f"; the {' and the '.join(blurred)} cannot be told from these statistics"
-    actions = [_stated(best, replaced=replaced)]
+    actions = [_state(best, replaced=replaced)]
     if "scaling" in best.changed:
         rival = {
             scaling: next(r for r in rivals if r.new.as_dict()["scaling"] == scaling) for scaling in alike["scaling"]
         }
         actions += [
             advise(("or, where training used it, ", *action.words), action.operation)
-            for action in map(_stated, rival.values())
+            for action in map(_state, rival.values())
         ]
     if not replaced:
         actions.append(advise("do not recalibrate: that would hide the mistake"))
@@ -214,18 +215,18 @@ def wrong_preparation(
     return IN001.finding(severity, message, evidence, tuple(actions), tuple(s.name for s in first))
 
 
-def _stated(refit: Refit, *, replaced: bool = False) -> Action:
+def _state(refit: Refit, *, replaced: bool = False) -> Action:
     """What states a preparation."""
     options = {key: after for key, (_, after) in refit.changed.items()}
     what = " and ".join(f"{_NAMES[key]} {after}" for key, after in options.items())
     text = f"state {what}" if replaced else f"prepare them with {what}"
-    return advise((f"{text} (", NamedOptions(options), ", or in the file beside the model)"), checked_with(options))
+    return advise((f"{text} (", NamedOptions(options), ", or in the file beside the model)"), check_with(options))
 
 
 _NAMES = {"scaling": "scaling", "order": "channel order", "resize": "resize kernel"}
 
 
-def _apart(one: Refit, other: Refit) -> set[str]:
+def _differences(one: Refit, other: Refit) -> set[str]:
     mine, theirs = one.new.as_dict(), other.new.as_dict()
     return {key for key in _NAMES if mine[key] != theirs[key]}
 

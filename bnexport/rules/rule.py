@@ -74,7 +74,7 @@ class Rule:
 _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
 
 
-def ordered(findings: Iterable[Finding | None]) -> tuple[Finding, ...]:
+def sort_findings(findings: Iterable[Finding | None]) -> tuple[Finding, ...]:
     """Errors first, then warnings, then the rest; otherwise as they came. A rule that raised nothing gave None."""
     return tuple(
         sorted((finding for finding in findings if finding is not None), key=lambda finding: _ORDER[finding.severity])

@@ -9,7 +9,7 @@ from bnexport.results.actions import NamedOptions, advise
 from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.verdict import Comparison, Finding, Severity
 from bnexport.rules.actions import EXPORT, option
-from bnexport.rules.measured import described, evidence_of
+from bnexport.rules.measured import describe, evidence_of
 from bnexport.rules.rule import Rule
 
 RT001 = Rule(
@@ -149,7 +149,7 @@ def optimised_away(
     message = f"onnxruntime's own optimisation {who} changes the result"
     if nodes:
         message += f", at {' -> '.join(nodes)}"
-    message += f": right with optimisations off, {described(failed)}"
+    message += f": right with optimisations off, {describe(failed)}"
     evidence = evidence_of(failed) | {"optimizers": list(optimizers), "nodes": list(nodes), "tensor_lost": tensor}
     actions = [advise("export with bnexport, which writes what the known faulty optimisations leave alone", EXPORT)]
     if optimizers:
@@ -279,4 +279,4 @@ def runtime_differs(failed: Sequence[Comparison], onnxruntime_agrees: bool | Non
         None: (advise("run the file in onnxruntime too"),),
     }[onnxruntime_agrees]
     evidence = evidence_of(failed) | {"onnxruntime_agrees": onnxruntime_agrees}
-    return RT009.finding(Severity.ERROR, f"{described(failed)}; {cause}", evidence, actions)
+    return RT009.finding(Severity.ERROR, f"{describe(failed)}; {cause}", evidence, actions)

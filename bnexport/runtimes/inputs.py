@@ -8,7 +8,7 @@ from bnexport.errors import InputError
 from bnexport.types import Array
 
 
-def as_declared(name: str, value: Array, kind: type[np.generic] | None) -> Array:
+def cast_input(name: str, value: Array, kind: type[np.generic] | None) -> Array:
     """The values as an input takes them; floats that an integer input takes are rounded.
 
     Raises:

@@ -27,7 +27,7 @@ class OnnxRuntime:
         """An ONNX model, ready to run; on CUDA strictly in float32 unless as deployed."""
         if artifact.format != "onnx":
             raise InputError(f"{artifact.name} is not an ONNX model", found=artifact.format)
-        provider = ort_session.provider_named(want.device)
+        provider = ort_session.provider_of(want.device)
         return OnnxRuntimeSession(ort_session.Session(artifact.content, provider, cuda=Cuda(deployed=want.as_deployed)))
 
 

@@ -11,7 +11,7 @@ from types import ModuleType
 
 from bnexport.errors import MachineError
 from bnexport.system import installed
-from bnexport.system.quiet import native_output_held
+from bnexport.system.quiet import hold_native_output
 
 # What onnxruntime-gpu's CUDA provider loads, by CUDA major version: (library, the pip package that brings it).
 _LIBRARIES = {
@@ -58,7 +58,7 @@ def cuda_major() -> int | None:
 
 def cuda_libraries() -> list[tuple[str, str, bool]]:
     """Each library that the CUDA provider needs: its file, what brings it, and whether it loads."""
-    with contextlib.redirect_stdout(io.StringIO()), native_output_held():
+    with contextlib.redirect_stdout(io.StringIO()), hold_native_output():
         load().preload_dlls()  # prints to stdout what it does not find; the libraries are tried by name below
     needed = _LIBRARIES.get(cuda_major() or 13, _LIBRARIES[13])
     return [(library, brings, loads(library)) for library, brings in needed]

@@ -11,7 +11,7 @@ import numpy as np
 
 from bnexport.errors import InputError, MachineError, reason
 from bnexport.runtimes import ort_library
-from bnexport.runtimes.inputs import as_declared
+from bnexport.runtimes.inputs import cast_input
 from bnexport.runtimes.protocols import Port, Signature
 from bnexport.system import machine
 from bnexport.types import Array
@@ -54,7 +54,7 @@ class Node:
     name: str
 
 
-def provider_named(device: str) -> Provider:
+def provider_of(device: str) -> Provider:
     """The provider that runs on a device.
 
     Raises:
@@ -119,7 +119,7 @@ class Session:
             )
             self._session.disable_fallback()
         except Exception as error:
-            raise _refused(error, provider) from error
+            raise _refusal(error, provider) from error
         if provider == "cuda" and self._session.get_providers()[0] != "CUDAExecutionProvider":
             raise MachineError("CUDA does not run here: onnxruntime created a session without it")
         self._types = {i.name: i.type for i in self._session.get_inputs()}
@@ -131,12 +131,12 @@ class Session:
 
     def placement(self) -> list[Node]:
         """Where each node of a session on CUDA runs; empty where this onnxruntime does not tell."""
-        told = getattr(self._session, "get_provider_graph_assignment_info", None)
-        if self.provider != "cuda" or told is None:
+        assignment = getattr(self._session, "get_provider_graph_assignment_info", None)
+        if self.provider != "cuda" or assignment is None:
             return []
         return [
             Node("cuda" if part.ep_name == "CUDAExecutionProvider" else "cpu", node.op_type, node.name)
-            for part in told()
+            for part in assignment()
             for node in part.get_nodes()
         ]
 
@@ -147,13 +147,13 @@ class Session:
             InputError: the batch does not fit the graph.
             MachineError: the provider failed on it.
         """
-        typed = {name: as_declared(name, value, _NUMPY.get(self._types.get(name, ""))) for name, value in feeds.items()}
+        typed = {name: cast_input(name, value, _NUMPY.get(self._types.get(name, ""))) for name, value in feeds.items()}
         options = ort_library.load().RunOptions()
         _runs.add(options)
         try:
             return dict(zip(outputs, self._session.run(list(outputs), typed, options), strict=True))
         except Exception as error:
-            raise _refused(error, self.provider) from error
+            raise _refusal(error, self.provider) from error
         finally:
             _runs.discard(options)
 
@@ -199,7 +199,7 @@ _OUT_OF_MEMORY = ("bad_alloc", "Failed to allocate memory", "bad allocation", "p
 """What onnxruntime says where the machine is at its end: it has no class of its own for that."""
 
 
-def _refused(error: Exception, provider: Provider) -> InputError | MachineError:
+def _refusal(error: Exception, provider: Provider) -> InputError | MachineError:
     if provider == "cuda":
         return MachineError(f"CUDA does not run here: {reason(error)}")
     if isinstance(error, MemoryError | OSError) or any(text in str(error) for text in _OUT_OF_MEMORY):

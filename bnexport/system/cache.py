@@ -133,13 +133,13 @@ class Cache:
             changed: when the last of those facts changed, in seconds since 1970; within the last `SETTLED` they may change again in the same tick, and nothing is remembered.
             key: the facts.
         """
-        known = self.get(*key)
-        if known is not None:
-            return known.decode()
-        found = computed()
+        stored = self.get(*key)
+        if stored is not None:
+            return stored.decode()
+        digest = computed()
         if time.time() - changed > SETTLED:
-            self.put(found.encode(), *key)
-        return found
+            self.put(digest.encode(), *key)
+        return digest
 
     def get_arrays(self, *key: str) -> dict[str, Array] | None:
         """The arrays that were stored under this key."""
@@ -147,7 +147,7 @@ class Cache:
         if content is None:
             return None
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            return {name: stored[place] for place, name in json.loads(str(stored["names"])).items()}
+            return {name: stored[key] for key, name in json.loads(str(stored["names"])).items()}
 
     def put_arrays(self, arrays: Mapping[str, Array], *key: str) -> None:
         """Stores arrays under this key; not those of dtypes that NumPy does not know (bfloat16)."""
@@ -158,7 +158,7 @@ class Cache:
         np.savez(
             stream,
             allow_pickle=False,
-            **{"names": np.array(json.dumps(names)), **{place: arrays[name] for place, name in names.items()}},
+            **{"names": np.array(json.dumps(names)), **{key: arrays[name] for key, name in names.items()}},
         )
         self.put(stream.getvalue(), *key)
 
@@ -174,12 +174,12 @@ NOTHING_KEPT = Cache(None)
 
 
 def _entries(root: Path) -> list[tuple[float, int, Path]]:
-    found = []
+    entries = []
     for path in root.glob("??/*"):
         with contextlib.suppress(OSError):
             facts = path.stat()
-            found.append((facts.st_mtime, facts.st_size, path))
-    return sorted(found)
+            entries.append((facts.st_mtime, facts.st_size, path))
+    return sorted(entries)
 
 
 def _trim(root: Path) -> None:

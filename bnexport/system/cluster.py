@@ -20,7 +20,7 @@ from bnexport.errors import BnexportError, MachineError, reason
 from bnexport.system.machine import cores
 
 
-def connected(address: str) -> ModuleType:
+def connect(address: str) -> ModuleType:
     """Ray, connected to a cluster.
 
     Args:
@@ -67,7 +67,7 @@ def cpus(ray: ModuleType) -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
-def failed(ray: ModuleType, error: Exception, what: str) -> BnexportError:
+def describe_failure(ray: ModuleType, error: Exception, what: str) -> BnexportError:
     """What to say of an error that a worker raised, or that kept it from working."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, BnexportError):
@@ -136,8 +136,8 @@ class Workers:
         remote = ray.remote(max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD")(_Held)
         self._held = [remote.remote(make, self._shared, *arguments) for arguments in given]
 
-    def each(self, method: str, *arguments: object, told: Callable[[], None] = lambda: None) -> list[Any]:
-        """What a method of each gives, in their order; `told` is called when one has answered.
+    def each(self, method: str, *arguments: object, on_answer: Callable[[], None] = lambda: None) -> list[Any]:
+        """What a method of each gives, in their order; `on_answer` is called when one has answered.
 
         Raises:
             BnexportError: what one of them raised.
@@ -147,12 +147,12 @@ class Workers:
         left = list(asked)
         try:
             while left:
-                done, left = self._ray.wait(left, num_returns=1)
-                self._ray.get(done)
-                told()
+                ready, left = self._ray.wait(left, num_returns=1)
+                self._ray.get(ready)
+                on_answer()
             answers: list[Any] = self._ray.get(asked)
         except self._ray.exceptions.RayError as error:
-            raise failed(self._ray, error, "do its part") from error
+            raise describe_failure(self._ray, error, "do its part") from error
         return answers
 
     def close(self) -> None:

@@ -72,7 +72,7 @@ def model_format(path: Path) -> Format:
         return Format.ONNX
     raise InputError(
         f"{path} is not a model",
-        found=_described(head),
+        found=_describe(head),
         expected="HDF5 (.h5), a Keras archive (.keras) or ONNX (.onnx)",
     )
 
@@ -152,7 +152,7 @@ def read_bounded(path: Path, most: int, *, within: Path | None = None) -> bytes:
     return content
 
 
-def _described(head: bytes) -> str:
+def _describe(head: bytes) -> str:
     if not head:
         return "an empty file"
     if head.lstrip()[:1] == b"<":
@@ -253,7 +253,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield temporary
         for entry in [*temporary.rglob("*"), temporary]:
             _to_disk(entry)
-        if path.exists() and not _exchanged(temporary, path):
+        if path.exists() and not _exchange(temporary, path):
             shutil.rmtree(path)
         if not path.exists():
             temporary.rename(path)
@@ -264,7 +264,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)  # what was there before, or what was not finished
 
 
-def _exchanged(one: Path, other: Path) -> bool:
+def _exchange(one: Path, other: Path) -> bool:
     """Whether two names were exchanged in one step (renameat2, Linux 3.15)."""
     rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE

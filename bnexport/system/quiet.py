@@ -12,17 +12,17 @@ from bnexport.system.exclusive import PROCESS
 
 
 @contextmanager
-def native_output_held() -> Iterator[None]:
+def hold_native_output() -> Iterator[None]:
     """Holds back what native code writes to stdout and stderr; where the block fails, BNEXPORT_DEBUG shows it.
 
     Libraries print names out of models as they are, control characters included: nobody sees it who did not ask.
     File descriptors 1 and 2 are the whole process': threads wait for each other.
     """
     with PROCESS:
-        yield from _held()
+        yield from _hold()
 
 
-def _held() -> Iterator[None]:
+def _hold() -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
     saved = [os.dup(1), os.dup(2)]

@@ -29,7 +29,7 @@ from bnexport.bundles.verify import verify
 from bnexport.comparison import sides
 from bnexport.folding.transform import fold
 from bnexport.onnx_graph import protobuf, statistics, tensors
-from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.training_twin import training_twin
 from bnexport.progress import Progress
 from bnexport.recalibration import staged
@@ -108,7 +108,7 @@ def graphs(model: Any, feeds: dict[str, Array], provider: Provider, report: Repo
         "recalibrated": recalibrated,
         "folded": folded.model,
     }
-    return {name: serialised(graph) for name, graph in exposed.items()}
+    return {name: serialise(graph) for name, graph in exposed.items()}
 
 
 def rates(

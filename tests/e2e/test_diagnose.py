@@ -17,7 +17,7 @@ from bnexport.datasets.sidecar import Sidecar, write
 from bnexport.numerics.drift import warm_up
 from bnexport.progress import Progress
 from bnexport.recalibration.recalibrate import recalibrate
-from bnexport.recalibration.trial import Trial, tried
+from bnexport.recalibration.trial import Trial, try_recalibration
 from bnexport.results.verdict import CheckReport, Finding, Severity
 from tests.e2e import nets
 
@@ -107,7 +107,7 @@ def test_even_where_little_is_left_to_count_by(digits: Digits, tmp_path: Path) -
     assert "BN001" not in codes(report)
     subject = open_subject(tmp_path / "net.keras", Progress())
     feeds = Arrays.read(tmp_path / "data.npz", subject.shapes, (), 512)
-    trial = tried(subject, feeds, Progress())
+    trial = try_recalibration(subject, feeds, Progress())
     assert isinstance(trial, Trial)
     assert warm_up(trial.evidence.statistics).updates == pytest.approx(600, rel=0.2)
 
@@ -259,11 +259,11 @@ def test_wrong_scaling_is_named(form: str, healthy: Callable[[], Any], digits: D
 @pytest.mark.parametrize("trained_with", [Scaling.NONE, Scaling.MINUS_ONE_ONE])
 def test_other_scalings_are_named_too(trained_with: Scaling, digits: Digits, tmp_path: Path) -> None:
     """IN001 the other way round: images of 0 to 1 shown to a net that learnt 0-255, or -1 to 1."""
-    from bnexport.datasets.preprocess import rescaled
+    from bnexport.datasets.preprocess import rescale
 
     keras = nets._keras()
     keras.utils.set_random_seed(0)
-    net = fitted(small(keras), rescaled(digits[0], SPEC, SPEC.changed(scaling=trained_with)), digits[1], 700)
+    net = fitted(small(keras), rescale(digits[0], SPEC, SPEC.changed(scaling=trained_with)), digits[1], 700)
     finding = codes(checked(net, digits, tmp_path))["IN001"]
     assert finding.evidence["scaling_that_fits"] == str(trained_with)
 

@@ -20,7 +20,7 @@ from bnexport.exporter.conversion import graph_of
 from bnexport.frameworks import keras_model
 from bnexport.frameworks.keras_passes import Mode, Passes
 from bnexport.onnx_graph import weights
-from bnexport.onnx_graph.outputs import squashed
+from bnexport.onnx_graph.outputs import squashing_functions
 from bnexport.progress import Progress
 from bnexport.results.heads import Heads
 from bnexport.results.tolerance import Tolerances
@@ -60,7 +60,7 @@ def failures(
     half = reference.model.dtype == "float16"
     tolerances = Tolerances(floors.measured(reference, feed, MODES), floors.IMAGES, "", half=half)
     names = tuple(output.name for output in graph.graph.output)
-    squash = {output: kind for output, (_, kind) in squashed(graph).items()}
+    squash = {output: kind for output, (_, kind) in squashing_functions(graph).items()}
     tally = Tally([run.spec for run in runners], Heads(names, squash), tolerances)
     compare([feed], runners, tally, Progress())
     floors.where_lost(tally, reference, Progress())

@@ -157,8 +157,8 @@ def test_a_silent_misreading_by_keras_3_is_found(old: Path, monkeypatch: pytest.
         old_formats.layer(repaired.config, "gate")["config"]["activation"] = "sigmoid"
         return repaired
 
-    original = keras_repairs.repaired
-    monkeypatch.setattr(keras_repairs, "repaired", misread)
+    original = keras_repairs.repair
+    monkeypatch.setattr(keras_repairs, "repair", misread)
     assert check(old / "old.h5", inputs=old / "data.npz")
     report = check(old / "old.h5", inputs=old / "data.npz", reference="keras2")
     [finding] = [f for f in report.findings if f.code == "EX001"]
@@ -249,9 +249,9 @@ def test_defaults_of_files_before_tensorflow_2() -> None:
         return {"class_name": "Sequential", "config": [{"class_name": "Bidirectional", "config": {"layer": gru}}]}
 
     stated = {"reset_after": True, "recurrent_activation": "sigmoid"}
-    assert keras_defaults.written_out(model(**stated), "2.1.4", (2, 1)) == model(**stated)
+    assert keras_defaults.copy_with_defaults(model(**stated), "2.1.4", (2, 1)) == model(**stated)
     silent = {"reset_after": False, "recurrent_activation": "hard_sigmoid"}
-    assert keras_defaults.written_out(model(), "2.1.4", (2, 1)) == model(**silent)
+    assert keras_defaults.copy_with_defaults(model(), "2.1.4", (2, 1)) == model(**silent)
 
 
 def test_a_silent_gru_is_the_one_of_its_time(old: Path, tmp_path: Path) -> None:

@@ -288,7 +288,7 @@ def test_logits_behind_layout_are_laid_out(tmp_path: Path) -> None:
     model = graph(
         "g (float[N, 2, 4, 4] x) => (float[N, 4, 4, 2] y) { h = Neg(x)  s = Sigmoid(h)  y = Transpose<perm = [0, 2, 3, 1]>(s) }"
     )
-    [(name, kind)] = outputs.squashed(model).values()
+    [(name, kind)] = outputs.squashing_functions(model).values()
     assert kind == "sigmoid"
     x = images(2)
     [logits] = (
@@ -368,6 +368,6 @@ def test_few_images_say_little() -> None:
 
 def test_memory_is_the_machines_problem() -> None:
     """R4: exit 3, not 2."""
-    error = ort_session._refused(RuntimeError("Failed to allocate memory for requested buffer of size 9"), "cpu")
+    error = ort_session._refusal(RuntimeError("Failed to allocate memory for requested buffer of size 9"), "cpu")
     assert isinstance(error, MachineError)
-    assert isinstance(ort_session._refused(RuntimeError("Invalid rank"), "cpu"), InputError)
+    assert isinstance(ort_session._refusal(RuntimeError("Invalid rank"), "cpu"), InputError)

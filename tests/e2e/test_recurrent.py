@@ -15,7 +15,7 @@ import bnexport
 from bnexport.errors import ExportError
 from bnexport.exporter.conversion import graph_of
 from bnexport.frameworks import keras_model, keras_passes
-from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.protobuf import serialise
 from bnexport.runtimes import ort_session
 from bnexport.system.files import Format
 from tests.e2e import nets
@@ -126,7 +126,7 @@ def test_recurrent_nets_match(name: str) -> None:
     loaded = _loaded(_random(NETS[name]()))
     model = graph_of(loaded, None)
     onnx.checker.check_model(model, full_check=True)
-    session, passes = ort_session.Session(serialised(model)), keras_passes.Passes(loaded)
+    session, passes = ort_session.Session(serialise(model)), keras_passes.Passes(loaded)
     [given] = loaded.inputs
     for count, length in ((1, 7), (4, 7), (3, 2)):
         feeds = {given.name: _feed(name, given.shape, count, length)}
@@ -194,7 +194,7 @@ def test_statistics_behind_a_loop_are_those_of_one_full_batch(mixed: tuple[Path,
     with live_tensors(None, 1 << 24) as live:
         halves = [{name: x[i : i + 8] for name, x in feeds.items()} for i in (0, 8)]
         measured = staged.measure(graph, halves, 16, live, "cpu", Progress())
-    session = ort_session.Session(serialised(_training(graph)))
+    session = ort_session.Session(serialise(_training(graph)))
     for site in sites(graph):
         mean, var = f"{site.name}/batch_mean", f"{site.name}/batch_var"
         whole = session.run(feeds, [mean, var])

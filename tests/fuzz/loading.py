@@ -26,7 +26,7 @@ from bnexport.comparison.subject import open_subject
 from bnexport.datasets import sidecar
 from bnexport.datasets.feeds import Arrays
 from bnexport.frameworks import keras_model
-from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import sites
 from bnexport.onnx_graph.training_twin import training_twin
 from bnexport.progress import Progress
@@ -46,9 +46,9 @@ def load_keras(path: Path) -> None:
 
 def load_onnx(path: Path) -> None:
     subject = open_subject(path, Progress())
-    Session(serialised(subject.graph))
+    Session(serialise(subject.graph))
     if sites(subject.graph):
-        Session(serialised(training_twin(subject.graph)))
+        Session(serialise(training_twin(subject.graph)))
 
 
 def load_sidecar(path: Path) -> None:
@@ -56,7 +56,7 @@ def load_sidecar(path: Path) -> None:
 
 
 def load_image(path: Path) -> None:
-    datasets.prepared(path.read_bytes(), SPEC)
+    datasets.decode_image(path.read_bytes(), SPEC)
 
 
 def load_arrays(path: Path) -> None:

@@ -59,7 +59,7 @@ def test_splits_and_order_do_not_matter(kind: str, images: int, cuts: list[int],
     x = values(kind, images, seed)
     parts = [total(part) for part in np.split(x, sorted(min(c, images) for c in cuts)) if len(part)]
     random.shuffle(parts)  # type: ignore[attr-defined]
-    found, whole = reduce(lambda a, b: b.merged(a), parts).moments, total(x).moments
+    found, whole = reduce(lambda a, b: b.merge(a), parts).moments, total(x).moments
     check(found, x)
     np.testing.assert_array_equal(found.mean, whole.mean)
     np.testing.assert_array_equal(found.m2, whole.m2)
@@ -93,7 +93,7 @@ def test_no_values_have_no_variance() -> None:
     """Nothing merged with something is something; nothing alone has NaN, not 0."""
     x = values("plain", 3, 0)
     for one, other in ((Total.none(2), total(x)), (total(x), Total.none(2))):
-        check(one.merged(other).moments, x)
+        check(one.merge(other).moments, x)
     assert np.isnan(Total.none(2).moments.var).all()
 
 

@@ -21,7 +21,7 @@ from bnexport.errors import UsageError
 from bnexport.results.actions import OVERRIDES, Action, NamedOptions, Operation, advise, flags
 from bnexport.results.preprocessing import Order, Scaling
 from bnexport.results.verdict import Finding, Severity
-from bnexport.rules.actions import DOCTOR, EXPORT, RECALIBRATE, Names, addressed, checked_with
+from bnexport.rules.actions import DOCTOR, EXPORT, RECALIBRATE, Names, add_files, check_with
 
 PACKAGE = Path(bnexport.__file__).parent
 FLAG_OR_COMMAND = re.compile(r"--[a-z]|\bbnexport (?:check|export|recalibrate|fold|pack|verify|doctor|explain)\b")
@@ -37,7 +37,7 @@ NAMES = Names(
 def filled(operation: Operation, names: Names = NAMES) -> Action:
     """The one action of a finding, with the names of the files."""
     finding = Finding("XX001", Severity.INFO, "", actions=(advise("because", operation),))
-    [action] = addressed([finding], names)[0].actions
+    [action] = add_files([finding], names)[0].actions
     return action
 
 
@@ -59,7 +59,7 @@ def test_no_rule_spells_a_flag_or_a_command(path: Path) -> None:
     assert not [text for text in texts(ast.parse(path.read_text(encoding="utf-8"))) if FLAG_OR_COMMAND.search(text)]
 
 
-@pytest.mark.parametrize("operation", [EXPORT, RECALIBRATE, DOCTOR, checked_with({"scaling": "unit"})])
+@pytest.mark.parametrize("operation", [EXPORT, RECALIBRATE, DOCTOR, check_with({"scaling": "unit"})])
 def test_an_operation_is_a_command_and_a_call(operation: Operation) -> None:
     """The words are those of the command's own options, whatever the files are called, and the call fits the function."""
     action = filled(operation)
@@ -85,17 +85,17 @@ def test_an_operation_is_a_command_and_a_call(operation: Operation) -> None:
 def test_the_commands_of_before() -> None:
     """A check's own options stay; one that the action gives another value is given once."""
     check = "bnexport check './-a $net.h5' 'my images' --labels 'it'\"'\"'s.csv' --size 32x48 --channel-order bgr"
-    assert filled(checked_with({"scaling": "unit"})).command == f"{check} --deployed net.onnx --normalize unit"
+    assert filled(check_with({"scaling": "unit"})).command == f"{check} --deployed net.onnx --normalize unit"
     assert filled(EXPORT).command == "bnexport export './-a $net.h5' -o './-a $net.onnx'"
     assert filled(RECALIBRATE).command == (
         check.replace("check", "recalibrate", 1) + " --normalize none -o './-a $net-recalibrated.h5'"
     )
-    assert str(filled(checked_with({"scaling": "unit"}), Names(Path("n.h5"), {"inputs": Path("x.npz")}))) == (
+    assert str(filled(check_with({"scaling": "unit"}), Names(Path("n.h5"), {"inputs": Path("x.npz")}))) == (
         "bnexport.check('n.h5', None, inputs='x.npz', overrides=bnexport.Overrides(scaling='unit')): because"
     )
 
 
-@pytest.mark.parametrize("operation", [EXPORT, RECALIBRATE, checked_with({})])
+@pytest.mark.parametrize("operation", [EXPORT, RECALIBRATE, check_with({})])
 def test_an_operation_on_files_without_names_is_left_out(operation: Operation) -> None:
     """What was in memory only has no command; the reason stays."""
     action = filled(operation, Names())

@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 
 from bnexport.errors import InputError, MachineError
 from bnexport.onnx_graph import finish, metadata, outputs, protobuf, tensors, weights
-from bnexport.onnx_graph.sites import computed, own_parameters, sites
+from bnexport.onnx_graph.sites import own_parameters, sites, sites_with_computed_parameters
 from bnexport.onnx_graph.training_twin import training_twin
 
 RNG = np.random.default_rng(0)
@@ -81,7 +81,7 @@ def test_a_computed_statistic_leaves_no_sites() -> None:
     del model.graph.initializer[2]
     model.graph.input.append(onnx.helper.make_tensor_value_info("mean", onnx.TensorProto.FLOAT, [3]))
     own_parameters(model)
-    assert computed(model) == ["bn"]
+    assert sites_with_computed_parameters(model) == ["bn"]
     assert sites(model) == []
 
 
@@ -164,7 +164,7 @@ def test_logits_are_found_without_metadata(op: str) -> None:
             p = {op}(z)
             y = Identity(p)
         }}""")
-    assert outputs.squashed(model) == {"y": ("z", op.lower())}
+    assert outputs.squashing_functions(model) == {"y": ("z", op.lower())}
     more = tensors.with_outputs(model, ["z"])
     assert [o.name for o in more.graph.output] == ["y", "z"]
     assert [o.name for o in model.graph.output] == ["y"]
@@ -196,7 +196,7 @@ def test_parameters_that_are_stored_once_become_each_nodes_own() -> None:
         model.graph.initializer.append(numpy_helper.from_array(RNG.uniform(0.5, 1, 3).astype(np.float32), name))
     x = RNG.normal(size=(2, 3, 4, 4)).astype(np.float32)
     before = ReferenceEvaluator(model).run(None, {"x": x})[0]
-    assert computed(model) == ["second", "third"]
+    assert sites_with_computed_parameters(model) == ["second", "third"]
     own_parameters(model)
     onnx.checker.check_model(model, full_check=True)
     np.testing.assert_array_equal(ReferenceEvaluator(model).run(None, {"x": x})[0], before)
@@ -239,4 +239,4 @@ def test_a_graph_that_cannot_be_written_says_why(
 
     monkeypatch.setattr(protobuf, "LARGEST", largest)
     with pytest.raises(kind, match=words):
-        protobuf.serialised(Refusing())  # type: ignore[arg-type]
+        protobuf.serialise(Refusing())  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from bnexport import datasets
 from bnexport.datasets import reader
-from bnexport.datasets.preprocess import preprocess, rescaled
+from bnexport.datasets.preprocess import preprocess, rescale
 from bnexport.errors import InputError
 from bnexport.numerics.variety import Variety
 from bnexport.results.preprocessing import Fit, Layout, Order, Preprocessing, Resize, Scaling
@@ -153,7 +153,7 @@ def test_one_preparation_becomes_another(layout: Layout) -> None:
     for old, new in itertools.product(PREPARED, PREPARED):
         specs = [Preprocessing((6, 5), 3, layout=layout, **values) for values in (old, new)]
         made, wanted = (np.stack([preprocess(p, spec) for p in pixels]) for spec in specs)
-        np.testing.assert_allclose(rescaled(made, *specs), wanted, atol=1e-6 * max(1, np.abs(wanted).max()) * 4)
+        np.testing.assert_allclose(rescale(made, *specs), wanted, atol=1e-6 * max(1, np.abs(wanted).max()) * 4)
 
 
 def test_mean_and_std_are_torchvisions() -> None:
@@ -226,7 +226,7 @@ ODD = Path(__file__).parent.parent / "odd_images"
 def test_odd_pictures_are_pixels_or_a_named_reason(path: Path) -> None:
     """Truncated, mislabelled, animated, deep, rotated by EXIF: an image of the right shape, or one entry with a reason (scripts/make_odd_images.py)."""
     spec = Preprocessing((8, 8), 3)
-    found = reader._prepared(datasets.Picture(str(path), path.name), spec)
+    found = reader._prepare(datasets.Picture(str(path), path.name), spec)
     if path.name.startswith("broken"):
         assert isinstance(found, datasets.Unreadable)
         assert found.reason

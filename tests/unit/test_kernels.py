@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from bnexport.onnx_graph.kernels import compared
+from bnexport.onnx_graph.kernels import compare_kernels
 
 RNG = np.random.default_rng(0)
 CONV, DENSE = (RNG.normal(size=shape).astype(np.float32) for shape in ((8, 4, 3, 3), (16, 5)))
@@ -38,7 +38,7 @@ CASES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
 def test_what_became_of_a_kernel(case: str) -> None:
     """Layout, precision and folding keep a kernel recognisable; other values do not."""
     change, state = CASES[case]
-    found = compared(graph(change(CONV), change(DENSE)), graph(CONV, DENSE))
+    found = compare_kernels(graph(change(CONV), change(DENSE)), graph(CONV, DENSE))
     assert getattr(found, state) == ("k0", "k1"), found
     assert found.foreign == (state == "other")
 
@@ -46,4 +46,4 @@ def test_what_became_of_a_kernel(case: str) -> None:
 def test_one_wrong_kernel_is_no_other_checkpoint() -> None:
     """Most kernels decide."""
     more = RNG.normal(size=(7, 9)).astype(np.float32)
-    assert not compared(graph(CONV, DENSE * 0 + 1, more), graph(CONV, DENSE, more)).foreign
+    assert not compare_kernels(graph(CONV, DENSE * 0 + 1, more), graph(CONV, DENSE, more)).foreign

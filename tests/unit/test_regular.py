@@ -208,6 +208,6 @@ def test_a_picture_of_floats_that_are_no_grey_levels_is_refused(scale: float, tm
     gradient = np.linspace(0, 1, 64, dtype="f4").reshape(8, 8)
     Image.fromarray((gradient * np.float32(scale)).astype("f4")).save(tmp_path / "odd.tiff")
     with pytest.raises(InputError, match="not gray levels"):
-        datasets.prepared((tmp_path / "odd.tiff").read_bytes(), SPEC)
+        datasets.decode_image((tmp_path / "odd.tiff").read_bytes(), SPEC)
     Image.fromarray(gradient * 255).save(tmp_path / "good.tiff")
-    assert datasets.prepared((tmp_path / "good.tiff").read_bytes(), SPEC).max() == 255
+    assert datasets.decode_image((tmp_path / "good.tiff").read_bytes(), SPEC).max() == 255

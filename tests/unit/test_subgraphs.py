@@ -10,7 +10,7 @@ from onnx import parser
 from bnexport.comparison.sides import has_training_mode
 from bnexport.errors import InputError
 from bnexport.onnx_graph import stages, subgraphs, weights
-from bnexport.onnx_graph.protobuf import serialised
+from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import sites
 from bnexport.onnx_graph.tensors import ranks
 from bnexport.onnx_graph.training_twin import training_twin
@@ -65,7 +65,7 @@ def test_a_branch_between_two_sites_stays_in_one_stage(flag: bool) -> None:
         part = stages.stage_model(model, stage, {}, ranks(model))
         outputs = [info.name for info in part.graph.output]
         if outputs:
-            live |= ort_session.Session(serialised(part)).run({name: live[name] for name in stage.needs}, outputs)
+            live |= ort_session.Session(serialise(part)).run({name: live[name] for name in stage.needs}, outputs)
     a = (x - [3, 4]) / np.sqrt(np.array([1, 2]) + 1e-5) * [1, 2] + [0, 1]
     expected = a * [5, 7] if flag else np.add(a, [5, 7])
     np.testing.assert_allclose(live["second/mean"], expected, rtol=1e-5)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from bnexport.numerics.compare import RunningDifference, judge, rounded_up
+from bnexport.numerics.compare import RunningDifference, judge, round_up
 from bnexport.results.tolerance import LEAST, SMALLEST_FLOOR, Limit, Tolerances
 
 FLOORS = {
@@ -78,4 +78,4 @@ def test_the_reason_counts_floors_and_names_a_tolerance_that_passes() -> None:
 @pytest.mark.parametrize("value", [1.0, 0.1, 9.99e-5, 1.2345e-7, 3.0, 123456.0, 0.0995])
 def test_rounded_up_is_never_less(value: float) -> None:
     """Two digits, and at most a tenth more."""
-    assert value <= float(rounded_up(value)) <= 1.11 * value
+    assert value <= float(round_up(value)) <= 1.11 * value
