@@ -202,7 +202,7 @@ def main(model: str, given: str, out: str) -> None:
         elif kind == Format.SAVED_MODEL:
             wanted = from_signature(path)
         else:
-            keras_container.inspected(path, kind)
+            keras_container.declared_weight_bytes(path, kind)
             answer["keras_version"] = version(path, kind)
             wanted = from_config(keras_config.read(path, kind))
         if not given and wanted:

@@ -76,7 +76,7 @@ class Folder:
         place = Path(source)
         if place not in self._hashed:
             try:
-                self._hashed[place] = datasets.fingerprint(source, self._store.hashed)
+                self._hashed[place] = datasets.fingerprint(source, self._store.remember_hash)
             except BnexportError:
                 self._hashed[place] = ""
         return self._hashed[place]

@@ -28,7 +28,7 @@ from bnexport.results.heads import Heads
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.results.verdict import Finding
 from bnexport.system import files
-from bnexport.system.held import APPENDED, MODEL, MOST, Held
+from bnexport.system.memory_file import APPENDED, MODEL, MOST, MemoryFile
 
 SCHEMA_VERSION = "1.0"
 INDEX = "bundle.json"
@@ -232,7 +232,7 @@ def contents(index: Bundle, folder: Path) -> dict[str, bytes]:
     return {name: _content(folder / name, digest, folder) for name, digest in index.files.items() if name != MODEL}
 
 
-def verify_model(model: Future[Held], index: Bundle, folder: Path) -> Held:
+def verify_model(model: Future[MemoryFile], index: Bundle, folder: Path) -> MemoryFile:
     """The model that is being read, held against its hash.
 
     Raises:
@@ -240,11 +240,11 @@ def verify_model(model: Future[Held], index: Bundle, folder: Path) -> Held:
     """
     path = folder / MODEL
     try:
-        held = model.result()
+        file = model.result()
     except OSError as error:
         raise _unreadable(path, error) from error
-    _verify_hash(held.sha256(), index.files[MODEL], path)
-    return held
+    _verify_hash(file.sha256(), index.files[MODEL], path)
+    return file
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:

@@ -26,14 +26,14 @@ from bnexport.onnx_graph.protobuf import serialise
 from bnexport.progress import Progress
 from bnexport.results.preprocessing import Layout
 from bnexport.results.verdict import CheckReport
-from bnexport.system import files, held
+from bnexport.system import files, memory_file
 from bnexport.version import __version__
 
 if TYPE_CHECKING:
     import onnx
 
 SAMPLES = 32
-"""How many images a bundle holds unless told otherwise."""
+"""How many images a bundle holds by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def pack(
         samples: how many of the images it shall hold, evenly spread.
         layout: "triton" for a Triton model repository in it as well.
         name: of the model in that repository; "" for the file's own.
-        progress: told of each stage.
+        progress: notified of each stage.
 
     Raises:
         InputError: the model or the images cannot be read.
@@ -102,7 +102,7 @@ def pack(
     progress.stage("packing")
     graph, content = _deployed_file(opening)
     index, parts = _build_bundle(opening, examination, graph, samples)
-    parts = {held.MODEL: content, **parts}
+    parts = {memory_file.MODEL: content, **parts}
     if layout:
         stem = name or request.model.stem
         parts |= triton.repository(graph, content, stem, index.heads.classes, request.batch_size)
@@ -152,7 +152,7 @@ def _build_bundle(
     outputs = [info.name for info in graph.graph.output]
     fixed = interface.batch
     feeds = opening.feeds.sample(samples, batch_size=fixed or opening.request.batch_size, whole=fixed is not None)
-    parts: dict[str, bytes] = {held.APPENDED: protobuf.giving_out(graph, names.values())}
+    parts: dict[str, bytes] = {memory_file.APPENDED: protobuf.giving_out(graph, names.values())}
     sets: list[DataSet] = []
     compared: dict[str, Tensor] = {}
     for nth, feed in enumerate(feeds):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnexport.progress import Progress
-from bnexport.system.held import APPENDED, MODEL, Held
+from bnexport.system.memory_file import APPENDED, MODEL, MemoryFile
 
 if TYPE_CHECKING:
     from bnexport.comparison.sides import Runner
@@ -32,7 +32,7 @@ class Opened:
     """
 
     folder: Path
-    model: Future[Held]
+    model: Future[MemoryFile]
     session: Future[Session] | None
 
 
@@ -40,7 +40,7 @@ class Opened:
 def start_opening(folder: Path, providers: Sequence[str], require: Sequence[str]) -> Iterator[Opened]:
     """The bundle in a folder, being opened."""
     with ThreadPoolExecutor(2) as beside:
-        model = beside.submit(lambda: Held(folder / MODEL, folder / APPENDED))
+        model = beside.submit(lambda: MemoryFile(folder / MODEL, folder / APPENDED))
         try:
             from bnexport.runtimes import ort_library, ort_session
 
@@ -77,7 +77,7 @@ def verify(
         atol: the same in the tensor's own unit; an error passes up to the sum of both.
         strict_placement: a compute node that CUDA leaves to the CPU is an error.
         gpu_memory_limit: the most GPU memory that onnxruntime may take, in bytes.
-        progress: told of each stage.
+        progress: notified of each stage.
 
     Returns:
         The report, `bundle` set; truthy when everything agrees.

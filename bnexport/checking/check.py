@@ -241,7 +241,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
                     randomness.measured(subject.reference, subject.random_layers, first, progress)
                     if subject.reference
                     else None,
-                    model_files.repaired(subject.repairs),
+                    model_files.repair_note(subject.repairs),
                     input_rules.unreadable(unreadable, noun),
                     modes.frozen(subject.facts.layers, seen, subject.facts.frozen, before, after, noun),
                     input_rules.assumed_preprocessing(spec.described)

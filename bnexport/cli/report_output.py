@@ -146,7 +146,7 @@ def log_batch(done: Batch, name: str, summaries: Mapping[str, str], tracker: Tra
         if result.name not in done.repeated:
             continue
         if result.report is None:
-            tracker.failed(result.name, result.error, run)
+            tracker.record_failure(result.name, result.error, run)
         else:
             tracker.check(result.name, result.report, {"report.json": json.dumps(result.report)}, run)
     typer.echo(f"logged to {tracker.uri} as run {run}", err=True)

@@ -79,7 +79,7 @@ class Reference:
             with PROCESS:  # Keras reads one model at a time
                 loaded = keras_model.load(self.path, trust=self._trust)
             if (loaded.sha256, cache.facts(self.path)) != (self.sha256, self._facts):
-                raise cache.changed(self.path)
+                raise cache.change_error(self.path)
             self._loaded = loaded
         return self._loaded
 
@@ -207,7 +207,7 @@ class SavedReference(Reference):
             keras_model.load_framework()
             saved = saved_model.load(self.path, signature=self._signature, trust=self._trust)
             if saved.sha256 != self.sha256:
-                raise cache.changed(self.path)
+                raise cache.change_error(self.path)
             self._saved = saved
         return self._saved
 

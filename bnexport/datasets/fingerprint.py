@@ -11,18 +11,18 @@ from bnexport.datasets.find import find
 from bnexport.datasets.listing import Listing
 from bnexport.errors import InputError, reason
 
-Hashed = Callable[[Callable[[], str], float, str, str], str]
-"""Remembers a hash: what computes it, when the last of the facts it depends on changed, the kind, and the facts (`bnexport.system.cache.Cache.hashed`)."""
+RememberHash = Callable[[Callable[[], str], float, str, str], str]
+"""Remembers a hash: what computes it, when the last of the facts it depends on changed, the kind, and the facts (`bnexport.system.cache.Cache.remember_hash`)."""
 
 
-def fingerprint(source: str, hashed: Hashed) -> str:
+def fingerprint(source: str, remember_hash: RememberHash) -> str:
     """A hash of the names, labels and content of pictures.
 
     What files contain is read once, and then again when size, inode or times of one have changed. Of a URL, what its server says (size, date, tag) stands for its content.
 
     Args:
         source: as `find` takes it.
-        hashed: remembers.
+        remember_hash: stores the hash, and returns it while the facts are the same.
 
     Raises:
         InputError: the pictures cannot be listed.
@@ -30,7 +30,7 @@ def fingerprint(source: str, hashed: Hashed) -> str:
     """
     listing = find(source)
     facts, changed = _facts(listing)
-    return hashed(lambda: _content(listing), changed, "pictures", facts)
+    return remember_hash(lambda: _content(listing), changed, "pictures", facts)
 
 
 def _facts(listing: Listing) -> tuple[str, float]:

@@ -47,7 +47,7 @@ def add_class_names(
         model: the model's file or SavedModel folder.
         graph: its inference graph, whose metadata gets the names, in place.
         model_sidecar: what its sidecar or its metadata says.
-        progress: told where the class names come from, or why a file is ignored.
+        progress: notified where the class names come from, or why a file is ignored.
         pictures: the images whose labels have to be among the names; None entries are passed over.
     """
     if model_sidecar is not None and model_sidecar.classes:

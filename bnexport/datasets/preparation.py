@@ -17,7 +17,7 @@ Shape = Sequence[int | None]
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What the user said about preprocessing; None where nothing was said.
+    """What the user sets about preprocessing; None where nothing is set.
 
     Kinds may be given by their names, such as `scaling="unit"`.
 
@@ -45,7 +45,7 @@ class Overrides:
 
     @property
     def given(self) -> dict[str, Any]:
-        """The fields that were said."""
+        """The fields that are set."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
 
 
@@ -64,7 +64,7 @@ class Preparation:
     origin: str
     assumed: frozenset[str] = frozenset()
 
-    def replaced(self, spec: Preprocessing) -> Preparation:
+    def with_spec(self, spec: Preprocessing) -> Preparation:
         """The same with what the model's statistics show in place of what was assumed."""
         return Preparation(spec, "found + flags" if "flags" in self.origin else "found")
 
@@ -76,11 +76,11 @@ def prepare(shape: Shape, sidecar: Sidecar | None, origin: str, overrides: Overr
         shape: of the model's input, the batch axis first, None for an open axis.
         sidecar: what travels with the model.
         origin: where `sidecar` comes from.
-        overrides: what the user said.
+        overrides: what the user sets.
 
     Raises:
         InputError: the model does not take images.
-        UsageError: a size is needed and unknown, or what was said does not fit the model.
+        UsageError: a size is needed and unknown, or an override does not fit the model.
     """
     if len(shape) != 4:
         raise InputError(

@@ -58,7 +58,7 @@ def demo(
         epochs: for training; where they do not reach 100 % it goes on to at most 15.
         momentum: for every BatchNormalization layer; None keeps ResNet50's .99.
         seed: for the initial weights.
-        progress: told of each stage.
+        progress: notified of each stage.
 
     Raises:
         MachineError: the folder cannot be written to, or TensorFlow is not installed.

@@ -57,7 +57,7 @@ def overfit(
         learning_rate: Adam's.
         momentum: for every BatchNormalization layer; None keeps the architecture's own.
         seed: for the initial weights and the shuffling.
-        on_epoch: told after each epoch.
+        on_epoch: called after each epoch.
 
     Raises:
         UsageError: there is no such architecture, or it cannot take this input.

@@ -56,7 +56,7 @@ def train(
         learning_rate: Adam's.
         momentum: for every BatchNormalization layer; None keeps the architecture's own (.99 in most).
         seed: for the initial weights and the shuffling.
-        progress: told of each epoch.
+        progress: notified of each epoch.
 
     Raises:
         InputError: the folder has no readable image, or unlabelled images beside labelled ones.

@@ -160,7 +160,7 @@ def _run(topic: str, provider: ort_session.Provider, missing: State) -> Point:
         outputs = session.run({"x": probe.IMAGE}, ["y"])["y"]
     except BnexportError as error:
         return Point(topic, name, missing, reason(error))
-    far = float(np.abs(np.subtract(outputs, probe.expected())).max())
+    far = float(np.abs(np.subtract(outputs, probe.expected_output())).max())
     if not far <= probe.TOLERANCE:
         return Point(topic, name, State.BROKEN, f"a convolution is off by {far:.2g}", "install onnxruntime anew")
     return Point(topic, name, State.OK, f"a convolution is right (off by {far:.1g})")

@@ -55,7 +55,7 @@ def export(
         output: .onnx, written whole or not at all.
         trust: load the model even where it holds code of its own.
         signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
-        progress: told of each stage.
+        progress: notified of each stage.
 
     Raises:
         InputError: the model cannot be read.

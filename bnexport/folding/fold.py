@@ -40,7 +40,7 @@ def fold(
         model: .onnx.
         output: .onnx.
         source: images (`bnexport.datasets.find`).
-        progress: told of each stage.
+        progress: notified of each stage.
 
     Raises:
         InputError: the file is no ONNX model, or has nothing to fold, or onnxruntime cannot run it.

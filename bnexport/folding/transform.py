@@ -57,7 +57,7 @@ def fold(model: onnx.ModelProto) -> Folded:
     """A copy of the model with everything folded that can be; the model itself is not changed."""
     work = _Work(model)
     folds: list[Fold] = []
-    while (change := next((f for node in work.nodes if (f := work.folded(node))), None)) is not None:
+    while (change := next((f for node in work.nodes if (f := work.fold_node(node))), None)) is not None:
         folds.append(change)
     refusals = [
         Refusal(name_of(node), work.why_not(node)) for node in work.nodes if node.op_type == "BatchNormalization"
@@ -84,7 +84,7 @@ class _Work(View):
         copy.graph.value_info.extend(shapes)
         return copy
 
-    def folded(self, node: onnx.NodeProto) -> Fold | None:
+    def fold_node(self, node: onnx.NodeProto) -> Fold | None:
         """Folds one node, where it can be; says what was done."""
         affine = self.affine(node)
         if affine is None or not affine.finite:

@@ -168,7 +168,7 @@ def _inspected(path: Path, digest: str, folder: Path, *, trust: bool) -> Path:
     shutil.copyfile(path, copy)
     if sha256(copy) != digest:
         raise InputError(f"{path} changed while it was read", fix="run again when nothing writes to it")
-    weights = keras_container.inspected(copy, kind)
+    weights = keras_container.declared_weight_bytes(copy, kind)
     with refusing(f"the configuration of the model in {path} is not one that Keras writes"):
         config = keras_config.read(copy, kind)
         keras_container.refuse_absurd(config, weights, path)

@@ -140,7 +140,7 @@ def load(path: Path, *, trust: bool = False) -> LoadedModel:
         what = "an ONNX file" if kind == Format.ONNX else "a SavedModel, which Keras cannot load as a model"
         raise InputError(f"{path} is {what}", expected="a Keras model (.h5, .hdf5 or .keras)")
     refuse_absence()
-    weights = keras_container.inspected(path, kind)
+    weights = keras_container.declared_weight_bytes(path, kind)
     written = keras_container.version(path, kind)
     with refusing(f"the configuration of the model in {path} is not one that Keras writes"):
         try:

@@ -27,7 +27,7 @@ _WIDTHS = ("units", "filters", "output_dim", "input_dim", "hidden_dim", "key_dim
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 
 
-def inspected(path: Path, kind: Format) -> int:
+def declared_weight_bytes(path: Path, kind: Format) -> int:
     """How many bytes of weights a file declares.
 
     Raises:

@@ -45,7 +45,7 @@ class Doubled:
         rest = self - from_float64(first) * from_float64(np.full_like(first, divisor))
         return _tidy(first, rest.high / divisor)
 
-    def summed(self) -> Doubled:
+    def sum_rows(self) -> Doubled:
         """The sum over the first axis, which has one entry or more."""
         rows = self
         while (count := len(rows.high)) > 1:

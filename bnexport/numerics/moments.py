@@ -77,7 +77,7 @@ class Total:
         with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite make moments that are not
             sums = means * times
             return cls(
-                count * len(mean), sums.summed(), (from_float64(np.asarray(m2, np.float64)) + sums * means).summed()
+                count * len(mean), sums.sum_rows(), (from_float64(np.asarray(m2, np.float64)) + sums * means).sum_rows()
             )
 
     def merge(self, other: Total) -> Total:

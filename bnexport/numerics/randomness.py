@@ -1,4 +1,4 @@
-"""Chance and batch statistics told apart in the gap between what `fit` computes and what inference mode computes.
+"""The parts of chance and of batch statistics in the gap between what `fit` computes and what inference mode computes.
 
 With i the inference pass, t the training pass without random layers, and d_1 ... d_k training passes with them:
 
@@ -22,7 +22,7 @@ from bnexport.types import Array
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """The gap between what `fit` and what inference mode compute, told apart; gaps are relative to the size of the inference pass.
+    """The gap between what `fit` and what inference mode compute, in its two parts; gaps are relative to the size of the inference pass.
 
     Args:
         random_gap: sqrt(R).

@@ -29,7 +29,7 @@ def convolution() -> bytes:
     return content
 
 
-def expected() -> NDArray[np.float64]:
+def expected_output() -> NDArray[np.float64]:
     """What y must be, by the definition of a convolution in float64."""
     windows = np.lib.stride_tricks.sliding_window_view(IMAGE.astype(np.float64), (3, 3), axis=(2, 3))
     return np.asarray(np.einsum("nchwij,kcij->nkhw", windows, KERNEL.astype(np.float64)))

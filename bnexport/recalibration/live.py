@@ -22,18 +22,18 @@ class LiveTensors:
 
     def __init__(self, folder: Path, budget: int) -> None:
         self._folder, self._budget = folder, budget
-        self._held: list[dict[str, Array | Path]] = []
+        self._tensors: list[dict[str, Array | Path]] = []
         self._in_memory = self._on_disk = self._files = 0
         self.most_on_disk = 0
 
     def __len__(self) -> int:
         """How many batches there are."""
-        return len(self._held)
+        return len(self._tensors)
 
     def add(self, tensors: Mapping[str, Array]) -> None:
         """One more batch."""
-        self._held.append({})
-        self.put(len(self._held) - 1, tensors)
+        self._tensors.append({})
+        self.put(len(self._tensors) - 1, tensors)
 
     def put(self, batch: int, tensors: Mapping[str, Array]) -> None:
         """More tensors of a batch.
@@ -42,22 +42,22 @@ class LiveTensors:
             MachineError: the scratch disk is full.
         """
         for name, tensor in tensors.items():
-            self._held[batch][name] = self._store(tensor)
+            self._tensors[batch][name] = self._store(tensor)
 
     def get(self, batch: int, names: Collection[str]) -> dict[str, Array]:
         """The tensors of a batch."""
-        held = self._held[batch]
-        return {name: np.load(held[name]) if isinstance(held[name], Path) else held[name] for name in names}  # type: ignore[misc, arg-type]
+        stored = self._tensors[batch]
+        return {name: np.load(stored[name]) if isinstance(stored[name], Path) else stored[name] for name in names}  # type: ignore[misc, arg-type]
 
     def drop(self, batch: int, names: Collection[str]) -> None:
         """Forgets tensors of a batch; names it does not have are ignored."""
         for name in names:
-            held = self._held[batch].pop(name, None)
-            if isinstance(held, Path):
-                self._on_disk -= held.stat().st_size
-                held.unlink()
-            elif held is not None:
-                self._in_memory -= held.nbytes
+            stored = self._tensors[batch].pop(name, None)
+            if isinstance(stored, Path):
+                self._on_disk -= stored.stat().st_size
+                stored.unlink()
+            elif stored is not None:
+                self._in_memory -= stored.nbytes
 
     def _store(self, tensor: Array) -> Array | Path:
         if self._in_memory + tensor.nbytes <= self._budget:

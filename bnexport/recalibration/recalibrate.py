@@ -105,7 +105,7 @@ def recalibrate(
         trust: load a Keras model even where it holds code of its own.
         signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
         cluster: the address of a Ray cluster, "" for the one that Ray finds or starts; None for this machine.
-        progress: told of each stage.
+        progress: notified of each stage.
 
     Raises:
         InputError: the model has no BatchNormalization node to recalibrate, or model or images cannot be read.
@@ -257,7 +257,7 @@ def _fold(
 
 
 def _build_sidecar(subject: Subject, preparation: Preparation | None) -> Sidecar:
-    """What travels with the new model: what did with the old one, and how its images were prepared if somebody said so."""
+    """What travels with the new model: what did with the old one, and how its images were prepared if that was stated."""
     model_sidecar = subject.known or Sidecar()
     if preparation is None or preparation.origin.startswith("assumed"):
         return model_sidecar

@@ -60,7 +60,7 @@ def settle(subject: Subject, feeds: Source, preparation: Preparation | None, pro
     if best is None:
         return Settled(feeds, preparation, refits=tried)
     finding = wrong_preparation(ahead, images, open_to_change, replaced=True)
-    return Settled(feeds.with_preprocessing(best.new), preparation.replaced(best.new), finding)
+    return Settled(feeds.with_preprocessing(best.new), preparation.with_spec(best.new), finding)
 
 
 def _measure(subject: Subject, feeds: Source, progress: Progress) -> tuple[list[Statistics], int, list[Refit]]:

@@ -139,7 +139,7 @@ class Shard:
         Args:
             nth: the stage.
             values: the statistics of the stages before, by initializer.
-            advance: told of each batch, in images of the whole way.
+            advance: notified of each batch, in images of the whole way.
         """
         while self._next < nth:
             self._through(self._next, values, lambda _: None)
@@ -229,7 +229,7 @@ def measure(
         total: how many images there are, for the progress.
         live: where tensors wait for their next stage.
         provider: where the stages run.
-        progress: told of each batch of each stage.
+        progress: notified of each batch of each stage.
 
     Raises:
         InputError: the graph has no site, or cannot be cut, or not one image arrived, or a statistic is not finite.

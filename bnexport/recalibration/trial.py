@@ -32,7 +32,7 @@ ENOUGH = 512
 
 
 HELD = 2 << 30
-"""A check is a guest: of the live tensors it holds at most so many bytes in memory, the rest in files."""
+"""A check holds at most so many bytes of live tensors in memory, the rest in files."""
 
 
 @dataclass(frozen=True, slots=True)

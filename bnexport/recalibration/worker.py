@@ -45,7 +45,7 @@ class Worker:
         answered: judges.
         scratch: where tensors go that do not fit into memory.
         memory: how many bytes of them stay in memory; None for half of what is free.
-        progress: told of each batch.
+        progress: notified of each batch.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Alone:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
-    def each(self, method: str, *arguments: object, on_answer: Callable[[], None]) -> list[Any]:  # noqa: ARG002 - it tells by itself
+    def each(self, method: str, *arguments: object, on_answer: Callable[[], None]) -> list[Any]:  # noqa: ARG002 - the worker reports its own progress
         """What its method gives."""
         return [getattr(self._worker, method)(*arguments)]
 
@@ -134,7 +134,7 @@ class Team:
         subject: the model.
         workers: one for each shard.
         shares: how many images each has, for the progress.
-        progress: told of each part of the way that a worker has gone.
+        progress: notified of each part of the way that a worker has gone.
     """
 
     def __init__(self, subject: Subject, workers: Workers, shares: Sequence[int], progress: Progress) -> None:

@@ -89,18 +89,18 @@ def _drift(report: CheckReport) -> list[tuple[str, str, str]]:
 
 
 def _evidence(finding: Finding) -> list[tuple[str, str]]:
-    def told(value: object) -> str:
+    def text_of(value: object) -> str:
         if isinstance(value, float):
             return f"{value:.4g}"
         if isinstance(value, dict):
-            return ", ".join(f"{key}: {told(entry)}" for key, entry in list(value.items())[:SHOWN])
+            return ", ".join(f"{key}: {text_of(entry)}" for key, entry in list(value.items())[:SHOWN])
         if isinstance(value, list | tuple):
             more = f" … ({len(value)})" if len(value) > SHOWN else ""
-            return ", ".join(told(entry) for entry in value[:SHOWN]) + more
+            return ", ".join(text_of(entry) for entry in value[:SHOWN]) + more
         return str(value)
 
     return [
-        (str(key).replace("_", " "), told(value))
+        (str(key).replace("_", " "), text_of(value))
         for key, value in finding.evidence.items()
         if value not in (None, [], ())
     ]

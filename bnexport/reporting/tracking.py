@@ -89,7 +89,7 @@ class Tracker:
         tags = {"bnexport.verdict": verdict, "mlflow.note.content": note}
         return self._run(name, tags, {}, {f"checks/{k}": v for k, v in counts.items()}, artifacts)
 
-    def failed(self, name: str, error: str, parent: str) -> str:
+    def record_failure(self, name: str, error: str, parent: str) -> str:
         """Logs a check without a verdict."""
         return self._run(name, {"bnexport.verdict": "error", "bnexport.error": error}, {}, {}, {}, parent, "FAILED")
 

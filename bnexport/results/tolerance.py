@@ -8,7 +8,7 @@ does to it. Another float32 runtime rounds elsewhere, not more, so that a side p
 Softmax and sigmoid turn a difference of d between logits into one of d / 2 at most between probabilities (each dp_i = p_i (dz_i - sum p_j dz_j)): where every image
 that was measured is saturated the probabilities' own floor is 0 and says nothing, so that theirs is at least half of what the logits' floor allows.
 
-Where there is no float64 pass (an ONNX file alone, a layer that computes in float32 whatever it is told) the tolerance is a stated one.
+Where there is no float64 pass (an ONNX file alone, a layer that computes in float32 only) the tolerance is a stated one.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Tolerances:
         images: how many images the floors were measured on.
         missing: why there are no floors; "" where there are.
         half: whether the model computes in half precision.
-        rtol: what the user said, by the tensor's name as reports show it; "" is for all.
+        rtol: as set by the user, by the tensor's name as reports show it; "" is for all.
         atol: the same.
     """
 

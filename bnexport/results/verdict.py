@@ -1,4 +1,4 @@
-"""What a check found: plain records, from the single number to the verdict. A report tells them, nobody computes here."""
+"""What a check found: plain records, from the single number to the verdict. Reports format them; nothing is computed here."""
 
 from __future__ import annotations
 

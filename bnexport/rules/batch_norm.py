@@ -98,9 +98,9 @@ BN002 = Rule(
 )
 
 
-def untouched(sites: Sequence[Statistics], noun: Noun) -> Finding | None:
+def initial_statistics(sites: Sequence[Statistics], noun: Noun) -> Finding | None:
     """BN002: the statistics are exactly the initial ones although the layer was trained: never updated, or never loaded."""
-    names = [s.name for s in sites if _whole(s) and _initial(s) and _moved(s)]
+    names = [s.name for s in sites if _whole(s) and _initial(s) and _is_trained(s)]
     if not names:
         return None
     message = (
@@ -197,7 +197,7 @@ def sharp(sites: Sequence[Statistics], noun: Noun) -> Finding | None:
 
 def learnt(sites: Sequence[Statistics]) -> list[Statistics]:
     """Those whose moving statistics come from training: not broken, and not the initial ones."""
-    return [s for s in sites if _whole(s) and not (_initial(s) and _moved(s))]
+    return [s for s in sites if _whole(s) and not (_initial(s) and _is_trained(s))]
 
 
 def _whole(s: Statistics) -> bool:
@@ -208,6 +208,6 @@ def _initial(s: Statistics) -> bool:
     return bool((s.mean == 0).all() and (s.var == 1).all())
 
 
-def _moved(s: Statistics) -> bool:
+def _is_trained(s: Statistics) -> bool:
     """Whether the scale or the offset was trained."""
     return bool((s.gamma != s.gamma[0]).any() or (s.beta != s.beta[0]).any())

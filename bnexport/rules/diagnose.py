@@ -48,7 +48,7 @@ def diagnose(evidence: Evidence, *, answers_differ: bool, stored_iterations: int
     rest = batch_norm.learnt(sites)
     first = [s for s in rest if s.first]
     scaling = preprocessing.wrong_preparation(first, evidence.variety.images, evidence.refits, noun=noun)
-    untouched = batch_norm.untouched(sites, noun)
+    untouched = batch_norm.initial_statistics(sites, noun)
     stale = None
     if not untouched:
         settled = [s for s in rest if not (scaling and s.first)]

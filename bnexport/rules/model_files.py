@@ -32,7 +32,7 @@ EX006 = Rule(
 )
 
 
-def repaired(repairs: Sequence[str]) -> Finding | None:
+def repair_note(repairs: Sequence[str]) -> Finding | None:
     """EX006: Keras 3 does not read the file as it is, and what was checked is what was made of it."""
     if not repairs:
         return None

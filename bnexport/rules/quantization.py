@@ -62,7 +62,7 @@ QT001 = Rule(
 
 
 def cost_of_quantisation(
-    held: Sequence[Comparison],
+    comparisons: Sequence[Comparison],
     described: str,
     *,
     dynamic: bool,
@@ -73,7 +73,7 @@ def cost_of_quantisation(
     """QT001: what a quantised file computes, against its reference.
 
     Args:
-        held: the comparisons of the two sides, the deciding tensor first.
+        comparisons: the comparisons of the two sides, the deciding tensor first.
         described: the quantising operators, in words.
         dynamic: whether ranges are measured on each batch.
         right: how many labelled images the reference (`inference`) and the file (`training`) get right; None without labels.
@@ -83,7 +83,7 @@ def cost_of_quantisation(
     Returns:
         The finding; None where nothing can be compared. `severity` is an error where answers are lost.
     """
-    comparable = [c for c in held if c.difference.images]
+    comparable = [c for c in comparisons if c.difference.images]
     if not comparable:
         return None
     first = comparable[0]
@@ -128,7 +128,7 @@ def cost_of_quantisation(
             }
             if fewer_right(right.only_training, right.only_inference, right.labelled):
                 severity = Severity.ERROR
-    if any(c.difference.nonfinite for c in held) or len(comparable) < len(held):
+    if any(c.difference.nonfinite for c in comparisons) or len(comparable) < len(comparisons):
         severity = Severity.ERROR
     if dynamic:
         message += "; ranges are measured on each batch (DynamicQuantizeLinear), so that outputs depend a little on it by design"

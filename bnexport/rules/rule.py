@@ -1,4 +1,4 @@
-"""A rule: a finding's code with everything that is said about it, next to the function that raises it."""
+"""A rule: a finding's code with its message and explanation, next to the function that raises it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The outside frameworks, one late door each: the file name says which framework may enter, and only inside functions."""
+"""The runtimes: one file imports each library, and only inside functions."""

@@ -76,7 +76,7 @@ def facts(path: Path) -> tuple[int, ...]:
     return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
-def changed(path: Path) -> InputError:
+def change_error(path: Path) -> InputError:
     """The error where what was hashed is not what was read."""
     return InputError(
         f"{path} changed while it was read", fix="run the command again when no other process writes to it"
@@ -123,20 +123,20 @@ class Cache:
             return files.sha256(path)
         now = facts(path)
         key = [str(value) for value in (path.resolve(), *now)]
-        return self.hashed(lambda: files.sha256(path), now[-1] / 1e9, "sha256", *key)
+        return self.remember_hash(lambda: files.sha256(path), now[-1] / 1e9, "sha256", *key)
 
-    def hashed(self, computed: Callable[[], str], changed: float, *key: str) -> str:
+    def remember_hash(self, compute: Callable[[], str], changed: float, *key: str) -> str:
         """A hash that takes long to compute, remembered under the facts it depends on.
 
         Args:
-            computed: computes it.
+            compute: computes it.
             changed: when the last of those facts changed, in seconds since 1970; within the last `SETTLED` they may change again in the same tick, and nothing is remembered.
             key: the facts.
         """
         stored = self.get(*key)
         if stored is not None:
             return stored.decode()
-        digest = computed()
+        digest = compute()
         if time.time() - changed > SETTLED:
             self.put(digest.encode(), *key)
         return digest

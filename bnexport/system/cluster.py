@@ -134,7 +134,7 @@ class Workers:
         self._shared = [ray.put(shared)]  # in a list, and held here: it is there as long as an object may be made again
         # An actor needs a CPU to be placed and none to stay: after a loss the others make room for it.
         remote = ray.remote(max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD")(_Held)
-        self._held = [remote.remote(make, self._shared, *arguments) for arguments in given]
+        self._actors = [remote.remote(make, self._shared, *arguments) for arguments in given]
 
     def each(self, method: str, *arguments: object, on_answer: Callable[[], None] = lambda: None) -> list[Any]:
         """What a method of each gives, in their order; `on_answer` is called when one has answered.
@@ -143,7 +143,7 @@ class Workers:
             BnexportError: what one of them raised.
             MachineError: the cluster could not do it.
         """
-        asked = [held.call.remote(method, *arguments) for held in self._held]
+        asked = [actor.call.remote(method, *arguments) for actor in self._actors]
         left = list(asked)
         try:
             while left:
@@ -157,8 +157,8 @@ class Workers:
 
     def close(self) -> None:
         """They are not needed any longer."""
-        for held in self._held:
-            self._ray.kill(held)
+        for actor in self._actors:
+            self._ray.kill(actor)
 
 
 class _Held:

@@ -32,7 +32,7 @@ _SPARE = 60
 """Seconds of CPU time beyond what the time limit allows, before the system ends a process whose parent did not."""
 
 _GRACE = 5.0
-"""Seconds to clean up in, once a process was told to end."""
+"""Seconds to clean up in, after a process is asked to end."""
 
 
 _SMALL = {"OPENBLAS_NUM_THREADS": "1"}
@@ -115,7 +115,7 @@ def _limits(memory: int | None, cores: Collection[int], seconds: float | None) -
 
     busy = None if seconds is None else int(seconds * (len(cores) or os.cpu_count() or 1) + _SPARE)
 
-    def limited() -> None:
+    def set_limits() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
         if busy is not None:
             resource.setrlimit(resource.RLIMIT_CPU, (busy, busy))
@@ -125,7 +125,7 @@ def _limits(memory: int | None, cores: Collection[int], seconds: float | None) -
         if system is not None:
             system.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # whoever waits for the answer is gone
 
-    return limited
+    return set_limits
 
 
 def end(child: subprocess.Popen[bytes]) -> None:

@@ -26,18 +26,18 @@ def _hold() -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
     saved = [os.dup(1), os.dup(2)]
-    with tempfile.TemporaryFile() as held:
+    with tempfile.TemporaryFile() as captured:
         try:
-            os.dup2(held.fileno(), 1)
-            os.dup2(held.fileno(), 2)
+            os.dup2(captured.fileno(), 1)
+            os.dup2(captured.fileno(), 2)
             yield
         except Exception:
             sys.stdout.flush()
             sys.stderr.flush()
             if os.environ.get("BNEXPORT_DEBUG"):
                 os.dup2(saved[1], 2)
-                held.seek(0)
-                os.write(2, _printable(held.read()))
+                captured.seek(0)
+                os.write(2, _printable(captured.read()))
             raise
         finally:
             sys.stdout.flush()

@@ -19,7 +19,7 @@ from bnexport.datasets.feeds import Arrays
 from bnexport.errors import InputError, MachineError
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.system import files
-from bnexport.system.held import Held
+from bnexport.system.memory_file import Held
 
 SPEC = Preprocessing((8, 8))
 

@@ -20,7 +20,7 @@ _OPEN_FILES = Path("/proc/self/fd")
 _MEMORY_FILES = hasattr(os, "memfd_create") and _OPEN_FILES.is_dir()
 
 
-class Held:
+class MemoryFile:
     """A file and what stands behind it.
 
     In a file in memory where there are such (Linux): what is hashed there is what is read later, and onnxruntime copies a file once less than bytes.
