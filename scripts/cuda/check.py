@@ -38,7 +38,7 @@ from bnexport.reporting.words import floors
 from bnexport.results.tolerance import FLOORS, STATED
 from bnexport.runtimes import ort_library
 from bnexport.runtimes.ort_session import STRICT_CUDA, Cuda, Provider, Session
-from bnexport.system import held, machine, nvidia
+from bnexport.system import machine, memory_file, nvidia
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -190,7 +190,7 @@ def main() -> int:
     folder = arguments.bundle
     index = bundle.read(folder)
     feeds = inputs(folder, index)
-    plain = protobuf.model_from((folder / held.MODEL).read_bytes())
+    plain = protobuf.model_from((folder / memory_file.MODEL).read_bytes())
     tensors.describe(plain)
     logits = next((t.tensor for t in index.tensors if t.name.endswith("/logits")), index.tensors[0].tensor)
     model = tensors.with_outputs(plain, sides.fetches(plain).values())

@@ -383,11 +383,11 @@ def test_what_is_asked_for_and_absent_is_rt001(packed: Path) -> None:
 
 def test_a_bundle_is_read_alike_without_files_in_memory(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system has no files in memory, the model goes to onnxruntime as bytes."""
-    from bnexport.system import held
+    from bnexport.system import memory_file
 
     reports = []
     for there in (True, False):
-        monkeypatch.setattr(held, "_MEMORY_FILES", there)
+        monkeypatch.setattr(memory_file, "_MEMORY_FILES", there)
         reports.append(verify(packed))
     first, second = ([(c.tensor, c.difference.max_abs) for c in report.comparisons] for report in reports)
     assert first == second
@@ -419,7 +419,7 @@ def test_the_cuda_acceptance_can_be_rehearsed(packed: Path, tmp_path: Path) -> N
     done = subprocess.run([*command, "--results", str(results)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     told = results.read_text()
-    assert "Everything held." in told
+    assert "All assertions hold." in told
     assert all(told.count(f"| {graph} |") == 2 for graph in ("inference", "training twin", "recalibrated", "folded"))
     assert "bit-identical" in told
     if cuda_missing():

@@ -19,7 +19,7 @@ from bnexport.datasets.feeds import Arrays
 from bnexport.errors import InputError, MachineError
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.system import files
-from bnexport.system.memory_file import Held
+from bnexport.system.memory_file import MemoryFile
 
 SPEC = Preprocessing((8, 8))
 
@@ -43,7 +43,7 @@ def test_a_pipe_is_refused_wherever_a_file_is_read(pipe: Path) -> None:
         "picture": lambda: places.read(str(table)),
         "manifest": lambda: list(manifest.rows(str(table))),
         "plan": lambda: plan.read(table),
-        "bundle": lambda: Held(table, table),
+        "bundle": lambda: MemoryFile(table, table),
         "sidecar": lambda: sidecar.read(pipe.parent / "net.h5"),
     }
     for name, read in readers.items():
@@ -73,7 +73,7 @@ def test_a_size_is_bounded_also_where_the_system_names_none(tmp_path: Path) -> N
     os.truncate(path, 3 << 30)
     (tmp_path / "end").touch()
     with pytest.raises(InputError, match="too large"):
-        Held(path, tmp_path / "end")
+        MemoryFile(path, tmp_path / "end")
     with pytest.raises(InputError, match="too large"):
         places.read(str(path))
     with pytest.raises(InputError, match="at most 10 bytes"):
@@ -90,11 +90,11 @@ def test_a_bundle_reads_nothing_outside_of_it(tmp_path: Path) -> None:
     (folder / "end").touch()
     (folder / "good").symlink_to("inside")
     (folder / "bad").symlink_to("../outside")
-    held = Held(folder / "good", folder / "end")
+    held = MemoryFile(folder / "good", folder / "end")
     assert held.content() == b"model"
     held.close()
     with pytest.raises(InputError, match="outside"):
-        Held(folder / "bad", folder / "end")
+        MemoryFile(folder / "bad", folder / "end")
     (folder / bundle.INDEX).symlink_to("../outside")
     with pytest.raises(InputError, match="outside"):
         bundle.read(folder)
