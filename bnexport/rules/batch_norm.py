@@ -30,26 +30,26 @@ BN001 = Rule(
     "BN001",
     "stale moving statistics",
     meaning=(
-        "BatchNormalization's moving averages have seen too few updates: much of what they hold is still the 0 "
-        "and 1 they started from. Training mode, which normalises by the batch, is right; inference mode, and "
-        "every export, is not."
+        "The moving averages of BatchNormalization have had too few updates and still contain much of their "
+        "initial values, 0 and 1. Training mode, which normalises by the batch, is right. Inference mode and "
+        "every export are wrong."
     ),
     measured=(
-        "What the layers see is measured on the given images (as by bnexport recalibrate). The share l of the "
-        "initial values that is left is fitted by least squares over all channels: mm - mu = -l mu, mv - v = l (1"
-        " - v). R^2 says how much of the distance the fit explains; l = momentum^t gives the number of updates t,"
-        " and the optimizer's own counter, where the file has one, stands beside it. Raised from l = "
-        "{STALE:share} and R^2 = {EXPLAINED} on, up to l = {MOST:share}: what sampling and the drift of the "
-        "weights do to the statistics looks like up to about 1 % of l."
+        "The statistics of each layer's input are measured on the given images, as in bnexport recalibrate. "
+        "The share l of the initial values that is left is fitted by least squares over all channels: mm - mu "
+        "= -l mu, mv - v = l (1 - v). R^2 is the part of the distance that the fit explains. l = momentum^t "
+        "gives the number of updates t. The update counter of the optimizer is shown beside it where the file "
+        "has one. Raised from l = {STALE:share} and R^2 = {EXPLAINED} up to l = {MOST:share}. Sampling and "
+        "the drift of the weights alone cause up to about 1 % of l."
     ),
     neighbours=(
-        "BN002: exactly nothing was learnt. IN001, IN002: only the first layers are off. BN005 alone: the modes "
-        "differ and no warm-up explains it. A warning instead of an error: both modes answer alike on these "
-        "images."
+        "BN002: the layers have learned nothing at all. IN001 and IN002: only the first layers deviate. BN005 "
+        "alone: the modes differ, but too few updates do not explain it. The finding is a warning instead of "
+        "an error where both modes give the same classes on these images."
     ),
     remedy=(
-        "bnexport recalibrate with representative images; or train on; or train with a lower BatchNormalization "
-        "momentum."
+        "Run bnexport recalibrate with representative images, train for more updates, or train with a lower "
+        "BatchNormalization momentum."
     ),
     thresholds={"STALE": STALE, "EXPLAINED": EXPLAINED, "MOST": MOST},
 )
@@ -89,12 +89,12 @@ BN002 = Rule(
     "BN002",
     "statistics never updated or never loaded",
     meaning=(
-        "A layer's moving mean is exactly 0 and its moving variance exactly 1 in every channel, although its "
-        "scale or offset was trained."
+        "The moving mean of a layer is exactly 0 and its moving variance exactly 1 in every channel, although "
+        "its scale or offset was trained."
     ),
-    measured="By equality, channel by channel.",
-    neighbours="BN001: a few updates leave values near 0 and 1, never exactly those.",
-    remedy="Load the non-trainable weights of the checkpoint too; or bnexport recalibrate.",
+    measured="Every channel is compared with 0 and 1.",
+    neighbours="BN001: after a few updates the values are near 0 and 1, but never exactly equal.",
+    remedy="Load the non-trainable weights of the checkpoint as well, or run bnexport recalibrate.",
 )
 
 
@@ -116,10 +116,10 @@ def initial_statistics(sites: Sequence[Statistics], noun: Noun) -> Finding | Non
 
 BN003 = Rule(
     "BN003",
-    "statistics that are no statistics",
+    "invalid moving statistics",
     meaning="A moving mean or variance is NaN or infinite, or a variance is negative.",
-    measured="By looking at every channel; the evidence lists layers and channels.",
-    neighbours="EX001 with values that are not finite: the weights, not the statistics, are broken.",
+    measured="Every channel is checked. The evidence lists the layers and channels.",
+    neighbours="EX001 with values that are not finite: the weights are invalid, not the statistics.",
     remedy=(
         "Find out where training diverged. If the weights are finite, bnexport recalibrate replaces the statistics."
     ),
@@ -143,20 +143,24 @@ def broken(sites: Sequence[Statistics]) -> Finding | None:
 
 BN004 = Rule(
     "BN004",
-    "channels that hardly varied in training",
+    "channels with almost no variance in training",
     meaning=(
-        "A moving variance is below epsilon, so that epsilon and no data sets the channel's gain gamma / sqrt(var"
-        " + epsilon), and that gain is far above the layer's others. While the channel stays constant this does "
-        "no harm but amplify rounding; where it varies on these images, it comes out many times too large. One "
-        "such channel can ruin a model whose medians are perfect."
+        "A moving variance is below epsilon. Epsilon then determines the gain of the channel, gamma / "
+        "sqrt(var + epsilon), and this gain is far above that of the other channels in the layer. While the "
+        "channel stays constant, only rounding is amplified. If it varies on these images, its output is many "
+        "times too large. One such channel can ruin a model whose other statistics are right."
     ),
     measured=(
-        "Channel by channel: variance below epsilon, gain more than {GAIN:g} times the layer's median. A warning "
-        "where the channel varies on these images, by more than {GAIN:g} standard deviations of its output; else "
-        "an information."
+        "Every channel is checked for a variance below epsilon and a gain of more than {GAIN:g} times the "
+        "median of its layer. The finding is a warning where the channel varies on these images by more than "
+        "{GAIN:g} standard deviations of its output, otherwise an information."
     ),
-    neighbours="BN002, BN001: all channels of a layer are off. IN001, IN002: all channels of the first layers.",
-    remedy="Find out what makes the channel vary now. bnexport recalibrate gives it the statistics of these images.",
+    neighbours=(
+        "BN001 and BN002: all channels of a layer deviate. IN001 and IN002: all channels of the first layers deviate."
+    ),
+    remedy=(
+        "Find out why the channel varies now. bnexport recalibrate replaces its statistics with those of these images."
+    ),
     thresholds={"GAIN": GAIN},
 )
 

@@ -17,27 +17,29 @@ EX001 = Rule(
     "EX001",
     "the export differs from Keras",
     meaning=(
-        "The exported graph in onnxruntime computes something else than Keras in the same mode, by more than "
-        "float rounding."
+        "In the same mode, the exported graph in onnxruntime computes other outputs than Keras. The "
+        "difference is larger than float rounding."
     ),
     measured=(
-        "On logits where there are, and on every output, relative to the tensor's size (probabilities: 1). The "
-        "limit is {FLOORS:g} noise floors: the distance of Keras' own pass in float32 to the same pass in "
-        "float64, measured on 8 images and again on the batch with the largest difference. Without a float64 pass"
-        " it is {STATED[inference]:g} in inference, {STATED[training]:g} in training mode, {STATED_HALF:g} in half "
-        "precision. Then every layer is held against the tensor of the same layer, optimisations off, and the "
-        "first one that is off while what it reads agrees is named. With --deployed the layers are compared even "
-        "where the outputs agree, because an error may not show on these images. With --reference keras2 the "
-        "outputs are those of tf_keras, and the message says whether Keras 3 on the same data equals the graph "
-        "(then Keras 3 reads the file as another model) or not; the floors are Keras 3's."
+        "Logits, where available, and every output are compared, relative to the scale of the tensor (1 for "
+        "probabilities). The limit is {FLOORS:g} noise floors. The noise floor is the distance between the "
+        "Keras pass in float32 and in float64, measured on 8 images and again on the batch with the largest "
+        "difference. Without a float64 pass the limit is {STATED[inference]:g} in inference mode, "
+        "{STATED[training]:g} in training mode and {STATED_HALF:g} in half precision. If it is exceeded, "
+        "every layer is compared with the tensor of the same layer, with optimisations off. The finding names "
+        "the first layer that deviates although its input agrees. With --deployed the layers are compared "
+        "even where the outputs agree, because an error may not show on these images. With --reference keras2 "
+        "the reference is tf_keras, and the message states whether the graph equals Keras 3 on the same data, "
+        "which means that Keras 3 loads the file as another model. The noise floors are then those of Keras "
+        "3."
     ),
     neighbours=(
-        "RT004: onnxruntime's optimisations are to blame. EX003, EX004, EX005: the file is another mode's, is "
-        "called otherwise, or has other weights. RT005: two providers differ."
+        "RT004: an optimisation of onnxruntime is the cause. EX003, EX004 and EX005: the file is from "
+        "training mode, has another interface, or has other weights. RT005: two providers differ."
     ),
     remedy=(
-        "Look at how the named layer was exported. Do not deploy the file. If the difference is acceptable, say "
-        "so with --rtol."
+        "Check how the named layer was exported. Do not deploy the file. If the difference is acceptable, set "
+        "the tolerance with --rtol."
     ),
     thresholds={"FLOORS": FLOORS, "STATED": STATED, "STATED_HALF": STATED_HALF},
 )
@@ -155,18 +157,20 @@ EX003 = Rule(
     "EX003",
     "the file computes the training pass",
     meaning=(
-        "Its BatchNormalization layers normalise by the batch, as in training: what it answers for an image "
-        "depends on the images beside it."
+        "The BatchNormalization layers of the file normalise by the batch, as in training. The output for an "
+        "image depends on the other images in the batch."
     ),
     measured=(
-        "The file agrees with Keras' training pass (BatchNormalization by the batch, dropout off), and not with "
-        "the inference pass, or gives an image another output alone than in a batch."
+        "The file agrees with the training pass of Keras (BatchNormalization by the batch, dropout off) but "
+        "not with the inference pass, or the output for an image differs between a batch and the image alone."
     ),
     neighbours=(
-        "BN006 says the same of any graph, without Keras. BN005: the modes differ, and the file is the inference "
-        "mode's, as it should be."
+        "BN006 is the same finding for any graph, without Keras. BN005: the modes differ, but the file was "
+        "exported in inference mode, as it should be."
     ),
-    remedy="Export the model in inference mode, without training=True in the calls of its layers: bnexport export.",
+    remedy=(
+        "Export the model in inference mode with bnexport export, without training=True in the calls of its layers."
+    ),
 )
 
 
@@ -189,19 +193,19 @@ def training_exported(failed: Sequence[Comparison]) -> Finding:
 
 EX004 = Rule(
     "EX004",
-    "the file is called otherwise than the model",
+    "the interface of the file differs from the model",
     meaning=(
-        "It has other names, another layout (channels first), another dtype, a fixed batch size, or wants images "
-        "prepared otherwise. What its interface says is allowed for, and listed as an information. An error where"
-        " only another layout, scaling or channel order makes it compute what the model computes, or where it "
-        "gives out logits in place of probabilities."
+        "The file has other names, another layout (channels first), another dtype, a fixed batch size, or "
+        "expects other preprocessing. Differences that the interface shows are handled and listed as an "
+        "information. It is an error where the file matches the model only with another layout, scaling or "
+        "channel order, or where it returns logits instead of probabilities."
     ),
     measured=(
-        "By its interface and metadata; and where the outputs differ, by feeding the same images transposed, "
-        "scaled by each known scaling, and with the channels reversed."
+        "From the interface and metadata of the file. Where the outputs differ, the same images are also run "
+        "transposed, with each known scaling, and with the channels reversed."
     ),
-    neighbours="EX001: no other way of calling it is right.",
-    remedy="Call it so where it is deployed, or export it again.",
+    neighbours="EX001: the file does not match with any of these changes.",
+    remedy="Change the calling code where the file is deployed, or export the model again.",
 )
 
 
@@ -235,14 +239,14 @@ def interface_differs(differences: Sequence[str]) -> Finding | None:
 
 EX005 = Rule(
     "EX005",
-    "the weights of another checkpoint",
-    meaning="The file has the model's structure, and other weights in most of its kernels.",
+    "weights of another checkpoint",
+    meaning="The file has the structure of the model, but other weights in most of its kernels.",
     measured=(
-        "Kernels are compared in every order of axes, and up to a factor for each channel, which is what folding "
-        "BatchNormalization leaves. A kernel that agrees to 1 % is the same."
+        "Kernels are compared in every order of axes and up to a factor per channel, which folding "
+        "BatchNormalization introduces. Kernels that agree to 1 % count as equal."
     ),
-    neighbours="EX001 with a layer: one kernel is wrong, the others are the model's.",
-    remedy="Export the file again from this model, or check the model it was exported from.",
+    neighbours="EX001 with a layer: one kernel is wrong, and the others are equal to those of the model.",
+    remedy="Export the file again from this model, or check the model that it was exported from.",
 )
 
 

@@ -24,16 +24,17 @@ IN003 = Rule(
     "IN003",
     "too few different images",
     meaning=(
-        "Statistics need different images. Images of one colour and copies add nothing, and statistics of a "
-        "handful of images hold for those only."
+        "Statistics require different images. Copies and images of one color add nothing, and statistics of "
+        "very few images are valid for these images only."
     ),
     measured=(
-        "By a hash of every prepared image, and by whether all its pixels are equal. An information below {FEW} "
-        "different images or where some are copies or of one colour, a warning where more than {WASTED:share} "
-        "are, or where fewer than {FEWEST} different images are left: then bnexport recalibrate refuses."
+        "By a hash of every prepared image, and by whether all its pixels are equal. It is an information "
+        "below {FEW} different images, or where some images are copies or of one color. It is a warning where "
+        "more than {WASTED:share} are, or where fewer than {FEWEST} different images are left. bnexport "
+        "recalibrate refuses in the last case."
     ),
-    neighbours="IN004: files that could not be read at all.",
-    remedy="Use some hundred different images like those of training.",
+    neighbours="IN004: files that could not be read.",
+    remedy="Use a few hundred different images that resemble the training images.",
     thresholds={"FEW": FEW, "FEWEST": FEWEST, "WASTED": WASTED},
 )
 
@@ -84,8 +85,8 @@ def unfit(variety: Variety, noun: Noun = IMAGES) -> str:
 IN004 = Rule(
     "IN004",
     "unreadable images",
-    meaning="Files that look like images and cannot be decoded. They are listed and left out.",
-    measured="By decoding every file: JPEG, PNG, BMP, GIF, WebP and TIFF, by content.",
+    meaning="Files that look like images cannot be decoded. They are listed and skipped.",
+    measured="Every file is decoded: JPEG, PNG, BMP, GIF, WebP and TIFF, recognised by content.",
     remedy="Replace or remove the files.",
 )
 
@@ -108,11 +109,11 @@ IN005 = Rule(
     "IN005",
     "assumed preprocessing",
     meaning=(
-        "Nothing says how the model's images are to be prepared, so something had to be assumed. The wrong "
-        "scaling makes a good model look broken."
+        "The preprocessing of the images is not specified, so it had to be assumed. With the wrong scaling, a "
+        "good model gives bad results."
     ),
-    measured="There is no MODEL.toml beside the model, no metadata in the ONNX file, and no flag.",
-    remedy="Say it with --size, --color-mode, --interpolation and --normalize.",
+    measured="There is no MODEL.toml beside the model, no metadata in the ONNX file, and no option.",
+    remedy="Specify it with --size, --color-mode, --interpolation and --normalize.",
 )
 
 
@@ -142,19 +143,20 @@ def assumed_preprocessing(described: str) -> Finding:
 
 IN006 = Rule(
     "IN006",
-    "this machine prepares pictures otherwise",
+    "this machine preprocesses images differently",
     meaning=(
-        "The pictures in a bundle become other inputs here than on the machine that packed them: another decoder,"
-        " or another version of one. An error where the outputs are then outside the tolerance."
+        "The images in a bundle become other inputs on this machine than on the machine that packed them, "
+        "because of another decoder or another version of it. It is an error where the outputs are then "
+        "outside the tolerance."
     ),
     measured=(
-        "bnexport verify decodes and resizes the packed pictures and holds the result against the packed inputs, "
-        "which must be equal to the last bit."
+        "bnexport verify decodes and resizes the packed images and compares the result with the packed "
+        "inputs. Both must be identical."
     ),
-    neighbours="EX001: the outputs differ for the packed inputs too, so that it is the runtime.",
+    neighbours="EX001: the outputs differ for the packed inputs too, so the runtime is the cause.",
     remedy=(
-        "Install the versions of pillow and simplejpeg that the bundle names, or decode as your service does and "
-        "pack arrays with --arrays."
+        "Install the versions of pillow and simplejpeg that the bundle lists, or decode as your service does "
+        "and pack arrays with --arrays."
     ),
 )
 

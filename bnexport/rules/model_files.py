@@ -12,23 +12,23 @@ from bnexport.rules.rule import Rule
 EX002 = Rule(
     "EX002",
     "an operator that cannot be exported",
-    meaning="A layer uses an operation that ONNX or tf2onnx does not know. Nothing is written.",
-    measured="By what the converter leaves in the graph.",
-    remedy="Replace the layer by one that ONNX can express.",
+    meaning="A layer uses an operation that ONNX or tf2onnx does not support. No file is written.",
+    measured="From the operators that are left in the graph after the conversion.",
+    remedy="Replace the layer with one that ONNX supports.",
 )
 
 EX006 = Rule(
     "EX006",
-    "an old file that was repaired",
+    "an old file was converted",
     meaning=(
-        "Keras 3 refuses, or reads wrongly, what Keras 1 and 2 wrote: an argument it no longer knows, a "
-        "Sequential model without an input. The configuration was rewritten in memory; the file is as it was."
+        "Keras 3 rejects or misreads files of Keras 1 and 2, for example because of a removed argument or a "
+        "Sequential model without an input. The configuration was converted in memory. The file is unchanged."
     ),
     measured=(
-        "By known changes of the format, each of which leaves what the model computes as it is. The repaired "
-        "model is run once before anything else."
+        "By known changes of the format. None of them changes what the model computes. The converted model is "
+        "run once before the check."
     ),
-    remedy="Nothing has to be done. Whoever loads the file elsewhere meets the same difficulty: save it anew.",
+    remedy="Nothing is required for the check. Save the model again, so that it loads elsewhere.",
 )
 
 
@@ -50,13 +50,15 @@ EX007 = Rule(
     "EX007",
     "the training-mode graph differs",
     meaning=(
-        "The graph that normalises by the batch computes something else than Keras' training pass, while the "
-        "inference graph agrees with Keras. It is never deployed: only what is said about training mode is less "
-        "certain."
+        "The training-mode graph computes other outputs than the training pass of Keras, while the inference "
+        "graph agrees with Keras. The training-mode graph is never deployed. Findings about training mode are "
+        "less certain."
     ),
-    measured="As EX001, in training mode. Batch statistics of many values amplify float32 rounding, for instance.",
+    measured=(
+        "As for EX001, in training mode. A possible cause: batch statistics of many values amplify float32 rounding."
+    ),
     neighbours="EX001: the inference graph differs too.",
-    remedy="Nothing has to be done before deploying the file.",
+    remedy="Nothing is required before deploying the file.",
 )
 
 
@@ -91,14 +93,18 @@ EX008 = Rule(
     "EX008",
     "an unusual ONNX file",
     meaning=(
-        "The file could be checked, after it was put in order in memory, or with one part of the check left out: "
-        "nodes that are not sorted, BatchNormalization nodes whose parameters the graph computes."
+        "The file was checked after it was corrected in memory, or without one part of the check. Examples "
+        "are nodes that are not sorted, and BatchNormalization nodes whose parameters are computed by the "
+        "graph."
     ),
     measured=(
-        "By reading the graph. Parameters that follow from constants are computed first; only those that depend "
-        "on an input are left."
+        "From the graph. Parameters that follow from constants are computed first, so only those that depend "
+        "on an input are reported."
     ),
-    remedy="Nothing, where the file runs where it is deployed. Other runtimes may refuse it: write it anew.",
+    remedy=(
+        "Nothing is required if the file runs where it is deployed. Other runtimes may reject it: write it "
+        "again with another tool."
+    ),
 )
 
 

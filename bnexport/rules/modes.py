@@ -22,25 +22,26 @@ SCATTER = 0.05
 
 BN005 = Rule(
     "BN005",
-    "training and inference mode answer differently",
+    "training and inference mode give different results",
     meaning=(
-        "Some images get another class in inference mode than in training mode; without classes, the outputs "
-        "differ by more than {MODES_DIFFER:share} of their size."
+        "Some images get another class in inference mode than in training mode. Without classes: the outputs "
+        "differ by more than {MODES_DIFFER:share} of their scale."
     ),
     measured=(
-        "The training pass (BatchNormalization by the batch, dropout off) against the inference pass, on the same"
-        " batches. An error where the statistics are known to be wrong (BN001, BN002, BN003), or where labels "
-        "show that inference mode gets fewer right than chance explains ({DEVIATIONS:g} standard deviations of a "
-        "sign test, and {LOST:share} of the images). Otherwise a warning, or an information where at most "
-        "{SCATTER:share} of the images are concerned. A warning, too, where the statistics could not be examined."
+        "The training pass (BatchNormalization by the batch, dropout off) is compared with the inference pass "
+        "on the same batches. It is an error where the statistics are known to be wrong (BN001, BN002, "
+        "BN003), or where labels show that inference mode loses more images than chance explains "
+        "({DEVIATIONS:g} standard deviations of a sign test and {LOST:share} of the images). Otherwise it is "
+        "a warning, or an information where at most {SCATTER:share} of the images are affected. It is also a "
+        "warning where the statistics could not be measured."
     ),
     neighbours=(
-        "BN001, BN002 and BN003 say why, where the statistics tell. Without them the statistics were converged: "
-        "on small batches a healthy net differs in a few images; and a net whose head was trained on frozen "
-        "statistics differs by design. What recalibrating would give (onnx-recalibrated@cpu) decides, best on "
-        "images with labels."
+        "BN001, BN002 and BN003 name the cause where the statistics show it. Without them the statistics have "
+        "converged: on small batches a healthy model differs for a few images, and a model whose head was "
+        "trained on frozen statistics differs by design. The recalibrated graph (onnx-recalibrated@cpu) "
+        "decides, best on labelled images."
     ),
-    remedy="What the finding says first: it was measured on your images.",
+    remedy="Follow the first action of the finding. It is based on measurements on your images.",
     thresholds={"MODES_DIFFER": MODES_DIFFER, "SCATTER": SCATTER, "DEVIATIONS": DEVIATIONS, "LOST": LOST},
 )
 
@@ -114,22 +115,23 @@ BN006 = Rule(
     "BN006",
     "the output depends on the batch",
     meaning=(
-        "What the model computes for an image in inference mode depends on the other images in its batch: an "
-        "exporter baked training mode in, a layer was called with training=True, or an operator mixes the images "
-        "of a batch. In production the same image gets different answers from one request to the next."
+        "In inference mode, the output for an image depends on the other images in its batch. Possible causes "
+        "are an export in training mode, a layer called with training=True, or an operator that mixes the "
+        "images of a batch. In production, the same image then gets different results from one request to the "
+        "next."
     ),
     measured=(
-        "Up to four images in one batch against the first two of them one by one, in each runtime, on logits and "
-        "outputs that have a row for each image, at the tolerance of inference mode. Whether something in the "
-        "graph may normalise by the batch is in the evidence."
+        "Up to four images are run in one batch, and the first two of them again one by one, in each runtime. "
+        "Logits and outputs with one row per image are compared within the tolerance of inference mode. The "
+        "evidence states whether a node of the graph may normalise by the batch."
     ),
     neighbours=(
-        "EX001: the export differs from Keras whatever the batch. BN005: training mode differs, which is what it "
-        "is for."
+        "EX001: the export differs from Keras for every batch. BN005: training mode differs from inference "
+        "mode, which is expected."
     ),
     remedy=(
-        "Export the model in inference mode, with bnexport export; in Keras, do not call BatchNormalization with "
-        "training=True."
+        "Export the model in inference mode with bnexport export. In Keras, do not call BatchNormalization "
+        "with training=True."
     ),
 )
 
@@ -172,21 +174,21 @@ BN007 = Rule(
     "BN007",
     "frozen layers",
     meaning=(
-        "Layers with trainable=False run on their moving statistics in training mode too: the training pass "
-        "proves nothing about them."
+        "Layers with trainable=False use their moving statistics in training mode too. The training pass "
+        "therefore shows nothing about these statistics."
     ),
     measured=(
-        "From the model's configuration, or the metadata that bnexport export writes. The side "
-        "onnx-recalibrated@cpu treats every layer as thawed: how far the frozen statistics are from what the "
-        "layers see, and what the model would answer, come from it."
+        "From the model configuration, or from the metadata that bnexport export writes. The run "
+        "onnx-recalibrated@cpu treats every layer as trainable. It shows how far the frozen statistics are "
+        "from the input of each layer, and what the model would predict."
     ),
     neighbours=(
-        "BN005 cannot show for frozen layers, however wrong their statistics are; BN001 to BN004 and IN001, IN002"
-        " can, they look at the statistics themselves."
+        "BN005 cannot occur because of frozen layers, even if their statistics are wrong. BN001 to BN004, "
+        "IN001 and IN002 can, because they examine the statistics themselves."
     ),
     remedy=(
-        "Nothing, where the head was trained on the frozen statistics: recalibrating would take them from under "
-        "it. Labelled images decide."
+        "Nothing, where the head was trained on the frozen statistics: it depends on them. Use labelled "
+        "images to decide about recalibration."
     ),
 )
 

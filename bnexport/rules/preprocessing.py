@@ -119,22 +119,22 @@ IN001 = Rule(
     "IN001",
     "wrong scaling",
     meaning=(
-        "The images are scaled otherwise than in training (0-255 in place of 0-1, for instance). Training mode "
-        "hides it, since normalisation takes the scale away, and so would recalibration: the mistake would come "
-        "back with the first image that is scaled rightly."
+        "The images are not scaled as in training, for example 0-255 instead of 0-1. Training mode hides this "
+        "because normalisation removes the scale. Recalibration would hide it as well, until images arrive "
+        "that are scaled correctly."
     ),
     measured=(
-        "At the first BatchNormalization layers, which see the images through fixed weights only: the median over"
-        " channels of sqrt(z^2 + r^2), z the distance of the means in standard deviations, r the logarithm of the"
-        " ratio of the standard deviations. Where it is above {OFF} + {SCATTERED} / sqrt(images), every scaling "
-        "bnexport knows is tried on the images; the finding names the one that fits at least {BETTER:g} times "
-        "better, and those that cannot be told from it. An error; a warning where the scaling was assumed: the "
-        "check goes on with the one that fits. A warning, too, where the distance is below that limit, and "
-        "another channel order or resize kernel brings it to {EXACT}: then these are the training images, "
-        "prepared otherwise."
+        "At the first BatchNormalization layers, which see the images through fixed weights only: the median "
+        "over channels of sqrt(z^2 + r^2), where z is the distance of the means in standard deviations and r "
+        "the logarithm of the ratio of the standard deviations. If it is above {OFF} + {SCATTERED} / "
+        "sqrt(images), every known scaling is tried on the images. The finding names the scaling that fits at "
+        "least {BETTER:g} times better, and those that fit equally well. It is an error, or a warning where "
+        "the scaling was assumed: the check then continues with the scaling that fits. It is also a warning "
+        "where the distance is below the limit, but another channel order or resize kernel reduces it to "
+        "{EXACT}: then these are the training images with different preprocessing."
     ),
-    neighbours="IN002: no known scaling fits. BN001: all layers are off, not only the first.",
-    remedy="Prepare the images as in training: --normalize, or the file beside the model. Do not recalibrate.",
+    neighbours="IN002: no known scaling fits. BN001: all layers deviate, not only the first.",
+    remedy="Prepare the images as in training, with --normalize or the file beside the model. Do not recalibrate.",
     thresholds={"OFF": OFF, "SCATTERED": SCATTERED, "BETTER": BETTER, "EXACT": EXACT},
 )
 
@@ -233,20 +233,20 @@ def _differences(one: Refit, other: Refit) -> set[str]:
 
 IN002 = Rule(
     "IN002",
-    "other data than in training",
+    "data unlike the training data",
     meaning=(
-        "At the first BatchNormalization layers these images have other statistics than the training images had, "
-        "and no known scaling explains it: other colours, contrast, inversion, another crop or a scaling of its "
-        "own."
+        "At the first BatchNormalization layers, these images have other statistics than the training images, "
+        "and no known scaling explains it. Possible causes are other colors, contrast, inversion, another "
+        "crop, or a custom scaling."
     ),
-    measured="As IN001, where no scaling fits and no warm-up explains it (BN001).",
+    measured="As for IN001, where no scaling fits and too few updates do not explain it either (BN001).",
     neighbours=(
-        "IN001: a known scaling fits. Data that differ in what they show, not in how they are made, pass the "
-        "first layers unnoticed."
+        "IN001: a known scaling fits. Data that differ in content but not in how they were made do not raise "
+        "this finding."
     ),
     remedy=(
-        "Compare how both kinds of images are made. Recalibrating may help (another camera) or do harm (a head "
-        "trained on these statistics): judge it on labelled images."
+        "Compare how both sets of images were made. Recalibration may help (another camera) or do harm (a "
+        "head trained on these statistics). Use labelled images to decide."
     ),
 )
 

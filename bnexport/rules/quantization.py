@@ -27,27 +27,27 @@ NOISY_DB = 20.0
 
 QT001 = Rule(
     "QT001",
-    "what quantisation costs",
+    "cost of quantisation",
     meaning=(
-        "The file computes with 8 bits or fewer. It cannot equal a float model to rounding, and need not: what "
-        "counts is whether its answers stay. Where they are lost, calibration is the usual cause."
+        "The file computes with 8 bits or fewer. It cannot equal a float model up to rounding. What matters "
+        "is whether its predictions stay the same. If they do not, calibration is the usual cause."
     ),
     measured=(
-        "Quantised is a graph with QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear, or operators on "
-        "integers (QLinearConv, MatMulInteger, QGemm, MatMulNBits). With classes, an error where more than "
-        "{CHANGED:share} of the answers change, beyond what so few images leave to chance (Wilson's lower bound "
-        "at 95 %), or where labels show fewer right answers (a sign test at {DEVIATIONS:g} standard deviations "
-        "and {LOST:share} of the images); a warning where fewer than {KEPT:share} stay, MLPerf Inference's share,"
-        " or where the noise is above a third of the signal ({LOST_DB:g} dB). Without classes an error below "
-        "{LOST_DB:g} dB, a warning below {NOISY_DB:g} dB, a tenth. For a file alone, what is compared is the same"
-        " file with onnxruntime's optimisations off."
+        "A graph is quantised if it contains QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear, or "
+        "operators on integers (QLinearConv, MatMulInteger, QGemm, MatMulNBits). With classes, it is an error "
+        "where more than {CHANGED:share} of the predictions change, beyond chance (Wilson's lower bound at 95 "
+        "%), or where labels show fewer correct predictions (a sign test at {DEVIATIONS:g} standard "
+        "deviations and {LOST:share} of the images). It is a warning where fewer than {KEPT:share} stay the "
+        "same, the limit of MLPerf Inference, or where the noise is above a third of the signal ({LOST_DB:g} "
+        "dB). Without classes, it is an error below {LOST_DB:g} dB and a warning below {NOISY_DB:g} dB, a "
+        "tenth. A file alone is compared with the same file with the optimisations of onnxruntime off."
     ),
     neighbours=(
-        "EX005: the dequantised kernels are another checkpoint's. EX001, RT004: files in floating point. Only "
-        "part of a difference may be quantisation: compare the float export first."
+        "EX005: the dequantised kernels are those of another checkpoint. EX001 and RT004: files in floating "
+        "point. Quantisation may explain only a part of the difference: check the float export first."
     ),
     remedy=(
-        "Calibrate again with some hundred images prepared as in deployment, per channel; or leave the most "
+        "Calibrate again per channel with a few hundred images prepared as in deployment, or keep the most "
         "sensitive layers in float."
     ),
     thresholds={

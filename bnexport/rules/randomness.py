@@ -13,15 +13,17 @@ ST001 = Rule(
     "ST001",
     "random layers",
     meaning=(
-        "Dropout and its like are on in fit and off in inference, which is as it should be. They too make "
-        "training look worse or better than inference, and their share is not BatchNormalization's."
+        "Dropout and similar layers are active in fit and inactive in inference, as intended. They also make "
+        "training results differ from inference. This part of the difference is not caused by "
+        "BatchNormalization."
     ),
     measured=(
-        "The training pass is repeated on one batch with other random numbers; its distance to the training pass "
-        "without random layers is theirs, and that pass's distance to the inference pass is BatchNormalization's."
+        "The training pass is repeated on one batch with different random numbers. Its distance to the "
+        "training pass without random layers is their part. The distance of that pass to the inference pass "
+        "is the part of BatchNormalization."
     ),
-    neighbours="BN005: what is left when the random layers are off.",
-    remedy="Judge training by evaluate(), which switches them off.",
+    neighbours="BN005: the difference that is left with the random layers off.",
+    remedy="Judge training with evaluate(), which switches random layers off.",
 )
 
 SHOWN = 4

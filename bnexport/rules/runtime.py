@@ -14,13 +14,13 @@ from bnexport.rules.rule import Rule
 
 RT001 = Rule(
     "RT001",
-    "a provider that does not run",
-    meaning="CUDA was asked for with --target cuda, and does not run here. What was asked for was not checked.",
+    "a provider does not run",
+    meaning="CUDA was requested with --target cuda and does not run on this machine. It was not checked.",
     measured=(
-        "By loading the libraries it needs and by running a real batch: onnxruntime lists CUDA as available, and "
-        "makes sessions with it, where it cannot run."
+        "The required libraries are loaded and a real batch is run. onnxruntime lists CUDA as available and "
+        "creates sessions with it even where it cannot run."
     ),
-    neighbours="--require-target cuda makes it exit with 3 instead.",
+    neighbours="With --require-target cuda the command exits with code 3 instead.",
     remedy="Install what is missing, or check with --target cpu.",
 )
 
@@ -40,17 +40,17 @@ RT002 = Rule(
     "RT002",
     "compute nodes on the CPU",
     meaning=(
-        "CUDA runs, but it has no kernel for some of the graph's nodes, and they run on the CPU. The answer is "
-        "right; each such node costs two copies."
+        "CUDA runs, but it has no kernel for some nodes of the graph. These nodes run on the CPU. The result "
+        "is right, but each such node requires two copies."
     ),
     measured=(
-        "onnxruntime is asked where it placed each node (session.record_ep_graph_assignment_info, from 1.23 on). "
-        "Operators on shapes, which it leaves to the CPU on purpose, are not counted."
+        "onnxruntime reports where it placed each node (session.record_ep_graph_assignment_info, from 1.23 "
+        "on). Operators on shapes, which it places on the CPU on purpose, are not counted."
     ),
     neighbours="RT001: nothing runs on CUDA.",
     remedy=(
-        "Export with operators that CUDA has kernels for, or use a newer onnxruntime-gpu. --no-cpu-fallback "
-        "makes it an error."
+        "Export with operators that CUDA supports, or use a newer onnxruntime-gpu. --no-cpu-fallback makes "
+        "this an error."
     ),
 )
 
@@ -77,14 +77,13 @@ RT003 = Rule(
     "RT003",
     "reduced precision in use",
     meaning=(
-        "Under onnxruntime's defaults CUDA computes convolutions and matrix products in TF32 (10 bits of "
-        "mantissa) on Ampere GPUs and later. Strictly, with use_tf32=0, the file is right; as deployed it is "
-        "further from Keras than rounding to float32 explains. A warning; an error where images get another "
-        "class."
+        "By default, onnxruntime computes convolutions and matrix products on Ampere and later GPUs in TF32, "
+        "with 10 bits of mantissa. With use_tf32=0 the file is right. As deployed, it deviates from Keras by "
+        "more than float32 rounding. It is a warning, or an error where images get another class."
     ),
-    measured="By running both, and counting the error of the second in noise floors.",
-    neighbours="EX001: the strict side is off too.",
-    remedy="Deploy with use_tf32=0, or accept it.",
+    measured="Both settings are run. The deviation of the default is counted in noise floors.",
+    neighbours="EX001: the run with use_tf32=0 deviates too.",
+    remedy="Deploy with use_tf32=0, or accept the difference.",
 )
 
 
@@ -116,20 +115,20 @@ def reduced_precision(comparison: Comparison, noun: Noun = IMAGES) -> Finding | 
 
 RT004 = Rule(
     "RT004",
-    "the runtime's optimisation changes the result",
+    "an optimisation of the runtime changes the result",
     meaning=(
-        "With onnxruntime's graph optimisations off the file computes what it should; with the default ones, with"
-        " which it is deployed, it does not."
+        "With the graph optimisations of onnxruntime off, the file computes the right outputs. With the "
+        "default optimisations, which are used in deployment, it does not."
     ),
     measured=(
-        "By running a failing batch with optimisations off; then the optimizer is found by switching them off by "
-        "halves, and the node by keeping tensors from being fused away by halves. For an ONNX file alone the "
-        "graph without optimisations (onnx-unoptimised@cpu) takes Keras' place."
+        "A failing batch is run with optimisations off. The optimizer and the node are then found by "
+        "bisection: optimizers are switched off, and tensors are kept from being fused. For an ONNX file "
+        "alone, the graph without optimisations (onnx-unoptimised@cpu) is the reference."
     ),
     neighbours="EX001: the file itself is wrong.",
     remedy=(
-        "Use bnexport export, which writes what the known faulty optimisations leave alone; or "
-        "disabled_optimizers; or a version of onnxruntime where it is mended."
+        "Use bnexport export, which avoids the known faulty optimisations, set disabled_optimizers, or use a "
+        "version of onnxruntime in which the bug is fixed."
     ),
 )
 
@@ -161,20 +160,21 @@ def optimised_away(
 RT005 = Rule(
     "RT005",
     "two providers differ",
-    meaning="onnxruntime computes something else on CUDA than on the CPU, by more than float rounding.",
-    measured="As EX001, without Keras; TF32 is switched off.",
-    neighbours="EX001: the difference is to Keras.",
-    remedy="Do not deploy on that provider before it is understood.",
+    meaning="The outputs of onnxruntime on CUDA and on the CPU differ by more than float rounding.",
+    measured="As for EX001, without Keras. TF32 is switched off.",
+    neighbours="EX001: the outputs differ from Keras.",
+    remedy="Find the cause before deploying on this provider.",
 )
 
 RT006 = Rule(
     "RT006",
     "outputs that are not finite",
-    meaning="A side computes NaN or infinity for some images.",
-    measured="By looking at every output of every side.",
-    neighbours="BN003: the moving statistics are not finite. EX001: only one of two sides is concerned.",
+    meaning="A run computes NaN or infinity for some images.",
+    measured="Every output of every run is checked.",
+    neighbours="BN003: the moving statistics are not finite. EX001: only one of two runs is affected.",
     remedy=(
-        "Look for values that are not finite in the inputs and the weights; in half precision, for values above 65504."
+        "Look for values that are not finite in the inputs and the weights, and in half precision for values "
+        "above 65504."
     ),
 )
 
@@ -193,35 +193,35 @@ def not_finite(sides: Mapping[str, int], images: int, noun: Noun = IMAGES) -> Fi
 
 RT007 = Rule(
     "RT007",
-    "this machine computes something else",
+    "this machine computes different outputs",
     meaning=(
-        "The file in a bundle agreed with Keras where it was packed, and is the same to the last bit. This "
-        "machine makes something else of the same inputs: another onnxruntime, another provider, another "
-        "processor."
+        "The file in a bundle agreed with Keras where it was packed, and it is unchanged. On this machine it "
+        "computes other outputs from the same inputs. Another onnxruntime, provider or processor may be the "
+        "cause."
     ),
     measured=(
-        "bnexport verify runs the packed inputs and holds the outputs against the packed ones, within the packed "
-        "noise floors."
+        "bnexport verify runs the packed inputs and compares the outputs with the packed outputs, within the "
+        "packed noise floors."
     ),
-    neighbours="RT004: the runtime's optimisations are to blame. IN006: the inputs are other ones.",
+    neighbours="RT004: an optimisation of onnxruntime is the cause. IN006: the inputs differ.",
     remedy=(
-        "Run with the onnxruntime that bundle.json names under environment, and bnexport doctor for what is "
-        "installed here."
+        "Use the version of onnxruntime that bundle.json lists under environment. bnexport doctor shows what "
+        "is installed on this machine."
     ),
 )
 
 RT008 = Rule(
     "RT008",
-    "another number of rows",
+    "different number of rows",
     meaning=(
-        "An output's number of rows depends on the data (NonMaxSuppression, NonZero, Unique, Compress), and two "
-        "sides select another number. Rounding moves scores across the threshold."
+        "The number of rows of an output depends on the data (NonMaxSuppression, NonZero, Unique, Compress), "
+        "and two runs select a different number. Rounding moves scores across the threshold."
     ),
     measured=(
-        "By the shapes of such outputs, batch by batch; batches where they differ are not compared. The tensors "
-        "that are selected from have a fixed shape, and are compared."
+        "From the shapes of such outputs in every batch. Batches with different shapes are not compared. The "
+        "tensors that the rows are selected from have a fixed shape and are compared."
     ),
-    neighbours="RT004, RT005, EX001: what is selected from differs by more than rounding.",
+    neighbours="RT004, RT005 and EX001: the tensors that the rows are selected from differ by more than rounding.",
     remedy="Compare the detections on labelled images.",
 )
 
@@ -247,17 +247,14 @@ def uneven_rows(uneven: Sequence[tuple[str, str, str, int]]) -> Finding | None:
 
 RT009 = Rule(
     "RT009",
-    "another runtime computes something else",
-    meaning=(
-        "A runtime other than onnxruntime, which was asked for as a target, does not compute from the file what "
-        "the reference computes."
-    ),
+    "another runtime computes different outputs",
+    meaning="A requested target other than onnxruntime computes other outputs from the file than the reference.",
     measured=(
-        "As EX001, by the noise floors. Whether onnxruntime is right with the same file tells the runtime from the "
-        "file."
+        "As for EX001, in noise floors. If onnxruntime is right with the same file, the runtime is the cause, "
+        "otherwise the file."
     ),
-    neighbours="EX001: onnxruntime is off too. RT004: onnxruntime's own optimisations.",
-    remedy="Report it to the runtime's authors with the file, or deploy with onnxruntime.",
+    neighbours="EX001: onnxruntime deviates too. RT004: an optimisation of onnxruntime is the cause.",
+    remedy="Report it to the authors of the runtime together with the file, or deploy with onnxruntime.",
 )
 
 

@@ -126,5 +126,5 @@ def test_a_reason_is_written_for_its_reader() -> None:
 def test_overrides_take_names_of_kinds() -> None:
     """What `str` of an action writes can be called; a name that there is not ends in a sentence."""
     assert bnexport.Overrides(scaling="unit").scaling is Scaling.UNIT  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="there is no scaling 'units'"):
+    with pytest.raises(UsageError, match="the value of scaling is invalid"):
         bnexport.Overrides(scaling="units")  # type: ignore[arg-type]
