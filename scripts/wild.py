@@ -5,7 +5,7 @@
     python scripts/wild.py FOLDER --only '*lstm*' --no-baselines
 
 Inputs are guessed from each file; ARRAYS/NAME.npz comes first where it exists (NAME is the name of the model file, with its suffix).
-Nothing in a file is trusted: every attempt runs in a child process with limits of time and memory, and never with --trust. Files that
+Nothing in a file is trusted: every attempt runs in a child process with limits of time and memory, and never with --allow-custom-code. Files that
 Keras 1 and 2 wrote are also compared with tf_keras, where it is installed. Results are kept in --output: a model is run again when
 its file, its inputs or bnexport has changed. Exit code: 0, or 1 where a check ended with an internal error.
 """
@@ -49,7 +49,7 @@ class Limits:
     @property
     def options(self) -> list[str]:
         """The same for bnexport, which runs in one more process of its own."""
-        return ["--untrusted", "--time-limit", f"{self.seconds:g}", "--memory-limit", str(self.memory)]
+        return ["--isolate", "--isolate-timeout", f"{self.seconds:g}", "--isolate-memory", str(self.memory)]
 
 
 def models(folder: Path) -> Iterator[Path]:
@@ -147,7 +147,7 @@ def check(model: Path, about: Record, pictures: Path | None, arrays: Path, limit
     if pictures is not None and image:
         command += [str(pictures), *(["--size", f"{image[0]}x{image[1]}"] if about["open"] else [])]
     elif arrays.exists():
-        command += ["--inputs", str(arrays)]
+        command += ["--arrays", str(arrays)]
     else:
         command += [str(pictures or folder)]
     code, out, err = run(command, Limits(limits.seconds + 30, limits.memory), folder)

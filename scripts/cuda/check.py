@@ -183,7 +183,9 @@ def main() -> int:
     describe_machine(report)
     checked = verify(arguments.bundle, providers=["cpu", provider], require=[provider])
     mark = report.must(bool(checked), "bnexport verify")
-    report.say(f"* `bnexport verify --require {provider}`: {mark}; findings {[f.code for f in checked.findings]}")
+    report.say(
+        f"* `bnexport verify --require-target onnxruntime:{provider}`: {mark}; findings {[f.code for f in checked.findings]}"
+    )
     for c in checked.comparisons:
         report.say(f"    * {c.actual}, {c.tensor}: {c.difference.max_rel:.1e} of scale, {floors(c)} noise floors")
 
@@ -214,8 +216,8 @@ def main() -> int:
     for way in ways:
         for size, ours, bare, bound in rates(contents["inference"], feeds, way, logits, arguments.seconds):
             report.say(f"| {way.name} | {size} | {ours:,.0f} | {bare:,.0f} | {ours / bare:.2f} | {bound:,.0f} |")
-    told = "Everything held." if not report.broken else "Did not hold: " + "; ".join(report.broken)
-    report.say(f"\n{told} (A side passes within {FLOORS:g} noise floors.)")
+    summary = "All assertions hold." if not report.broken else "These do not hold: " + "; ".join(report.broken)
+    report.say(f"\n{summary} (A side passes within {FLOORS:g} noise floors.)")
     if arguments.results:
         arguments.results.write_text("\n".join(report.lines) + "\n")
     return 1 if report.broken else 0
