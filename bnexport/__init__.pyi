@@ -10,7 +10,6 @@ from .checking.in_memory import (
 )
 from .cli.scripting import iter_checks as iter_checks
 from .comparison.opening import Request as Request
-from .datasets.preparation import Overrides as Overrides
 from .demo.train import Training as Training, train as train
 from .environment.doctor import doctor as doctor
 from .errors import (
@@ -31,6 +30,7 @@ from .results.facts import ImageFacts as ImageFacts, ModelFacts as ModelFacts, R
 from .results.health import Health as Health, Point as Point, State as State
 from .results.nouns import Noun as Noun
 from .results.outcomes import Epoch as Epoch, Folding as Folding, Recalibration as Recalibration, Residual as Residual
+from .results.overrides import Overrides as Overrides
 from .results.preprocessing import (
     Fit as Fit,
     Layout as Layout,

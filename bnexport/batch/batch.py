@@ -10,6 +10,7 @@ from typing import Any
 from bnexport.batch import plan, running
 from bnexport.batch.plan import Check
 from bnexport.batch.results import Folder
+from bnexport.batch.running import Evaluate
 from bnexport.results.batched import Batch, Result
 from bnexport.system import confined, machine
 from bnexport.system.cache import Cache
@@ -39,7 +40,6 @@ class Planned:
 
 def planned(
     path: Path | Mapping[str, Any],
-    known: Mapping[str, str],
     store: Cache,
     *,
     jobs: int = 0,
@@ -50,7 +50,6 @@ def planned(
 
     Args:
         path: the plan, or what it would hold; paths are then seen from the current folder.
-        known: the options of `bnexport check`, without their dashes, by each of their names.
         store: remembers the hashes of large files.
         jobs: how many at a time; 0 for what the plan says.
         timeout: seconds for one; 0 for what the plan says.
@@ -67,7 +66,7 @@ def planned(
         content, base = plan.parsed(path, "the plan"), Path.cwd()
     seconds = timeout or content.timeout
     confined.refuse_unusable(seconds, "the timeout of a check")
-    checks = plan.checks(content, base, known)
+    checks = plan.checks(content, base)
     folder = Folder(results or base / content.output_dir, store)
     threads = len(machine.cores())
     return Planned(
@@ -81,6 +80,7 @@ def planned(
 def left(
     wanted: Planned,
     finished: Collection[str],
+    evaluate: Evaluate,
     *,
     cluster: str | None = None,
     began: Callable[[str], None] = lambda _: None,
@@ -90,6 +90,7 @@ def left(
     Args:
         wanted: the plan.
         finished: the keys of what has one.
+        evaluate: runs a check in a process of its own.
         cluster: the address of a Ray cluster, "" for the one that Ray finds or starts; None for this machine.
         began: told of each check that starts, by name.
 
@@ -102,9 +103,9 @@ def left(
     if cluster is not None:
         from bnexport.batch import cluster as ray
 
-        results = ray.run(checks, cluster, wanted.jobs, wanted.timeout, began)
+        results = ray.run(checks, evaluate, cluster, wanted.jobs, wanted.timeout, began)
     else:
-        shop = running.Workshop(keras=any(check.keras for _, check in checks))
+        shop = running.Workshop(evaluate, keras=any(check.keras for _, check in checks))
         results = shop.run(checks, min(wanted.jobs, len(checks)), wanted.timeout, began)
     planned = dict(checks)
     for result in results:

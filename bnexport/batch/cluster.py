@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from bnexport.batch.plan import Check
-from bnexport.batch.running import Workshop
+from bnexport.batch.running import Evaluate, Workshop
 from bnexport.results.batched import Result
 from bnexport.system.cluster import connect, core, cpus, describe_failure
 
@@ -17,6 +17,7 @@ RETRIES = 5
 
 def run(
     wanted: Sequence[tuple[str, Check]],
+    evaluate: Evaluate,
     address: str,
     jobs: int,
     timeout: float,
@@ -26,6 +27,7 @@ def run(
 
     Args:
         wanted: the checks with their keys.
+        evaluate: runs one of them.
         address: of the cluster.
         jobs: how many are handed over at a time, at least; as many as the cluster has CPUs where that is more.
         timeout: seconds for one.
@@ -45,7 +47,9 @@ def run(
                 key, check = waiting.pop()
                 gpus = 1 if check.needs_cuda else 0
                 began(check.name)
-                running[task.options(num_gpus=gpus).remote(key, check, timeout, dict(os.environ))] = check.name
+                running[task.options(num_gpus=gpus).remote(key, check, evaluate, timeout, dict(os.environ))] = (
+                    check.name
+                )
             done, _ = ray.wait(list(running), timeout=1.0)
             for reference in done:
                 name = running.pop(reference)
@@ -59,8 +63,8 @@ def run(
             ray.cancel(reference, force=True)
 
 
-def _one(key: str, check: Check, timeout: float, environment: dict[str, str]) -> Result:
+def _one(key: str, check: Check, evaluate: Evaluate, timeout: float, environment: dict[str, str]) -> Result:
     """A check on a node, on a core that no other task of the node has."""
     os.environ.update({name: value for name, value in environment.items() if name.startswith("BNEXPORT_")})
     with core() as mine:
-        return Workshop(keras=check.keras).one(key, check, timeout, [mine])
+        return Workshop(evaluate, keras=check.keras).one(key, check, timeout, [mine])

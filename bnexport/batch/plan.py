@@ -21,37 +21,27 @@ import glob
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from bnexport.comparison.options import CheckOptions
 from bnexport.errors import InputError, UsageError
+from bnexport.results.option_names import current_name
+from bnexport.results.options import flags, read_options
 from bnexport.system import files
 
 Options = dict[str, Any]
 
-_OWN = {
-    "format",
-    "report",
-    "quiet",
-    "allow-remote",
-    "isolate-timeout",
-    "deployed",
-    "arrays",
-    "allow-custom-code",
-    "import",
-    "no-cache",
-    "null",
-    "isolate-memory",
-    "mlflow",
-    "mlflow-uri",
-    "mlflow-experiment",
-}
-"""Options that the batch sets itself, or that must be typed."""
+_OWN = {"deployed", "arrays", "allow-custom-code"}
+"""Options that a plan has keys for, or that must be typed."""
 
-_REQUIRE_CUDA = ("--require-target=onnxruntime:cuda", "--require-target=cuda")
+_ISOLATE = "isolate"
+"""Each check of a batch is isolated; where a plan says so, its images must lie in the folder that it names, too."""
+
+_SETTABLE = {flag.name for flag in flags(CheckOptions)} - _OWN | {_ISOLATE}
 
 _FORMER_KEYS = {"results": "output-dir", "output_dir": "output-dir"}
 _FORMER_ENTRY_KEYS = {"inputs": "arrays", "onnx": "deployed"}
@@ -88,7 +78,8 @@ class Check:
         arrays: the arrays; None where there are images.
         deployed: the deployed file; None for none.
         labels: the table of labels; None for none.
-        arguments: the options as `bnexport check` takes them.
+        options: how it is checked.
+        arguments: the same as `bnexport check` takes them, as reports show them.
     """
 
     name: str
@@ -97,6 +88,7 @@ class Check:
     arrays: Path | None
     deployed: Path | None
     labels: Path | None
+    options: CheckOptions
     arguments: tuple[str, ...]
 
     @property
@@ -110,11 +102,11 @@ class Check:
     @property
     def needs_cuda(self) -> bool:
         """Whether it requires a CUDA device."""
-        return any(argument in self.arguments for argument in _REQUIRE_CUDA)
+        return "cuda" in self.options.require
 
     @property
     def command(self) -> list[str]:
-        """The arguments of `bnexport` that run it."""
+        """The arguments of `bnexport` that would run it."""
         given = [] if self.images else ["--arrays", str(self.arrays)]
         named = {"--deployed": self.deployed, "--labels": self.labels}
         beside = [part for option, path in named.items() if path for part in (option, str(path))]
@@ -181,18 +173,17 @@ def _rename(values: Mapping[str, Any], names: Mapping[str, str], named: str) -> 
     return renamed
 
 
-def checks(plan: Plan, folder: Path, known: Mapping[str, str]) -> list[Check]:
+def checks(plan: Plan, folder: Path) -> list[Check]:
     """Every check of a plan, in its order.
 
     Args:
         plan: the plan.
         folder: from where its paths are seen.
-        known: the options of `bnexport check` without their dashes, by each of their names.
 
     Raises:
         UsageError: a glob finds nothing, there is no check, an option is unknown, or two checks are the same.
     """
-    found = [check for entry in plan.check for check in _of(entry, folder, known)]
+    found = [check for entry in plan.check for check in _of(entry, folder)]
     if not found:
         raise UsageError(
             "the plan has no check", found="an entry without models", fix="name some: models = ['zoo/*.keras']"
@@ -203,7 +194,7 @@ def checks(plan: Plan, folder: Path, known: Mapping[str, str]) -> list[Check]:
     return found
 
 
-def _of(entry: Entry, folder: Path, known: Mapping[str, str]) -> Iterator[Check]:
+def _of(entry: Entry, folder: Path) -> Iterator[Check]:
     if bool(entry.images) == bool(entry.arrays):
         raise UsageError("each [[check]] needs images or arrays", found="both" if entry.images else "none")
     models = [Path(name) for name in _matching(entry.models, folder)]
@@ -212,11 +203,14 @@ def _of(entry: Entry, folder: Path, known: Mapping[str, str]) -> Iterator[Check]
     for model in models:
         for data in sets:
             for options in variants or [{}]:
-                arguments = tuple(_arguments({k: v for k, v in options.items() if k != "labels"}, known))
-                variant = str(options.get("name", "")) or " ".join(_arguments(options, {name: name for name in known}))
+                values = _values(options)
+                labels = values.pop("labels", None)
+                arguments = tuple(_arguments(values))
+                variant = str(options.get("name", "")) or " ".join(
+                    _arguments({k: v for k, v in options.items() if k != "name"})
+                )
                 parts = [_short(str(model), folder), _short(data, folder), variant]
                 deployed = entry.deployed.replace("{model}", str(model.with_suffix("")))
-                labels = options.get("labels")
                 yield Check(
                     name=" | ".join(part for part in parts if part),
                     model=model,
@@ -224,6 +218,7 @@ def _of(entry: Entry, folder: Path, known: Mapping[str, str]) -> Iterator[Check]
                     arrays=Path(data) if entry.arrays else None,
                     deployed=folder / deployed if deployed else None,
                     labels=folder / str(labels) if labels else None,
+                    options=_options(values),
                     arguments=arguments,
                 )
 
@@ -246,21 +241,40 @@ def _short(path: str, folder: Path) -> str:
     return path.removeprefix(f"{folder.as_posix().rstrip('/')}/")
 
 
-def _arguments(options: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[str]:
-    """Options as arguments of the command line, each spelled as `names` says; values that only a plan may have are left out."""
+def _values(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by the names that they have now; the name of the variant, which only a plan has, is left out."""
+    values: dict[str, Any] = {}
     given: dict[str, str] = {}
     for key, value in options.items():
-        spelling = key.replace("_", "-")
-        if spelling == "name":
+        if key == "name":
             continue
-        option = names.get(spelling)
-        if option is None or option in _OWN:
-            raise UsageError(f"a plan cannot set {key}", expected=", ".join(sorted(set(names.values()) - _OWN)))
+        option = current_name(key)
+        if option not in _SETTABLE:
+            raise UsageError(f"a plan cannot set {key}", expected=", ".join(sorted(_SETTABLE)))
         if option in given:
             raise UsageError(
                 f"the plan: {given[option]} and {key} are two names of the same option", fix="set one of them"
             )
-        given[option] = key
+        given[option], values[option] = key, value
+    return values
+
+
+def _options(values: Mapping[str, Any]) -> CheckOptions:
+    """The options of a check.
+
+    Raises:
+        UsageError: a value is not usable.
+    """
+    written = dict(values)
+    isolated = written.pop(_ISOLATE, False)
+    if not isinstance(isolated, bool):
+        raise UsageError(f"a plan sets {_ISOLATE} to {isolated!r}", expected="true or false")
+    return replace(read_options(CheckOptions, written), local=isolated)
+
+
+def _arguments(values: Mapping[str, Any]) -> Iterator[str]:
+    """Options as arguments of the command line."""
+    for option, value in values.items():
         if value is True:
             yield f"--{option}"
         elif value is not False:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import runpy
 import signal
 import sys
 import tempfile
@@ -38,7 +37,7 @@ FRAMEWORKS = (
     "numpy",
     "onnx",
     "bnexport.runtimes.onnxruntime_loaded",
-    "bnexport.cli",
+    "bnexport.cli.scripting",
     "bnexport.checking.check",
     "bnexport.reporting.json",
 )
@@ -63,14 +62,23 @@ class _Running:
     begun: float
 
 
+Evaluate = Callable[[Check], None]
+"""Runs a check in this process, which ends with it as a command does: the report as JSON on stdout, or a sentence on stderr, and the exit code.
+
+A process that has read files of others sends text: an object that it had pickled could run code here.
+"""
+
+
 class Workshop:
     """Where checks run.
 
     Args:
+        evaluate: runs one of them; a function of a module.
         keras: whether there are Keras models among them.
     """
 
-    def __init__(self, *, keras: bool) -> None:
+    def __init__(self, evaluate: Evaluate, *, keras: bool) -> None:
+        self._evaluate = evaluate
         try:
             self._context = multiprocessing.get_context("forkserver")
         except ValueError as error:
@@ -121,10 +129,9 @@ class Workshop:
 
     def _start(self, key: str, check: Check, cores: list[int], timeout: float) -> _Running:
         folder = tempfile.TemporaryDirectory(dir=folders.batch_folder())
-        command, *rest = check.command
-        arguments = [command, "--format", "json", "--quiet", *rest]
         process = self._context.Process(
-            target=_inside, args=(arguments, folder.name, dict(os.environ), str(Path.cwd()), cores, timeout)
+            target=_inside,
+            args=(check, self._evaluate, folder.name, dict(os.environ), str(Path.cwd()), cores, timeout),
         )
         with _safe_start(), _nothing_of_the_caller():  # starts the server again where it has died
             process.start()
@@ -161,7 +168,13 @@ def _nothing_of_the_caller() -> Iterator[None]:
 
 
 def _inside(
-    arguments: list[str], folder: str, environment: dict[str, str], place: str, cores: list[int], seconds: float
+    check: Check,
+    evaluate: Evaluate,
+    folder: str,
+    environment: dict[str, str],
+    place: str,
+    cores: list[int],
+    seconds: float,
 ) -> None:
     """What a check's process does."""
     if not Path(folder).is_dir():
@@ -173,8 +186,7 @@ def _inside(
     for descriptor, name, mode in ((0, os.devnull, "r"), (1, f"{folder}/out", "w"), (2, f"{folder}/err", "w")):
         with open(name, mode) as stream:  # noqa: PTH123 - devices, and names that were just made
             os.dup2(stream.fileno(), descriptor)
-    sys.argv = ["bnexport", *arguments]
-    runpy.run_module("bnexport", run_name="__main__")
+    evaluate(check)
 
 
 def _shares(jobs: int) -> list[list[int]]:

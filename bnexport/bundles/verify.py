@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bnexport.comparison.options import CheckOptions
 from bnexport.progress import Progress
 from bnexport.system.memory_file import APPENDED, MODEL, MemoryFile
 
@@ -37,7 +38,7 @@ class Opened:
 
 
 @contextmanager
-def start_opening(folder: Path, providers: Sequence[str], require: Sequence[str]) -> Iterator[Opened]:
+def start_opening(folder: Path, how: CheckOptions) -> Iterator[Opened]:
     """The bundle in a folder, being opened."""
     with ThreadPoolExecutor(2) as beside:
         model = beside.submit(lambda: MemoryFile(folder / MODEL, folder / APPENDED))
@@ -45,7 +46,7 @@ def start_opening(folder: Path, providers: Sequence[str], require: Sequence[str]
             from bnexport.runtimes import ort_library, ort_session
 
             ort_library.version()  # imports onnxruntime, before anything else is imported
-            wanted = {"auto", "cpu"} & {*providers, *require}
+            wanted = {"auto", "cpu"} & {*how.providers, *how.require}
             session = beside.submit(lambda: ort_session.Session(model.result().source, "cpu")) if wanted else None
             yield Opened(folder, model, session)
         finally:
@@ -87,29 +88,20 @@ def verify(
         UsageError: a tolerance is not usable, or names a tensor that there is not.
         MachineError: a required provider does not run.
     """
-    with start_opening(Path(path), providers, require) as bundle_files:
-        return compare_with_bundle(
-            bundle_files,
-            providers=providers,
-            require=require,
-            given=(dict(rtol or {}), dict(atol or {})),
-            strict_placement=strict_placement,
-            gpu_memory_limit=gpu_memory_limit,
-            progress=progress or Progress(),
-        )
+    how = CheckOptions(
+        providers=providers,
+        require=require,
+        rtol=dict(rtol or {}),
+        atol=dict(atol or {}),
+        strict_placement=strict_placement,
+        gpu_memory_limit=gpu_memory_limit,
+    )
+    with start_opening(Path(path), how) as being_opened:
+        return compare_with_bundle(being_opened, how, progress or Progress())
 
 
-def compare_with_bundle(
-    bundle_files: Opened,
-    *,
-    providers: Sequence[str],
-    require: Sequence[str],
-    given: tuple[dict[str, float], dict[str, float]],
-    strict_placement: bool,
-    gpu_memory_limit: int | None,
-    progress: Progress,
-) -> CheckReport:
-    """The report on a bundle that is being opened; the arguments are those of `verify`, `given` its tolerances."""
+def compare_with_bundle(bundle_files: Opened, how: CheckOptions, progress: Progress) -> CheckReport:
+    """The report on a bundle that is being opened; the options are those of `verify`."""
     # Imported here, while onnxruntime opens the model.
     from bnexport import datasets
     from bnexport.bundles import bundle, golden
@@ -130,7 +122,7 @@ def compare_with_bundle(
     index = bundle.read(folder)
     files = bundle.contents(index, folder)
     model = bundle.verify_model(bundle_files.model, index, folder)
-    chosen, lost = settle_providers(providers, require)
+    chosen, lost = settle_providers(how.providers, how.require)
     feeds = [golden.feed(index, part, files, folder) for part in index.sets]
     runners: list[Runner] = []
     stored, baseline = golden.stored_run(index), golden.baseline(index, feeds, files, folder)
@@ -143,22 +135,22 @@ def compare_with_bundle(
         cuda = cuda_sides(
             lambda how: [golden.open_packed_graph(Session(model.source, "cuda", cuda=how), index, model.content)],
             feeds[0].inputs,
-            strict=Cuda(memory_limit=gpu_memory_limit),
-            wanted=providers,
-            require=require,
-            strict_placement=strict_placement,
+            strict=Cuda(memory_limit=how.gpu_memory_limit),
+            wanted=how.providers,
+            require=how.require,
+            strict_placement=how.strict_placement,
         )
         runners, lost = runners + cuda.runners, lost + cuda.findings
     tolerances = golden.tolerances(index)
-    if any(given):
-        tolerances = replace(tolerances, rtol=given[0], atol=given[1])
+    if how.rtol or how.atol:
+        tolerances = replace(tolerances, rtol=how.rtol, atol=how.atol)
     tally = Tally([stored, *(run.spec for run in runners)], index.heads, tolerances)
     progress.start("comparing", baseline.count * len(runners))
     take(baseline, stored.id, tally)
     for run in runners:
         replay(baseline, run, tally, progress)
     items, count = tally.answers.items, baseline.count
-    tally.refuse_unknown(given)
+    tally.refuse_unknown([how.rtol, how.atol])
     comparisons, reduced = tally.judged((), ())
     explained: list[Finding | None] = []
     if tally.lost():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,11 +15,11 @@ from bnexport.checking.runs import open_runs
 from bnexport.comparison import floors
 from bnexport.comparison.engine import compare
 from bnexport.comparison.opening import Opening, Request, opened
+from bnexport.comparison.options import by_tensor
 from bnexport.comparison.subject import Subject
 from bnexport.comparison.tally import Tally
 from bnexport.comparison.targets import split_targets
 from bnexport.datasets.feeds import Feed
-from bnexport.datasets.preparation import Overrides
 from bnexport.errors import InputError, UsageError
 from bnexport.numerics.drift import drift
 from bnexport.progress import Progress
@@ -30,6 +29,7 @@ from bnexport.recalibration.trial import Untried, try_recalibration
 from bnexport.results.actions import Action
 from bnexport.results.facts import SHOWN, ImageFacts
 from bnexport.results.nouns import noun_of
+from bnexport.results.overrides import Overrides
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import CheckReport, Finding
 from bnexport.rules import inputs as input_rules, model_files, modes, runtime
@@ -37,7 +37,6 @@ from bnexport.rules.actions import add_files
 from bnexport.rules.diagnose import STATISTICS_WRONG, diagnose
 from bnexport.rules.rule import sort_findings
 from bnexport.runtimes.environment import environment
-from bnexport.runtimes.ort_session import Cuda
 from bnexport.system.cache import NOTHING_KEPT, Cache
 
 
@@ -123,11 +122,11 @@ def check(
             targets=others,
             batch_size=batch_size,
             overrides=overrides or Overrides(),
-            rtol=_by_tensor(rtol),
-            atol=_by_tensor(atol),
+            rtol=by_tensor(rtol),
+            atol=by_tensor(atol),
             layers=layers,
             strict_placement=strict_placement,
-            cuda=Cuda(memory_limit=gpu_memory_limit),
+            gpu_memory_limit=gpu_memory_limit,
             store=store,
             trust=trust or (temporary and path.suffix == ".keras"),  # it is the caller's own
             signature=signature,
@@ -257,14 +256,6 @@ def examined(opening: Opening, progress: Progress) -> Examination:
         drift=drift(seen) if trial else None,
     )
     return Examination(report, tolerances, opening)
-
-
-def _by_tensor(value: float | Mapping[str, float] | None) -> Mapping[str, float]:
-    table = {} if value is None else value if isinstance(value, Mapping) else {"": value}
-    for entry in table.values():
-        if not 0 <= entry < math.inf:
-            raise UsageError("the tolerance is not usable", found=str(entry), expected="a number, 0 or more")
-    return table
 
 
 def _tolerances(subject: Subject, feed: Feed) -> Tolerances:

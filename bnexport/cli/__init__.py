@@ -6,8 +6,9 @@ import _thread
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -87,13 +88,18 @@ for _module in (demo, train, export, check, recalibrate, fold, pack, verify, bat
 
 def main() -> None:
     """The entry point of the `bnexport` command."""
+    end_with(app)
+
+
+def end_with(command: Callable[[], None]) -> NoReturn:
+    """Runs a command as the last thing of this process: its exit code, an error as a sentence, Ctrl-C at any time."""
     stdio.prepare()
     if not (sys.warnoptions or os.environ.get("BNEXPORT_DEBUG")):
         warnings.simplefilter("ignore")  # they address the authors of programs, and may quote what a model says
     sys.unraisablehook = _unraisable
     interrupts.watch()
     try:
-        app()
+        command()
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1

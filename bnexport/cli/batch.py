@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import options, output_options, parsing, report_output, scripting, stdio
+from bnexport.cli import options, parsing, report_output, scripting, stdio
 from bnexport.cli.exit_codes import with_exit_code
-from bnexport.cli.options import Engine
+from bnexport.cli.output_options import PlainOutput, TrackingOptions
+from bnexport.cli.records import Chosen, with_options
+from bnexport.results.options import OUTPUT
 
 RUNNING = "Running"
 """The panel that groups the options of running a plan in the help."""
@@ -25,6 +27,7 @@ class BatchFormat(StrEnum):
 
 
 @with_exit_code
+@with_options
 def command(
     plan: Annotated[
         Path,
@@ -59,7 +62,7 @@ def command(
         typer.Option(
             "--output-dir",
             metavar="DIR",
-            rich_help_panel=output_options.OUTPUT,
+            rich_help_panel=OUTPUT,
             help="The folder for the results, in place of the folder that the plan names.",
         ),
     ] = None,
@@ -71,20 +74,18 @@ def command(
             help="Run no check. List the checks that would run and those that are finished.",
         ),
     ] = False,
-    engine: options.EngineKind = Engine.LOCAL,
-    address: options.Address = "",
-    mlflow: output_options.Mlflow = False,
-    mlflow_uri: output_options.MlflowUri = "",
-    mlflow_experiment: output_options.Experiment = "",
+    *,
+    workers: options.ClusterOptions,
+    tracking: TrackingOptions,
     form: Annotated[
         BatchFormat,
         typer.Option(
             "--format",
-            rich_help_panel=output_options.OUTPUT,
+            rich_help_panel=OUTPUT,
             help="The format of the result on standard output. ndjson is one JSON object for each check.",
         ),
     ] = BatchFormat.TEXT,
-    quiet: output_options.Quiet = False,
+    progress: Annotated[PlainOutput, Chosen({"quiet"})],
 ) -> int:
     """Run every check of a plan.
 
@@ -97,12 +98,10 @@ def command(
     from bnexport.reporting import batch as report
     from bnexport.system.files import write_text
 
-    cluster = parsing.parse_cluster(engine, address)
-    if cluster is not None:
+    if workers.cluster is not None:
         stdio.redirect_other_threads()
     wanted = planned(
         plan,
-        scripting.check_options(),
         parsing.open_cache(no_cache=False),
         jobs=jobs,
         timeout=timeout,
@@ -114,10 +113,10 @@ def command(
         for key, check in wanted.checks:
             console.print("finished" if key in finished else "to run  ", check.name, markup=False)
         return 0
-    tracker = report_output.open_tracker(mlflow_uri, mlflow_experiment, wanted=mlflow)
+    tracker = report_output.open_tracker(tracking)
     found = dict(finished)
-    with show_batch_progress(len(finished), len(wanted.checks), quiet=quiet) as watcher:
-        for result in left(wanted, finished, cluster=cluster, began=watcher.start_check):
+    with show_batch_progress(len(finished), len(wanted.checks), quiet=progress.quiet) as watcher:
+        for result in left(wanted, finished, scripting.evaluate, cluster=workers.cluster, began=watcher.start_check):
             found[result.key] = result
             watcher.finish_check(result)
             if form == BatchFormat.NDJSON:

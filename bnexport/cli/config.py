@@ -8,14 +8,16 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import output_options, settings
+from bnexport.cli import settings
 from bnexport.cli.exit_codes import with_exit_code
-from bnexport.cli.output_options import PlainFormat
+from bnexport.cli.output_options import PlainFormat, PlainOutput
+from bnexport.cli.records import Chosen, with_options
 from bnexport.errors import UsageError
 from bnexport.results.option_names import FORMER_NAMES
 
 
 @with_exit_code
+@with_options
 def command(
     context: typer.Context,
     name: Annotated[
@@ -24,7 +26,8 @@ def command(
     everything: Annotated[
         bool, typer.Option("--all", help="Also show the options that have their default value.")
     ] = False,
-    form: output_options.TextOrJson = PlainFormat.TEXT,
+    *,
+    output: Annotated[PlainOutput, Chosen({"form"})],
 ) -> int:
     """Show the values of options and where each is set.
 
@@ -41,7 +44,7 @@ def command(
         values = [setting for setting in values if setting.command == name]
     shown = values if everything or name is not None else [s for s in values if s.origin != "default"]
     rows = [(s.command, s.option.replace("_", "-"), s.value, s.origin) for s in shown]
-    if form == PlainFormat.JSON:
+    if output.form == PlainFormat.JSON:
         from bnexport.reporting import json
 
         entries = []

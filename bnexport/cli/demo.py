@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bnexport.cli import output_options
 from bnexport.cli.exit_codes import with_exit_code
-from bnexport.cli.progress import show_progress
-from bnexport.cli.train import TRAINING
+from bnexport.cli.output_options import PlainOutput
+from bnexport.cli.records import Chosen, with_options
+from bnexport.demo.options import TRAINING
 
 if TYPE_CHECKING:
     from bnexport.demo.demo import Demo
 
 
 @with_exit_code
+@with_options
 def command(
     folder: Annotated[
         Path, typer.Argument(metavar="[DIR]", help="The folder for the images, the models and the reports.")
@@ -39,13 +40,14 @@ def command(
             help="The random seed for the initial weights and the order of the images. By default it is a seed with which 5 epochs suffice.",
         ),
     ] = None,
-    quiet: output_options.Quiet = False,
+    *,
+    output: Annotated[PlainOutput, Chosen({"quiet"})],
 ) -> int:
     """Overfit ResNet50 on three images and see what goes wrong."""
     from bnexport.cli import report_output
     from bnexport.demo.demo import SEED, demo
 
-    with show_progress(quiet=quiet) as progress:
+    with output.show_progress() as progress:
         done = demo(folder, epochs=epochs, momentum=momentum, seed=SEED if seed is None else seed, progress=progress)
     report_output.write_reports(done.report, [folder / "check.json"])
     _tell(done, folder)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from bnexport.cli import options, output_options, parsing
 from bnexport.cli.exit_codes import with_exit_code
-from bnexport.cli.output_options import PlainFormat
+from bnexport.cli.output_options import PlainFormat, PlainOutput
+from bnexport.cli.records import Chosen, with_options
+from bnexport.comparison.options import CheckOptions
 
 
 @with_exit_code
+@with_options
 def command(
-    require_target: options.RequireTargets = [],  # noqa: B006 - typer reads the default, nobody writes to it
-    form: output_options.TextOrJson = PlainFormat.TEXT,
+    how: Annotated[CheckOptions, Chosen({"require"})],
+    output: Annotated[PlainOutput, Chosen({"form"})],
 ) -> int:
     """Show what this machine can run, and why not the rest.
 
@@ -21,8 +25,8 @@ def command(
     from bnexport.environment.doctor import doctor
     from bnexport.reporting import health
 
-    machine = doctor(parsing.parse_required_targets(require_target))
-    if form == PlainFormat.JSON:
+    machine = doctor(how.require)
+    if output.form == PlainFormat.JSON:
         from bnexport.reporting import json
 
         typer.echo(json.dumps(health.as_dict(machine)))

@@ -29,12 +29,13 @@ def with_exit_code(command: Callable[P, int]) -> Callable[P, None]:
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        raise typer.Exit(_code(functools.partial(command, *args, **kwargs)))
+        raise typer.Exit(code_of(functools.partial(command, *args, **kwargs)))
 
     return run
 
 
-def _code(command: Callable[[], int]) -> int:
+def code_of(command: Callable[[], int]) -> int:
+    """The exit code of a command; what goes wrong in it is a sentence on stderr."""
     try:
         code = command()
         sys.stdout.flush()

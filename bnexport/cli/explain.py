@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bnexport.cli.exit_codes import with_exit_code
-from bnexport.cli.output_options import OUTPUT
+from bnexport.results.options import OUTPUT
 
 
 class ExplanationFormat(StrEnum):

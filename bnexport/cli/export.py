@@ -8,13 +8,17 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import isolation, isolation_options, options, output_options, parsing
+from bnexport.cli import options
 from bnexport.cli.exit_codes import with_exit_code
-from bnexport.cli.output_options import PlainFormat
-from bnexport.cli.progress import show_progress
+from bnexport.cli.isolation import Isolation
+from bnexport.cli.output_options import PlainFormat, PlainOutput
+from bnexport.cli.records import Chosen, with_options
+from bnexport.comparison.options import CheckOptions
+from bnexport.results.options import OUTPUT
 
 
 @with_exit_code
+@with_options
 def command(
     model: Annotated[
         Path,
@@ -28,34 +32,28 @@ def command(
             "-o",
             "--output",
             metavar="MODEL.onnx",
-            rich_help_panel=output_options.OUTPUT,
+            rich_help_panel=OUTPUT,
             help="The ONNX file to write.",
         ),
     ],
-    form: output_options.TextOrJson = PlainFormat.TEXT,
-    allow_custom_code: options.AllowCustomCode = False,
+    *,
+    result: PlainOutput,
+    how: Annotated[CheckOptions, Chosen({"trust", "signature"})],
     imports: options.Imports = None,
-    signature: options.Signature = "",
-    isolate: isolation_options.Isolate = False,
-    isolate_timeout: isolation_options.IsolateTimeout = 600,
-    isolate_memory: isolation_options.IsolateMemory = None,
-    quiet: output_options.Quiet = False,
+    isolation: Isolation,
 ) -> int:
     """Write a Keras model as an ONNX file.
 
     Every BatchNormalization layer becomes a node with the name of the layer.
     """
-    if isolate and not isolation.is_isolated():
-        return isolation.run_isolated(isolate_timeout, parsing.parse_size(isolate_memory))
-    if imports:
-        from bnexport.frameworks.custom_modules import import_modules
-
-        import_modules(imports, trust=allow_custom_code)
+    if isolation.wanted:
+        return isolation.run()
+    options.import_modules(imports, trust=how.trust)
     from bnexport.exporter.export import export
 
-    with show_progress(quiet=quiet) as progress:
-        exported = export(model, output, trust=allow_custom_code, signature=signature, progress=progress)
-    if form == PlainFormat.JSON:
+    with result.show_progress() as progress:
+        exported = export(model, output, trust=how.trust, signature=how.signature, progress=progress)
+    if result.form == PlainFormat.JSON:
         from bnexport.reporting import json
 
         typer.echo(
@@ -76,6 +74,6 @@ def command(
         typer.echo(
             f"{exported.path}: {exported.nodes} nodes, {exported.batch_normalization} of them BatchNormalization, exported in {exported.seconds:.1f} s"
         )
-        chosen = f" --signature {shlex.quote(signature)}" if signature else ""
+        chosen = f" --signature {shlex.quote(how.signature)}" if how.signature else ""
         typer.echo(f"next: bnexport check {model} IMAGES{chosen}")
     return 0

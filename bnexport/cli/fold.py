@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import isolation, isolation_options, options, output_options, parsing
 from bnexport.cli.exit_codes import with_exit_code
-from bnexport.cli.output_options import PlainFormat
-from bnexport.cli.progress import show_progress
+from bnexport.cli.isolation import Isolation
+from bnexport.cli.output_options import PlainFormat, PlainOutput
+from bnexport.cli.records import with_options
+from bnexport.results.options import DATA, OUTPUT
 
 
 @with_exit_code
+@with_options
 def command(
     model: Annotated[Path, typer.Argument(metavar="IN.onnx", help="An ONNX file with BatchNormalization nodes.")],
     output: Annotated[
@@ -22,7 +24,7 @@ def command(
             "-o",
             "--output",
             metavar="OUT.onnx",
-            rich_help_panel=output_options.OUTPUT,
+            rich_help_panel=OUTPUT,
             help="The folded ONNX file to write.",
         ),
     ],
@@ -31,27 +33,25 @@ def command(
         typer.Option(
             "--images",
             metavar="IMAGES",
-            rich_help_panel=options.DATA,
+            rich_help_panel=DATA,
             help="Compare both graphs on these images. By default they are compared on random values.",
         ),
     ] = None,
-    form: output_options.TextOrJson = PlainFormat.TEXT,
-    isolate: isolation_options.Isolate = False,
-    isolate_timeout: isolation_options.IsolateTimeout = 600,
-    isolate_memory: isolation_options.IsolateMemory = None,
-    quiet: output_options.Quiet = False,
+    *,
+    result: PlainOutput,
+    isolation: Isolation,
 ) -> int:
     """Fold BatchNormalization into neighboring operators.
 
     Constant Mul and Add nodes are folded too. The file is written only if both graphs compute the same.
     """
-    if isolate and not isolation.is_isolated():
-        return isolation.run_isolated(isolate_timeout, parsing.parse_size(isolate_memory))
+    if isolation.wanted:
+        return isolation.run()
     from bnexport.folding.fold import fold
 
-    with show_progress(quiet=quiet) as progress:
+    with result.show_progress() as progress:
         done = fold(model, output, images, progress=progress)
-    if form == PlainFormat.JSON:
+    if result.form == PlainFormat.JSON:
         from bnexport.reporting import json
 
         typer.echo(json.dumps(json.folding(done)))

@@ -5,8 +5,78 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import dataclass
 
 from bnexport.errors import InputError
+from bnexport.results.option_values import parse_size
+from bnexport.results.options import ISOLATION, Flag, option
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Isolation:
+    """Whether and how a command runs in a process of its own."""
+
+    isolate: bool = option(
+        Flag(
+            name="isolate",
+            kind=bool,
+            default=False,
+            panel=ISOLATION,
+            help="Run in a separate process with limits on time and memory. Use it for files from others. It does not "
+            "restrict access to files or the network.",
+        )
+    )
+    timeout: float = option(
+        Flag(
+            name="isolate-timeout",
+            kind=float,
+            default=600,
+            least=1,
+            metavar="SECONDS",
+            panel=ISOLATION,
+            help="The longest time that the separate process may take, in seconds. Used with --isolate.",
+        )
+    )
+    memory: int | None = option(
+        Flag(
+            name="isolate-memory",
+            metavar="SIZE",
+            panel=ISOLATION,
+            read=parse_size,
+            help="The largest amount of memory that the separate process may use, for example 500MB or 8GiB. A plain "
+            "number is in bytes. By default it is the memory of the machine. Used with --isolate.",
+        )
+    )
+
+    @property
+    def wanted(self) -> bool:
+        """Whether this process is the one that has to start the other."""
+        return self.isolate and not is_isolated()
+
+    def run(self) -> int:
+        """Runs this command again, confined; returns its exit code."""
+        return run_isolated(self.timeout, self.memory)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataIsolation(Isolation):
+    """The same for a command that reads images."""
+
+    allow_remote: bool = option(
+        Flag(
+            name="allow-remote",
+            kind=bool,
+            default=False,
+            panel=ISOLATION,
+            help="Read images from URLs, and from files outside of the folder or manifest that names them. Used with "
+            "--isolate, which refuses both otherwise.",
+        )
+    )
+
+    @property
+    def local(self) -> bool:
+        """Whether only images of the folder or manifest that was named are read."""
+        return self.isolate and not self.allow_remote
 
 
 def is_isolated() -> bool:

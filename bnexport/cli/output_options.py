@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from bnexport.cli.progress import show_progress
+from bnexport.results.options import OUTPUT, Flag, option
 
-OUTPUT = "Output"
-"""The panel that groups these options in the help."""
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from bnexport.progress import Progress
 
 
 class OutputFormat(StrEnum):
@@ -32,53 +36,94 @@ class PlainFormat(StrEnum):
     JSON = "json"
 
 
-Format = Annotated[
-    OutputFormat,
-    typer.Option("--format", rich_help_panel=OUTPUT, help="The format of the result on standard output."),
-]
-TextOrJson = Annotated[
-    PlainFormat,
-    typer.Option("--format", rich_help_panel=OUTPUT, help="The format of the result on standard output."),
-]
-Reports = Annotated[
-    list[Path],
-    typer.Option(
-        "--report",
-        metavar="FILE",
-        rich_help_panel=OUTPUT,
-        help="Also write the report to this file. The suffix selects the format: .json, .xml (JUnit), .html or .md. "
-        "Repeatable.",
-    ),
-]
-Mlflow = Annotated[
-    bool,
-    typer.Option("--mlflow", rich_help_panel=OUTPUT, help="Also log metrics, findings and the HTML report to MLflow."),
-]
-MlflowUri = Annotated[
-    str,
-    typer.Option(
-        "--mlflow-uri",
-        metavar="URI",
-        rich_help_panel=OUTPUT,
-        help="The MLflow tracking server or store. By default this is $MLFLOW_TRACKING_URI, or sqlite:///mlflow.db "
-        "in the current folder.",
-    ),
-]
-Experiment = Annotated[
-    str,
-    typer.Option(
-        "--mlflow-experiment",
-        metavar="NAME",
-        rich_help_panel=OUTPUT,
-        help="The MLflow experiment. By default this is $MLFLOW_EXPERIMENT_NAME, or bnexport.",
-    ),
-]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="Show no progress on standard error.")
-]
-NoCache = Annotated[
-    bool,
-    typer.Option(
-        "--no-cache", rich_help_panel=OUTPUT, help="Compute everything again, and store nothing in the cache."
-    ),
-]
+QUIET = Flag(
+    name="quiet", short="q", kind=bool, default=False, panel=OUTPUT, help="Show no progress on standard error."
+)
+_FORMAT_HELP = "The format of the result on standard output."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainOutput:
+    """What a command writes: its result in a format, and its progress."""
+
+    form: PlainFormat = option(
+        Flag(name="format", kind=PlainFormat, default=PlainFormat.TEXT, panel=OUTPUT, help=_FORMAT_HELP)
+    )
+    quiet: bool = option(QUIET)
+
+    def show_progress(self) -> AbstractContextManager[Progress]:
+        """The progress on standard error."""
+        return show_progress(quiet=self.quiet)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckOutput:
+    """What a check writes: its report in a format, in files, and its progress."""
+
+    form: OutputFormat = option(
+        Flag(name="format", kind=OutputFormat, default=OutputFormat.TEXT, panel=OUTPUT, help=_FORMAT_HELP)
+    )
+    reports: list[Path] = option(
+        Flag(
+            name="report",
+            kind=list[Path],
+            metavar="FILE",
+            panel=OUTPUT,
+            help="Also write the report to this file. The suffix selects the format: .json, .xml (JUnit), .html or .md. "
+            "Repeatable.",
+        )
+    )
+    quiet: bool = option(QUIET)
+
+    def show_progress(self) -> AbstractContextManager[Progress]:
+        """The progress on standard error."""
+        return show_progress(quiet=self.quiet)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackingOptions:
+    """Where a result is logged besides."""
+
+    wanted: bool = option(
+        Flag(
+            name="mlflow",
+            kind=bool,
+            default=False,
+            panel=OUTPUT,
+            help="Also log metrics, findings and the HTML report to MLflow.",
+        )
+    )
+    uri: str = option(
+        Flag(
+            name="mlflow-uri",
+            default="",
+            metavar="URI",
+            panel=OUTPUT,
+            help="The MLflow tracking server or store. By default this is $MLFLOW_TRACKING_URI, or sqlite:///mlflow.db "
+            "in the current folder.",
+        )
+    )
+    experiment: str = option(
+        Flag(
+            name="mlflow-experiment",
+            default="",
+            metavar="NAME",
+            panel=OUTPUT,
+            help="The MLflow experiment. By default this is $MLFLOW_EXPERIMENT_NAME, or bnexport.",
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheOptions:
+    """Whether results of earlier checks are used."""
+
+    no_cache: bool = option(
+        Flag(
+            name="no-cache",
+            kind=bool,
+            default=False,
+            panel=OUTPUT,
+            help="Compute everything again, and store nothing in the cache.",
+        )
+    )

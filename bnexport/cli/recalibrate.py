@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bnexport.cli import isolation, isolation_options, options, output_options, parsing, preprocessing_options, stdio
+from bnexport.cli import options, stdio
 from bnexport.cli.exit_codes import with_exit_code
-from bnexport.cli.options import Engine
-from bnexport.cli.output_options import PlainFormat
-from bnexport.cli.progress import show_progress
+from bnexport.cli.isolation import Isolation
+from bnexport.cli.output_options import PlainFormat, PlainOutput
+from bnexport.cli.records import with_options
+from bnexport.recalibration.options import RecalibrationOptions
+from bnexport.results.options import OUTPUT, keywords_of
 
 if TYPE_CHECKING:
     from bnexport.results.outcomes import Recalibration
 
-RECALIBRATION = "Recalibration"
-"""The panel that groups the options of the recalibration in the help."""
-
 
 @with_exit_code
+@with_options
 def command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=options.MODEL_HELP)],
     images: Annotated[
@@ -35,132 +35,31 @@ def command(
             "-o",
             "--output",
             metavar="OUT",
-            rich_help_panel=output_options.OUTPUT,
+            rich_help_panel=OUTPUT,
             help="The model file to write: .onnx, .keras or .h5.",
         ),
     ] = ...,  # type: ignore[assignment] # typer's way to say that an option is required
-    arrays: options.Arrays = None,
-    validation_data: Annotated[
-        str | None,
-        typer.Option(
-            "--validation-data",
-            metavar="IMAGES",
-            rich_help_panel=options.DATA,
-            help="Compare the model before and after on these images. By default it is compared on the images that the statistics are computed from.",
-        ),
-    ] = None,
-    samples: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            min=1,
-            rich_help_panel=RECALIBRATION,
-            help="The largest number of images to use. They are chosen at random.",
-        ),
-    ] = 2048,
-    seed: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=RECALIBRATION, help="The random seed for choosing the images.")
-    ] = 0,
-    batch_size: Annotated[
-        int,
-        typer.Option(
-            "--batch-size",
-            metavar="N",
-            min=1,
-            rich_help_panel=RECALIBRATION,
-            help="The number of images in a batch. The statistics do not depend on it.",
-        ),
-    ] = 32,
-    labels: options.Labels = None,
-    size: preprocessing_options.Size = None,
-    color_mode: preprocessing_options.ColorMode = None,
-    interpolation: preprocessing_options.Interpolation = None,
-    normalize: preprocessing_options.Normalize = None,
-    aspect: preprocessing_options.Aspect = None,
-    channel_order: preprocessing_options.ChannelOrder = None,
-    mean: preprocessing_options.Mean = None,
-    std: preprocessing_options.Std = None,
-    temp_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--temp-dir",
-            metavar="DIR",
-            rich_help_panel=RECALIBRATION,
-            help="The folder for tensors that do not fit into memory. By default it is the folder for temporary files.",
-        ),
-    ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(
-            "--memory",
-            metavar="SIZE",
-            rich_help_panel=RECALIBRATION,
-            help="The largest amount of memory for tensors that wait for the next stage, for example 500MB or 8GiB. "
-            "A plain number is in MB. By default it is half of the free memory.",
-        ),
-    ] = None,
-    fold: Annotated[
-        bool,
-        typer.Option(
-            "--fold",
-            rich_help_panel=RECALIBRATION,
-            help="Fold the BatchNormalization nodes afterwards. The output must be an ONNX file.",
-        ),
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", rich_help_panel=RECALIBRATION, help="Write the model even if its accuracy falls.")
-    ] = False,
-    engine: options.EngineKind = Engine.LOCAL,
-    address: options.Address = "",
-    form: output_options.TextOrJson = PlainFormat.TEXT,
-    allow_custom_code: options.AllowCustomCode = False,
+    *,
+    how: RecalibrationOptions,
     imports: options.Imports = None,
-    signature: options.Signature = "",
-    isolate: isolation_options.Isolate = False,
-    isolate_timeout: isolation_options.IsolateTimeout = 600,
-    isolate_memory: isolation_options.IsolateMemory = None,
-    quiet: output_options.Quiet = False,
+    workers: options.ClusterOptions,
+    result: PlainOutput,
+    isolation: Isolation,
 ) -> int:
     """Give BatchNormalization layers new moving statistics.
 
     The statistics are computed from the images. The model is not written if its accuracy falls.
     """
-    if isolate and not isolation.is_isolated():
-        return isolation.run_isolated(isolate_timeout, parsing.parse_size(isolate_memory))
-    if imports:
-        from bnexport.frameworks.custom_modules import import_modules
-
-        import_modules(imports, trust=allow_custom_code)
+    if isolation.wanted:
+        return isolation.run()
+    options.import_modules(imports, trust=how.trust)
     from bnexport.recalibration.recalibrate import recalibrate
 
-    cluster = parsing.parse_cluster(engine, address)
-    if cluster is not None:
+    if workers.cluster is not None:
         stdio.redirect_other_threads()
-
-    with show_progress(quiet=quiet) as progress:
-        done = recalibrate(
-            model,
-            images,
-            output,
-            inputs=arrays,
-            evaluate=validation_data,
-            labels=labels,
-            samples=samples,
-            seed=seed,
-            batch_size=batch_size,
-            overrides=parsing.parse_preprocessing(
-                size, color_mode, interpolation, normalize, aspect, channel_order, mean, std
-            ),
-            scratch=temp_dir,
-            memory=parsing.parse_size(memory, unit=1_000_000, least=0),
-            fold=fold,
-            force=force,
-            trust=allow_custom_code,
-            signature=signature,
-            cluster=cluster,
-            progress=progress,
-        )
-    _tell(done, form, output)
+    with result.show_progress() as progress:
+        done = recalibrate(model, images, output, **keywords_of(how), cluster=workers.cluster, progress=progress)
+    _tell(done, result.form, output)
     return 0 if done else 1
 
 

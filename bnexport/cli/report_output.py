@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from bnexport.cli.output_options import OutputFormat
+from bnexport.cli.output_options import OutputFormat, TrackingOptions
 from bnexport.errors import InputError, MachineError, UsageError
 
 if TYPE_CHECKING:
@@ -110,21 +110,21 @@ def _text(result: CheckReport, suffix: str) -> str:
     return json.dumps(json.check(result))
 
 
-def open_tracker(uri: str, experiment: str, *, wanted: bool) -> Tracker | None:
+def open_tracker(tracking: TrackingOptions) -> Tracker | None:
     """The MLflow store, opened before anything is computed; None where it is not wanted.
 
     Raises:
         UsageError: a store is named and not wanted.
         MachineError: mlflow or what the report is made with is missing, or the store does not answer.
     """
-    if not wanted:
-        if uri or experiment:
+    if not tracking.wanted:
+        if tracking.uri or tracking.experiment:
             raise UsageError("--mlflow-uri and --mlflow-experiment say where to log", fix="add --mlflow")
         return None
     _needs_html()
     from bnexport.reporting.tracking import Tracker
 
-    return Tracker(uri, experiment)
+    return Tracker(tracking.uri, tracking.experiment)
 
 
 def log_check(result: CheckReport, tracker: Tracker) -> None:

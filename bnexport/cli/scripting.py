@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bnexport.cli import exit_codes, parsing
+from bnexport.results.options import keywords_of
+
 if TYPE_CHECKING:
+    from bnexport.batch.plan import Check
     from bnexport.results.batched import Result
 
 
-def check_options() -> dict[str, str]:
-    """The options of `bnexport check` without their dashes, by each of their names: those that a plan may set."""
-    import typer
+def evaluate(check: Check) -> None:
+    """Runs a check of a batch in this process, which ends with it: the report as JSON on stdout, or a sentence on stderr."""
+    from bnexport import cli
 
-    from bnexport.cli import check
-    from bnexport.cli.command import Command
-    from bnexport.results.option_names import current_name
+    cli.end_with(lambda: sys.exit(exit_codes.code_of(functools.partial(_evaluated, check))))
 
-    app = typer.Typer(add_completion=False)
-    app.command(cls=Command)(check.command)
-    spellings = [name for param in typer.main.get_command(app).params for name in param.opts]
-    names = [name.removeprefix("--") for name in spellings if name.startswith("--") and name != "--help"]
-    return {name: current_name(name) for name in names}
+
+def _evaluated(check: Check) -> int:
+    from bnexport.checking.check import check as check_model
+    from bnexport.reporting import json
+
+    report = check_model(
+        check.model,
+        check.images or None,
+        **keywords_of(check.options) | {"inputs": check.arrays, "onnx": check.deployed, "labels": check.labels},
+        store=parsing.open_cache(no_cache=False),
+    )
+    print(json.dumps(json.check(report)))
+    return 0 if report else 1
 
 
 def iter_checks(
@@ -54,7 +66,6 @@ def iter_checks(
 
     wanted = planned(
         Path(plan) if isinstance(plan, str) else plan,
-        check_options(),
         Cache(folder()),
         jobs=jobs,
         timeout=timeout,
@@ -63,7 +74,7 @@ def iter_checks(
     finished = wanted.finished()
     yield from finished.values()
     found = dict(finished)
-    for result in left(wanted, finished, cluster=cluster):
+    for result in left(wanted, finished, evaluate, cluster=cluster):
         found[result.key] = result
         yield result
     summed(wanted, found, finished)

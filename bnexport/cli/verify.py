@@ -2,56 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bnexport.cli import isolation, isolation_options, options, output_options, parsing
+from bnexport.cli import options
 from bnexport.cli.exit_codes import with_exit_code
-from bnexport.cli.output_options import OutputFormat
-from bnexport.cli.progress import show_progress
+from bnexport.cli.isolation import Isolation
+from bnexport.cli.output_options import CheckOutput
+from bnexport.cli.records import Chosen, with_options
+from bnexport.comparison.options import CheckOptions
+
+VERIFIED = ("require", "rtol", "atol", "strict_placement", "gpu_memory_limit")
+"""Options of a check that a verification has."""
 
 
 @with_exit_code
+@with_options
 def command(
     folder: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder written by bnexport pack.")],
-    target: options.OnnxruntimeTargets = ["onnxruntime"],  # noqa: B006 - typer reads the default, nobody writes to it
-    require_target: options.RequireTargets = [],  # noqa: B006 - as above
-    rtol: options.Rtol = [],  # noqa: B006 - as above
-    atol: options.Atol = [],  # noqa: B006 - as above
-    no_cpu_fallback: options.NoCpuFallback = False,
-    gpu_mem_limit: options.GpuMemoryLimit = None,
-    form: output_options.Format = OutputFormat.TEXT,
-    report: output_options.Reports = [],  # noqa: B006 - as above
-    isolate: isolation_options.Isolate = False,
-    isolate_timeout: isolation_options.IsolateTimeout = 600,
-    isolate_memory: isolation_options.IsolateMemory = None,
-    quiet: output_options.Quiet = False,
+    targets: options.OnnxruntimeTargets,
+    how: Annotated[CheckOptions, Chosen(VERIFIED)],
+    output: CheckOutput,
+    isolation: Isolation,
 ) -> int:
     """Run a bundle on this machine and compare with Keras.
 
     The bundle holds the outputs that Keras computed, so TensorFlow is not needed. The hashes in a bundle detect
     corruption, but not changes by someone who can rewrite the bundle.
     """
-    if isolate and not isolation.is_isolated():
-        return isolation.run_isolated(isolate_timeout, parsing.parse_size(isolate_memory))
+    if isolation.wanted:
+        return isolation.run()
     from bnexport.bundles.verify import compare_with_bundle, start_opening
     from bnexport.cli import report_output
 
-    report_output.check_writable(report)
-    providers, required = parsing.parse_providers(target), parsing.parse_required_targets(require_target)
-    with start_opening(folder, providers, required) as being_opened, show_progress(quiet=quiet) as progress:
-        report_output.import_early(form)
-        result = compare_with_bundle(
-            being_opened,
-            providers=providers,
-            require=required,
-            given=(parsing.parse_tolerances(rtol, "--rtol") or {}, parsing.parse_tolerances(atol, "--atol") or {}),
-            strict_placement=no_cpu_fallback,
-            gpu_memory_limit=parsing.parse_size(gpu_mem_limit),
-            progress=progress,
-        )
-    report_output.print_check(result, form)
-    report_output.write_reports(result, report)
+    report_output.check_writable(output.reports)
+    how = replace(how, providers=targets.providers)
+    with start_opening(folder, how) as being_opened, output.show_progress() as progress:
+        report_output.import_early(output.form)
+        result = compare_with_bundle(being_opened, how, progress)
+    report_output.print_check(result, output.form)
+    report_output.write_reports(result, output.reports)
     return 0 if result else 1

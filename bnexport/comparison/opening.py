@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from bnexport import datasets
 from bnexport.comparison import sides
 from bnexport.comparison.deployed import Deployed, open_deployed
+from bnexport.comparison.options import CheckOptions
 from bnexport.comparison.subject import Subject, open_feeds, open_subject
 from bnexport.comparison.targets import Target, open_targets
 from bnexport.datasets.feeds import Source
-from bnexport.datasets.preparation import Overrides, Preparation
+from bnexport.datasets.preparation import Preparation
 from bnexport.errors import UsageError
 from bnexport.progress import Progress
 from bnexport.results.verdict import Finding
 from bnexport.rules.actions import Names
-from bnexport.runtimes.ort_session import STRICT_CUDA, Cuda, Provider
+from bnexport.runtimes.ort_session import Cuda, Provider
 from bnexport.system import files
 from bnexport.system.cache import NOTHING_KEPT, Cache
 from bnexport.system.files import Format
@@ -29,57 +30,28 @@ KEPT = 256 << 20
 """A check goes through its images several times: so many bytes of prepared ones stay in memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked of a check.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request(CheckOptions):
+    """What is asked of a check: its options, and what it is about.
 
     Args:
         model: .h5, .hdf5 or .keras; or .onnx, then only the ONNX sides are run.
         source: a folder of images, one image, a manifest, tar shards (`bnexport.datasets.find`), or a list of images.
         inputs: an .npz file, or arrays by the name of the input, in place of `source`.
-        onnx: the deployed ONNX file, to be held against the Keras model in place of bnexport's own export of it.
-        labels: a CSV file with the columns file and label.
-        local: refuse images that lie outside of the folder or of the manifest's folder that `source` names.
-        shard: the position of a part of the images, from 0, and how many parts there are.
-        providers: "auto", "cpu", "cuda".
-        require: providers without which the check makes no sense.
-        targets: other runtimes to execute the file on, NAME or NAME:DEVICE.
-        batch_size: the largest batch; training mode depends on it.
-        overrides: what is known better than the sidecar about preprocessing.
-        rtol: the largest error, relative to the tensor's scale, that passes, by tensor ("" for all others); empty where the noise floors decide.
-        atol: the same in the tensor's own unit; an error passes up to the sum of both.
-        layers: compare layer by layer also where the outputs agree.
-        strict_placement: a compute node that CUDA leaves to the CPU is an error.
-        cuda: how CUDA runs where parity is asked for.
         store: what was computed before; nothing by default.
-        trust: load a Keras model even where it holds code of its own.
-        signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
-        reference: whose outputs are taken as right: "keras", or "keras2" for what the file computes in Keras 2.
         temporary: whether `model` is a file that is there for this check only.
     """
 
     model: Path
     source: str | Path | Sequence[str | Path] | None = None
     inputs: Path | Mapping[str, NDArray[Any]] | None = None
-    onnx: Path | None = None
-    labels: Path | None = None
-    local: bool = False
-    shard: tuple[int, int] | None = None
-    providers: Sequence[str] = ("auto",)
-    require: Sequence[str] = ()
-    targets: Sequence[str] = ()
-    batch_size: int = 32
-    overrides: Overrides = field(default_factory=Overrides)
-    rtol: Mapping[str, float] = field(default_factory=dict)
-    atol: Mapping[str, float] = field(default_factory=dict)
-    layers: bool = False
-    strict_placement: bool = False
-    cuda: Cuda = STRICT_CUDA
     store: Cache = NOTHING_KEPT
-    trust: bool = False
-    signature: str = ""
-    reference: str = "keras"
     temporary: bool = False
+
+    @property
+    def cuda(self) -> Cuda:
+        """How CUDA runs where parity is asked for."""
+        return Cuda(memory_limit=self.gpu_memory_limit)
 
     def names(self) -> Names:
         """What commands in findings call the files (`bnexport.rules.actions`); nothing for what is in memory only."""

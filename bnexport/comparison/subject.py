@@ -20,7 +20,7 @@ from bnexport.datasets import sidecar
 from bnexport.datasets.feeds import Arrays, Pictures, Source
 from bnexport.datasets.label_file import add_class_names
 from bnexport.datasets.npz import Shape, only_input
-from bnexport.datasets.preparation import Overrides, Preparation, prepare
+from bnexport.datasets.preparation import Preparation, prepare
 from bnexport.datasets.reader import Prepared
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import ExportError, UsageError
@@ -30,6 +30,7 @@ from bnexport.onnx_graph.sites import sites
 from bnexport.progress import Progress
 from bnexport.results.facts import ModelFacts
 from bnexport.results.heads import Heads
+from bnexport.results.overrides import Overrides
 from bnexport.results.preprocessing import Scaling
 from bnexport.system import files, machine
 from bnexport.system.cache import NOTHING_KEPT, Cache

@@ -3,50 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
 
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import InputError, UsageError
 from bnexport.results.actions import spell_options
-from bnexport.results.preprocessing import Fit, Layout, Order, Preprocessing, Resize, Scaling
+from bnexport.results.overrides import Overrides
+from bnexport.results.preprocessing import Layout, Preprocessing
 
 Shape = Sequence[int | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Overrides:
-    """What the user sets about preprocessing; None where nothing is set.
-
-    Kinds may be given by their names, such as `scaling="unit"`.
-
-    Raises:
-        UsageError: there is no kind of that name.
-    """
-
-    size: tuple[int, int] | None = None
-    channels: int | None = None
-    resize: Resize | None = None
-    scaling: Scaling | None = None
-    fit: Fit | None = None
-    order: Order | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        for name, kinds in (("resize", Resize), ("scaling", Scaling), ("fit", Fit), ("order", Order)):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if value not in list(kinds):
-                raise UsageError(f"the value of {name} is invalid", found=repr(value), expected=", ".join(kinds))
-            object.__setattr__(self, name, kinds(value))
-
-    @property
-    def given(self) -> dict[str, Any]:
-        """The fields that are set."""
-        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bnexport.demo.options import TrainingOptions
 from bnexport.errors import UsageError, reason
 from bnexport.results.outcomes import Epoch
 
@@ -31,14 +32,7 @@ def overfit(
     x: NDArray[np.float32],
     labels: NDArray[np.int64],
     classes: int,
-    *,
-    arch: str,
-    epochs: int,
-    extend_to: int,
-    batch_size: int,
-    learning_rate: float,
-    momentum: float | None,
-    seed: int,
+    how: TrainingOptions,
     on_epoch: Callable[[Epoch], None],
 ) -> list[Epoch]:
     """Trains a net without pretrained weights and saves it, optimizer included, at `path`.
@@ -50,13 +44,7 @@ def overfit(
         x: shape (N, H, W, C).
         labels: the class of each image, shape (N,).
         classes: how many classes there are.
-        arch: a name from `architectures`.
-        epochs: how often to go through the images.
-        extend_to: go on to at most so many epochs while training mode does not get every image right.
-        batch_size: images in one step.
-        learning_rate: Adam's.
-        momentum: for every BatchNormalization layer; None keeps the architecture's own.
-        seed: for the initial weights and the shuffling.
+        how: the net, by a name from `architectures`, and the training.
         on_epoch: called after each epoch.
 
     Raises:
@@ -65,19 +53,21 @@ def overfit(
     import keras
 
     names = architectures()
-    if arch not in names:
-        near = difflib.get_close_matches(arch, names, n=3) or names[:3]
-        raise UsageError(f"keras.applications has no network {arch}", expected="a name such as " + ", ".join(near))
-    keras.utils.set_random_seed(seed)
+    if how.arch not in names:
+        near = difflib.get_close_matches(how.arch, names, n=3) or names[:3]
+        raise UsageError(f"keras.applications has no network {how.arch}", expected="a name such as " + ", ".join(near))
+    keras.utils.set_random_seed(how.seed)
     try:
-        model = getattr(keras.applications, arch)(input_shape=x.shape[1:], classes=classes, weights=None)
+        model = getattr(keras.applications, how.arch)(input_shape=x.shape[1:], classes=classes, weights=None)
     except ValueError as error:
-        raise UsageError(f"{arch} does not accept images of shape {x.shape[1:]} ({reason(error)})") from error
-    if momentum is not None:
+        raise UsageError(f"{how.arch} does not accept images of shape {x.shape[1:]} ({reason(error)})") from error
+    if how.momentum is not None:
         for layer in model._flatten_layers():
             if isinstance(layer, keras.layers.BatchNormalization):
-                layer.momentum = momentum
-    model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss="categorical_crossentropy", metrics=["accuracy"])
+                layer.momentum = how.momentum
+    model.compile(
+        optimizer=keras.optimizers.Adam(how.learning_rate), loss="categorical_crossentropy", metrics=["accuracy"]
+    )
     history: list[Epoch] = []
 
     class Tell(keras.callbacks.Callback):  # type: ignore[misc] # Keras is untyped
@@ -86,10 +76,14 @@ def overfit(
             on_epoch(history[-1])
 
     y = keras.utils.to_categorical(labels, classes)
-    target = epochs
+    target = how.epochs
     while len(history) < target:
-        model.fit(x, y, batch_size=batch_size, initial_epoch=len(history), epochs=target, verbose=0, callbacks=[Tell()])
-        if target < extend_to and (history[-1].accuracy < 1 or _training_accuracy(model, x, labels, batch_size) < 1):
+        model.fit(
+            x, y, batch_size=how.batch_size, initial_epoch=len(history), epochs=target, verbose=0, callbacks=[Tell()]
+        )
+        if target < how.extend_to and (
+            history[-1].accuracy < 1 or _training_accuracy(model, x, labels, how.batch_size) < 1
+        ):
             target += 1
     model.save(path)
     return history

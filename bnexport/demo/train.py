@@ -11,7 +11,8 @@ from bnexport import datasets
 from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.demo import keras_train
-from bnexport.errors import InputError, UsageError
+from bnexport.demo.options import TrainingOptions
+from bnexport.errors import InputError
 from bnexport.frameworks import keras_model
 from bnexport.progress import Progress
 from bnexport.results.outcomes import Epoch
@@ -66,8 +67,15 @@ def train(
     progress = progress or Progress()
     spec = spec or Preprocessing((197, 197))
     output = files.writable(Path(output), (".h5", ".keras"))
-    if momentum is not None and not 0 <= momentum < 1:
-        raise UsageError("the momentum is invalid", found=str(momentum), expected="0 or more and below 1")
+    how = TrainingOptions(
+        arch=arch,
+        epochs=epochs,
+        extend_to=extend_to,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        momentum=momentum,
+        seed=seed,
+    )
     pictures = datasets.find(source)
     reader = datasets.Reader(pictures, spec, batch_size=len(pictures), threads=machine.threads())
     batch = next(iter(reader))
@@ -96,14 +104,8 @@ def train(
             batch.x,
             np.array([classes.index(label) for label in labels]),
             len(classes),
-            arch=arch,
-            epochs=epochs,
-            extend_to=extend_to,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            momentum=momentum,
-            seed=seed,
-            on_epoch=report_epoch,
+            how,
+            report_epoch,
         )
     settings = {
         "arch": arch,

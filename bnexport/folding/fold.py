@@ -11,7 +11,6 @@ import numpy as np
 from bnexport import datasets
 from bnexport.comparison import sides
 from bnexport.comparison.subject import Subject, open_feeds, open_subject
-from bnexport.datasets.preparation import Overrides
 from bnexport.datasets.preprocess import preprocess
 from bnexport.errors import InputError
 from bnexport.folding.transform import fold as folded_graph
@@ -20,6 +19,7 @@ from bnexport.onnx_graph.protobuf import serialise
 from bnexport.progress import Progress
 from bnexport.results import tolerance
 from bnexport.results.outcomes import Folding
+from bnexport.results.overrides import Overrides
 from bnexport.system import files
 from bnexport.types import Array
 

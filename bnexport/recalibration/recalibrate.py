@@ -18,7 +18,7 @@ from bnexport.comparison.subject import Subject, open_feeds, open_subject
 from bnexport.comparison.tally import Tally
 from bnexport.datasets import sidecar
 from bnexport.datasets.feeds import Source
-from bnexport.datasets.preparation import Overrides, Preparation
+from bnexport.datasets.preparation import Preparation
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import UsageError
 from bnexport.folding.fold import distance, folding_tolerance
@@ -29,6 +29,7 @@ from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import sites
 from bnexport.progress import Progress
 from bnexport.recalibration.evidence import build_evidence, refits
+from bnexport.recalibration.options import SAMPLES
 from bnexport.recalibration.pool import residual
 from bnexport.recalibration.remedy import harm
 from bnexport.recalibration.settling import settle
@@ -37,6 +38,7 @@ from bnexport.recalibration.worker import Alone, Team, Worker, Workers
 from bnexport.results.actions import spell_options
 from bnexport.results.nouns import noun_of
 from bnexport.results.outcomes import Recalibration
+from bnexport.results.overrides import Overrides
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import Side
 from bnexport.rules.actions import Names, add_files
@@ -50,9 +52,6 @@ from bnexport.types import Array
 if TYPE_CHECKING:
     import onnx
 
-
-SAMPLES = 2048
-"""How many images are enough: 10^3 to 10^4 (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3)."""
 
 JUDGED = 4 << 20
 """So many bytes of images are in memory at a time while answers before and after are counted."""

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from bnexport.batch.plan import checks, read
 from bnexport.batch.running import Workshop
 from bnexport.cli import app, exit_codes, settings
+from bnexport.cli.scripting import evaluate
 from bnexport.system import confined
 from tests.e2e.test_processes import run
 
@@ -33,7 +34,7 @@ def test_a_server_that_is_started_again_imports_nothing_of_the_current_folder(
         f'[[check]]\nmodels = ["{models / "tiny_residual.onnx"}"]\nimages = ["{models / "three"}"]\n', encoding="utf-8"
     )
     monkeypatch.chdir(tmp_path)
-    shop = Workshop(keras=False)
+    shop = Workshop(evaluate, keras=False)
     server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined] # there is no public way to it
     for name in ("numpy", "onnx", "typer", "signal", "selectors"):
         (tmp_path / f"{name}.py").write_text(f"open({str(written)!r}, 'a').write({name!r})\nraise SystemExit(9)\n")
@@ -41,7 +42,7 @@ def test_a_server_that_is_started_again_imports_nothing_of_the_current_folder(
     deadline = time.monotonic() + 10
     while os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    [check] = checks(read(plan), tmp_path, [])
+    [check] = checks(read(plan), tmp_path)
     result = shop.one("key", check, 60.0, [])
     assert not written.exists(), written.read_text()
     assert result.status == "fail", result.error
@@ -169,7 +170,7 @@ def test_what_the_system_refuses_has_a_code(number: int, code: int, capsys: pyte
     def command() -> int:
         raise OSError(number, os.strerror(number), "a" * 1000)
 
-    assert exit_codes._code(command) == code
+    assert exit_codes.code_of(command) == code
     err = capsys.readouterr().err
     assert os.strerror(number) in err
     assert ("internal error" in err) == (code == 70)

@@ -245,7 +245,7 @@ def test_entries_of_a_plan_are_no_options(models: Path, tmp_path: Path) -> None:
         f'[[check]]\nmodels = ["{models / "tiny_residual.onnx"}"]\nimages = ["file:///x/--report=a.json"]\n',
         encoding="utf-8",
     )
-    [check] = checks(read(tmp_path / "plan.toml"), tmp_path, [])
+    [check] = checks(read(tmp_path / "plan.toml"), tmp_path)
     assert check.command[-3:-1] == ["--", str(models / "tiny_residual.onnx")]
     assert not check.keras
 
@@ -256,7 +256,7 @@ def test_keras_is_recognised_by_content(models: Path, tmp_path: Path) -> None:
     (tmp_path / "plan.toml").write_text(
         f'[[check]]\nmodels = ["model.onnx"]\nimages = ["{models / "three"}"]\n', encoding="utf-8"
     )
-    [check] = checks(read(tmp_path / "plan.toml"), tmp_path, [])
+    [check] = checks(read(tmp_path / "plan.toml"), tmp_path)
     assert check.keras
 
 

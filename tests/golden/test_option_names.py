@@ -12,7 +12,6 @@ from typer.testing import CliRunner, Result
 
 from bnexport.batch import plan
 from bnexport.cli import app, settings
-from bnexport.cli.scripting import check_options
 from bnexport.errors import UsageError
 from bnexport.results.option_names import FORMER_NAMES
 
@@ -153,7 +152,7 @@ def test_plans_accept_both_names(tmp_path: Path) -> None:
         (tmp_path / "plan.toml").write_text(text)
         read = plan.read(tmp_path / "plan.toml")
         assert read.output_dir == "r"
-        checks.append(plan.checks(read, tmp_path, check_options()))
+        checks.append(plan.checks(read, tmp_path))
     assert checks[0] == checks[1]
     assert checks[0][0].needs_cuda
 
@@ -175,7 +174,7 @@ def test_a_plan_with_both_names_is_refused(case: str, tmp_path: Path) -> None:
     (tmp_path / "a.onnx").touch()
     (tmp_path / "plan.toml").write_text(text)
     with pytest.raises(UsageError, match=names):
-        plan.checks(plan.read(tmp_path / "plan.toml"), tmp_path, check_options())
+        plan.checks(plan.read(tmp_path / "plan.toml"), tmp_path)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -216,7 +215,7 @@ def test_summaries_fit_into_80_columns() -> None:
 
 def test_sizes_have_one_notation() -> None:
     """Every option for a size takes 500MB and 8GiB; a plain number means what it did before."""
-    from bnexport.cli.parsing import parse_size
+    from bnexport.results.option_values import parse_size
 
     assert parse_size("500", unit=1_000_000, least=0) == parse_size("500MB") == 500_000_000
     assert parse_size("0", unit=1_000_000, least=0) == 0

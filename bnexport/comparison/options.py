@@ -1,0 +1,207 @@
+"""The options of a check: one record for the keywords of `bnexport.check`, the flags of `bnexport check` and pack, and the keys of a plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from bnexport.errors import UsageError
+from bnexport.results.option_values import (
+    parse_required_targets,
+    parse_shard,
+    parse_size,
+    parse_targets,
+    parse_tolerances,
+)
+from bnexport.results.options import DATA, MODEL, TARGETS, TOLERANCES, Flag, option, options_of
+from bnexport.results.overrides import Overrides
+
+
+class ReferenceKind(StrEnum):
+    """The framework whose outputs are the reference."""
+
+    KERAS = "keras"
+    KERAS2 = "keras2"
+
+
+SHARD = Flag(
+    name="shard",
+    metavar="K/N",
+    panel=DATA,
+    read=parse_shard,
+    help="Use only part K of N equal parts of the images, for example 2/8. The parts are the same in every run.",
+)
+ARRAYS = Flag(
+    name="arrays",
+    kind=Path,
+    metavar="FILE.npz",
+    panel=DATA,
+    help="Use arrays in place of images: a NumPy file with one array for each input of the model and, optionally, an array named labels.",
+)
+TARGET = Flag(
+    name="target",
+    kind=list[str],
+    default=("onnxruntime",),
+    metavar="RUNTIME[:DEVICE]",
+    choices=("onnxruntime", "onnxruntime:cpu", "onnxruntime:cuda"),
+    panel=TARGETS,
+    read=parse_targets,
+    help="Run the model on this runtime and device, for example onnxruntime:cuda or onnx-reference. onnxruntime "
+    "without a device runs on the CPU, and on CUDA where CUDA works. Other runtimes are compared in addition to "
+    "onnxruntime. Repeatable.",
+)
+REQUIRE_TARGET = Flag(
+    name="require-target",
+    kind=list[str],
+    metavar="onnxruntime:cpu|onnxruntime:cuda",
+    choices=("onnxruntime:cpu", "onnxruntime:cuda"),
+    panel=TARGETS,
+    read=parse_required_targets,
+    help="Exit with code 3 unless this target works on this machine. Repeatable.",
+)
+BATCH_SIZE = Flag(
+    name="batch-size",
+    kind=int,
+    default=32,
+    least=1,
+    metavar="N",
+    panel=DATA,
+    help="The largest number of items in a batch. Outputs in training mode depend on it.",
+)
+LABELS = Flag(
+    name="labels",
+    kind=Path,
+    metavar="FILE",
+    panel=DATA,
+    help="Read the labels from this CSV file. It has two columns, file and label.",
+)
+DEPLOYED = Flag(
+    name="deployed",
+    kind=Path,
+    metavar="FILE",
+    panel=MODEL,
+    help="Compare the Keras model with this ONNX file, the one that is deployed, in place of a new export.",
+)
+RTOL = Flag(
+    name="rtol",
+    kind=list[str],
+    metavar="[TENSOR=]X",
+    panel=TOLERANCES,
+    read=lambda texts: parse_tolerances(texts, "--rtol") or {},
+    help="The largest error that passes, relative to the scale of the tensor, for example 1e-4 or logits=1e-3. "
+    "By default it is 8 measured noise floors. Repeatable.",
+)
+ATOL = Flag(
+    name="atol",
+    kind=list[str],
+    metavar="[TENSOR=]X",
+    panel=TOLERANCES,
+    read=lambda texts: parse_tolerances(texts, "--atol") or {},
+    help="The largest absolute error that passes, in the unit of the tensor. It is added to the relative tolerance. Repeatable.",
+)
+LAYERWISE = Flag(
+    name="layerwise",
+    kind=bool,
+    default=False,
+    panel=TARGETS,
+    help="Compare layer by layer even if the outputs agree, and show how the error grows.",
+)
+NO_CPU_FALLBACK = Flag(
+    name="no-cpu-fallback",
+    kind=bool,
+    default=False,
+    panel=TARGETS,
+    help="Fail the check if onnxruntime runs a compute node on the CPU although the target is CUDA (RT002).",
+)
+GPU_MEM_LIMIT = Flag(
+    name="gpu-mem-limit",
+    metavar="SIZE",
+    panel=TARGETS,
+    read=parse_size,
+    help="The largest amount of GPU memory to use, for example 500MB or 4GiB. A plain number is in bytes.",
+)
+ALLOW_CUSTOM_CODE = Flag(
+    name="allow-custom-code",
+    kind=bool,
+    default=False,
+    panel=MODEL,
+    help="Load a model that contains code of its own, such as Lambda layers, and run that code. Use it only for "
+    "models from a source that you trust.",
+)
+SIGNATURE = Flag(
+    name="signature",
+    default="",
+    metavar="NAME",
+    panel=MODEL,
+    help="The function of a SavedModel to run. By default this is serving_default, or the only function.",
+)
+REFERENCE = Flag(
+    name="reference",
+    kind=ReferenceKind,
+    default=ReferenceKind.KERAS,
+    panel=MODEL,
+    help="The framework whose outputs are the reference: keras is Keras 3, keras2 is Keras 2 (it needs tf_keras).",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckOptions:
+    """How a model is checked.
+
+    Args:
+        shard: the position of a part of the images, from 0, and how many parts there are.
+        inputs: an .npz file in place of images.
+        targets: runtimes to execute the file on, NAME or NAME:DEVICE, such as "onnx-reference" (`bnexport.runtimes.protocols`);
+            "onnxruntime:cuda" takes the place of `providers`.
+        providers: "auto", "cpu", "cuda".
+        require: providers without which the check makes no sense.
+        batch_size: the largest batch; training mode depends on it.
+        labels: a CSV file with the columns file and label.
+        overrides: what is known better than the sidecar about preprocessing.
+        onnx: the deployed ONNX file, to be held against the Keras model in place of bnexport's own export of it.
+        rtol: the largest error, relative to the tensor's scale, that passes, by tensor ("" for all others); empty where the noise floors decide.
+        atol: the same in the tensor's own unit; an error passes up to the sum of both.
+        layers: compare layer by layer also where the outputs agree.
+        strict_placement: a compute node that CUDA leaves to the CPU fails the check.
+        gpu_memory_limit: the most GPU memory that onnxruntime may take, in bytes.
+        trust: load a Keras model even where it holds code of its own.
+        signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
+        reference: whose outputs are taken as right: "keras", or "keras2" for what the file computes in Keras 2 (tf_keras).
+        local: refuse images outside of the folder, or of the manifest's folder, that names them: links and URLs.
+
+    Raises:
+        UsageError: a tolerance is not usable.
+    """
+
+    shard: tuple[int, int] | None = option(SHARD)
+    inputs: Any = option(ARRAYS)
+    targets: Sequence[str] = option(TARGET, ())
+    providers: Sequence[str] = ("auto",)
+    require: Sequence[str] = option(REQUIRE_TARGET, ())
+    batch_size: int = option(BATCH_SIZE)
+    labels: Path | None = option(LABELS)
+    overrides: Overrides = options_of(Overrides)
+    onnx: Path | None = option(DEPLOYED)
+    rtol: Mapping[str, float] = option(RTOL)
+    atol: Mapping[str, float] = option(ATOL)
+    layers: bool = option(LAYERWISE)
+    strict_placement: bool = option(NO_CPU_FALLBACK)
+    gpu_memory_limit: int | None = option(GPU_MEM_LIMIT)
+    trust: bool = option(ALLOW_CUSTOM_CODE)
+    signature: str = option(SIGNATURE)
+    reference: str = option(REFERENCE)
+    local: bool = False
+
+    def __post_init__(self) -> None:
+        for tolerance in [*self.rtol.values(), *self.atol.values()]:
+            if not 0 <= tolerance < math.inf:
+                raise UsageError("the tolerance is not usable", found=str(tolerance), expected="a number, 0 or more")
+
+
+def by_tensor(tolerance: float | Mapping[str, float] | None) -> Mapping[str, float]:
+    """A tolerance by tensor, "" for all others, also where it was given as one number for all, or not at all."""
+    return {} if tolerance is None else tolerance if isinstance(tolerance, Mapping) else {"": tolerance}
