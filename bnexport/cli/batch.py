@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bnexport.cli import options, parsing, report_output, scripting, stdio
+from bnexport.cli import options, report_output, scripting, stdio
 from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.output_options import PlainOutput, TrackingOptions
 from bnexport.cli.records import Chosen, with_options
-from bnexport.results.options import OUTPUT
+from bnexport.results.options import OUTPUT, Flag, option
 
 RUNNING = "Running"
 """The panel that groups the options of running a plan in the help."""
@@ -26,6 +27,44 @@ class BatchFormat(StrEnum):
     """one JSON object for each check, as it comes"""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running(options.ClusterOptions):
+    """How a plan is run."""
+
+    jobs: int = option(
+        Flag(
+            name="jobs",
+            short="j",
+            kind=int,
+            default=0,
+            least=0,
+            metavar="N",
+            panel=RUNNING,
+            help="The number of checks that run at the same time. 0 is the number in the plan, or else one for each CPU core.",
+        )
+    )
+    timeout: float = option(
+        Flag(
+            name="timeout",
+            kind=float,
+            default=0.0,
+            least=0,
+            metavar="SECONDS",
+            panel=RUNNING,
+            help="The longest time for one check, in seconds. 0 is the time in the plan, or else 600.",
+        )
+    )
+    dry_run: bool = option(
+        Flag(
+            name="dry-run",
+            kind=bool,
+            default=False,
+            panel=RUNNING,
+            help="Run no check. List the checks that would run and those that are finished.",
+        )
+    )
+
+
 @with_exit_code
 @with_options
 def command(
@@ -36,27 +75,6 @@ def command(
             help="The plan: a TOML file that lists models, images and options of bnexport check. The README has an example.",
         ),
     ],
-    jobs: Annotated[
-        int,
-        typer.Option(
-            "--jobs",
-            "-j",
-            metavar="N",
-            min=0,
-            rich_help_panel=RUNNING,
-            help="The number of checks that run at the same time. 0 is the number in the plan, or else one for each CPU core.",
-        ),
-    ] = 0,
-    timeout: Annotated[
-        float,
-        typer.Option(
-            "--timeout",
-            min=0,
-            metavar="SECONDS",
-            rich_help_panel=RUNNING,
-            help="The longest time for one check, in seconds. 0 is the time in the plan, or else 600.",
-        ),
-    ] = 0.0,
     output_dir: Annotated[
         Path | None,
         typer.Option(
@@ -66,16 +84,8 @@ def command(
             help="The folder for the results, in place of the folder that the plan names.",
         ),
     ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            rich_help_panel=RUNNING,
-            help="Run no check. List the checks that would run and those that are finished.",
-        ),
-    ] = False,
     *,
-    workers: options.ClusterOptions,
+    running: Running,
     tracking: TrackingOptions,
     form: Annotated[
         BatchFormat,
@@ -98,25 +108,25 @@ def command(
     from bnexport.reporting import batch as report
     from bnexport.system.files import write_text
 
-    if workers.cluster is not None:
+    if running.cluster is not None:
         stdio.redirect_other_threads()
     wanted = planned(
         plan,
-        parsing.open_cache(no_cache=False),
-        jobs=jobs,
-        timeout=timeout,
+        options.open_cache(),
+        jobs=running.jobs,
+        timeout=running.timeout,
         results=output_dir,
     )
     console = Console(highlight=False, soft_wrap=True)
     finished = wanted.finished()
-    if dry_run:
+    if running.dry_run:
         for key, check in wanted.checks:
             console.print("finished" if key in finished else "to run  ", check.name, markup=False)
         return 0
     tracker = report_output.open_tracker(tracking)
     found = dict(finished)
     with show_batch_progress(len(finished), len(wanted.checks), quiet=progress.quiet) as watcher:
-        for result in left(wanted, finished, scripting.evaluate, cluster=workers.cluster, began=watcher.start_check):
+        for result in left(wanted, finished, scripting.evaluate, cluster=running.cluster, began=watcher.start_check):
             found[result.key] = result
             watcher.finish_check(result)
             if form == BatchFormat.NDJSON:

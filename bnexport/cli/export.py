@@ -39,7 +39,7 @@ def command(
     *,
     result: PlainOutput,
     how: Annotated[CheckOptions, Chosen({"trust", "signature"})],
-    imports: options.Imports = None,
+    modules: options.Modules,
     isolation: Isolation,
 ) -> int:
     """Write a Keras model as an ONNX file.
@@ -48,7 +48,7 @@ def command(
     """
     if isolation.wanted:
         return isolation.run()
-    options.import_modules(imports, trust=how.trust)
+    modules.load(trust=how.trust)
     from bnexport.exporter.export import export
 
     with result.show_progress() as progress:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bnexport.errors import UsageError
 from bnexport.results.option_values import parse_providers
-from bnexport.results.options import CLUSTER, DATA, MODEL, TARGETS, Flag, option
+from bnexport.results.options import CLUSTER, DATA, MODEL, OUTPUT, TARGETS, Flag, option
+
+if TYPE_CHECKING:
+    from bnexport.system.cache import Cache
 
 MODEL_HELP = "The model: a Keras file (.h5, .hdf5 or .keras), an ONNX file (.onnx) or the folder of a SavedModel."
 
@@ -24,38 +29,81 @@ Images = Annotated[
         "from standard input.",
     ),
 ]
-Null = Annotated[
-    bool,
-    typer.Option(
-        "--null",
-        "-0",
-        rich_help_panel=DATA,
-        help="The list on standard input is separated by null bytes, as written by find -print0.",
-    ),
-]
-Imports = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--import",
-        metavar="MODULE",
-        rich_help_panel=MODEL,
-        help="Import this Python module, which registers custom classes with Keras. Needs --allow-custom-code. "
-        "Repeatable.",
-    ),
-]
+IMPORT = Flag(
+    name="import",
+    kind=list[str],
+    metavar="MODULE",
+    panel=MODEL,
+    help="Import this Python module, which registers custom classes with Keras. Needs --allow-custom-code. Repeatable.",
+)
 
 
-def import_modules(modules: Sequence[str] | None, *, trust: bool) -> None:
-    """Imports what `--import` names.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modules:
+    """Modules that are imported before a model is loaded."""
 
-    Raises:
-        UsageError: there is no --allow-custom-code, or a module cannot be imported.
-        MachineError: TensorFlow is not installed.
-    """
-    if modules:
-        from bnexport.frameworks import custom_modules
+    imports: Sequence[str] = option(IMPORT)
 
-        custom_modules.import_modules(modules, trust=trust)
+    def load(self, *, trust: bool) -> None:
+        """Imports them.
+
+        Raises:
+            UsageError: there is no --allow-custom-code, or a module cannot be imported.
+            MachineError: TensorFlow is not installed.
+        """
+        if self.imports:
+            from bnexport.frameworks.custom_modules import import_modules
+
+            import_modules(self.imports, trust=trust)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading(Modules):
+    """How images and results of earlier checks are read."""
+
+    null: bool = option(
+        Flag(
+            name="null",
+            short="0",
+            kind=bool,
+            default=False,
+            panel=DATA,
+            help="The list on standard input is separated by null bytes, as written by find -print0.",
+        )
+    )
+    no_cache: bool = option(
+        Flag(
+            name="no-cache",
+            kind=bool,
+            default=False,
+            panel=OUTPUT,
+            help="Compute everything again, and store nothing in the cache.",
+        )
+    )
+
+    def images(self, named: str | None) -> str | list[str] | None:
+        """The images as they were named; the list on standard input for "-".
+
+        Raises:
+            UsageError: null bytes were announced, and nothing is read from standard input.
+        """
+        if named != "-":
+            if self.null:
+                raise UsageError("--null says how standard input is read", fix="name the images as -")
+            return named
+        content = os.fsdecode(sys.stdin.buffer.read())
+        return [line for line in (content.split("\0") if self.null else content.splitlines()) if line.strip()]
+
+    def cache(self) -> Cache:
+        """What was computed before; nothing where modules are imported, which may change what a model computes."""
+        return open_cache(no_cache=self.no_cache or bool(self.imports))
+
+
+def open_cache(*, no_cache: bool = False) -> Cache:
+    """What was computed before."""
+    from bnexport.system.cache import NOTHING_KEPT, Cache, folder
+
+    return NOTHING_KEPT if no_cache else Cache(folder())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnexport.cli.progress import show_progress
-from bnexport.results.options import OUTPUT, Flag, option
+from bnexport.results.options import OUTPUT, Flag, option, options_of
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -115,15 +115,7 @@ class TrackingOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CacheOptions:
-    """Whether results of earlier checks are used."""
+class TrackedOutput(CheckOutput):
+    """The same, and where it is logged."""
 
-    no_cache: bool = option(
-        Flag(
-            name="no-cache",
-            kind=bool,
-            default=False,
-            panel=OUTPUT,
-            help="Compute everything again, and store nothing in the cache.",
-        )
-    )
+    tracking: TrackingOptions = options_of(TrackingOptions)

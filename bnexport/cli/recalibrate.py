@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,10 +14,17 @@ from bnexport.cli.isolation import Isolation
 from bnexport.cli.output_options import PlainFormat, PlainOutput
 from bnexport.cli.records import with_options
 from bnexport.recalibration.options import RecalibrationOptions
-from bnexport.results.options import OUTPUT, keywords_of
+from bnexport.results.options import OUTPUT, keywords_of, options_of
 
 if TYPE_CHECKING:
     from bnexport.results.outcomes import Recalibration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work(options.ClusterOptions):
+    """Where the work is done, and with which modules."""
+
+    modules: options.Modules = options_of(options.Modules)
 
 
 @with_exit_code
@@ -41,8 +49,7 @@ def command(
     ] = ...,  # type: ignore[assignment] # typer's way to say that an option is required
     *,
     how: RecalibrationOptions,
-    imports: options.Imports = None,
-    workers: options.ClusterOptions,
+    workers: Work,
     result: PlainOutput,
     isolation: Isolation,
 ) -> int:
@@ -52,7 +59,7 @@ def command(
     """
     if isolation.wanted:
         return isolation.run()
-    options.import_modules(imports, trust=how.trust)
+    workers.modules.load(trust=how.trust)
     from bnexport.recalibration.recalibrate import recalibrate
 
     if workers.cluster is not None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnexport.cli import exit_codes, parsing
+from bnexport.cli import exit_codes, options
 from bnexport.results.options import keywords_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def _evaluated(check: Check) -> int:
         check.model,
         check.images or None,
         **keywords_of(check.options) | {"inputs": check.arrays, "onnx": check.deployed, "labels": check.labels},
-        store=parsing.open_cache(no_cache=False),
+        store=options.open_cache(),
     )
     print(json.dumps(json.check(report)))
     return 0 if report else 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ KEPT = 256 << 20
 """A check goes through its images several times: so many bytes of prepared ones stay in memory."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Request(CheckOptions):
     """What is asked of a check: its options, and what it is about.
 
@@ -44,7 +44,7 @@ class Request(CheckOptions):
 
     model: Path
     source: str | Path | Sequence[str | Path] | None = None
-    inputs: Path | Mapping[str, NDArray[Any]] | None = None
+    inputs: Path | Mapping[str, NDArray[Any]] | None = field(default=None, kw_only=True)
     store: Cache = NOTHING_KEPT
     temporary: bool = False
 
