@@ -241,9 +241,9 @@ def _short(path: str, folder: Path) -> str:
     return path.removeprefix(f"{folder.as_posix().rstrip('/')}/")
 
 
-def _values(options: Mapping[str, Any]) -> dict[str, Any]:
+def _values(options: Mapping[str, object]) -> dict[str, object]:
     """Options by the names that they have now; the name of the variant, which only a plan has, is left out."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     given: dict[str, str] = {}
     for key, value in options.items():
         if key == "name":
@@ -259,7 +259,7 @@ def _values(options: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _options(values: Mapping[str, Any]) -> CheckOptions:
+def _options(values: Mapping[str, object]) -> CheckOptions:
     """The options of a check.
 
     Raises:
@@ -272,7 +272,7 @@ def _options(values: Mapping[str, Any]) -> CheckOptions:
     return replace(read_options(CheckOptions, written), local=isolated)
 
 
-def _arguments(values: Mapping[str, Any]) -> Iterator[str]:
+def _arguments(values: Mapping[str, object]) -> Iterator[str]:
     """Options as arguments of the command line."""
     for option, value in values.items():
         if value is True:

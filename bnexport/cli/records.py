@@ -38,7 +38,7 @@ def with_options(command: Callable[..., int]) -> Callable[..., int]:
         parameters += [_parameter(flag) for flag in records[name][1]]
 
     @functools.wraps(command)
-    def run(**values: Any) -> int:
+    def run(**values: object) -> int:
         for name, (record, of_record) in records.items():
             written = {flag.name: values.pop(flag.parameter) for flag in of_record}
             values[name] = read_options(record, written)
@@ -50,7 +50,7 @@ def with_options(command: Callable[..., int]) -> Callable[..., int]:
     return run
 
 
-def _record(annotation: Any) -> tuple[Any, Chosen]:
+def _record(annotation: object) -> tuple[type | None, Chosen]:
     """The record of options in a parameter's annotation, and which of its fields are meant; None where it is something else."""
     parts: Sequence[Any] = (annotation, *get_args(annotation)) if hasattr(annotation, "__metadata__") else (annotation,)
     chosen = next((part for part in parts if isinstance(part, Chosen)), Chosen())

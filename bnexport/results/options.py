@@ -9,9 +9,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bnexport.errors import UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 DATA = "Data"
 MODEL = "Model"
@@ -68,7 +71,7 @@ class Flag:
         return getattr(self.kind, "__origin__", None) is list
 
 
-def option(flag: Flag, default: Any = None) -> Any:
+def option(flag: Flag, default: object = None) -> Any:
     """A field of a record that is written as `flag`; its default is what is read where nothing is written.
 
     Args:
@@ -87,7 +90,7 @@ def options_of(record: type[R]) -> R:
     return field(default_factory=record, metadata={_RECORD: record})
 
 
-def flags(record: Any, chosen: Collection[str] | None = None, without: Collection[str] = ()) -> Iterator[Flag]:
+def flags(record: type, chosen: Collection[str] | None = None, without: Collection[str] = ()) -> Iterator[Flag]:
     """The flags of a record, in its order.
 
     Args:
@@ -104,7 +107,7 @@ def flags(record: Any, chosen: Collection[str] | None = None, without: Collectio
             yield from flags(one.metadata[_RECORD])
 
 
-def read_options(record: Callable[..., R], written: Mapping[str, Any]) -> R:
+def read_options(record: Callable[..., R], written: Mapping[str, object]) -> R:
     """A record of what was written.
 
     Args:
@@ -114,7 +117,7 @@ def read_options(record: Callable[..., R], written: Mapping[str, Any]) -> R:
     Raises:
         UsageError: a value is not usable.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for one in fields(record):  # type: ignore[arg-type] # a class of options is a dataclass
         if _RECORD in one.metadata:
             values[one.name] = read_options(one.metadata[_RECORD], written)
@@ -123,12 +126,12 @@ def read_options(record: Callable[..., R], written: Mapping[str, Any]) -> R:
     return record(**values)
 
 
-def keywords_of(options: Any) -> dict[str, Any]:
+def keywords_of(options: DataclassInstance) -> dict[str, Any]:
     """The fields of a record of options by name, as the keywords of the function that they are for."""
     return {one.name: getattr(options, one.name) for one in fields(options)}
 
 
-def _typed(flag: Flag, value: Any) -> Any:
+def _typed(flag: Flag, value: object) -> object:
     """A value as the command line gives it: plans and scripts write numbers and names in their own way."""
     if value is None:
         return None
@@ -140,7 +143,7 @@ def _typed(flag: Flag, value: Any) -> Any:
     return _one(flag, flag.kind, value)
 
 
-def _one(flag: Flag, kind: Any, value: Any) -> Any:
+def _one(flag: Flag, kind: Any, value: object) -> object:
     if kind is bool:
         if not isinstance(value, bool):
             raise UsageError(f"--{flag.name} is not usable", found=repr(value), expected="true or false")
