@@ -13,10 +13,13 @@ the same order, so that the results are equal to the last bit. The channel order
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.results.preprocessing import Layout, Order, Preprocessing, Scaling
+from bnexport.types import Array
 
 Floats = NDArray[np.float32]
 
@@ -42,7 +45,7 @@ def preprocess(pixels: NDArray[np.uint8] | Floats, spec: Preprocessing) -> Float
     return np.ascontiguousarray(x if spec.layout == Layout.NHWC else np.moveaxis(x, -1, 0))
 
 
-def rescale(x: Floats, old: Preprocessing, new: Preprocessing) -> Floats:
+def rescale(x: Array, old: Preprocessing, new: Preprocessing) -> Floats:
     """A batch that was prepared by `old`, as `new` would have prepared it: scaling and channel order; sizes and kernels are not looked at.
 
     Args:
@@ -50,10 +53,11 @@ def rescale(x: Floats, old: Preprocessing, new: Preprocessing) -> Floats:
         old: how it was prepared.
         new: how it should have been.
 
-    >>> rescaled(np.array([[0.0, 1.0]], np.float32), Preprocessing((1, 1), scaling=Scaling.UNIT), Preprocessing((1, 1), scaling=Scaling.MINUS_ONE_ONE)).tolist()
+    >>> rescale(np.array([[0.0, 1.0]], np.float32), Preprocessing((1, 1), scaling=Scaling.UNIT), Preprocessing((1, 1), scaling=Scaling.MINUS_ONE_ONE)).tolist()
     [[-1.0, 1.0]]
     """
-    last = x if old.layout == Layout.NHWC or x.ndim < 3 else np.moveaxis(x, 1, -1)
+    prepared: NDArray[Any] = x  # whose arithmetic is that of its own dtype
+    last = prepared if old.layout == Layout.NHWC or x.ndim < 3 else np.moveaxis(prepared, 1, -1)
     made = _scale(_reorder(_reorder(_grey(last, old), old), new), new)
     return np.ascontiguousarray(made if old.layout == Layout.NHWC or x.ndim < 3 else np.moveaxis(made, -1, 1))
 

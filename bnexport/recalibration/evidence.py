@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport.datasets.feeds import Source
 from bnexport.datasets.preprocess import rescale
@@ -22,6 +21,7 @@ from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.preprocessing import Preprocessing, Resize
 from bnexport.rules import preprocessing
 from bnexport.rules.diagnose import Evidence
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
@@ -123,7 +123,7 @@ def _refits(first: FirstStage, ahead: list[Statistics], feeds: Source, progress:
     return tried
 
 
-Change = Callable[[NDArray[Any], Preprocessing, Preprocessing], NDArray[Any]]
+Change = Callable[[Array, Preprocessing, Preprocessing], Array]
 """What makes a batch that was prepared as one preparation says into one of another."""
 
 
