@@ -11,14 +11,12 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from bnexport.errors import InputError
 from bnexport.keras_files import container as keras_container
+from bnexport.keras_files.defaults import Config
 from bnexport.keras_files.repairs import LEGACY, current_module, input_shape_of, numbers
 from bnexport.system.files import Format
-
-Config = dict[str, Any]
 
 RUNS_CODE = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "FlaxLayer", "JaxLayer", "__lambda__"}
 """Keras' own classes that run whatever the file tells them to."""

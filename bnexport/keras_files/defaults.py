@@ -9,6 +9,7 @@ from typing import Any
 from bnexport.errors import InputError
 
 Config = dict[str, Any]
+"""A layer or a whole model as JSON has it; what is in it is whatever the file says."""
 
 
 def write_out(kind: str, config: Config, text: str, version: tuple[int, ...] | None) -> str:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bnexport.keras_files import defaults as keras_defaults
-
-Config = dict[str, Any]
+from bnexport.keras_files.defaults import Config
 
 MODELS = {"Model", "Functional", "Container"}
 LEGACY = {*MODELS, "Sequential"}
