@@ -38,7 +38,7 @@ def absolute(location: str) -> str:
 def join(folder: str, name: str) -> str:
     """A name as it is seen from a folder: absolute names and URLs stay what they are.
 
-    >>> joined("s3://bucket/set", "a/b.png"), joined("/sets", "/b.png"), joined("/sets", "https://host/b.png")
+    >>> join("s3://bucket/set", "a/b.png"), join("/sets", "/b.png"), join("/sets", "https://host/b.png")
     ('s3://bucket/set/a/b.png', '/b.png', 'https://host/b.png')
     """
     if is_url(name) or (name.startswith("/") and not is_url(folder)):

@@ -53,7 +53,7 @@ def expand(pattern: str) -> list[str]:
     Raises:
         InputError: there is none.
 
-    >>> expanded("train-{08..10}.tar")
+    >>> expand("train-{08..10}.tar")
     ['train-08.tar', 'train-09.tar', 'train-10.tar']
     """
     if match := _RANGE.search(pattern):

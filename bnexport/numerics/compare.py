@@ -145,7 +145,7 @@ def _count(floors: float) -> str:
 def round_up(value: float) -> str:
     """Two digits, never less than `value`, so that it can be passed back as a tolerance.
 
-    >>> rounded_up(0.00012301)
+    >>> round_up(0.00012301)
     '0.00013'
     """
     if not math.isfinite(value) or value <= 0:

@@ -61,8 +61,8 @@ class Doubled:
 def from_float64(x: Floats) -> Doubled:
     """Float64 as it is.
 
-    >>> third = doubled(np.array([1.0])).over(3.0)
-    >>> ((third + third + third) - doubled(np.array([1.0]))).high.item()
+    >>> third = from_float64(np.array([1.0])).over(3.0)
+    >>> ((third + third + third) - from_float64(np.array([1.0]))).high.item()
     0.0
     """
     return Doubled(x, np.zeros_like(x))

@@ -172,7 +172,7 @@ def _metrics(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 def _metric_name(key: str) -> str:
     """A name that MLflow takes.
 
-    >>> _named("top1/onnx-inference@cpu")
+    >>> _metric_name("top1/onnx-inference@cpu")
     'top1/onnx-inference-cpu'
     """
     return _NAME.sub("-", plain(key))[:_LONGEST]
