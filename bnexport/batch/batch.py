@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bnexport.batch import plan, running
 from bnexport.batch.plan import Check
@@ -39,7 +38,7 @@ class Planned:
 
 
 def planned(
-    path: Path | Mapping[str, Any],
+    path: Path | Mapping[str, object],
     store: Cache,
     *,
     jobs: int = 0,

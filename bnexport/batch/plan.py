@@ -130,7 +130,7 @@ def read(path: Path) -> Plan:
     return parsed(values, str(path))
 
 
-def parsed(values: Mapping[str, Any], named: str) -> Plan:
+def parsed(values: Mapping[str, object], named: str) -> Plan:
     """A plan of plain values.
 
     Args:
@@ -151,7 +151,7 @@ def parsed(values: Mapping[str, Any], named: str) -> Plan:
     return plan
 
 
-def _with_current_keys(values: Mapping[str, Any], named: str) -> dict[str, Any]:
+def _with_current_keys(values: Mapping[str, object], named: str) -> dict[str, object]:
     """A plan's values under the names that its keys have now."""
     renamed = _rename(values, _FORMER_KEYS, named)
     entries = renamed.get("check")
@@ -162,8 +162,8 @@ def _with_current_keys(values: Mapping[str, Any], named: str) -> dict[str, Any]:
     return renamed
 
 
-def _rename(values: Mapping[str, Any], names: Mapping[str, str], named: str) -> dict[str, Any]:
-    renamed: dict[str, Any] = {}
+def _rename(values: Mapping[str, object], names: Mapping[str, str], named: str) -> dict[str, object]:
+    renamed: dict[str, object] = {}
     given: dict[str, str] = {}
     for key, value in values.items():
         name = names.get(key, key)

@@ -77,6 +77,6 @@ def _alias(option: Any, former: str) -> Any:
     return alias
 
 
-def _typed(ctx: Any, name: str) -> bool:
+def _typed(ctx: typer.Context, name: str) -> bool:
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"

@@ -6,7 +6,7 @@ import functools
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bnexport.cli import exit_codes, options
 from bnexport.results.options import keywords_of
@@ -38,7 +38,7 @@ def _evaluated(check: Check) -> int:
 
 
 def iter_checks(
-    plan: Path | str | Mapping[str, Any],
+    plan: Path | str | Mapping[str, object],
     *,
     jobs: int = 0,
     timeout: float = 0.0,

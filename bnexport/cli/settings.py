@@ -52,7 +52,7 @@ class Setting:
 
     command: str
     option: str
-    value: Any
+    value: object
     origin: str
 
 
@@ -82,7 +82,7 @@ def read_settings(options: Options, folder: Path, environment: Mapping[str, str]
     return list(found.values())
 
 
-def _filed(options: Options, folder: Path) -> Iterator[tuple[str, str, Any, str]]:
+def _filed(options: Options, folder: Path) -> Iterator[tuple[str, str, object, str]]:
     path, table = _file(folder)
     everywhere = {name for command in options.values() for name in command}
     own = {key: value for key, value in table.items() if key not in options}
@@ -108,7 +108,7 @@ def _refuse_both_names(keys: Iterable[str], origin: str) -> None:
             raise UsageError(f"{origin}: {conflict(other, key)}", fix="set one of them")
 
 
-def _file(folder: Path) -> tuple[Path, dict[str, Any]]:
+def _file(folder: Path) -> tuple[Path, dict[str, object]]:
     """The nearest file from the folder upwards that sets options, and the options."""
     for parent in (folder, *folder.parents):
         own, project = parent / "bnexport.toml", parent / "pyproject.toml"
@@ -129,7 +129,7 @@ def _mentioned(path: Path) -> bool:
         return False
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, object]:
     import tomllib
 
     try:
@@ -162,7 +162,7 @@ def _known(key: str, names: set[str], path: Path, command: str = "") -> str:
     return name
 
 
-def _set(options: Options, environment: Mapping[str, str]) -> Iterator[tuple[str, str, Any, str]]:
+def _set(options: Options, environment: Mapping[str, str]) -> Iterator[tuple[str, str, object, str]]:
     names = {name for command in options.values() for name in command}
     given = {
         variable: name
@@ -196,7 +196,7 @@ def describe_unknown_variables(options: Options, environment: Mapping[str, str])
     return notes
 
 
-def _typed(value: Any, parameter: Any, origin: str) -> Any:
+def _typed(value: object, parameter: Any, origin: str) -> object:
     """A value as the command line would have it: lists for options that may be repeated, words for flags, and paths from where they were written."""
     if parameter.is_flag:
         if isinstance(value, bool):
@@ -234,9 +234,9 @@ def _placed(text: str, parameter: Any, origin: str) -> str:
     return str(path)
 
 
-def list_changes(found: list[Setting], options: Options) -> dict[str, dict[str, Any]]:
+def list_changes(found: list[Setting], options: Options) -> dict[str, dict[str, object]]:
     """The settings that differ from the defaults, by command and by the name of the parameter."""
-    changed: dict[str, dict[str, Any]] = {}
+    changed: dict[str, dict[str, object]] = {}
     for setting in found:
         if setting.origin != "default":
             name = options[setting.command][setting.option].name

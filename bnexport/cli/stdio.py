@@ -78,7 +78,7 @@ def redirect_other_threads() -> None:
         sys.stdout = MainThreadStdout(sys.stdout)
 
 
-def _stream(number: int, old: Any) -> io.TextIOWrapper:
+def _stream(number: int, old: object) -> io.TextIOWrapper:
     buffer: Any = io.BufferedWriter(_Descriptor(number, "w", closefd=False))
     encoding = getattr(old, "encoding", None) or "utf-8"
     errors = "backslashreplace" if number == 2 else getattr(old, "errors", None) or "strict"
