@@ -40,10 +40,10 @@ IMPORTERS = {
     "onnxruntime": {"runtimes/ort_library.py"},
     "onnx": {
         "bundles/triton.py",
-        "comparison/onnx_file.py",
         "comparison/reference.py",
         "exporter/tf2onnx_convert.py",
         "folding/transform.py",
+        "frameworks/onnx_file.py",
         "onnx_graph",
         "runtimes/onnx_reference.py",
     },

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from bnexport.comparison.sides import Feeds, Outputs
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import UsageError
 from bnexport.onnx_graph import protobuf
+from bnexport.onnx_graph.outputs import fetches
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.progress import Progress
 from bnexport.results.preprocessing import Layout
@@ -132,7 +132,7 @@ def _refuse_odd_output(output: Path) -> None:
 
 def _deployed_file(opening: Opening) -> tuple[onnx.ModelProto, bytes]:
     """The graph that is deployed, and its file's content: to the byte where there is one file already."""
-    path = opening.request.onnx or (opening.request.model if opening.subject.reference is None else None)
+    path = opening.request.onnx or (opening.request.model if opening.subject.reference.graph_itself else None)
     graph = opening.deployed.graph if opening.deployed else opening.subject.graph
     if path is None or protobuf.keeps_weights_elsewhere(path):
         return graph, serialise(graph)
@@ -145,8 +145,8 @@ def _build_bundle(
     """The index, still without hashes, and the files of the samples."""
     subject, deployed = opening.subject, opening.deployed
     interface = deployed.interface if deployed else Interface({n: n for n in subject.shapes}, {})
-    names = deployed.names if deployed else sides.fetches(graph)
-    golden, compute = _reference_run(opening, graph)
+    names = deployed.names if deployed else fetches(graph)
+    golden, compute = _reference_run(opening)
     dtypes = protobuf.input_dtypes(graph)
     inputs = tuple(name for name in dtypes if name in interface.inputs.values())
     outputs = [info.name for info in graph.graph.output]
@@ -205,13 +205,10 @@ def _build_bundle(
     return index, parts
 
 
-def _reference_run(opening: Opening, graph: onnx.ModelProto) -> tuple[str, Callable[[Feeds], Outputs]]:
+def _reference_run(opening: Opening) -> tuple[str, Callable[[Feeds], Outputs]]:
     """The side whose outputs are stored: Keras, or for an ONNX file alone the graph without optimisations."""
-    reference = opening.subject.reference
-    if reference is None:
-        runner = sides.unoptimised_side(graph)
-        return runner.id, runner.compute
-    return f"{reference.runtime}-inference", partial(reference.run, "inference")
+    runner = next(run for run in sides.reference_sides(opening.subject.reference) if run.mode == "inference")
+    return runner.id, runner.compute
 
 
 def _items(

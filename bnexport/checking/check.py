@@ -128,7 +128,7 @@ def check(
             strict_placement=strict_placement,
             gpu_memory_limit=gpu_memory_limit,
             store=store,
-            trust=trust or (temporary and path.suffix == ".keras"),  # it is the caller's own
+            trust=trust or temporary,  # it is the caller's own
             signature=signature,
             reference=reference,
             temporary=temporary,
@@ -189,7 +189,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
     progress.start("comparing", feeds.count * len(runners))
     compare(feeds, runners, tally, progress)
     tally.refuse_unknown([request.rtol, request.atol])
-    if subject.reference is not None and tolerances.floors:
+    if tolerances.floors:
         floors.where_lost(tally, subject.reference, progress)
 
     items = tally.answers.items
@@ -237,9 +237,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
                     runtime.not_finite(tally.answers.not_finite, len(names), noun),
                     *(_remedied(finding, remedy) for finding in causes),
                     *found,
-                    randomness.measured(subject.reference, subject.random_layers, first, progress)
-                    if subject.reference
-                    else None,
+                    randomness.measured(subject.reference, subject.random_layers, first, progress),
                     model_files.repair_note(subject.repairs),
                     input_rules.unreadable(unreadable, noun),
                     modes.frozen(subject.facts.layers, seen, subject.facts.frozen, before, after, noun),
@@ -259,7 +257,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
 
 
 def _tolerances(subject: Subject, feed: Feed) -> Tolerances:
-    if subject.reference is None:
+    if subject.reference.graph_itself:
         return Tolerances(half=subject.half)
     try:
         found = floors.measured(subject.reference, feed, subject.reference.modes, subject.heads(()).natural)

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.errors import InputError, UsageError, reason
+from bnexport.frameworks.protocols import WritesModels
+from bnexport.frameworks.registry import in_memory
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -57,19 +59,16 @@ def model_file(model: Model) -> Iterator[tuple[Path, bool]]:
     if isinstance(model, str | os.PathLike):
         yield Path(model), False
         return
-    if not (hasattr(model, "SerializeToString") or hasattr(model, "save")):
+    found = in_memory(model)
+    if found is None or not isinstance(writer := found.framework, WritesModels):
         raise UsageError(
             "this is no model", found=type(model).__name__, expected="a path, a keras.Model or an onnx.ModelProto"
         )
     with TemporaryDirectory(prefix="bnexport-model-") as folder:
-        path = Path(folder) / re.sub(r"[^\w.-]", "_", str(getattr(model, "name", "") or "model"))
+        name = re.sub(r"[^\w.-]", "_", str(getattr(model, "name", "") or "model"))
+        path = Path(folder) / f"{name}{writer.suffix}"
         try:
-            if hasattr(model, "SerializeToString"):
-                path = path.with_name(f"{path.name}.onnx")
-                path.write_bytes(model.SerializeToString())
-            else:
-                path = path.with_name(f"{path.name}.keras")
-                model.save(str(path))
+            writer.write(model, path)
         except Exception as error:  # whatever a model of somebody's own raises
             raise InputError(f"the model in memory cannot be saved ({reason(error)})") from error
         yield path, True

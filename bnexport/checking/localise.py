@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bnexport.comparison.reference import Reference
 from bnexport.errors import InputError
-from bnexport.frameworks.keras_recorder import Layer
+from bnexport.frameworks.protocols import Layer
 from bnexport.numerics import depth
 from bnexport.onnx_graph import tensors
 from bnexport.onnx_graph.layers import tensors_of
@@ -54,7 +54,7 @@ def layer_errors(
     exact = _exact(reference, mode, feeds)
     found: list[LayerError] = []
     runs = None
-    for layer, rounded in reference.passes.layers(mode, feeds, most_bytes=MOST_BYTES):
+    for layer, rounded in reference.layers(mode, feeds, most_bytes=MOST_BYTES):
         runs = runs or _Runs(graph, provider, given)
         wide = next(exact, None)
         floor = depth.floor(rounded, wide) if wide is not None else None
@@ -64,7 +64,7 @@ def layer_errors(
 
 def _exact(reference: Reference, mode: Mode, feeds: Feeds) -> Iterator[NDArray[Any]]:
     try:
-        for _, value in reference.passes.layers(mode, feeds, float64=True, most_bytes=MOST_BYTES):
+        for _, value in reference.layers(mode, feeds, dtype="float64", most_bytes=MOST_BYTES):
             yield value
     except InputError:
         return  # no float64 pass: the tolerance of each layer is a stated one

@@ -162,7 +162,7 @@ class Inquiry:
 
     def _as_keras3(self, runner: Runner, feeds: Feeds) -> bool | None:
         """Whether a side computes what Keras 3 makes of the file; None where Keras 3 cannot read it."""
-        if self.subject is None or self.subject.reference is None:
+        if self.subject is None:
             return None
         try:
             wanted = self.subject.reference.run_in_float32(runner.mode, feeds)
@@ -173,7 +173,7 @@ class Inquiry:
 
     def layers(self, runner: Runner, feeds: Feeds) -> tuple[LayerError, ...]:
         """The error of every layer of the Keras model in the graph of a side; none where there is no Keras model, or the graph does not run so."""
-        if self.subject is None or self.subject.reference is None or runner.graph is None:
+        if self.subject is None or self.subject.reference.graph_itself or runner.graph is None:
             return ()
         try:
             return tuple(

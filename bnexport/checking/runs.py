@@ -35,11 +35,7 @@ def open_runs(opening: Opening, first: Feed) -> tuple[list[Runner], list[Finding
         modes: list[Mode] = ["inference"] if providers == ["cpu"] or cuda.deployed else ["inference", "training"]
         return sides.onnx_sides(subject.graph, providers, modes, subject.whole, cuda=cuda)
 
-    runners = (
-        sides.keras_sides(subject.reference.run, subject.reference.modes, subject.reference.runtime)
-        if subject.reference
-        else [sides.unoptimised_side(subject.graph)]
-    )
+    runners = sides.reference_sides(subject.reference)
     if "cpu" in opening.providers:
         runners += open_on(["cpu"])
         if deployed is None and sides.has_training_mode(subject.graph):

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.comparison.interface import Interface
-from bnexport.comparison.onnx_file import read_onnx
 from bnexport.comparison.sides import Feeds, Outputs, Runner, graph_spec
 from bnexport.comparison.subject import Subject
 from bnexport.datasets.npz import Shape
 from bnexport.errors import InputError
+from bnexport.frameworks.onnx_file import read_onnx
 from bnexport.onnx_graph import metadata, outputs, tensors
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.quantised import quantisation

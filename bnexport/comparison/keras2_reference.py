@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from numpy.typing import NDArray
-
-from bnexport.comparison.reference import Outputs, Reference
+from bnexport.comparison.description import Description
+from bnexport.comparison.reference import Feeds, Reference
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import ExportError, InputError, UsageError
+from bnexport.exporter.protocols import Converter
 from bnexport.frameworks import keras2
-from bnexport.frameworks.description import Description, without_layers
-from bnexport.frameworks.keras_passes import Passes
+from bnexport.frameworks.protocols import Outputs, Want
+from bnexport.frameworks.registry import named, recognised
 from bnexport.progress import Progress
 from bnexport.results.runs import Mode
-from bnexport.system import files
 from bnexport.system.cache import Cache
-from bnexport.system.files import Format
 
 if TYPE_CHECKING:
     import onnx
@@ -30,76 +26,54 @@ class Keras2Reference(Reference):
     """A Keras model file whose inference pass is that of Keras 2. Its export, and how far rounding moves it, are those of Keras 3.
 
     Args:
-        path, known, store, trust, progress: those of `Reference`.
+        path, want, store, progress: those of `Reference`.
 
     Raises:
         MachineError: tf_keras is not installed.
         UsageError: it is not a Keras file.
     """
 
-    modes = ("inference",)
-    runtime = "keras2"
-    _keras2: keras2.Model | None = None
-
-    def __init__(self, path: Path, known: Sidecar | None, store: Cache, *, trust: bool, progress: Progress) -> None:
-        if files.model_format(path) in (Format.ONNX, Format.SAVED_MODEL):
+    def __init__(self, path: Path, want: Want, store: Cache, progress: Progress) -> None:
+        keras3 = recognised(path)
+        if keras3.name != "keras":
             raise UsageError(
                 "--reference keras2 runs a Keras file in Keras 2",
                 found=f"{path}, which is none",
                 fix="leave out --reference",
             )
-        versions = keras2.versions()
-        super().__init__(path, known, store, trust=trust, progress=progress)
-        self._key = json.dumps([self._key, "keras2", versions, trust])
-        self.keras3 = Reference(path, known, store, trust=trust, progress=progress)
-
-    @property
-    def keras2(self) -> keras2.Model:
-        """The model in Keras 2.
-
-        Raises:
-            InputError: Keras 2 cannot read it.
-            MachineError: its process came to an end.
-        """
-        if self._keras2 is None:
-            self._progress.stage("loading the model in Keras 2")
-            self._keras2 = keras2.Model(self.path, self.sha256, trust=self._trust)
-        return self._keras2
-
-    @property
-    def passes(self) -> Passes:
-        """There are none: Keras 2 is run as a whole.
-
-        Raises:
-            InputError: always.
-        """
-        raise InputError("the reference is Keras 2, which is run as a whole, without its layers")
+        keras2.refuse_absence()
+        super().__init__(named("keras2", keras3.format), path, want, store, progress)
+        self.keras3 = Reference(keras3, path, want, store, progress)
 
     def _described(self) -> Description:
-        interface, versions = self.keras2.interface, keras2.versions()
+        own = super()._described()
         try:
             found = self.keras3.description()
         except InputError as error:
             self._progress.note(f"Keras 3 does not read the file ({error}): only Keras 2 is run")
-            form = str(files.model_format(self.path))
-            return without_layers(form, interface.inputs, interface.outputs, interface.parameters, versions)
-        if (len(found.inputs), len(found.outputs)) != (len(interface.inputs), len(interface.outputs)):
+            return own
+        if (len(found.inputs), len(found.outputs)) != (len(own.inputs), len(own.outputs)):
             raise InputError(
                 f"Keras 3 reads {self.path} as another model than Keras 2",
                 found=f"{len(found.inputs)} inputs and {len(found.outputs)} outputs",
-                expected=f"{len(interface.inputs)} and {len(interface.outputs)}",
+                expected=f"{len(own.inputs)} and {len(own.outputs)}",
                 fix="export it in Keras 2, and check the export with --deployed",
             )
-        return replace(found, random_layers=[], versions={**found.versions, **versions})
+        info = replace(found.info, random_layers=(), versions={**found.info.versions, **own.info.versions})
+        return replace(found, info=info, modes=own.modes)
 
-    def graph(self) -> tuple[onnx.ModelProto, bytes]:
+    def converter(self) -> tuple[str, Converter] | None:
+        """What makes an ONNX graph of it in Keras 3."""
+        return self.keras3.converter()
+
+    def graph(self, known: Sidecar | None) -> tuple[onnx.ModelProto, bytes | None]:
         """The inference graph that is made of the file through Keras 3.
 
         Raises:
             ExportError: Keras 3 cannot read it, or it cannot be written as ONNX.
         """
         try:
-            return self.keras3.graph()
+            return self.keras3.graph(known)
         except ExportError:
             raise
         except InputError as error:
@@ -108,14 +82,17 @@ class Keras2Reference(Reference):
                 fix="export it in Keras 2, and check the export with --deployed",
             ) from error
 
-    def _computed(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:  # noqa: ARG002 - there is one
-        description, model = self.description(), self.keras2
-        found = model.run([feeds[name] for name, _, _ in description.inputs])
-        ours = dict(zip(model.interface.outputs, description.outputs, strict=True))  # Keras 3 may call them otherwise
+    def _forward(self, feeds: Feeds, mode: Mode, dtype: str = "float32", seed: int | None = None) -> Outputs:
+        description, signature = self.description(), self.model.signature
+        places = zip(signature.inputs, description.inputs, strict=True)
+        found = super()._forward({port.name: feeds[name] for port, (name, _, _) in places}, mode, dtype, seed)
+        ours = {
+            port.name: name for port, name in zip(signature.outputs, description.given, strict=True)
+        }  # Keras 3 may call them otherwise
         names = ours | {f"{name}/logits": f"{own}/logits" for name, own in ours.items()}
         return {names[name]: value for name, value in found.items()}
 
-    def run_in_float32(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:
+    def run_in_float32(self, mode: Mode, feeds: Feeds) -> Outputs:
         """The pass of Keras 3, which is what `run_in_float64` is compared with.
 
         Raises:
@@ -123,7 +100,7 @@ class Keras2Reference(Reference):
         """
         return self.keras3.run(mode, feeds)
 
-    def run_in_float64(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:
+    def run_in_float64(self, mode: Mode, feeds: Feeds) -> Outputs:
         """The pass of Keras 3 in float64: Keras 2 does not compute in it.
 
         Raises:

@@ -18,11 +18,11 @@ from bnexport.comparison.targets import Target, open_targets
 from bnexport.datasets.feeds import Source
 from bnexport.datasets.preparation import Preparation
 from bnexport.errors import UsageError
+from bnexport.frameworks.registry import recognised
 from bnexport.progress import Progress
 from bnexport.results.verdict import Finding
 from bnexport.rules.actions import Names
 from bnexport.runtimes.ort_session import Cuda, Provider
-from bnexport.system import files
 from bnexport.system.cache import NOTHING_KEPT, Cache
 from bnexport.system.files import Format
 
@@ -156,8 +156,7 @@ def _part(pictures: datasets.Listing | None, nth: int, count: int) -> datasets.L
 
 
 def _refuse_odd_pair(model: Path, onnx: Path | None, *, layers: bool) -> None:
-    kind = files.model_format(model)
-    if kind == Format.ONNX and (onnx is not None or layers):
+    if (onnx is not None or layers) and recognised(model).about.executable:
         what = (
             "--deployed holds an ONNX file against a Keras model"
             if onnx is not None
@@ -168,9 +167,9 @@ def _refuse_odd_pair(model: Path, onnx: Path | None, *, layers: bool) -> None:
             found=f"{model}, an ONNX file",
             fix=f"pass the Keras model first: bnexport check model.keras images/ --deployed {onnx or model}",
         )
-    if onnx is not None and files.model_format(onnx) != Format.ONNX:
+    if onnx is not None and (theirs := recognised(onnx)).format != Format.ONNX:
         raise UsageError(
             f"{onnx} is not an ONNX file",
-            found="a Keras model",
+            found=f"a {theirs.about.title or theirs.name} model",
             fix="leave out --deployed to check bnexport's own export",
         )

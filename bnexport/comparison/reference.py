@@ -1,94 +1,127 @@
-"""The Keras model of a check: what it is, its export and its passes. What the cache holds is not computed again, and while that is all, TensorFlow stays out."""
+"""The reference of a check: a model in its framework, what it is, its graph and its passes.
+
+What the cache holds is not computed again, and while that is all, the framework stays out.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
+import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
-from numpy.typing import NDArray
 
+from bnexport.comparison.description import Description, described
 from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
-from bnexport.errors import InputError, refusing
-from bnexport.exporter import conversion, tf2onnx_convert
-from bnexport.frameworks import keras_model, saved_model
-from bnexport.frameworks.description import Description, without_layers
-from bnexport.frameworks.keras_model import LoadedModel
-from bnexport.frameworks.keras_passes import Passes
-from bnexport.frameworks.saved_model import SavedModel
-from bnexport.frameworks.saved_model_files import refuse_needless_signature
-from bnexport.onnx_graph import outputs, tensors
+from bnexport.errors import ExportError, InputError, MachineError
+from bnexport.exporter.protocols import CONVERTERS, Converter, converter_of
+from bnexport.frameworks.protocols import Graph, Layer, Outputs, ReferenceModel, ShowsLayers, Want
+from bnexport.frameworks.registry import FRAMEWORKS, Recognised, recognised, refuse_needless_signature
+from bnexport.onnx_graph import metadata, outputs, tensors
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.progress import Progress
-from bnexport.results.runs import Mode
+from bnexport.results.runs import Mode, Role, RunSpec
 from bnexport.runtimes import ort_library
-from bnexport.system import cache, files
-from bnexport.system.cache import Cache
-from bnexport.system.exclusive import PROCESS
-from bnexport.system.files import Format
+from bnexport.system import cache
+from bnexport.system.cache import NOTHING_KEPT, Cache
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
 
-Outputs = dict[str, NDArray[Any]]
+Feeds = Mapping[str, Array]
+R = TypeVar("R")
 
 
 class Reference:
-    """A Keras model file, or a SavedModel folder, which has an inference pass only.
+    """A model file in its framework, which is loaded when something has to be computed.
 
     Args:
-        path: the file.
-        known: its sidecar, which travels into the export.
+        found: the framework that knows the file.
+        path: the file or folder.
+        want: how it is to be loaded.
         store: what was computed before.
-        trust: load it even where it holds code of its own.
-        progress: told when TensorFlow is loaded, and when the model is exported.
+        progress: told when the model is loaded, and when it is exported.
+
+    Raises:
+        UsageError: a signature is named for what has none.
     """
 
-    modes: tuple[Mode, ...] = ("inference", "training")
-    runtime = "keras"
-
-    def __init__(self, path: Path, known: Sidecar | None, store: Cache, *, trust: bool, progress: Progress) -> None:
+    def __init__(self, found: Recognised, path: Path, want: Want, store: Cache, progress: Progress) -> None:
+        refuse_needless_signature(found, path, want)
+        self.found, self.path, self._want, self._progress = found, path, want, progress
+        self.store = store if found.about.kept else NOTHING_KEPT
+        self._model: ReferenceModel | None = None
         self._facts = cache.facts(path)
+        self.sha256 = self._digest()
+        # Everything that what is computed depends on, but for the versions that every key of the cache has.
+        self._key = json.dumps([found.name, found.about.version, self.sha256, want.signature, want.trust])
+
+    def _digest(self) -> str:
         with ThreadPoolExecutor(1) as beside:  # large files take a while to hash, and packages to import
-            digest = beside.submit(store.sha256, path)
-            importlib.import_module("onnx")
+            digest = beside.submit(self.store.sha256, self.path)
+            import_module("onnx")
             ort_library.version()
-        self.path, self.sha256 = path, digest.result()
-        self._known, self.store, self._trust, self._progress = known, store, trust, progress
-        self._key = f"{self.sha256} trusted" if trust else self.sha256  # everything that what is computed depends on
-        self._loaded: LoadedModel | None = None
-        self._passes: Passes | None = None
+        return digest.result()
 
     @property
-    def model(self) -> LoadedModel:
+    def title(self) -> str:
+        """What sentences call the framework."""
+        return self.found.about.title or self.found.name
+
+    @property
+    def graph_itself(self) -> bool:
+        """Whether runtimes execute the file as it is, so that there is no framework to compare them with."""
+        return self.found.about.executable
+
+    def spec(self, mode: Mode) -> RunSpec:
+        """What its pass in a mode is as a run."""
+        about = self.found.about
+        return RunSpec(about.runs_as or self.found.name, mode, about.device, Role.CONTROL)
+
+    @property
+    def model(self) -> ReferenceModel:
         """The model itself.
 
         Raises:
             InputError: it cannot be read, or was changed since its hash was taken.
-            MachineError: TensorFlow is not installed.
+            MachineError: the framework is not installed, or fails.
         """
-        if self._loaded is None:
-            self._progress.stage("loading TensorFlow and the model")
-            with PROCESS:  # Keras reads one model at a time
-                loaded = keras_model.load(self.path, trust=self._trust)
-            if (loaded.sha256, cache.facts(self.path)) != (self.sha256, self._facts):
+        if self._model is None:
+            self._progress.stage(f"loading the model in {self.title}")
+            model = self._read()
+            same = not self.path.is_file() or cache.facts(self.path) == self._facts
+            if not same or model.info.sha256 not in ("", self.sha256):
                 raise cache.change_error(self.path)
-            self._loaded = loaded
-        return self._loaded
+            self._model = model
+        return self._model
+
+    def _read(self) -> ReferenceModel:
+        model = self._guarded(lambda: self.found.framework.load(self.path, self._want))
+        if not isinstance(model, ReferenceModel):
+            raise MachineError(
+                f"what the framework {self.found.name} loads is no model",
+                found=type(model).__name__,
+                expected="info, signature, modes and forward",
+            )
+        if not model.info.complete:
+            self.store = NOTHING_KEPT  # entries are keyed by the file, and not by what lies beside it
+        return model
+
+    def _guarded(self, call: Callable[[], R]) -> R:
+        return FRAMEWORKS.guarded(self.found.name, call)
 
     @property
-    def passes(self) -> Passes:
-        """Its passes, which are not looked up in the cache."""
-        if self._passes is None:
-            self._passes = Passes(self.model)
-        return self._passes
+    def modes(self) -> tuple[Mode, ...]:
+        """Which passes it has."""
+        return self.description().modes
 
     def description(self) -> Description:
         """What it is."""
@@ -101,23 +134,17 @@ class Reference:
         return found
 
     def _described(self) -> Description:
-        model = self.model
-        return Description(
-            format=str(model.format),
-            inputs=[(t.name, list(t.shape), t.dtype) for t in model.inputs],
-            outputs=list(model.outputs),
-            parameters=model.parameters,
-            layers=model.layers,
-            frozen=model.frozen,
-            dtype=model.dtype,
-            iterations=model.iterations,
-            repairs=list(model.repairs),
-            random_layers=self.passes.random_layers(),
-            versions=keras_model.versions(),
-        )
+        return described(self.model)
 
-    def graph(self) -> tuple[onnx.ModelProto, bytes]:
-        """Its inference graph; and the same serialised, with the logits among its outputs.
+    def converter(self) -> tuple[str, Converter] | None:
+        """What makes an ONNX graph of it, and its name; None where nothing does."""
+        return converter_of(self.found.name)
+
+    def graph(self, known: Sidecar | None) -> tuple[onnx.ModelProto, bytes | None]:
+        """Its inference graph; and the same serialise, with the logits among its outputs, where that was made.
+
+        Args:
+            known: what travels into the graph.
 
         Raises:
             ExportError: it cannot be written as ONNX.
@@ -125,52 +152,78 @@ class Reference:
         """
         import onnx
 
-        travelling = json.dumps(sidecar.for_metadata(self._known), sort_keys=True)
+        travelling = json.dumps(sidecar.for_metadata(known), sort_keys=True)
         key = ("graph", self._key, self.path.name, travelling)
         stored = self.store.get(*key)
         if stored is not None:
             graph: onnx.ModelProto = onnx.ModelProto.FromString(stored)
-            given = [info for info in graph.graph.output if info.name in self.description().outputs]
+            given = [info for info in graph.graph.output if info.name in self.description().given]
             del graph.graph.output[:]
             graph.graph.output.extend(given)
             return graph, stored
-        graph = self._exported()
+        graph = self._exported(known)
         logits = [tensor for tensor, _ in outputs.squashing_functions(graph).values()]
         whole = serialise(tensors.with_outputs(graph, logits))
         self.store.put(whole, *key)
         return graph, whole
 
-    def _exported(self) -> onnx.ModelProto:
+    def _exported(self, known: Sidecar | None) -> onnx.ModelProto:
+        found = self.converter()
+        if found is None:
+            raise ExportError(
+                f"nothing that is installed writes a model of the framework {self.found.name} as ONNX",
+                fix="check the file that is deployed: --deployed model.onnx",
+            )
+        name, converter = found
         model = self.model
-        tf2onnx_convert.load_framework()
         self._progress.stage("exporting")
-        return conversion.graph_of(model, self._known)
+        return CONVERTERS.guarded(name, lambda: converter.convert(model, known))
 
-    def run(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:
-        """One pass over one batch, as `bnexport.frameworks.keras_passes.Passes.run`."""
-        return self._remembered(lambda: self._computed(mode, feeds), mode, "float32", cache.fingerprint(feeds))
+    def run(self, mode: Mode, feeds: Feeds) -> Outputs:
+        """One pass over one batch: every output by name, and `OUTPUT/logits` for each that ends in softmax or sigmoid."""
+        return self._remembered(lambda: self._forward(feeds, mode), mode, "float32", cache.fingerprint(feeds))
 
-    def _computed(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:
-        with refusing(f"Keras cannot run {self.path}"):
-            return self.passes.run(mode, feeds)
+    def _forward(self, feeds: Feeds, mode: Mode, dtype: str = "float32", seed: int | None = None) -> Outputs:
+        model = self.model
+        found = self._guarded(lambda: dict(model.forward(feeds, mode=mode, dtype=dtype, seed=seed)))
+        if missing := [port.name for port in model.signature.outputs if port.name not in found]:
+            raise MachineError(f"the framework {self.found.name} does not give the output {missing[0]}")
+        return found
 
-    def run_in_float32(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:
+    def run_in_float32(self, mode: Mode, feeds: Feeds) -> Outputs:
         """The pass that `run_in_float64` is compared with, to see how far rounding moves it."""
         return self.run(mode, feeds)
 
-    def run_in_float64(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:
+    def run_in_float64(self, mode: Mode, feeds: Feeds) -> Outputs:
         """The same in float64.
 
         Raises:
             InputError: the model does not compute in float64.
         """
         return self._remembered(
-            lambda: self.passes.run_in_float64(mode, feeds), mode, "float64", cache.fingerprint(feeds)
+            lambda: self._forward(feeds, mode, "float64"), mode, "float64", cache.fingerprint(feeds)
         )
 
-    def drawn(self, feeds: Mapping[str, NDArray[Any]], seed: int) -> Outputs:
+    def drawn(self, feeds: Feeds, seed: int) -> Outputs:
         """What `fit` computes, random layers included; another `seed`, other random numbers."""
-        return self._remembered(lambda: self.passes.drawn(feeds, seed), "drawn", str(seed), cache.fingerprint(feeds))
+        return self._remembered(
+            lambda: self._forward(feeds, "training", seed=seed), "drawn", str(seed), cache.fingerprint(feeds)
+        )
+
+    def layers(
+        self, mode: Mode, feeds: Feeds, *, dtype: str = "float32", most_bytes: int
+    ) -> Iterator[tuple[Layer, Array]]:
+        """What every layer computes, in order; at most `most_bytes` are computed at a time.
+
+        Raises:
+            InputError: the framework does not show its layers, or the model does not compute in `dtype`.
+        """
+        model = self.model
+        if not isinstance(model, ShowsLayers):
+            raise InputError(f"the reference is {self.title}, which is run as a whole, without its layers")
+        layers = self._guarded(lambda: iter(model.layers(feeds, mode=mode, dtype=dtype, most_bytes=most_bytes)))
+        while (entry := self._guarded(lambda: next(layers, None))) is not None:
+            yield entry
 
     def _remembered(self, computed: Callable[[], Outputs], *key: str) -> Outputs:
         found = self.store.get_arrays("pass", self._key, *key)
@@ -179,72 +232,57 @@ class Reference:
             self.store.put_arrays(found, "pass", self._key, *key)
         return found
 
+    def detached(self) -> Reference:
+        """The same for another machine: what it is, without what is open here."""
+        other = copy.copy(self)
+        vars(other).update(_model=None, _progress=Progress(), store=NOTHING_KEPT)
+        return other
 
-class SavedReference(Reference):
-    """A SavedModel folder: one graph, which knows no layers and no modes.
 
-    Args:
-        path, known, store, trust, progress: those of `Reference`.
-        signature: which of its functions is run; "" for "serving_default", or the only one.
-    """
+class GraphReference(Reference):
+    """A file that is a graph, hashed as it is read; its pass is the graph's, with nothing optimised, and is never remembered."""
 
-    modes = ("inference",)
-    runtime = "tensorflow"
-    _saved: SavedModel | None = None
-
-    def __init__(
-        self, path: Path, known: Sidecar | None, store: Cache, *, trust: bool, progress: Progress, signature: str = ""
-    ) -> None:
-        super().__init__(path, known, store, trust=trust, progress=progress)
-        self._signature = signature
-        self._key = json.dumps([self.sha256, signature, trust])
+    def _digest(self) -> str:
+        self._model = self._read()
+        return self._model.info.sha256 or NOTHING_KEPT.sha256(self.path)
 
     @property
-    def saved(self) -> SavedModel:
-        """The SavedModel itself."""
-        if self._saved is None:
-            self._progress.stage("loading TensorFlow and the SavedModel")
-            keras_model.load_framework()
-            saved = saved_model.load(self.path, signature=self._signature, trust=self._trust)
-            if saved.sha256 != self.sha256:
-                raise cache.change_error(self.path)
-            self._saved = saved
-        return self._saved
-
-    @property
-    def passes(self) -> Passes:
-        """There are none.
+    def itself(self) -> Graph:
+        """The model as a graph.
 
         Raises:
-            InputError: always.
+            MachineError: the framework says that it is one, and it is not.
         """
-        raise InputError("a SavedModel is one graph that computes in its own precision, without layers or modes")
+        model = self.model
+        if not isinstance(model, Graph):
+            raise MachineError(f"what the framework {self.found.name} loads is no graph", found=type(model).__name__)
+        return model
 
-    def _described(self) -> Description:
-        saved = self.saved
-        outputs = [name for name in saved.outputs if not name.endswith("/logits")]
-        return without_layers(str(Format.SAVED_MODEL), saved.inputs, outputs, saved.parameters, keras_model.versions())
+    def converter(self) -> None:
+        """There is nothing to convert."""
 
-    def _exported(self) -> onnx.ModelProto:
-        saved = self.saved
-        tf2onnx_convert.load_framework()
-        self._progress.stage("exporting")
-        return conversion.saved_graph_of(saved, self._known)
+    def graph(self, known: Sidecar | None) -> tuple[onnx.ModelProto, bytes | None]:
+        """The graph itself."""
+        graph = self.itself.graph
+        if known is not None:
+            metadata.write(graph, sidecar.for_metadata(known))  # so that what is made of the graph carries it too
+        return graph, None
 
-    def _computed(self, mode: Mode, feeds: Mapping[str, NDArray[Any]]) -> Outputs:  # noqa: ARG002 - there is one
-        return self.saved.run(feeds)
+    def description(self) -> Description:
+        """What it is; it is read already."""
+        return self._described()
+
+    def _remembered(self, computed: Callable[[], Outputs], *key: str) -> Outputs:  # noqa: ARG002 - the graph is there
+        return computed()
 
 
-def opened(
-    path: Path, known: Sidecar | None, store: Cache, *, trust: bool, progress: Progress, signature: str = ""
-) -> Reference:
-    """The reference in a model file or a SavedModel folder; the arguments are those of `SavedReference`.
+def opened(path: Path, want: Want, store: Cache, progress: Progress) -> Reference:
+    """The reference in a model file or folder.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: no framework knows it.
         UsageError: a signature is named for what has none.
     """
-    refuse_needless_signature(path, signature)
-    if files.model_format(path) == Format.SAVED_MODEL:
-        return SavedReference(path, known, store, trust=trust, progress=progress, signature=signature)
-    return Reference(path, known, store, trust=trust, progress=progress)
+    found = recognised(path)
+    kind = GraphReference if found.about.executable else Reference
+    return kind(found, path, want, store, progress)

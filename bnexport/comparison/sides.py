@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from bnexport.comparison.reference import GraphReference, Reference
 from bnexport.errors import InputError, MachineError
 from bnexport.onnx_graph import outputs as heads, subgraphs, tensors
 from bnexport.onnx_graph.protobuf import serialise
@@ -77,11 +78,36 @@ class Runner:
         return outputs
 
 
-def keras_sides(
-    run: Callable[[Mode, Feeds], Outputs], modes: Sequence[Mode] = ("inference", "training"), runtime: str = "keras"
-) -> list[Runner]:
-    """The inference and the training pass of a Keras model (a SavedModel has the first only), computed by `run`."""
-    return [Runner(RunSpec(runtime, mode, "tensorflow", Role.CONTROL), partial(run, mode)) for mode in modes]
+def reference_sides(reference: Reference) -> list[Runner]:
+    """The passes of a framework's model; of a graph that is checked alone, the graph as it is written, node by node.
+
+    Raises:
+        InputError: the graph cannot be run.
+    """
+    if isinstance(reference, GraphReference):
+        return [_as_written(reference)]
+    return [Runner(reference.spec(mode), partial(reference.run, mode)) for mode in reference.modes]
+
+
+def _as_written(reference: GraphReference) -> Runner:
+    reference.itself.open()
+    model, about = reference.itself.graph, reference.found.about
+    names, quantised = heads.fetches(model), quantisation(model)
+
+    def compute(feeds: Feeds) -> Outputs:
+        try:
+            return reference.run("inference", feeds)
+        except InputError as error:
+            raise _out_of_range(model, feeds) or error from error
+
+    spec = graph_spec(quantised, "inference", about.device, runtime=about.runs_as or reference.found.name)
+    return Runner(
+        replace(spec, role=Role.CONTROL, variant="unoptimised"),
+        compute,
+        graph=lambda: tensors.with_outputs(model, names.values()),
+        names=names,
+        quantised=quantised,
+    )
 
 
 def onnx_sides(
@@ -97,14 +123,14 @@ def onnx_sides(
         model: the inference graph.
         providers: where to run it.
         modes: which of the two.
-        whole: the inference graph serialised, with everything that is compared among its outputs, where that was done already.
+        whole: the inference graph serialise, with everything that is compared among its outputs, where that was done already.
         cuda: how CUDA runs.
 
     Raises:
         InputError: onnxruntime cannot read the graph.
         MachineError: a provider does not run.
     """
-    fetched = fetches(model)
+    fetched = heads.fetches(model)
 
     def exposed() -> onnx.ModelProto:
         return tensors.with_outputs(model, fetched.values())
@@ -127,7 +153,7 @@ def has_training_mode(model: onnx.ModelProto) -> bool:
 
 def remembered_twin(model: onnx.ModelProto, store: Cache, *key: str) -> Runner:
     """The training twin on the CPU, opened when the cache does not hold its outputs: nobody deploys it, and it computes the same each time."""
-    fetched = fetches(model)
+    fetched = heads.fetches(model)
 
     def twin() -> onnx.ModelProto:
         return training_twin(tensors.with_outputs(model, fetched.values()))
@@ -177,16 +203,6 @@ def recalibrated_spec(model: onnx.ModelProto) -> RunSpec:
     return replace(graph_spec(quantisation(model), "inference", "cpu"), role=Role.PREVIEW, variant="recalibrated")
 
 
-def unoptimised_side(model: onnx.ModelProto) -> Runner:
-    """The inference graph on the CPU with onnxruntime's optimisations off: what the file says, node by node."""
-    fetched = fetches(model)
-    runner = _onnx_side(
-        model, lambda: tensors.with_outputs(model, fetched.values()), "inference", "cpu", fetched, optimized=False
-    )
-    runner.spec = replace(runner.spec, role=Role.CONTROL, variant="unoptimised")
-    return runner
-
-
 def _onnx_side(
     model: onnx.ModelProto,
     graph: Callable[[], onnx.ModelProto],
@@ -194,11 +210,10 @@ def _onnx_side(
     provider: ort_session.Provider,
     fetched: dict[str, str],
     *,
-    optimized: bool = True,
     content: bytes | None = None,
     cuda: Cuda = STRICT_CUDA,
 ) -> Runner:
-    session = ort_session.Session(content or serialise(graph()), provider, optimized=optimized, cuda=cuda)
+    session = ort_session.Session(content or serialise(graph()), provider, cuda=cuda)
     runner = graph_run(model, graph, graph_spec(quantisation(model), mode, provider), session.run, fetched)
     runner.placement = session.placement
     return runner
@@ -251,16 +266,6 @@ def _out_of_range(model: onnx.ModelProto, feeds: Feeds) -> InputError | None:
                 fix="pass such values with --arrays data.npz",
             )
     return None
-
-
-def fetches(model: onnx.ModelProto) -> dict[str, str]:
-    """The tensors to compare: the name a check gives them, and the name they have in the graph."""
-    squashed = heads.squashing_functions(model)
-    return (
-        {o.name: o.name for o in model.graph.output}
-        | {f"{output}/logits": tensor for output, (tensor, _) in squashed.items()}
-        | {name: name for name in heads.selection_sources(model)}
-    )
 
 
 def settle_providers(wanted: Sequence[str], require: Sequence[str]) -> tuple[list[ort_session.Provider], list[Finding]]:

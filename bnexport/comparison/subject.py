@@ -1,9 +1,7 @@
-"""What is checked: a Keras model with its export, or an ONNX file alone, brought to one form."""
+"""What is checked: a model in its framework with its export, or a graph alone, brought to one form."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +12,6 @@ from numpy.typing import NDArray
 
 from bnexport import datasets
 from bnexport.comparison.keras2_reference import Keras2Reference
-from bnexport.comparison.onnx_file import learn_ranks, read_onnx
 from bnexport.comparison.reference import Reference, opened
 from bnexport.datasets import sidecar
 from bnexport.datasets.feeds import Arrays, Pictures, Source
@@ -24,17 +21,17 @@ from bnexport.datasets.preparation import Preparation, prepare
 from bnexport.datasets.reader import Prepared
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import ExportError, UsageError
-from bnexport.frameworks.saved_model_files import refuse_needless_signature
-from bnexport.onnx_graph import metadata, outputs, tensors
+from bnexport.frameworks.onnx_file import learn_ranks, read_onnx
+from bnexport.frameworks.protocols import Want
+from bnexport.onnx_graph import outputs, tensors
 from bnexport.onnx_graph.sites import sites
 from bnexport.progress import Progress
 from bnexport.results.facts import ModelFacts
 from bnexport.results.heads import Heads
 from bnexport.results.overrides import Overrides
 from bnexport.results.preprocessing import Scaling
-from bnexport.system import files, machine
+from bnexport.system import machine
 from bnexport.system.cache import NOTHING_KEPT, Cache
-from bnexport.system.files import Format
 
 if TYPE_CHECKING:
     import onnx
@@ -47,11 +44,11 @@ class Subject:
     Args:
         facts: what a report says about it.
         graph: its inference graph.
-        whole: the same serialised, with the logits among its outputs; None where it was not serialised yet.
+        whole: the same serialise, with the logits among its outputs; None where it was not serialise yet.
         shapes: the shape of each input by name, None for an open axis.
         known: what travels with it, from the sidecar or the ONNX metadata; class names also from a labels.txt.
         origin: which of sidecar and metadata.
-        reference: the Keras model; None for an ONNX file.
+        reference: the model in its framework; an ONNX file as it is written.
         iterations: how many updates the optimizer in the file has made; None where the file has none.
         random_layers: those that compute something else at each call in training mode.
         repairs: what had to be changed in the file's configuration before Keras could read it.
@@ -67,7 +64,7 @@ class Subject:
     shapes: dict[str, Shape]
     known: Sidecar | None
     origin: str
-    reference: Reference | None
+    reference: Reference
     iterations: int | None
     random_layers: list[str]
     repairs: list[str]
@@ -123,30 +120,53 @@ def open_subject(
         ExportError: it is a Keras model that cannot be written as ONNX.
         MachineError: it is a Keras model and TensorFlow is not installed.
     """
-    subject = _open(model, progress, store, deployed, trust=trust, signature=signature, reference=reference)
+    subject = _open(model, Want(trust, signature), store, deployed, progress, reference)
     return replace(subject, known=add_class_names(model, subject.graph, subject.known, progress, pictures))
 
 
-def _open(
-    model: Path,
-    progress: Progress,
-    store: Cache,
-    deployed: Path | None,
-    *,
-    trust: bool,
-    signature: str,
-    reference: str,
-) -> Subject:
-    refuse_needless_signature(model, signature)
-    if reference == "keras2":
+def _open(model: Path, want: Want, store: Cache, deployed: Path | None, progress: Progress, reference: str) -> Subject:
+    made = (
+        Keras2Reference(model, want, store, progress) if reference == "keras2" else opened(model, want, store, progress)
+    )
+    known = None if made.graph_itself else sidecar.read(model)  # before anything is loaded
+    found = made.description()
+    info = found.info
+    stated = any(info.stated.values())
+    if stated:
+        known = sidecar.from_values(dict(info.stated), str(model))
+    elif made.graph_itself:
         known = sidecar.read(model)
-        of_keras2 = Keras2Reference(model, known, store, trust=trust, progress=progress)
-        return _from_keras(of_keras2, known, deployed, progress)
-    if files.model_format(model) == Format.ONNX:
-        return _from_onnx(model, store)
-    known = sidecar.read(model)
-    made = opened(model, known, store, trust=trust, progress=progress, signature=signature)
-    return _from_keras(made, known, deployed, progress)
+    store = made.store
+    whole: bytes | None
+    try:
+        graph, whole = made.graph(known)
+    except ExportError as error:
+        if deployed is None:
+            raise
+        progress.note(f"bnexport cannot export the model itself ({error}): what its own graph would show is not known")
+        graph, whole = read_onnx(deployed).graph, None
+        tensors.rename_outputs(graph, found.given)
+        store = NOTHING_KEPT  # entries are keyed by the model, not by the deployed file
+    converter = made.converter()
+    return Subject(
+        facts=ModelFacts(str(model), made.sha256, made.found.format, info.parameters, info.layers, info.frozen),
+        graph=graph,
+        whole=whole,
+        shapes={name: tuple(shape) for name, shape, _ in found.inputs},
+        known=known,
+        origin="onnx metadata" if stated else "sidecar",
+        reference=made,
+        iterations=info.iterations,
+        random_layers=list(info.random_layers),
+        repairs=list(info.repairs),
+        store=store,
+        half=info.dtype in ("float16", "bfloat16"),
+        versions={
+            **(info.versions or {made.found.name: made.found.about.version}),
+            **(converter[1].versions() if converter else {}),
+        },
+        notes=info.notes,
+    )
 
 
 def open_feeds(
@@ -181,7 +201,7 @@ def open_feeds(
         feeds, preparation = _open_pictures(subject, pictures, overrides, batch_size, keep)
     else:
         raise UsageError("there is nothing to run the model on", fix="pass a folder of images, or --arrays data.npz")
-    if subject.reference is None and {site.x for site in sites(subject.graph)} - set(tensors.ranks(subject.graph)):
+    if subject.reference.graph_itself and {site.x for site in sites(subject.graph)} - set(tensors.ranks(subject.graph)):
         learn_ranks(subject.graph, next(iter(feeds)).inputs)
     return feeds, preparation
 
@@ -210,81 +230,3 @@ def _open_pictures(
     return Pictures(
         pictures, spec, subject.known, name=name, batch_size=batch_size, threads=threads, kept=Prepared(keep)
     ), preparation
-
-
-def _from_keras(reference: Reference, known: Sidecar | None, deployed: Path | None, progress: Progress) -> Subject:
-    found = reference.description()
-    whole: bytes | None
-    try:
-        graph, whole = reference.graph()
-    except ExportError as error:
-        if deployed is None:
-            raise
-        progress.note(f"bnexport cannot export the model itself ({error}): what its own graph would show is not known")
-        graph, whole = read_onnx(deployed).graph, None
-        tensors.rename_outputs(graph, found.outputs)
-    path = str(reference.path)
-    return Subject(
-        facts=ModelFacts(path, reference.sha256, found.format, found.parameters, found.layers, found.frozen),
-        graph=graph,
-        whole=whole,
-        shapes={name: tuple(shape) for name, shape, _ in found.inputs},
-        known=known,
-        origin="sidecar",
-        reference=reference,
-        iterations=found.iterations,
-        random_layers=found.random_layers,
-        repairs=found.repairs,
-        store=reference.store
-        if whole is not None
-        else NOTHING_KEPT,  # entries are keyed by the model, not by the deployed file
-        half=found.dtype in ("float16", "bfloat16"),
-        versions=found.versions | {"tf2onnx": importlib.metadata.version("tf2onnx")},
-    )
-
-
-def _from_onnx(path: Path, store: Cache) -> Subject:
-    file = read_onnx(path)
-    graph = file.graph
-    if not file.whole:
-        store = NOTHING_KEPT  # entries are keyed by the file, and not by what lies beside it
-    found = sites(graph)
-    values = {
-        "preprocessing": metadata.read(graph, "preprocessing"),
-        "classes": metadata.read(graph, "classes"),
-        "labels": metadata.read(graph, "labels"),
-    }
-    known = (
-        sidecar.from_values({k: v for k, v in values.items() if v is not None}, str(path))
-        if any(values.values())
-        else sidecar.read(path)
-    )
-    if known is not None:
-        metadata.write(graph, sidecar.for_metadata(known))  # so that what is made of the graph carries it too
-    parameters = sum(math.prod(tensor.dims) for tensor in graph.graph.initializer)
-    return Subject(
-        facts=ModelFacts(
-            str(path),
-            file.sha256,
-            str(Format.ONNX),
-            parameters,
-            len(found),
-            sum(site.frozen for site in found),
-        ),
-        graph=graph,
-        whole=None,
-        shapes={info.name: tensors.shape(info) or () for info in tensors.inputs(graph)},
-        known=known,
-        origin="onnx metadata" if any(values.values()) else "sidecar",
-        reference=None,
-        iterations=None,
-        random_layers=[],
-        repairs=[],
-        store=store,
-        half=any(tensor.data_type in _HALF for tensor in graph.graph.initializer),
-        versions={},
-        notes=file.notes,
-    )
-
-
-_HALF = (10, 16)  # onnx.TensorProto.FLOAT16, BFLOAT16

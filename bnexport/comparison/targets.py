@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from bnexport.comparison.sides import Feeds, Outputs, Runner, fetches, graph_run, graph_spec
-from bnexport.errors import BnexportError, MachineError, UsageError, reason
+from bnexport.comparison.sides import Feeds, Outputs, Runner, graph_run, graph_spec
+from bnexport.errors import MachineError, UsageError
 from bnexport.onnx_graph import tensors
+from bnexport.onnx_graph.outputs import fetches
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.quantised import quantisation
 from bnexport.runtimes.inputs import cast_input
-from bnexport.runtimes.protocols import About, Artifact, Runtime, Want, open_runtime
+from bnexport.runtimes.protocols import RUNTIMES, About, Artifact, Runtime, Want, open_runtime
 
 if TYPE_CHECKING:
     import onnx
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +42,16 @@ class Target:
             InputError: the runtime cannot read it.
             MachineError: it does not run here, or fails in a way of its own.
         """
-        session = self._guarded(lambda: self.runtime.open(Artifact("onnx", content, file), Want(self.device)))
+        session = RUNTIMES.guarded(
+            self.name, lambda: self.runtime.open(Artifact("onnx", content, file), Want(self.device))
+        )
         kinds = {port.name: port.dtype.type for port in session.signature.inputs}
 
         def run(feeds: Feeds, names: Sequence[str]) -> Outputs:
             typed = {name: cast_input(name, value, kinds.get(name)) for name, value in feeds.items()}
-            return self._guarded(lambda: session.run(typed, names))
+            return RUNTIMES.guarded(self.name, lambda: session.run(typed, names))
 
         return run
-
-    def _guarded(self, call: Callable[[], T]) -> T:
-        try:
-            return call()
-        except (BnexportError, MemoryError):
-            raise
-        except Exception as error:  # whatever somebody's plug-in raises
-            raise MachineError(f"the runtime {self.name} failed ({type(error).__name__}: {reason(error)})") from error
 
 
 def split_targets(targets: Sequence[str]) -> tuple[list[str], list[str]]:

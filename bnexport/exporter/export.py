@@ -8,18 +8,15 @@ from pathlib import Path
 
 from bnexport.datasets import sidecar
 from bnexport.datasets.label_file import add_class_names
-from bnexport.exporter import conversion, tf2onnx_convert
-from bnexport.frameworks import keras_model, saved_model
-from bnexport.frameworks.keras_model import LoadedModel
-from bnexport.frameworks.saved_model import SavedModel
-from bnexport.frameworks.saved_model_files import refuse_needless_signature
+from bnexport.errors import ExportError, InputError
+from bnexport.exporter.protocols import CONVERTERS, Converter, converter_of
+from bnexport.frameworks.protocols import ReferenceModel, Want
+from bnexport.frameworks.registry import FRAMEWORKS, Recognised, recognised, refuse_needless_signature
 from bnexport.onnx_graph import metadata
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import sites
 from bnexport.progress import Progress
 from bnexport.system import files
-from bnexport.system.exclusive import PROCESS
-from bnexport.system.files import Format
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +61,13 @@ def export(
     """
     progress = progress or Progress()
     model, output = Path(model), files.writable(Path(output), (".onnx",))
-    model_sidecar = sidecar.read(model)
-    loaded = _load(model, trust=trust, signature=signature, progress=progress)
-    tf2onnx_convert.load_framework()
+    known = sidecar.read(model)
+    found = recognised(model)
+    loaded, name, converter = _load(found, model, Want(trust, signature), progress)
     begun = time.perf_counter()
     progress.stage("exporting")
-    if isinstance(loaded, LoadedModel):
-        graph = conversion.graph_of(loaded, model_sidecar)
-        inputs = {tensor.name: tuple(tensor.shape) for tensor in loaded.inputs}
-    else:
-        graph = conversion.saved_graph_of(loaded, model_sidecar)
-        inputs = {name: tuple(shape) for name, shape, _ in loaded.inputs}
-    add_class_names(model, graph, model_sidecar, progress)
+    graph = CONVERTERS.guarded(name, lambda: converter.convert(loaded, known))
+    add_class_names(model, graph, known, progress)
     content = serialise(graph)
     files.write_bytes(output, content)
     return Export(
@@ -83,17 +75,20 @@ def export(
         nodes=len(graph.graph.node),
         batch_normalization=len(sites(graph)),
         seconds=time.perf_counter() - begun,
-        inputs=inputs,
-        outputs=tuple(name for name in loaded.outputs if not name.endswith("/logits")),
-        logits=metadata.logits(graph),
+        inputs={port.name: port.shape for port in loaded.signature.inputs},
+        outputs=tuple(port.name for port in loaded.signature.outputs),
+        logits=metadata.read(graph, "logits", {}),
     )
 
 
-def _load(path: Path, *, trust: bool, signature: str, progress: Progress) -> LoadedModel | SavedModel:
-    refuse_needless_signature(path, signature)
-    progress.stage("loading TensorFlow and the model")
-    if files.model_format(path) == Format.SAVED_MODEL:
-        keras_model.load_framework()
-        return saved_model.load(path, signature=signature, trust=trust)
-    with PROCESS:  # Keras reads one model at a time
-        return keras_model.load(path, trust=trust)
+def _load(found: Recognised, path: Path, want: Want, progress: Progress) -> tuple[ReferenceModel, str, Converter]:
+    """The model, and the converter with its name."""
+    refuse_needless_signature(found, path, want)
+    title = found.about.title or found.name
+    converter = converter_of(found.name)
+    if converter is None:
+        if found.about.executable:
+            raise InputError(f"{path} is an ONNX file", expected="a Keras model (.h5, .hdf5 or .keras)")
+        raise ExportError(f"nothing that is installed writes a model of {title} as ONNX", found=str(path))
+    progress.stage(f"loading the model in {title}")
+    return FRAMEWORKS.guarded(found.name, lambda: found.framework.load(path, want)), *converter

@@ -35,18 +35,22 @@ SECONDS = 600.0
 """How long loading, or one batch, may take."""
 
 
+Listed = tuple[str, tuple[int | None, ...], str]
+"""The name, shape (None for an open axis) and dtype of an input or output."""
+
+
 @dataclass(frozen=True, slots=True)
 class Interface:
     """What the model takes and gives in Keras 2, in order.
 
     Args:
-        inputs: name, shape (None for an open axis) and dtype of each input.
-        outputs: the name of each output.
+        inputs: each input.
+        outputs: each output.
         parameters: the number of weights.
     """
 
-    inputs: tuple[tuple[str, tuple[int | None, ...], str], ...]
-    outputs: tuple[str, ...]
+    inputs: tuple[Listed, ...]
+    outputs: tuple[Listed, ...]
     parameters: int
 
 
@@ -103,11 +107,10 @@ class Model:
         )
         self._close = weakref.finalize(self, _end, self._child)
         answer = self._answer()
-        self.interface = Interface(
-            tuple((name, tuple(shape), dtype) for name, shape, dtype in answer["inputs"]),
-            tuple(answer["outputs"]),
-            answer["parameters"],
+        inputs, outputs = (
+            tuple((name, tuple(shape), dtype) for name, shape, dtype in answer[key]) for key in ("inputs", "outputs")
         )
+        self.interface = Interface(inputs, outputs, answer["parameters"])
 
     def run(self, arrays: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """The outputs of the inference pass by name, and `OUTPUT/logits` for each that ends in softmax or sigmoid.

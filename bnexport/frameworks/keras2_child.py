@@ -67,7 +67,9 @@ def _described(model: Any) -> dict[str, Any]:
         raise ValueError("the inputs of the model are not recorded in the file")
     return {
         "inputs": [(t.name, list(t.shape), t.dtype.name) for t in model.inputs],
-        "outputs": list(model.output_names),
+        "outputs": [
+            (name, list(t.shape), t.dtype.name) for name, t in zip(model.output_names, model.outputs, strict=True)
+        ],
         "parameters": int(model.count_params()),
     }
 

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from bnexport.errors import BnexportError, InputError, MachineError, reason
 from bnexport.frameworks.keras_patch import layer_error, logits_kept, method_replaced, name_scopes_restored
-from bnexport.frameworks.keras_recorder import OF_A_LAYER, Layer, Recorder, recording
+from bnexport.frameworks.keras_recorder import OF_A_LAYER, Recorder, recording
+from bnexport.frameworks.protocols import Layer
 from bnexport.results.runs import Mode
 from bnexport.system.exclusive import PROCESS, exclusive
 

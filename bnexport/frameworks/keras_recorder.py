@@ -4,30 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from bnexport.frameworks.keras_patch import method_replaced
+from bnexport.frameworks.protocols import Layer
 
 OF_A_LAYER = "/output of the layer"
 """Behind a layer's name: the name its output has among the results of a pass."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One call of a layer.
-
-    Args:
-        name: the layer's path; from its second call on with "#2", "#3" and so on behind it.
-        kind: its class.
-        shape: of its output, None for an open axis.
-        inputs: the layers whose outputs it reads.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int | None, ...]
-    inputs: tuple[str, ...]
 
 
 class Recorder:

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bnexport.errors import InputError, UsageError
+from bnexport.errors import InputError
 from bnexport.system import files
-from bnexport.system.files import Format
 
 LARGEST = (1 << 31) - 1
 """The most bytes of a saved_model.pb: the largest message that protobuf can hold."""
@@ -143,16 +142,3 @@ def _copied(source: Path, target: Path, folder: Path, *, trust: bool) -> str:
             digest.update(chunk)
             copy.write(chunk)
     return digest.hexdigest()
-
-
-def refuse_needless_signature(path: Path, signature: str) -> None:
-    """Makes sure that a signature is named for a SavedModel only.
-
-    Raises:
-        InputError: the file cannot be read.
-        UsageError: a signature is named for another model.
-    """
-    if signature and files.model_format(path) != Format.SAVED_MODEL:
-        raise UsageError(
-            "--signature names a function of a SavedModel", found=f"{path}, which is none", fix="leave out --signature"
-        )

@@ -39,6 +39,15 @@ def squashing_functions(model: onnx.ModelProto) -> dict[str, tuple[str, str]]:
     return entries
 
 
+def fetches(model: onnx.ModelProto) -> dict[str, str]:
+    """The tensors to compare: the name a check gives them, and the name they have in the graph."""
+    return (
+        {o.name: o.name for o in model.graph.output}
+        | {f"{output}/logits": tensor for output, (tensor, _) in squashing_functions(model).items()}
+        | {name: name for name in selection_sources(model)}
+    )
+
+
 def logits_nodes(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
     """The nodes that have to be added to a graph for the logits that `squashing_functions` gives new names to, by that name."""
     from onnx import helper

@@ -11,6 +11,7 @@ import numpy as np
 
 from bnexport.errors import InputError
 from bnexport.onnx_graph import outputs
+from bnexport.results.signature import Port
 
 if TYPE_CHECKING:
     import onnx
@@ -39,6 +40,13 @@ def dtypes(infos: Iterable[onnx.ValueInfoProto]) -> dict[str, np.dtype[np.generi
         for info in infos
         if info.type.tensor_type.elem_type
     }
+
+
+def ports(infos: Iterable[onnx.ValueInfoProto]) -> tuple[Port, ...]:
+    """Tensors as a signature lists them; those of unknown rank have no axes, those of unknown type are float32."""
+    listed = list(infos)
+    known = dtypes(listed)
+    return tuple(Port(i.name, shape(i) or (), known.get(i.name, np.dtype(np.float32))) for i in listed)
 
 
 def describe(model: onnx.ModelProto) -> None:

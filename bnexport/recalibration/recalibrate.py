@@ -20,10 +20,10 @@ from bnexport.datasets import sidecar
 from bnexport.datasets.feeds import Source
 from bnexport.datasets.preparation import Preparation
 from bnexport.datasets.sidecar import Sidecar
-from bnexport.errors import UsageError
+from bnexport.errors import InputError, UsageError
 from bnexport.folding.fold import distance, folding_tolerance
 from bnexport.folding.transform import fold as folded_graph
-from bnexport.frameworks import keras_model
+from bnexport.frameworks.protocols import SavesWeights
 from bnexport.onnx_graph import metadata, stages, statistics
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import sites
@@ -204,7 +204,7 @@ def _team(
 
         ray = machines.connect(cluster)
         count = max(1, min(machines.cpus(ray), feeds.count // LEAST, others.count // LEAST))
-        there = dataclasses.replace(subject, reference=None, whole=None, store=NOTHING_KEPT)
+        there = dataclasses.replace(subject, reference=subject.reference.detached(), whole=None, store=NOTHING_KEPT)
         shards = [(feeds.shard(nth, count), others.shard(nth, count)) for nth in range(count)]
         shares = [part.count for part, _ in shards]
         progress.note(f"{count} workers on the cluster")
@@ -276,7 +276,13 @@ def _write(
             about = {"recalibrated": {"images": measured.images, "sites": len(measured.moments)}}
             metadata.write(repaired, about | sidecar.for_metadata(model_sidecar))
             temporary.write_bytes(serialise(repaired))
-        elif subject.reference is not None:
-            keras_model.save_with(subject.reference.model, values, temporary)
+        elif isinstance(model := subject.reference.model, SavesWeights):
+            model.save_with(values, temporary)
+        else:
+            raise InputError(
+                f"{subject.facts.path} cannot be written with other statistics",
+                found=f"a model that {subject.reference.title} runs as a whole",
+                fix="choose an output that ends in .onnx",
+            )
     if output.suffix != ".onnx":
         sidecar.write(output, model_sidecar)

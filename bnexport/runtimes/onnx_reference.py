@@ -10,12 +10,10 @@ import numpy as np
 from bnexport.errors import InputError, MachineError, reason
 from bnexport.onnx_graph import tensors
 from bnexport.onnx_graph.float64 import in_float64
-from bnexport.runtimes.protocols import About, Artifact, Port, Session, Signature, Tensors, Want
+from bnexport.runtimes.protocols import About, Artifact, Session, Signature, Tensors, Want
 from bnexport.types import Array
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import onnx
 
 
@@ -50,7 +48,7 @@ class ReferenceSession(Session):
     def __init__(self, model: onnx.ModelProto) -> None:
         from onnx.reference import ReferenceEvaluator
 
-        self.signature = Signature(_ports(tensors.inputs(model)), _ports(model.graph.output))
+        self.signature = Signature(tensors.ports(tensors.inputs(model)), tensors.ports(model.graph.output))
         made = {output for node in model.graph.node for output in node.output}
         self._tensors = made | {port.name for port in self.signature.inputs}
         self._evaluator: ReferenceEvaluator | None = ReferenceEvaluator(in_float64(model))
@@ -89,9 +87,3 @@ class ReferenceSession(Session):
     def close(self) -> None:
         """Forgets the model."""
         self._evaluator = None
-
-
-def _ports(infos: Iterable[onnx.ValueInfoProto]) -> tuple[Port, ...]:
-    infos = list(infos)
-    dtypes = tensors.dtypes(infos)
-    return tuple(Port(i.name, tensors.shape(i) or (), dtypes.get(i.name, np.dtype(np.float32))) for i in infos)

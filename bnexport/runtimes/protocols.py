@@ -13,20 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, Self, TypeGuard, runtime_checkable
 
-import numpy as np
-
-from bnexport.errors import MachineError, UsageError, reason
+from bnexport.results.signature import Port as Port, Signature as Signature, Tensors as Tensors
+from bnexport.system.plugins import Plugins
 from bnexport.types import Array
 
 GROUP = "bnexport.runtimes"
 """The group of entry points."""
-
-Tensors = Mapping[str, Array]
-"""Arrays by the name of the tensor; the first axis is the batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +75,6 @@ class Want:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
-    """An input or output: its name, its shape (None for an open axis) and its dtype."""
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: np.dtype[np.generic]
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """The inputs and outputs of an artifact, in order."""
-
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
-
-
 @runtime_checkable
 class Session(Protocol):
     """An artifact that is open, to be inherited. Closing it twice does nothing; sessions do not know of each other."""
@@ -143,9 +121,17 @@ class Runtime(Protocol):
         ...
 
 
+def _is_runtime(plugin: object) -> TypeGuard[Runtime]:
+    return isinstance(plugin, Runtime)
+
+
+RUNTIMES = Plugins(GROUP, "runtime", _is_runtime, "about and open")
+"""The runtimes that are installed."""
+
+
 def runtime_names() -> list[str]:
     """The names of the runtimes that are installed."""
-    return sorted({entry.name for entry in entry_points(group=GROUP)})
+    return RUNTIMES.names()
 
 
 def open_runtime(name: str) -> Runtime:
@@ -155,17 +141,4 @@ def open_runtime(name: str) -> Runtime:
         UsageError: none is installed under it.
         MachineError: its plug-in cannot be imported, or is none.
     """
-    entry: EntryPoint | None = next((entry for entry in entry_points(group=GROUP) if entry.name == name), None)
-    if entry is None:
-        raise UsageError(f"the runtime {name} does not exist", expected=" or ".join(runtime_names()))
-    try:
-        runtime = entry.load()()
-    except Exception as error:  # whatever somebody's plug-in raises
-        raise MachineError(f"the runtime {name} cannot be loaded ({entry.value}: {reason(error)})") from error
-    if not isinstance(runtime, Runtime):
-        raise MachineError(
-            f"the runtime {name} is not a runtime class",
-            found=entry.value,
-            expected="a class with the methods about and open",
-        )
-    return runtime
+    return RUNTIMES.open(name)

@@ -7,7 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from bnexport.comparison.sides import Runner
+from bnexport.results.runs import Mode, Role, RunSpec
+
 Net = Any
+
+
+def runs_of(run: Callable[..., Any]) -> list[Runner]:
+    """The two passes of a Keras model, computed by `run(mode, feeds)`, as sides of a check."""
+    modes: tuple[Mode, ...] = ("inference", "training")
+    return [
+        Runner(RunSpec("keras", mode, "tensorflow", Role.CONTROL), lambda feeds, mode=mode: run(mode, feeds))
+        for mode in modes
+    ]
 
 
 def _keras() -> Any:

@@ -41,7 +41,7 @@ def distances(loaded: keras_model.LoadedModel, model: onnx.ModelProto, count: in
     Probabilities follow from logits: softmax and sigmoid may differ by half of what the logits do.
     """
     feeds = dict(zip([t.name for t in loaded.inputs], nets.inputs_for(loaded.keras, count, **span), strict=True))
-    keras = {runner.mode: runner.run(feeds) for runner in sides.keras_sides(keras_passes.Passes(loaded).run)}
+    keras = {runner.mode: runner.run(feeds) for runner in nets.runs_of(keras_passes.Passes(loaded).run)}
     found = {}
     for runner in sides.onnx_sides(model, ["cpu"]):
         ours = runner.run(feeds)
@@ -128,7 +128,7 @@ def test_frozen_layers_run_on_moving_statistics_in_training_mode() -> None:
     """Where every layer is frozen, the training pass equals the inference pass, in Keras and in the twin."""
     loaded, model = exported(nets.frozen())
     feeds = {loaded.inputs[0].name: nets.inputs_for(loaded.keras, 4)[0]}
-    for runners in (sides.keras_sides(keras_passes.Passes(loaded).run), sides.onnx_sides(model, ["cpu"])):
+    for runners in (nets.runs_of(keras_passes.Passes(loaded).run), sides.onnx_sides(model, ["cpu"])):
         inference, training = (runner.run(feeds) for runner in runners)
         for name, value in inference.items():
             np.testing.assert_array_equal(training[name], value)
@@ -139,7 +139,7 @@ def test_passes_change_nothing() -> None:
     loaded, _ = exported(nets.random_layers())
     before = [v.numpy() for v in loaded.keras.variables]
     feeds = {loaded.inputs[0].name: nets.inputs_for(loaded.keras, 4)[0]}
-    runners = sides.keras_sides(keras_passes.Passes(loaded).run)
+    runners = nets.runs_of(keras_passes.Passes(loaded).run)
     first, second = ([runner.run(feeds) for runner in runners] for _ in range(2))
     for one, other in zip(first, second, strict=True):
         for name, value in one.items():

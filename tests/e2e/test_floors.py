@@ -19,6 +19,8 @@ from bnexport.datasets.feeds import Feed
 from bnexport.exporter.conversion import graph_of
 from bnexport.frameworks import keras_model
 from bnexport.frameworks.keras_passes import Mode, Passes
+from bnexport.frameworks.keras_reference import KerasModel
+from bnexport.frameworks.registry import named
 from bnexport.onnx_graph import weights
 from bnexport.onnx_graph.outputs import squashing_functions
 from bnexport.progress import Progress
@@ -41,10 +43,10 @@ class InMemory(Reference):
     """A net that was never written to a file."""
 
     def __init__(self, net: Any) -> None:
-        self.store, self._passes = NOTHING_KEPT, None
-        self.path = Path("net.keras")
-        self._loaded = keras_model.describe(net, self.path, Format.KERAS, "0" * 64)
-        self.sha256 = self._key = "0" * 64
+        self.path, self.store = Path("net.keras"), NOTHING_KEPT
+        self.loaded = keras_model.describe(net, self.path, Format.KERAS, "0" * 64)
+        self.found = named("keras", "keras")
+        self._model, self._key = KerasModel(self.loaded), ""
 
 
 def failures(
@@ -53,11 +55,11 @@ def failures(
     """What a check with default settings would call a difference, as `bnexport.checking.check` does it."""
     values = nets.inputs_for(net, batch, seed)
     feed = Feed(
-        {t.name: x for t, x in zip(reference.model.inputs, values, strict=True)},
+        {t.name: x for t, x in zip(reference.loaded.inputs, values, strict=True)},
         tuple(map(str, range(batch))),
         np.full(batch, -1),
     )
-    half = reference.model.dtype == "float16"
+    half = reference.loaded.dtype == "float16"
     tolerances = Tolerances(floors.measured(reference, feed, MODES), floors.IMAGES, "", half=half)
     names = tuple(output.name for output in graph.graph.output)
     squash = {output: kind for output, (_, kind) in squashing_functions(graph).items()}
@@ -73,15 +75,15 @@ def alarms(build: Any, seeds: Sequence[int] = SEEDS, batches: Sequence[int] = (1
     """All of them over seeds and batch sizes; the net is traced and exported once, and each seed's parameters of the normalisations are put into the graph."""
     net = build()
     reference, found = InMemory(net), []
-    graph = graph_of(reference.model, None)
+    graph = graph_of(reference.loaded, None)
     for seed in seeds:
         nets.randomise(net, seed)
-        new = {path: np.asarray(variable) for path, variable in reference.model.weights.items() if "/" in path}
+        new = {path: np.asarray(variable) for path, variable in reference.loaded.weights.items() if "/" in path}
         stored = weights.initializers(graph)
         weights.set_initializers(
             graph, {n: new[n].astype(v.dtype) if n in new and v.ndim == 1 else v for n, v in stored.items()}
         )
-        runners = sides.keras_sides(reference.run) + sides.onnx_sides(graph, ["cpu"])
+        runners = nets.runs_of(reference.run) + sides.onnx_sides(graph, ["cpu"])
         for batch in batches:
             found += failures(net, seed, batch, reference, runners, graph)
     return found

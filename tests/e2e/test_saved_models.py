@@ -20,6 +20,7 @@ from bnexport.cli import app
 from bnexport.comparison.reference import opened
 from bnexport.errors import ExportError, InputError, UsageError
 from bnexport.frameworks import saved_model, saved_model_files
+from bnexport.frameworks.protocols import Want
 from bnexport.frameworks.saved_model_operations import COMPUTING
 from bnexport.progress import Progress
 from bnexport.system import files
@@ -456,7 +457,7 @@ def test_what_is_loaded_is_what_was_inspected(plain: Path, tmp_path: Path, monke
     shutil.rmtree(path)
     shutil.copytree(plain, path)
     store = Cache(tmp_path / "cache")
-    reference = opened(path, None, store, trust=False, progress=Progress(), signature="infer")
+    reference = opened(path, Want(signature="infer"), store, Progress())
     (path / "more").write_text("written between the hash and the load")
     with pytest.raises(InputError, match="changed while it was read"):
         reference.description()
@@ -473,9 +474,9 @@ def test_signatures_are_chosen_by_name(plain: Path, arrays: Path, tmp_path: Path
     store = Cache(tmp_path / "cache")
     x = {"x": np.ones((1, 2), np.float32)}
     for name, expected in (("infer", [[4.0, 6.0]]), ("twice", [[8.0, 12.0]]), ("infer", [[4.0, 6.0]])):
-        reference = opened(plain, None, store, trust=False, progress=Progress(), signature=name)
+        reference = opened(plain, Want(signature=name), store, Progress())
         np.testing.assert_allclose(reference.run("inference", x)["y"], expected)
-        reference.graph()
+        reference.graph(None)
         assert check(plain, inputs=arrays, store=store, signature=name)
     bnexport.export(plain, tmp_path / "twice.onnx", signature="twice")
     import onnx

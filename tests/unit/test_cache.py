@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bnexport.comparison.description import Description
 from bnexport.comparison.reference import Reference
-from bnexport.frameworks.description import without_layers
+from bnexport.frameworks.protocols import ModelInfo, Want
+from bnexport.frameworks.registry import named
 from bnexport.progress import Progress
 from bnexport.system import cache, files
 from bnexport.system.cache import NOTHING_KEPT, Cache
@@ -46,14 +48,19 @@ def test_a_damaged_entry_is_absent(damage: bytes | None, tmp_path: Path) -> None
     assert store.get("key") == b"content"
 
 
-DESCRIPTION = without_layers(".h5", [("x", (None, 3), "float32")], ["y"], 7, {"keras": "3.13.0"})
+DESCRIPTION = Description(
+    ModelInfo(parameters=7, versions={"keras": "3.13.0"}),
+    inputs=(("x", (None, 3), "float32"),),
+    outputs=(("y", (None, 2), "float32"),),
+    modes=("inference",),
+)
 
 
 @pytest.mark.parametrize(
     "stored",
     [
         *(b"", b"null", b"[]", b"{}", b"\xff"),
-        json.dumps({**asdict(DESCRIPTION), "parameters": "7"}).encode(),
+        json.dumps({**asdict(DESCRIPTION), "info": {"parameters": "7"}}).encode(),
         json.dumps({**asdict(DESCRIPTION), "inputs": [["x", 3, "float32"]]}).encode(),
     ],
 )
@@ -63,9 +70,9 @@ def test_a_description_of_other_types_is_made_anew(
     """R8: an entry that another version, or somebody, wrote is not believed; the right one is, and the model is not loaded."""
     (tmp_path / "m.h5").write_bytes(b"model")
     store = Cache(tmp_path / "cache")
-    reference = Reference(tmp_path / "m.h5", None, store, trust=False, progress=Progress())
+    reference = Reference(named("keras", "h5"), tmp_path / "m.h5", Want(), store, Progress())
     monkeypatch.setattr(Reference, "_described", lambda _: DESCRIPTION)
-    store.put(stored, "description", reference.sha256)
+    store.put(stored, "description", reference._key)
     assert reference.description() == DESCRIPTION
     monkeypatch.setattr(Reference, "_described", lambda _: pytest.fail("it was in the cache"))
     again = reference.description()

@@ -1,8 +1,9 @@
-"""An ONNX file, read for a check: complete, valid, in the order that ONNX wants, with parameters that can be looked at."""
+"""ONNX files as a framework, and read for a check: complete, valid, in the order that ONNX wants, with parameters that can be looked at."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,18 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from bnexport.errors import InputError, MachineError, reason
-from bnexport.onnx_graph import tensors
+from bnexport.frameworks.formats import format_of
+from bnexport.frameworks.models import installed, refuse_unknown
+from bnexport.frameworks.protocols import About, ModelInfo, Outputs, Signature, Tensors, Want
+from bnexport.onnx_graph import metadata, tensors
 from bnexport.onnx_graph.order import sort_nodes
+from bnexport.onnx_graph.outputs import fetches
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import own_parameters, sites, sites_with_computed_parameters
-from bnexport.runtimes import ort_session
+from bnexport.results.runs import Mode
+from bnexport.runtimes import ort_library, ort_session
 from bnexport.system import files
+from bnexport.system.files import Format
 
 if TYPE_CHECKING:
     import onnx
@@ -103,6 +110,78 @@ def _refuse_other_inputs(path: Path, model: onnx.ModelProto) -> None:
 
 STRING = 8
 """onnx.TensorProto.STRING"""
+
+
+class Onnx:
+    """The framework `onnx`: files whose graph is run as it is written, node by node, onnxruntime's optimisations off."""
+
+    suffix = ".onnx"
+
+    def about(self) -> About:
+        """The version of onnxruntime, which is not imported."""
+        known = installed("onnxruntime-gpu") or installed("onnxruntime")
+        return About(known, title="the file as it is written", runs_as="onnxruntime", executable=True, kept=True)
+
+    def recognises(self, source: object) -> str:
+        """A file with the suffix .onnx, or an `onnx.ModelProto`."""
+        known = format_of(source) == Format.ONNX or (
+            not isinstance(source, Path) and hasattr(source, "SerializeToString")
+        )
+        return str(Format.ONNX) if known else ""
+
+    def load(self, source: Path, want: Want) -> OnnxModel:  # noqa: ARG002 - a graph brings no code
+        """The graph, brought into order (`read_onnx`)."""
+        return OnnxModel(read_onnx(source))
+
+    def write(self, model: Any, path: Path) -> None:
+        """Writes an `onnx.ModelProto`."""
+        path.write_bytes(model.SerializeToString())
+
+
+class OnnxModel:
+    """An ONNX file: one graph, which has an inference mode only and computes in its own precision."""
+
+    modes: tuple[Mode, ...] = ("inference",)
+
+    def __init__(self, file: OnnxFile) -> None:
+        self.graph = graph = file.graph
+        found = sites(graph)
+        stated = {name: metadata.read(graph, name) for name in ("preprocessing", "classes", "labels")}
+        self.info = ModelInfo(
+            parameters=sum(math.prod(tensor.dims) for tensor in graph.graph.initializer),
+            layers=len(found),
+            frozen=sum(site.frozen for site in found),
+            dtype="float16" if any(tensor.data_type in _HALF for tensor in graph.graph.initializer) else "float32",
+            versions={"onnxruntime": ort_library.version()},
+            sha256=file.sha256,
+            complete=file.whole,
+            notes=file.notes,
+            stated={name: value for name, value in stated.items() if value is not None},
+        )
+        self.signature = Signature(tensors.ports(tensors.inputs(graph)), tensors.ports(graph.graph.output))
+        self._names = fetches(graph)
+        self._session: ort_session.Session | None = None
+
+    def open(self) -> None:
+        """Opens the graph in onnxruntime, with its optimisations off."""
+        self._opened()
+
+    def _opened(self) -> ort_session.Session:
+        if self._session is None:
+            whole = tensors.with_outputs(self.graph, self._names.values())
+            self._session = ort_session.Session(serialise(whole), optimized=False)
+        return self._session
+
+    def forward(self, x: Tensors, *, mode: Mode, dtype: str = "float32", seed: int | None = None) -> Outputs:
+        """What the graph computes."""
+        refuse_unknown(mode, self.modes, dtype, ("float32",))
+        if seed is not None:
+            raise InputError("an ONNX file has no random layers to turn on")
+        values = self._opened().run(x, list(self._names.values()))
+        return {name: values[tensor] for name, tensor in self._names.items()}
+
+
+_HALF = (10, 16)  # onnx.TensorProto.FLOAT16, BFLOAT16
 
 
 def learn_ranks(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -> None:

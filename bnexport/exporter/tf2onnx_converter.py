@@ -1,0 +1,36 @@
+"""tf2onnx as a converter of Keras models and SavedModels (through `conversion`)."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import TYPE_CHECKING
+
+from bnexport.datasets.sidecar import Sidecar
+from bnexport.errors import ExportError
+from bnexport.exporter import conversion, tf2onnx_convert
+from bnexport.frameworks.keras_reference import KerasModel
+from bnexport.frameworks.protocols import ReferenceModel
+from bnexport.frameworks.saved_model_reference import SavedModelReference
+
+if TYPE_CHECKING:
+    import onnx
+
+
+class Tf2Onnx:
+    """The converter `tf2onnx`."""
+
+    frameworks = frozenset({"keras", "saved-model"})
+
+    def versions(self) -> dict[str, str]:
+        """The version of tf2onnx, which is not imported."""
+        return {"tf2onnx": importlib.metadata.version("tf2onnx")}
+
+    def convert(self, model: ReferenceModel, known: Sidecar | None) -> onnx.ModelProto:
+        """The inference graph, complete with weights and metadata."""
+        tf2onnx_convert.load_framework()
+        match model:
+            case KerasModel():
+                return conversion.graph_of(model.loaded, known)
+            case SavedModelReference():
+                return conversion.saved_graph_of(model.saved, known)
+        raise ExportError("tf2onnx converts no such model", found=type(model).__name__)

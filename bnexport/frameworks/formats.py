@@ -1,0 +1,35 @@
+"""Which of bnexport's own formats a file has, for frameworks that are asked whether they know it."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from pathlib import Path
+
+from bnexport.errors import InputError
+from bnexport.system import files
+from bnexport.system.files import Format
+
+_CONFIGURATION = "config.json"
+
+
+def format_of(source: object) -> Format | None:
+    """The format of a file; None for anything but a path, and where it is none of them (`files.model_format` says what it is).
+
+    An archive is Keras' by its name or by the configuration in it: others make archives too.
+    """
+    if not isinstance(source, Path):
+        return None
+    try:
+        kind = files.model_format(source)
+    except InputError:
+        return None
+    return None if kind == Format.KERAS and not (source.suffix == ".keras" or _has_configuration(source)) else kind
+
+
+def _has_configuration(path: Path) -> bool:
+    try:
+        with files.open_regular(path) as stream, zipfile.ZipFile(stream) as archive:
+            return _CONFIGURATION in archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, struct.error, InputError):
+        return False  # it is damaged; whoever reads it says how

@@ -1,0 +1,39 @@
+"""What frameworks have in common: versions without imports, NumPy's types, and questions that a model does not answer."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from bnexport.errors import InputError
+from bnexport.results.runs import Mode
+
+
+def installed(package: str) -> str:
+    """The version of a package; "" where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def dtype_named(name: str) -> np.dtype[Any]:
+    """NumPy's type of a framework's name for it; object for what NumPy does not have, such as text."""
+    try:
+        return np.dtype(name)
+    except TypeError:
+        return np.dtype(np.object_)
+
+
+def refuse_unknown(mode: Mode, modes: tuple[Mode, ...], dtype: str, dtypes: tuple[str, ...]) -> None:
+    """Makes sure that a model has a mode, and computes in a dtype.
+
+    Raises:
+        InputError: it does not.
+    """
+    if mode not in modes:
+        raise InputError(f"the model has no mode {mode}", expected=" or ".join(modes))
+    if dtype not in dtypes:
+        raise InputError(f"the model does not compute in {dtype}", expected=" or ".join(dtypes))

@@ -1,0 +1,107 @@
+"""Which frameworks are installed, and which of them knows a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeGuard
+
+from bnexport.errors import MachineError, UsageError
+from bnexport.frameworks.protocols import About, Framework, Want
+from bnexport.system import files
+from bnexport.system.plugins import Plugins
+
+
+def _is_framework(plugin: object) -> TypeGuard[Framework]:
+    return isinstance(plugin, Framework)
+
+
+FRAMEWORKS = Plugins(
+    "bnexport.frameworks",
+    "framework",
+    _is_framework,
+    "about, recognises and load",
+    {
+        "keras": "bnexport.frameworks.keras_reference:Keras",
+        "saved-model": "bnexport.frameworks.saved_model_reference:SavedModels",
+        "onnx": "bnexport.frameworks.onnx_file:Onnx",
+        "keras2": "bnexport.frameworks.keras2_reference:Keras2",
+    },
+)
+"""The frameworks that are installed, in the order in which they are asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """A framework, and the format that it knows a source by."""
+
+    name: str
+    format: str
+    framework: Framework
+    about: About
+
+
+def recognised(source: Path) -> Recognised:
+    """The framework of a model file.
+
+    Raises:
+        InputError: there is no such file, or no framework knows it.
+        MachineError: a plug-in fails.
+    """
+    if files.status(source) is not None and (found := _first(source)) is not None:
+        return found
+    kind = str(files.model_format(source))  # says what else it is; or it is an archive that Keras may say more about
+    return _found("keras", FRAMEWORKS.open("keras"), kind)
+
+
+def refuse_needless_signature(found: Recognised, path: Path, want: Want) -> None:
+    """Makes sure that a signature is named only for what may have several.
+
+    Raises:
+        UsageError: it is named for another model.
+    """
+    if want.signature and not found.about.signatures:
+        raise UsageError(
+            "--signature names a function of a SavedModel", found=f"{path}, which is none", fix="leave out --signature"
+        )
+
+
+def in_memory(model: object) -> Recognised | None:
+    """The framework that knows a model in memory and writes it to a file; None where there is none.
+
+    Raises:
+        MachineError: a plug-in fails.
+    """
+    return _first(model)
+
+
+def named(name: str, kind: str) -> Recognised:
+    """The framework of a name, for a file that another one has recognised.
+
+    Raises:
+        UsageError: there is no such framework.
+        MachineError: the plug-in fails.
+    """
+    return _found(name, FRAMEWORKS.open(name), kind)
+
+
+def _first(source: object) -> Recognised | None:
+    """The first framework that knows a source: bnexport's own are asked first, and the others only where none of them knows it."""
+    failed: MachineError | None = None
+    for name in FRAMEWORKS.each():
+        try:
+            framework = FRAMEWORKS.open(name)
+            kind = FRAMEWORKS.guarded(name, partial(framework.recognises, source))
+        except MachineError as error:  # another plug-in may know it
+            failed = failed or error
+            continue
+        if kind:
+            return _found(name, framework, kind)
+    if failed is not None:
+        raise failed
+    return None
+
+
+def _found(name: str, framework: Framework, kind: str) -> Recognised:
+    return Recognised(name, kind, framework, FRAMEWORKS.guarded(name, framework.about))

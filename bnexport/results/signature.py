@@ -1,0 +1,52 @@
+"""What a model or an artifact takes and gives: names, shapes and dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bnexport.errors import InputError
+from bnexport.types import Array
+
+Tensors = Mapping[str, Array]
+"""Arrays by the name of the tensor; the first axis is the batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output: its name, its shape (None for an open axis) and its dtype."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The inputs and outputs of a model or an artifact, in order."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+    def refuse_misfit(self, given: Tensors) -> None:
+        """Makes sure that a batch has every input, as numbers of its shape.
+
+        Raises:
+            InputError: an input is missing, is no array of numbers, or has another shape.
+        """
+        for port in self.inputs:
+            x = given.get(port.name)
+            if x is None:
+                raise InputError(f"the input {port.name} is missing", found=", ".join(given) or "nothing")
+            fits = x.ndim == len(port.shape) and all(
+                side is None or side == found for side, found in zip(port.shape[1:], x.shape[1:], strict=True)
+            )
+            if x.dtype.kind in "OSUMm" or not fits:
+                raise InputError(
+                    f"the input {port.name} does not fit",
+                    found=f"{x.dtype} of shape {x.shape}",
+                    expected=f"{port.dtype} of shape {port.shape}",
+                )
