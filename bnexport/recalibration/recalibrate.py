@@ -250,7 +250,7 @@ def _fold(
         return (
             repaired,
             0,
-            f"folding moves the outputs by {moved:.1e} of their size, more than float rounding: leave out --fold",
+            f"folding changes the outputs by {moved:.1e} of their scale, more than float rounding: omit --fold",
         )
     return folding.model, len(folding.folds), ""
 

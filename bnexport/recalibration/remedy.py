@@ -35,9 +35,9 @@ def harm(before: Side, after: Side, evidence: Evidence, causes: Sequence[Finding
     """
     by_code = {finding.code: finding for finding in causes}
     if reason := inputs.unfit(evidence.variety, evidence.noun):
-        return f"{reason}: that says nothing about statistics"
+        return f"{reason}, so no statistics can be measured"
     if wrong := by_code.get("IN001"):
-        return f"{wrong.message}; recalibrating would hide that mistake, not mend it"
+        return f"{wrong.message}; recalibration would hide this mistake, not correct it"
     if before.correct is not None and after.correct is not None:
         if after.correct < before.correct:
             return f"accuracy falls from {before.correct} to {after.correct} of {after.of}: the old statistics fit these {evidence.noun.many} better"
@@ -66,18 +66,18 @@ def advice(
         noun: what the model was run on.
     """
     train = advise("train for more updates, or with a lower BatchNormalization momentum")
-    prepare = advise(f"make sure that the {noun.many} are prepared as they were in training")
+    prepare = advise(f"make sure that the {noun.many} are prepared as in training")
     if trial is None or before is None or after is None:
         return (train, prepare)
     if any(finding.code == "IN001" for finding in causes):
-        reason = f"first prepare the {noun.many} as in training (IN001): until then neither mode says anything about the model"
+        reason = f"first prepare the {noun.many} as in training (IN001): until then the results of both modes are meaningless"
         return (advise(reason),)
     if reason := harm(before, after, trial.evidence, causes):
         return (advise(f"do not recalibrate: {reason}"), prepare)
     if before.correct is None:
-        reason = f"gives the model the statistics of these {noun.many}; no labels are known: judge it on {noun.many} with labels"
+        reason = f"gives the model the statistics of these {noun.many}; verify the result on labelled {noun.many}"
         return (advise(reason, RECALIBRATE), prepare, train)
     if after.correct == before.correct:
-        reason = f"recalibrating would not change how many are right ({before.correct} of {before.of})"
+        reason = f"recalibration would not change the number of correct results ({before.correct} of {before.of})"
         return (advise(reason), prepare)
-    return (advise(f"{after.correct} of {after.of} right instead of {before.correct}", RECALIBRATE), train, prepare)
+    return (advise(f"{after.correct} of {after.of} correct instead of {before.correct}", RECALIBRATE), train, prepare)

@@ -80,7 +80,9 @@ def stale(sites: Sequence[Statistics], *, answers_differ: bool, stored_iteration
     updates = "too few updates" if fit.updates is None else f"about {round(fit.updates)} updates{counted}"
     message = f"stale moving statistics: {updates}; {fit.initial_weight:.0%} of the initial values remain"
     if fit.updates is not None:
-        message += f"; {fit.updates_needed()} updates would leave 1 %, or a momentum of {fit.momentum_needed():.2f}"
+        message += (
+            f"; {fit.updates_needed()} updates or a momentum of {fit.momentum_needed():.2f} would reduce this to 1 %"
+        )
     names = tuple(s.name for s in sites)
     return BN001.finding(Severity.ERROR if answers_differ else Severity.WARNING, message, evidence, (), names)
 
@@ -104,12 +106,12 @@ def initial_statistics(sites: Sequence[Statistics], noun: Noun) -> Finding | Non
     if not names:
         return None
     message = (
-        f"the moving statistics of {len(names)} of {len(sites)} BatchNormalization layers are exactly 0 and 1 although "
-        "the layers were trained: never updated, or never loaded"
+        f"the moving statistics of {len(names)} of {len(sites)} BatchNormalization layers are exactly 0 and 1, "
+        "although the layers were trained: they were never updated or never loaded"
     )
     actions = (
-        advise("load them from the checkpoint (non-trainable weights included)"),
-        advise(f"or measure them on {noun.many} like those of training", RECALIBRATE),
+        advise("load them from the checkpoint, including the non-trainable weights"),
+        advise(f"or measure them on {noun.many} that resemble the training {noun.many}", RECALIBRATE),
     )
     return BN002.finding(Severity.ERROR, message, {"layers": len(names), "of": len(sites)}, actions, names)
 
@@ -136,8 +138,8 @@ def broken(sites: Sequence[Statistics]) -> Finding | None:
     if not channels:
         return None
     first = next(iter(channels))
-    message = f"moving statistics of {len(channels)} layers are not finite or a variance is negative, first in {first}, channel {channels[first][0]}"
-    actions = (advise("find out where training diverged, or recalibrate if the weights themselves are finite"),)
+    message = f"the moving statistics of {len(channels)} layers contain NaN, infinity or a negative variance, first in {first}, channel {channels[first][0]}"
+    actions = (advise("find out where training diverged, or recalibrate if the weights are finite"),)
     return BN003.finding(Severity.ERROR, message, {"channels": channels}, actions, tuple(channels))
 
 
@@ -184,17 +186,17 @@ def sharp(sites: Sequence[Statistics], noun: Noun) -> Finding | None:
     if not channels:
         return None
     count = sum(map(len, channels.values()))
-    message = f"{count} channels in {len(channels)} layers hardly varied in training (variance below epsilon), and their gain is up to {gain:.3g}"
+    message = f"{count} channels in {len(channels)} layers had almost no variance in training (below epsilon), and their gain is up to {gain:.3g}"
     alive = amplified > GAIN
     if alive:
-        message += f"; on these {noun.many} they vary, and come out {amplified:.3g} standard deviations large"
+        message += f"; they vary on these {noun.many}, and their output reaches {amplified:.3g} standard deviations"
         actions: tuple[Action, ...] = (
-            advise("find out what makes these channels vary now"),
-            advise(f"or give them the statistics of these {noun.many}", RECALIBRATE),
+            advise("find out why these channels vary now"),
+            advise(f"or replace their statistics with those of these {noun.many}", RECALIBRATE),
         )
     else:
-        message += ": rounding and lower precision are amplified as much"
-        actions = (advise("look at these channels first if another runtime or a lower precision differs"),)
+        message += ", which also amplifies rounding and lower precision"
+        actions = (advise("check these channels first if another runtime or a lower precision differs"),)
     evidence = {"channels": channels, "gain": gain, "largest_output": amplified}
     return BN004.finding(Severity.WARNING if alive else Severity.INFO, message, evidence, actions, tuple(channels))
 

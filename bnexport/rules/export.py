@@ -57,28 +57,28 @@ def parity_lost(failed: Sequence[Comparison], first: LayerError | None, layers: 
     if failed[0].reference.startswith("onnx"):
         rule, what = RT005, "two providers compute different outputs"
     elif failed[0].reference.startswith("golden"):
-        rule, what = RT007, "this machine computes something else than the one that packed the bundle"
+        rule, what = RT007, "this machine computes other outputs than the machine that packed the bundle"
     evidence = evidence_of(failed)
     message = f"{what}: {describe(failed)}"
     names: tuple[str, ...] = ()
     if first is not None:
         names = (first.name,)
-        far = first.problem or f"it is off by {first.max_rel:.2g}, rounding explains {first.tolerance:.1g}"
-        message += f"; the error begins in the layer {first.name} ({first.kind}): what it reads agrees, {far}"
+        far = first.problem or f"its output differs by {first.max_rel:.2g}, rounding explains {first.tolerance:.1g}"
+        message += f"; the error begins in the layer {first.name} ({first.kind}): its input agrees, {far}"
         evidence |= {
             "first_layer": first.name,
             "first_layer_tensor": first.tensor,
             "first_layer_max_rel": first.max_rel,
         }
     elif layers:
-        message += "; with optimisations off every layer that was found agrees"
+        message += "; with optimisations off, all layers that could be compared agree"
     actions: tuple[Action, ...] = (
         advise("do not deploy this file"),
-        advise(("if the difference is acceptable, say so with ", option("rtol"))),
+        advise(("if the difference is acceptable, set the tolerance with ", option("rtol"))),
     )
     if rule is RT007:
         actions = (
-            advise("see what runs here; bundle.json names under environment what ran where it was packed", DOCTOR),
+            advise("compare the versions installed here with those that bundle.json lists under environment", DOCTOR),
             *actions,
         )
     if first is not None:
@@ -89,7 +89,7 @@ def parity_lost(failed: Sequence[Comparison], first: LayerError | None, layers: 
 def _look_at(layer: LayerError) -> Action:
     return advise(
         (
-            f"look at how {layer.name} was exported: its weights, attributes and padding (",
+            f"check how {layer.name} was exported: its weights, attributes and padding (",
             option("layers"),
             " shows every layer)",
         )
@@ -107,19 +107,19 @@ def read_otherwise(failed: Sequence[Comparison], *, as_keras3: bool | None) -> F
     match as_keras3:
         case True:
             message = (
-                f"Keras 3 reads the file as another model than Keras 2: {difference}; "
-                "the ONNX graph equals Keras 3 on the same data, so that the reading differs, not the export"
+                f"Keras 3 loads the file as another model than Keras 2: {difference}; "
+                "the ONNX graph equals Keras 3 on the same data, so loading differs, not the export"
             )
         case False:
-            message = f"the ONNX graph differs from what the file computes in Keras 2: {difference}; it differs from Keras 3 too"
+            message = f"the ONNX graph differs from the file in Keras 2: {difference}; it differs from Keras 3 too"
         case None:
-            message = f"the ONNX graph differs from what the file computes in Keras 2: {difference}"
+            message = f"the ONNX graph differs from the file in Keras 2: {difference}"
     evidence = evidence_of(failed) | {"equals_keras3": as_keras3}
     actions = (
         advise("do not deploy this file if the model was trained in Keras 2"),
         advise(
             (
-                "export the model in Keras 2 (tf_keras), and check that export with ",
+                "export the model in Keras 2 (tf_keras), and check that file with ",
                 option("onnx"),
                 " and ",
                 NamedOptions({"reference": "keras2"}),
@@ -138,10 +138,10 @@ def hidden_error(first: LayerError, layers: Sequence[LayerError], noun: Noun = I
         noun: what the model was run on.
     """
     off = [layer.name for layer in layers if layer.off]
-    far = first.problem or f"it is off by {first.max_rel:.2g}, rounding explains {first.tolerance:.1g}"
+    far = first.problem or f"its output differs by {first.max_rel:.2g}, rounding explains {first.tolerance:.1g}"
     message = (
-        f"the ONNX file differs from Keras in the layer {first.name} ({first.kind}): what it reads agrees, {far}; {len(off)} layers are off, "
-        f"and on these {noun.many} the outputs do not show it"
+        f"the ONNX file differs from Keras in the layer {first.name} ({first.kind}): its input agrees, {far}; {len(off)} layers differ, "
+        f"but the outputs for these {noun.many} do not show it"
     )
     evidence = {
         "first_layer": first.name,
@@ -149,7 +149,7 @@ def hidden_error(first: LayerError, layers: Sequence[LayerError], noun: Noun = I
         "first_layer_max_rel": first.max_rel,
         "layers_off": off,
     }
-    actions = (_look_at(first), advise(f"do not deploy this file: other {noun.many} may show it"))
+    actions = (_look_at(first), advise(f"do not deploy this file: the outputs for other {noun.many} may be wrong"))
     return EX001.finding(Severity.ERROR, message, evidence, actions, (first.name,))
 
 
@@ -180,13 +180,13 @@ def training_exported(failed: Sequence[Comparison]) -> Finding:
     Args:
         failed: the comparisons with the inference pass that failed; none where Keras' own inference pass depends on the batch.
     """
-    message = "the ONNX file computes the training pass: its BatchNormalization normalises by the batch, not by the moving statistics"
+    message = "the ONNX file was exported in training mode: BatchNormalization normalises by the batch, not by the moving statistics"
     evidence = evidence_of(failed) if failed else {}
     if failed:
         message += f" ({describe(failed)}; the training pass agrees)"
     actions = (
         advise("export the model in inference mode, without training=True in the calls of its layers", EXPORT),
-        advise("do not deploy this file: what it answers for an image depends on the rest of the batch"),
+        advise("do not deploy this file: the output for an image depends on the rest of the batch"),
     )
     return EX003.finding(Severity.ERROR, message, evidence, actions)
 
@@ -216,12 +216,12 @@ def taken_otherwise(failed: Sequence[Comparison], how: str) -> Finding:
         failed: the comparisons that failed.
         how: which other way.
     """
-    message = f"the ONNX file computes what the model computes if it is called otherwise: {how}"
+    message = f"the ONNX file matches the model only with another interface: {how}"
     return EX004.finding(
         Severity.ERROR,
         message,
         evidence_of(failed) | {"otherwise": how},
-        (advise("call it so where it is deployed, or export it again so that both take the same"),),
+        (advise("change the calling code where it is deployed, or export it again with the interface of the model"),),
     )
 
 
@@ -231,9 +231,9 @@ def interface_differs(differences: Sequence[str]) -> Finding | None:
         return None
     return EX004.finding(
         Severity.INFO,
-        f"the ONNX file is called otherwise than the model: {'; '.join(differences)}",
+        f"the interface of the ONNX file differs from the model: {'; '.join(differences)}",
         {"differences": list(differences)},
-        (advise("make sure that the code around it does the same"),),
+        (advise("make sure that the calling code handles this"),),
     )
 
 
@@ -260,12 +260,12 @@ def other_checkpoint(failed: Sequence[Comparison], count: int, kept: Sequence[st
         other: those that are not.
     """
     of = count + len(kept)
-    message = f"the ONNX file holds the weights of another checkpoint: {count} of {of} kernels have other values, first {other[0]}; {describe(failed)}"
+    message = f"the ONNX file contains the weights of another checkpoint: {count} of {of} kernels have other values, first {other[0]}; {describe(failed)}"
     evidence = evidence_of(failed) | {"kernels_other": count, "kernels_compared": of}
     return EX005.finding(
         Severity.ERROR,
         message,
         evidence,
-        (advise("export the file again from this model, or check the model it was exported from", EXPORT),),
+        (advise("export the file again from this model, or check the model that it was exported from", EXPORT),),
         tuple(other[:8]),
     )

@@ -46,23 +46,23 @@ def few(variety: Variety, noun: Noun = IMAGES) -> Finding | None:
         return None
     evidence = {"images": variety.images, "usable": variety.usable, "constant": constant, "repeated": repeated}
     if reason:
-        message = f"{reason}: that says nothing about statistics"
+        message = f"{reason}, so no statistics can be measured"
     elif constant or repeated:
         parts = [
             f"{len(names)} {what} ({', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''})"
-            for names, what in ((constant, f"of {noun.uniform}"), (repeated, "seen before"))
+            for names, what in ((constant, f"of {noun.uniform}"), (repeated, "copies"))
             if names
         ]
-        message = f"of {variety.images} {noun.many} {' and '.join(parts)}: {variety.usable} are left to learn from"
+        message = f"of {variety.images} {noun.many} {' and '.join(parts)}: {variety.usable} are usable"
     else:
-        message = f"{variety.images} {noun.many} are few: statistics measured on them hold for them, not for others"
+        message = f"{variety.images} {noun.many} are few: statistics measured on them may not be valid for others"
     wasted = len(constant) + len(repeated)
     severity = Severity.WARNING if reason or wasted > WASTED * variety.images else Severity.INFO
     return IN003.finding(
         severity,
         message,
         evidence,
-        (advise(f"use some hundred different {noun.many} like those of training"),),
+        (advise(f"use a few hundred different {noun.many} that resemble the training {noun.many}"),),
     )
 
 
@@ -96,7 +96,7 @@ def unreadable(files: Sequence[tuple[str, str]], noun: Noun = IMAGES) -> Finding
     if not files:
         return None
     shown = "; ".join(f"{name} ({reason})" for name, reason in files[:3]) + ("; …" if len(files) > 3 else "")
-    message = f"{len(files)} {noun.many} cannot be read and were left out: {shown}"
+    message = f"{len(files)} {noun.many} cannot be read and were skipped: {shown}"
     return IN004.finding(
         Severity.WARNING,
         message,
@@ -118,8 +118,8 @@ IN005 = Rule(
 
 
 def assumed_preprocessing(described: str) -> Finding:
-    """IN005: nothing says how the images are to be prepared, so that something had to be assumed; it is said aloud."""
-    message = f"the model does not say how its images are prepared; assumed: {described}"
+    """IN005: nothing says how the images are to be prepared, so that something had to be assumed."""
+    message = f"the preprocessing of the images is not specified; assumed: {described}"
     return IN005.finding(
         Severity.WARNING,
         message,
@@ -127,7 +127,7 @@ def assumed_preprocessing(described: str) -> Finding:
         (
             advise(
                 (
-                    "say it with ",
+                    "specify it with ",
                     option("size"),
                     ", ",
                     option("channels"),
@@ -172,11 +172,11 @@ def decoding_difference(differing: Mapping[str, float], images: int, *, harmless
     if not differing:
         return None
     worst = max(differing, key=lambda name: differing[name])
-    message = f"this machine prepares {len(differing)} of {images} pictures otherwise than the one that packed them, by up to {differing[worst]:.3g} ({worst})"
-    message += "; the outputs agree all the same" if harmless else "; the outputs do not agree then"
+    message = f"this machine preprocesses {len(differing)} of {images} images differently than the machine that packed them, by up to {differing[worst]:.3g} ({worst})"
+    message += "; the outputs still agree" if harmless else "; the outputs differ as a result"
     return IN006.finding(
         Severity.WARNING if harmless else Severity.ERROR,
         message,
         {"images": images, "differing": dict(differing), "outputs_agree": harmless},
-        (advise("install the versions of pillow and simplejpeg that bundle.json names under environment"),),
+        (advise("install the versions of pillow and simplejpeg that bundle.json lists under environment"),),
     )

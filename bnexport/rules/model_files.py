@@ -37,10 +37,10 @@ def repair_note(repairs: Sequence[str]) -> Finding | None:
     if not repairs:
         return None
     message = (
-        f"this Keras does not read the file as it was written; checked is what was made of it: {'; '.join(repairs)}"
+        f"Keras 3 cannot load this file as written; it was converted in memory before the check: {'; '.join(repairs)}"
     )
     actions = (
-        advise("write an ONNX file, which is read everywhere", EXPORT),
+        advise("export an ONNX file, which every runtime loads", EXPORT),
         advise("save the model again with the Keras version that wrote it"),
     )
     return EX006.finding(Severity.INFO, message, {"repairs": list(repairs)}, actions)
@@ -71,8 +71,8 @@ def training_graph_differs(failed: Sequence[Comparison]) -> Finding:
     first = failed[0]
     message = (
         f"the training-mode graph differs from Keras' training pass: {first.tensor} of {first.actual} against "
-        f"{first.reference}: {first.reason}. The inference graph, which is what gets deployed, agrees with Keras; what is "
-        "said about training mode is less certain"
+        f"{first.reference}: {first.reason}. The inference graph, which is deployed, agrees with Keras; "
+        "findings about training mode are less certain"
     )
     evidence = {
         "actual": first.actual,
@@ -83,8 +83,8 @@ def training_graph_differs(failed: Sequence[Comparison]) -> Finding:
         "tolerance": first.tolerance,
     }
     actions = (
-        advise("the file may be deployed: no training-mode graph is in it"),
-        advise("where BN005 is raised too, trust Keras' training pass"),
+        advise("the file can be deployed: it does not contain the training-mode graph"),
+        advise("if BN005 is raised too, rely on the training pass of Keras"),
     )
     return EX007.finding(Severity.WARNING, message, evidence, actions)
 
@@ -113,7 +113,7 @@ def file_notes(notes: Sequence[str]) -> Finding | None:
     if not notes:
         return None
     actions = (
-        advise("other runtimes may refuse the file: write it anew with a tool that follows the ONNX specification"),
+        advise("other runtimes may reject the file: write it again with a tool that follows the ONNX specification"),
     )
     return EX008.finding(
         Severity.INFO, f"the ONNX file is unusual: {'; '.join(notes)}", {"notes": list(notes)}, actions

@@ -81,7 +81,7 @@ def modes_disagree(
         "tensor": comparison.tensor,
         "causes": ["unknown"] if unexamined else list(causes),
     }
-    far = f"the {comparison.tensor} differ by up to {difference.max_rel:.2g} of their size"
+    far = f"the {comparison.tensor} differ by up to {difference.max_rel:.2g} of their scale"
     if agreement is None:
         if difference.snr_db > -20 * math.log10(MODES_DIFFER):
             return None
@@ -100,14 +100,14 @@ def modes_disagree(
             "training_correct": right.training,
             "labelled": right.labelled,
         }
-        message += f"; right in inference mode {right.inference} of {right.labelled}, in training mode {right.training} of {right.labelled}"
+        message += f"; inference mode is correct for {right.inference} of {right.labelled}, training mode for {right.training} of {right.labelled}"
     if causes or (right is not None and right.lost):
         severity = Severity.ERROR
     elif unexamined:
         severity = Severity.WARNING
-        message += f"; whether the moving statistics are right could not be examined: {unexamined}"
+        message += f"; the moving statistics could not be examined: {unexamined}"
     else:
-        message += "; nothing shows that inference mode is the wrong one"
+        message += "; nothing shows that inference mode is wrong"
     return BN005.finding(severity, message, evidence, tuple(remedy))
 
 
@@ -146,9 +146,8 @@ def batch_dependent(comparison: Comparison, *, by_batch: bool, noun: Noun = IMAG
     """
     difference = comparison.difference
     message = (
-        f"what {comparison.actual} computes for {noun.a} depends on the rest of its batch: the {comparison.tensor} of "
-        f"{difference.images} {noun.many} in one batch and "
-        f"one by one: {comparison.reason}"
+        f"the output of {comparison.actual} for {noun.a} depends on the rest of its batch: the {comparison.tensor} of "
+        f"{difference.images} {noun.many} in one batch and one by one: {comparison.reason}"
     )
     evidence = {
         "side": comparison.actual,
@@ -159,13 +158,13 @@ def batch_dependent(comparison: Comparison, *, by_batch: bool, noun: Noun = IMAG
     }
     if by_batch:
         action = advise(
-            "a layer that normalises by the batch was exported or called with training=True: export in inference mode",
+            "export in inference mode: a layer that normalises by the batch was exported or called with training=True",
             EXPORT,
         )
     else:
         action = advise(
-            f"nothing in the graph normalises by the batch: look for an operator that mixes {noun.many} (a sort, a selection, a "
-            "reshape or a product over the first axis)"
+            f"look for an operator that mixes {noun.many} (a sort, a selection, a reshape or a product over the first axis): "
+            "nothing in the graph normalises by the batch"
         )
     return BN006.finding(Severity.ERROR, message, evidence, (action,))
 
@@ -213,20 +212,18 @@ def frozen(
     """
     if not frozen_layers:
         return None
-    message = f"{frozen_layers} of {layers} BatchNormalization layers are frozen: the training pass says nothing about their statistics"
+    message = f"{frozen_layers} of {layers} BatchNormalization layers are frozen, so the training pass does not show whether their statistics are right"
     evidence: dict[str, Any] = {"layers": layers, "frozen": frozen_layers}
     names = tuple(s.name for s in statistics if s.frozen)
     if names:
         evidence["misfit"] = misfit([s for s in statistics if s.frozen])
-        message += (
-            f"; on these {noun.many} they are {evidence['misfit']:.2g} standard deviations from what the layers see"
-        )
+        message += f"; on these {noun.many} they are {evidence['misfit']:.2g} standard deviations from the inputs of the layers"
     if before is not None and after is not None and before.correct is not None and after.correct is not None:
         evidence |= {"inference_correct": before.correct, "thawed_correct": after.correct, "labelled": after.of}
-        message += f"; thawed, {after.correct} of {after.of} would be right instead of {before.correct}"
+        message += f"; with the statistics of these {noun.many}, {after.correct} of {after.of} would be correct instead of {before.correct}"
     actions = (
         advise(
-            f"a head trained on frozen statistics needs just those: do not recalibrate unless labelled {noun.many} say so"
+            f"do not recalibrate unless labelled {noun.many} show a gain: a head trained on frozen statistics depends on them"
         ),
     )
     return BN007.finding(Severity.INFO, message, evidence, actions, names)

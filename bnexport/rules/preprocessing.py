@@ -187,30 +187,30 @@ def wrong_preparation(
         "std_ratio": math.exp(-float(np.median(np.concatenate([s.log_ratio for s in first])))),
     }
     distance = (
-        f"at the first BatchNormalization layer the distance to its moving statistics is {now:.2g} standard deviations, "
-        f"with {new} {best.misfit:.2g}"
+        f"at the first BatchNormalization layer the distance to the moving statistics is {now:.2g} standard deviations, "
+        f"and {best.misfit:.2g} with {new}"
     )
     message = (
-        f"{old} was assumed for the {noun.many}, and the model was trained with {new}: {distance}; the check goes on with {new}"
+        f"{old} was assumed for the {noun.many}, but the model was trained with {new}: {distance}; the check continues with {new}"
         if replaced
-        else f"the {noun.many} are prepared with {old}, and the model was trained with {new}: {distance}"
+        else f"the {noun.many} are prepared with {old}, but the model was trained with {new}: {distance}"
     )
     if alike["scaling"]:
-        message += f"; {', '.join(alike['scaling'])} cannot be told from it, {new} fits best"
+        message += f"; {', '.join(alike['scaling'])} cannot be distinguished from it, and {new} fits best"
     blurred = [_NAMES[key] for key in ("order", "resize") if alike[key] and key not in best.changed]
     if blurred:
-        message += f"; the {' and the '.join(blurred)} cannot be told from these statistics"
+        message += f"; the {' and the '.join(blurred)} cannot be determined from these statistics"
     actions = [_state(best, replaced=replaced)]
     if "scaling" in best.changed:
         rival = {
             scaling: next(r for r in rivals if r.new.as_dict()["scaling"] == scaling) for scaling in alike["scaling"]
         }
         actions += [
-            advise(("or, where training used it, ", *action.words), action.operation)
+            advise(("or, if training used it, ", *action.words), action.operation)
             for action in map(_state, rival.values())
         ]
     if not replaced:
-        actions.append(advise("do not recalibrate: that would hide the mistake"))
+        actions.append(advise("do not recalibrate: this would hide the mistake"))
     severity = Severity.ERROR if off and not replaced else Severity.WARNING
     return IN001.finding(severity, message, evidence, tuple(actions), tuple(s.name for s in first))
 
@@ -219,7 +219,7 @@ def _state(refit: Refit, *, replaced: bool = False) -> Action:
     """What states a preparation."""
     options = {key: after for key, (_, after) in refit.changed.items()}
     what = " and ".join(f"{_NAMES[key]} {after}" for key, after in options.items())
-    text = f"state {what}" if replaced else f"prepare them with {what}"
+    text = f"specify {what}" if replaced else f"prepare them with {what}"
     return advise((f"{text} (", NamedOptions(options), ", or in the file beside the model)"), check_with(options))
 
 
@@ -258,14 +258,14 @@ def other_data(first: Sequence[Statistics], images: int, noun: Noun = IMAGES) ->
         return None
     mends, compare = (
         (
-            ", and no known scaling, channel order or resize kernel mends that",
-            "compare how these images and the training images are made: colours, contrast, inversion, crop, a scaling of its own",
+            ", and no known scaling, channel order or resize kernel explains it",
+            "compare how these images and the training images were made: colors, contrast, inversion, crop, custom scaling",
         )
         if noun is IMAGES
-        else ("", "compare how these arrays and those of training are made: scaling, order of the features, units")
+        else ("", "compare how these arrays and the training arrays were made: scaling, order of the features, units")
     )
     message = (
-        f"these {noun.many} are not like the training {noun.many}: at the first BatchNormalization layer they are {now:.2g} standard deviations from its moving "
+        f"these {noun.many} differ from the training {noun.many}: at the first BatchNormalization layer they are {now:.2g} standard deviations from the moving "
         f"statistics{mends}"
     )
     actions = (advise(compare),)

@@ -102,14 +102,14 @@ def cost_of_quantisation(
         "warning_below_snr_db": NOISY_DB,
     }
     what = (
-        "the file is quantised: onnxruntime's optimisations compute with integers what the file says in floating point"
-        " (what it costs against the float model it was made from is not measured here)"
+        "the file is quantised: the optimisations of onnxruntime compute parts of it with integers"
+        " (the difference from the original float model is not measured here)"
         if alone
-        else "the file is quantised, so that it cannot equal the float model to rounding"
+        else "the file is quantised, so it cannot equal the float model up to rounding"
     )
     message = (
-        f"{what}: {first.tensor} of {first.actual} against {first.reference} are off by {first.difference.max_rel:.2g} of "
-        f"their size (signal to noise {first.difference.snr_db:.3g} dB)"
+        f"{what}: {first.tensor} of {first.actual} differ from {first.reference} by {first.difference.max_rel:.2g} of "
+        f"their scale (signal-to-noise ratio {first.difference.snr_db:.3g} dB)"
     )
     severity = _by_noise(worst_db)
     if first.top1_agreement is not None:
@@ -120,7 +120,9 @@ def cost_of_quantisation(
             _by_answers(differing, images), min(severity, Severity.WARNING, key=_RANK.index), key=_RANK.index
         )
         if right is not None:
-            message += f"; right are {right.training} of {right.labelled}, by {first.reference} {right.inference}"
+            message += (
+                f"; {right.training} of {right.labelled} are correct, and {right.inference} with {first.reference}"
+            )
             evidence |= {
                 "quantised_correct": right.training,
                 "reference_correct": right.inference,
@@ -131,7 +133,7 @@ def cost_of_quantisation(
     if any(c.difference.nonfinite for c in comparisons) or len(comparable) < len(comparisons):
         severity = Severity.ERROR
     if dynamic:
-        message += "; ranges are measured on each batch (DynamicQuantizeLinear), so that outputs depend a little on it by design"
+        message += "; ranges are measured on each batch (DynamicQuantizeLinear), so outputs depend slightly on the batch by design"
     return QT001.finding(severity, message, evidence, _actions(severity, alone=alone, noun=noun))
 
 
@@ -165,11 +167,11 @@ def at_least(count: int, of: int) -> float:
 
 def _actions(severity: Severity, *, alone: bool, noun: Noun) -> tuple[Action, ...]:
     calibrate = advise(
-        f"calibrate again with some hundred {noun.many} prepared as in deployment, per channel, or leave the most sensitive layers in float"
+        f"calibrate again per channel with a few hundred {noun.many} prepared as in deployment, or keep the most sensitive layers in float"
     )
     if alone:
         float_model = advise(
-            ("to see what quantisation costs, check the file against the model it was made from: ", option("onnx"))
+            ("to measure the cost of quantisation, check the file against the original model: ", option("onnx"))
         )
         return (float_model,) if severity == Severity.INFO else (calibrate, float_model)
     if severity == Severity.ERROR:

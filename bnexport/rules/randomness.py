@@ -48,9 +48,9 @@ def random_layers(layers: Sequence[str], shares: Shares | None) -> Finding | Non
     }
     named = ", ".join(layers[:SHOWN]) + (", …" if len(layers) > SHOWN else "")
     message = (
-        f"{len(layers)} random layers ({named}) are on in fit and off in inference: repeated training passes over one "
-        f"batch differ by {shares.scatter:.2g} of the outputs' size; of the gap between fit and inference "
-        f"{shares.random_share:.0%} is theirs, {1 - shares.random_share:.0%} BatchNormalization's"
+        f"{len(layers)} random layers ({named}) are active in fit and inactive in inference: repeated training passes over one "
+        f"batch differ by {shares.scatter:.2g} of the scale of the outputs; of the gap between fit and inference, "
+        f"{shares.random_share:.0%} is due to these layers and {1 - shares.random_share:.0%} to BatchNormalization"
     )
-    actions = (advise("judge training by evaluate(), which switches them off; this check runs without them too"),)
+    actions = (advise("judge training with evaluate(), which switches them off; this check runs without them too"),)
     return ST001.finding(Severity.INFO, message, evidence, actions, layers)

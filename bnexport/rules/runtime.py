@@ -27,7 +27,7 @@ RT001 = Rule(
 
 def provider_not_running(provider: str, reason: str) -> Finding:
     """RT001: a provider was asked for and does not run."""
-    message = f"{provider.upper()} was asked for and does not run here: {reason}"
+    message = f"{provider.upper()} was requested and does not run on this machine: {reason}"
     return RT001.finding(
         Severity.ERROR,
         message,
@@ -61,13 +61,13 @@ def placed_on_cpu(side: str, nodes: Sequence[tuple[str, str]], *, strict: bool) 
         return None
     counts = Counter(operator for operator, _ in nodes)
     shown = ", ".join(f"{count} {operator}" for operator, count in counts.most_common(5))
-    message = f"{len(nodes)} compute nodes of {side} run on the CPU: {shown}; each costs a copy to the CPU and back"
+    message = f"{len(nodes)} compute nodes of {side} run on the CPU: {shown}; each requires a copy to the CPU and back"
     return RT002.finding(
         Severity.ERROR if strict else Severity.WARNING,
         message,
         {"side": side, "operators": dict(counts), "nodes": [name for _, name in nodes]},
         (
-            advise("export with operators that CUDA has kernels for, or use a newer onnxruntime-gpu", EXPORT),
+            advise("export with operators that CUDA supports, or use a newer onnxruntime-gpu", EXPORT),
             advise((option("strict_placement"), " makes this an error")),
         ),
     )
@@ -90,10 +90,10 @@ RT003 = Rule(
 def reduced_precision(comparison: Comparison, noun: Noun = IMAGES) -> Finding | None:
     """RT003: as deployed, a side on CUDA is further from the reference than rounding to float32 explains; an error where images get another class."""
     floors = comparison.noise_floors
-    far = f"{floors:,.0f} noise floors" if floors is not None else f"{comparison.difference.max_rel:.2g} of their size"
+    far = f"{floors:,.0f} noise floors" if floors is not None else f"{comparison.difference.max_rel:.2g} of their scale"
     message = (
-        f"{comparison.actual} computes with reduced precision (TF32 is onnxruntime's default on CUDA): the "
-        f"{comparison.tensor} are {far} from {comparison.reference}'s"
+        f"{comparison.actual} computes with reduced precision (TF32 is the default of onnxruntime on CUDA): the "
+        f"{comparison.tensor} differ from {comparison.reference} by {far}"
     )
     differing = 0
     if comparison.top1_agreement is not None:
@@ -107,8 +107,8 @@ def reduced_precision(comparison: Comparison, noun: Noun = IMAGES) -> Finding | 
         "images_differing": differing,
     }
     actions = (
-        advise("deploy with the CUDA provider option use_tf32=0, at some cost in speed"),
-        advise("or accept it: the strict side shows that the export is right"),
+        advise("deploy with the CUDA provider option use_tf32=0, which is slower"),
+        advise("or accept it: the run with use_tf32=0 shows that the export is right"),
     )
     return RT003.finding(Severity.ERROR if differing else Severity.WARNING, message, evidence, actions)
 
@@ -144,16 +144,16 @@ def optimised_away(
         nodes: the nodes around the tensor that must not be optimised away.
         tensor: that tensor; "" where it is not known.
     """
-    who = " and ".join(optimizers) if optimizers else "an optimisation"
-    message = f"onnxruntime's own optimisation {who} changes the result"
+    who = f"the onnxruntime optimisation {' and '.join(optimizers)}" if optimizers else "an optimisation of onnxruntime"
+    message = f"{who} changes the result"
     if nodes:
         message += f", at {' -> '.join(nodes)}"
     message += f": right with optimisations off, {describe(failed)}"
     evidence = evidence_of(failed) | {"optimizers": list(optimizers), "nodes": list(nodes), "tensor_lost": tensor}
-    actions = [advise("export with bnexport, which writes what the known faulty optimisations leave alone", EXPORT)]
+    actions = [advise("export with bnexport, which avoids the known faulty optimisations", EXPORT)]
     if optimizers:
         actions.append(advise(f"or create the session with disabled_optimizers={list(optimizers)!r}"))
-    actions.append(advise("or use a version of onnxruntime where it is mended"))
+    actions.append(advise("or use a version of onnxruntime in which the bug is fixed"))
     return RT004.finding(Severity.ERROR, message, evidence, tuple(actions))
 
 
@@ -183,7 +183,7 @@ def not_finite(sides: Mapping[str, int], images: int, noun: Noun = IMAGES) -> Fi
     """RT006: sides that compute NaN or infinity, with the number of images each does so for; None where there is none."""
     if not sides:
         return None
-    message = f"outputs that are not finite: {', '.join(f'{side} for {count} of {images} {noun.many}' for side, count in sides.items())}"
+    message = f"outputs contain NaN or infinity: {', '.join(f'{side} for {count} of {images} {noun.many}' for side, count in sides.items())}"
     actions = (
         advise("look for values that are not finite in the inputs and the weights"),
         advise("in half precision, look for values above 65504"),
@@ -238,8 +238,8 @@ def uneven_rows(uneven: Sequence[tuple[str, str, str, int]]) -> Finding | None:
         f"{tensor} of {actual} against {reference} in {count} batches" for actual, reference, tensor, count in uneven
     )
     message = (
-        f"the number of rows depends on the data, and is another one on both sides: {shown}. Rounding moves scores across "
-        "the threshold of the selection; what is selected from is compared where it can be"
+        f"the number of rows depends on the data and differs: {shown}. Rounding moves scores across "
+        "the threshold of the selection; the tensors that the rows are selected from are compared where possible"
     )
     evidence = {"outputs": [dict(zip(("actual", "reference", "tensor", "batches"), u, strict=True)) for u in uneven]}
     return RT008.finding(Severity.WARNING, message, evidence, (advise("compare the detections on labelled images"),))
@@ -266,12 +266,12 @@ def runtime_differs(failed: Sequence[Comparison], onnxruntime_agrees: bool | Non
         onnxruntime_agrees: whether onnxruntime is right with the same file; None where it did not run it.
     """
     cause = {
-        True: "onnxruntime computes from the same file what the reference computes, so that the difference is the runtime's",
-        False: "onnxruntime is off with the same file too, so that the file has to be put right first",
-        None: "onnxruntime did not run the same file: either the file or the runtime may be at fault",
+        True: "onnxruntime agrees with the reference on the same file, so the runtime is the cause",
+        False: "onnxruntime differs with the same file too, so the file has to be corrected first",
+        None: "onnxruntime did not run the same file, so the cause may be the file or the runtime",
     }[onnxruntime_agrees]
     actions = {
-        True: (advise("do not deploy this file on this runtime, or in another version of it"),),
+        True: (advise("do not deploy this file on this runtime, or use another version of it"),),
         False: (advise("do not deploy this file"),),
         None: (advise("run the file in onnxruntime too"),),
     }[onnxruntime_agrees]

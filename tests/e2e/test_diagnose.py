@@ -247,7 +247,7 @@ def test_wrong_scaling_is_named(form: str, healthy: Callable[[], Any], digits: D
     source = arguments.pop("data", None)
     done = recalibrate(tmp_path / "net.keras", source, tmp_path / "o.keras", **arguments)
     assert "was trained with unit" in done.refused
-    assert "hide that mistake" in done.refused
+    assert "hide this mistake" in done.refused
     assert not (tmp_path / "o.keras").exists()
     if form == "images":
         write(tmp_path / "net.keras", Sidecar(SPEC))
@@ -332,7 +332,7 @@ def test_modes_that_differ_for_a_good_reason(healthy: Callable[[], Any], digits:
     assert finding.severity == Severity.WARNING
     assert finding.evidence["causes"] == []
     assert finding.evidence["inference_correct"] > finding.evidence["training_correct"] + 100
-    assert "nothing shows that inference mode is the wrong one" in finding.message
+    assert "nothing shows that inference mode is wrong" in finding.message
     assert finding.fix[0].startswith("do not recalibrate: accuracy falls")
 
 

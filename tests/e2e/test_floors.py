@@ -160,7 +160,7 @@ def test_a_training_graph_alone_that_rounds_more_is_no_fault_of_the_export(tmp_p
     [finding] = [finding for finding in report.findings if finding.code == "EX007"]
     assert finding.severity == "warning"
     assert (finding.evidence["actual"], finding.evidence["reference"]) == ("onnx-training@cpu", "keras-training")
-    assert "The inference graph, which is what gets deployed, agrees with Keras" in finding.message
+    assert "The inference graph, which is deployed, agrees with Keras" in finding.message
     passed = {c.actual: bool(c) for c in report.comparisons if c.reference.startswith("keras")}
     assert passed["onnx-inference@cpu"]
     assert not passed["onnx-training@cpu"]

@@ -163,7 +163,7 @@ def test_a_silent_misreading_by_keras_3_is_found(old: Path, monkeypatch: pytest.
     report = check(old / "old.h5", inputs=old / "data.npz", reference="keras2")
     [finding] = [f for f in report.findings if f.code == "EX001"]
     assert not report
-    assert "Keras 3 reads the file as another model than Keras 2" in finding.message
+    assert "Keras 3 loads the file as another model than Keras 2" in finding.message
     assert finding.evidence["equals_keras3"] is True
 
 

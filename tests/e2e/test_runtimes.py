@@ -218,7 +218,7 @@ def test_a_runtime_of_another_package_is_run_and_failed(installed: dict[str, str
     report = json.loads(done.stdout)
     [finding] = [f for f in report["findings"] if f["code"] == "RT009"]
     assert "onnx-inference@one-percent" in finding["message"]
-    assert "the difference is the runtime's" in finding["message"]
+    assert "the runtime is the cause" in finding["message"]
     failed = {
         c["actual"] for c in report["comparisons"] if not c["passed"] and c["reference"] == "onnx-unoptimised@cpu"
     }

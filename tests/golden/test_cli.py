@@ -244,7 +244,7 @@ def test_the_first_lines_say_verdict_reason_and_next_step(models: Path, pictures
     assert verdict.startswith("FAIL")
     assert reason.startswith("BN001 stale moving statistics: about ")
     assert step.strip().startswith("-> bnexport recalibrate")
-    assert gain.strip() == "3 of 3 right instead of 1"
+    assert gain.strip() == "3 of 3 correct instead of 1"
 
 
 def test_commands_of_findings_can_be_pasted(models: Path, pictures: Path, tmp_path: Path) -> None:

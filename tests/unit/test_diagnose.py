@@ -182,7 +182,7 @@ def test_scalings_that_cannot_be_told_apart_are_named() -> None:
     assert finding.evidence["scaling_that_fits"] == "torch"
     assert [a.command.split()[-1] for a in finding.actions if a.command] == ["torch", "minus-one-one"]
     assert finding.evidence["also_fit"] == ["minus-one-one"]
-    assert "minus-one-one cannot be told from it" in finding.message
+    assert "minus-one-one cannot be distinguished from it" in finding.message
 
 
 @pytest.mark.parametrize(("with_bgr", "named"), [(0.05, True), (0.15, False)])
