@@ -35,7 +35,7 @@ def batch_folder() -> Path:
     temporary = os.fsencode(tempfile.gettempdir())
     if len(temporary) + len("/pymp-xxxxxxxx/listener-xxxxxxxx") > _LONGEST:
         raise MachineError(
-            f"the path of the temporary folder is too long for the socket of a batch ({len(temporary)} bytes)",
+            f"the path of the temporary folder is too long for a socket ({len(temporary)} bytes)",
             fix="set TMPDIR to a folder with a short path, such as /tmp",
         )
     folder = Path(util.get_temp_dir())

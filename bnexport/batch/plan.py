@@ -124,7 +124,7 @@ def read(path: Path) -> Plan:
     try:
         values = tomllib.loads(files.read_bounded(path, files.MOST_TEXT).decode())
     except FileNotFoundError as error:
-        raise InputError(f"there is no plan {path}", fix="write one: see bnexport batch --help") from error
+        raise InputError(f"the plan {path} does not exist", fix="see bnexport batch --help for the format") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"cannot read {path} ({error})") from error
     return parsed(values, str(path))
@@ -143,9 +143,11 @@ def parsed(values: Mapping[str, object], named: str) -> Plan:
     try:
         plan = msgspec.convert(_with_current_keys(values, named), Plan)
     except msgspec.ValidationError as error:
-        raise UsageError(f"{named} is not a plan ({error})", fix="see bnexport batch --help") from error
+        raise UsageError(
+            f"{named} is not a valid plan ({error})", fix="see bnexport batch --help for the format"
+        ) from error
     if not plan.check:
-        raise UsageError(f"{named} is not a plan", found="no [[check]]")
+        raise UsageError(f"{named} is not a plan", found="no [[check]] table")
     if plan.jobs < 0:
         raise UsageError(f"{named}: jobs must be 0 or more", found=f"{plan.jobs}")
     return plan
@@ -186,17 +188,21 @@ def checks(plan: Plan, folder: Path) -> list[Check]:
     found = [check for entry in plan.check for check in _of(entry, folder)]
     if not found:
         raise UsageError(
-            "the plan has no check", found="an entry without models", fix="name some: models = ['zoo/*.keras']"
+            "the plan has no check",
+            found="an entry without models",
+            fix="add models, for example models = ['zoo/*.keras']",
         )
     [(most, times)] = Counter(check.name for check in found).most_common(1)
     if times > 1:
-        raise UsageError(f"the plan has the check {most} twice", fix="give its options a name, or leave one out")
+        raise UsageError(
+            f"the plan contains the check {most} twice", fix="give its options a name, or remove one of them"
+        )
     return found
 
 
 def _of(entry: Entry, folder: Path) -> Iterator[Check]:
     if bool(entry.images) == bool(entry.arrays):
-        raise UsageError("each [[check]] needs images or arrays", found="both" if entry.images else "none")
+        raise UsageError("each [[check]] requires either images or arrays", found="both" if entry.images else "none")
     models = [Path(name) for name in _matching(entry.models, folder)]
     sets = _matching(entry.images or entry.arrays, folder)
     variants = entry.options if isinstance(entry.options, list) else [entry.options]
@@ -232,7 +238,7 @@ def _matching(patterns: Sequence[str], folder: Path) -> list[str]:
         names = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207 - Path.glob refuses absolute patterns
         here = [str(folder / name) for name in sorted(names)]
         if not here:
-            raise UsageError(f"nothing matches {pattern} in {folder}")
+            raise UsageError(f"no file matches {pattern} in {folder}")
         found |= dict.fromkeys(here)
     return list(found)
 

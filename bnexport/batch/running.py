@@ -82,7 +82,7 @@ class Workshop:
         try:
             self._context = multiprocessing.get_context("forkserver")
         except ValueError as error:
-            raise MachineError("checks side by side need Linux or macOS") from error
+            raise MachineError("parallel checks require Linux or macOS") from error
         self._context.set_forkserver_preload([*FRAMEWORKS, *(KERAS if keras else ())])
         folders.batch_folder()
         with _safe_start():  # now, so that it imports while the checks are prepared

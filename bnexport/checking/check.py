@@ -105,7 +105,9 @@ def check(
     """
     of_onnxruntime, others = split_targets(targets)
     if data is not None and inputs is not None:
-        raise UsageError("a check runs on one set of data", found="images and arrays", fix="pass one of them")
+        raise UsageError(
+            "a check runs on images or on arrays, not both", found="images and arrays", fix="pass one of them"
+        )
     fed = None if data is None or is_images(data) else arrays(cast(Batches, data))
     progress = progress or Progress()
     with model_file(model) as (path, temporary):

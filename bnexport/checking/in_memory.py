@@ -62,7 +62,9 @@ def model_file(model: Model) -> Iterator[tuple[Path, bool]]:
     found = in_memory(model)
     if found is None or not isinstance(writer := found.framework, WritesModels):
         raise UsageError(
-            "this is no model", found=type(model).__name__, expected="a path, a keras.Model or an onnx.ModelProto"
+            "the object is not a model",
+            found=type(model).__name__,
+            expected="a path, a keras.Model or an onnx.ModelProto",
         )
     with TemporaryDirectory(prefix="bnexport-model-") as folder:
         name = re.sub(r"[^\w.-]", "_", str(getattr(model, "name", "") or "model"))
@@ -96,14 +98,14 @@ def arrays(data: Batches) -> Arrays:
         return {str(name): _array(str(name), value) for name, value in data.items()}
     parts = [_batch(batch) for batch in data]
     if not parts:
-        raise InputError("there are no batches to run the model on")
+        raise InputError("the iterable contains no batches")
     names = parts[0].keys()
     if any(part.keys() != names for part in parts):
         raise InputError("the batches have different inputs", found=", ".join(sorted({*names} ^ {*parts[-1]})))
     try:
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
     except ValueError as error:
-        raise InputError(f"the batches do not fit each other ({reason(error)})") from error
+        raise InputError(f"the batches cannot be concatenated ({reason(error)})") from error
 
 
 def _batch(batch: Any) -> Arrays:
@@ -119,7 +121,7 @@ def _array(name: str, value: Any) -> NDArray[Any]:
     try:
         return np.asarray(value)
     except Exception as error:  # whatever a tensor of somebody's own raises
-        raise InputError(f"{name} is no array ({reason(error)})") from error
+        raise InputError(f"{name} is not an array ({reason(error)})") from error
 
 
 def _classes(y: NDArray[Any]) -> NDArray[np.int64] | None:

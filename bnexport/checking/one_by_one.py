@@ -63,13 +63,13 @@ def compared(
             single = _alone(runner, few.inputs)
             both = whole.keys() & single.keys()
             if not both:
-                raise InputError("no output has a row for each image")
+                raise InputError("no output has one row per image")
             recorded, outputs = ({name: x[name] for name in x if name in both} for x in (single, whole))
             tally.begin(few, recorded)
             tally.add(alone.id, few, recorded, {})
             tally.add(together.id, few, outputs, {alone.id: recorded})
         except InputError as error:
-            progress.note(f"whether {runner.id} depends on the batch is not known: {error}")
+            progress.note(f"whether {runner.id} depends on the batch could not be checked: {error}")
             continue
         judged, _ = tally.judged((), ())
         by_batch = not all(judged) and normalises_by_batch(runner.graph() if runner.graph else subject.graph)

@@ -191,7 +191,7 @@ class Answers:
             self.heads.classes and not self.heads.named_by_model and len(self.heads.classes) != count
         ):
             raise InputError(
-                f"the labels do not fit the model, which has {count} classes",
+                f"the labels do not match the model, which has {count} classes",
                 found=f"{max(len(self.heads.classes), int(labels.max()) + 1)} classes",
                 fix="use one subfolder for each class of the model, or a flat folder",
             )

@@ -140,7 +140,7 @@ def open_deployed(path: Path, subject: Subject, spec: Preprocessing | None = Non
     theirs = {info.name: tensors.shape(info) or () for info in tensors.inputs(graph)}
     if len(theirs) != len(subject.shapes):
         raise InputError(
-            f"{path} does not take what the model takes",
+            f"the inputs of {path} differ from those of the model",
             found=f"the inputs {', '.join(theirs)}",
             expected=", ".join(subject.shapes),
         )
@@ -153,7 +153,7 @@ def open_deployed(path: Path, subject: Subject, spec: Preprocessing | None = Non
             continue
         if not _fits(_channels_first(subject.shapes[ours]), theirs[its]):
             raise InputError(
-                f"{path}: the input {its} cannot hold what the model takes",
+                f"the shape of the input {its} of {path} does not match the model",
                 found=_written(theirs[its]),
                 expected=_written(subject.shapes[ours]),
             )

@@ -84,7 +84,7 @@ def _floors(
         for name, value in exact.items():
             wide, narrow = (np.asarray(x, np.float64) for x in (value, rounded[name]))
             if not (np.isfinite(wide).all() and np.isfinite(narrow).all()):
-                raise InputError(f"{name} is not finite in {mode} mode")
+                raise InputError(f"{name} contains NaN or infinity in {mode} mode")
             distance[name] = max(distance.get(name, 0.0), float(np.abs(wide - narrow).max(initial=0.0)))
             scale[name] = max(scale.get(name, 0.0), float(np.abs(wide).max(initial=0.0)))
     return {

@@ -55,9 +55,9 @@ class Interface:
             return np.clip(np.rint(rescale(x, spec, spec.changed(scaling=Scaling.NONE))), 0, 255)
         if x.dtype.kind == "f" and not (np.rint(x) == x).all():
             raise InputError(
-                f"the file takes whole numbers as the input {self.inputs[name]}, and what Keras takes cannot be given to it",
-                found="values with decimals",
-                fix="pass images in place of --arrays, so that the pixels before scaling are known",
+                f"the input {self.inputs[name]} of the file takes integers, but the inputs of Keras are not integers",
+                found="values with a fraction",
+                fix="pass images instead of arrays, so that the pixels before scaling are known",
             )
         return x
 

@@ -37,9 +37,9 @@ class Keras2Reference(Reference):
         keras3 = recognised(path)
         if keras3.name != "keras":
             raise UsageError(
-                "--reference keras2 runs a Keras file in Keras 2",
-                found=f"{path}, which is none",
-                fix="leave out --reference",
+                "the reference keras2 requires a Keras file",
+                found=str(path),
+                fix="omit --reference",
             )
         keras2.refuse_absence()
         super().__init__(named("keras2", keras3.format), path, want, store, progress)
@@ -50,14 +50,14 @@ class Keras2Reference(Reference):
         try:
             found = self.keras3.description()
         except InputError as error:
-            self._progress.note(f"Keras 3 does not read the file ({error}): only Keras 2 is run")
+            self._progress.note(f"Keras 3 cannot load the file, so only Keras 2 is run ({error})")
             return own
         if (len(found.inputs), len(found.outputs)) != (len(own.inputs), len(own.outputs)):
             raise InputError(
-                f"Keras 3 reads {self.path} as another model than Keras 2",
+                f"Keras 3 loads {self.path} as another model than Keras 2",
                 found=f"{len(found.inputs)} inputs and {len(found.outputs)} outputs",
                 expected=f"{len(own.inputs)} and {len(own.outputs)}",
-                fix="export it in Keras 2, and check the export with --deployed",
+                fix="export it in Keras 2 and check that file with --deployed",
             )
         info = replace(found.info, random_layers=(), versions={**found.info.versions, **own.info.versions})
         return replace(found, info=info, modes=own.modes)
@@ -78,8 +78,8 @@ class Keras2Reference(Reference):
             raise
         except InputError as error:
             raise ExportError(
-                f"Keras 3 cannot read {self.path}, so that bnexport cannot export it ({error})",
-                fix="export it in Keras 2, and check the export with --deployed",
+                f"{self.path} cannot be exported because Keras 3 cannot load it ({error})",
+                fix="export it in Keras 2 and check that file with --deployed",
             ) from error
 
     def _forward(self, feeds: Feeds, mode: Mode, dtype: str = "float32", seed: int | None = None) -> Outputs:

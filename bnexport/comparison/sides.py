@@ -260,10 +260,10 @@ def _out_of_range(model: onnx.ModelProto, feeds: Feeds) -> InputError | None:
         x = feeds.get(name)
         if x is not None and x.size and not (x.min() >= -rows and x.max() < rows):
             return InputError(
-                f"the input {name} holds positions in a table of {rows} rows (the node {node})",
+                f"the input {name} contains indices into a table of {rows} rows (node {node})",
                 found=f"values from {x.min():g} to {x.max():g}",
                 expected=f"0 to {rows - 1}",
-                fix="pass such values with --arrays data.npz",
+                fix="pass valid indices with --arrays data.npz",
             )
     return None
 
@@ -280,7 +280,7 @@ def settle_providers(wanted: Sequence[str], require: Sequence[str]) -> tuple[lis
     """
     missing = ort_library.cuda_missing() if {"auto", "cuda"} & {*wanted, *require} else "it was not asked for"
     if "cuda" in require and missing:
-        raise MachineError("CUDA is required and does not run here", found=missing)
+        raise MachineError("CUDA is required but does not run on this machine", found=missing)
     chosen: list[ort_session.Provider] = ["cpu"] if {"auto", "cpu"} & {*wanted, *require} else []
     if not missing:
         chosen.append("cuda")

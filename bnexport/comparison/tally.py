@@ -90,7 +90,9 @@ class Tally:
         """
         known = {self.heads.shown(name) for pair in self._pairs for name in [*pair.running, *pair.broken]}
         for name in {name for table in tables for name in table} - known - {""}:
-            raise UsageError(f"there is no tensor {name} to give a tolerance for", expected=", ".join(sorted(known)))
+            raise UsageError(
+                f"a tolerance names the tensor {name}, which is not compared", expected=", ".join(sorted(known))
+            )
 
     @property
     def modes_differ(self) -> bool:

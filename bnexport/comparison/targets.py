@@ -71,7 +71,7 @@ def split_targets(targets: Sequence[str]) -> tuple[list[str], list[str]]:
         elif device in ("", "cpu", "cuda"):
             providers.append(device or "auto")
         else:
-            raise UsageError("onnxruntime is not run on this device", found=device, expected="cpu or cuda")
+            raise UsageError("onnxruntime does not support this device", found=device, expected="cpu or cuda")
     return providers, others
 
 
@@ -88,9 +88,12 @@ def open_targets(wanted: Sequence[str]) -> list[Target]:
         runtime = open_runtime(name)
         about = runtime.about()
         if about.unavailable:
-            raise MachineError(f"the runtime {name} does not run here", found=about.unavailable)
+            raise MachineError(f"the runtime {name} does not run on this machine", found=about.unavailable)
         if device and device not in about.devices:
-            raise UsageError(f"the runtime {name} has no device {device} here", expected=" or ".join(about.devices))
+            raise UsageError(
+                f"the runtime {name} does not support the device {device} on this machine",
+                expected=" or ".join(about.devices),
+            )
         targets.append(Target(name, device or about.devices[0], runtime, about))
     return targets
 

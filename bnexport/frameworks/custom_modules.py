@@ -20,7 +20,8 @@ def import_modules(modules: Sequence[str], *, trust: bool) -> None:
     """
     if not trust:
         raise UsageError(
-            "--import runs the code of a module", fix="if you trust it and the model, add --allow-custom-code"
+            "--import executes the code of a module",
+            fix="if you trust the module and the model, add --allow-custom-code",
         )
     keras_model.load_framework()  # with the backend that bnexport needs, before the module imports Keras
     folder = str(Path.cwd())
@@ -32,5 +33,5 @@ def import_modules(modules: Sequence[str], *, trust: bool) -> None:
         except Exception as error:
             raise UsageError(
                 f"cannot import {module} ({reason(error)})",
-                fix="name a module as Python does, without .py, in this folder or installed",
+                fix="pass the name of a module in this folder or of an installed module, without .py",
             ) from error

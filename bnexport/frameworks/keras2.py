@@ -62,7 +62,7 @@ def refuse_absence() -> None:
     """
     if find_spec("tf_keras") is None or find_spec("tensorflow") is None:
         raise MachineError(
-            "--reference keras2 needs tf_keras, which is Keras 2",
+            "the reference keras2 requires tf_keras (Keras 2)",
             fix="install it with: pip install 'bnexport[keras2]'",
         )
 
@@ -146,7 +146,7 @@ class Model:
         ready = stream is not None and select.select([stream], [], [], SECONDS)[0]
         if stream is None or not ready:
             self._close()
-            raise MachineError(f"Keras 2 took more than {SECONDS:g} s for {self._path} and was ended")
+            raise MachineError(f"Keras 2 took more than {SECONDS:g} s for {self._path} and was stopped")
         line = stream.readline()
         if not line:
             raise self._ended()
@@ -154,13 +154,13 @@ class Model:
         if "error" in answer:
             raise InputError(
                 f"Keras 2 (tf_keras {version('tf_keras')}) cannot read {self._path} ({answer['error']})",
-                fix="leave out --reference keras2 where the file was written by Keras 3",
+                fix="omit --reference keras2 if the file was written by Keras 3",
             )
         return answer
 
     def _ended(self) -> MachineError:
         return MachineError(
-            f"the process in which Keras 2 reads {self._path} came to an end", found=f"exit status {self._child.wait()}"
+            f"the Keras 2 process for {self._path} ended unexpectedly", found=f"exit status {self._child.wait()}"
         )
 
 
@@ -170,7 +170,9 @@ def _inspected(path: Path, digest: str, folder: Path, *, trust: bool) -> Path:
     copy = folder / ("model.h5" if kind == Format.HDF5 else "model.keras")
     shutil.copyfile(path, copy)
     if sha256(copy) != digest:
-        raise InputError(f"{path} changed while it was read", fix="run again when nothing writes to it")
+        raise InputError(
+            f"{path} changed while it was read", fix="run the command again when no other process writes to it"
+        )
     weights = keras_container.declared_weight_bytes(copy, kind)
     with refusing(f"the configuration of the model in {path} is not one that Keras writes"):
         config = keras_config.read(copy, kind)

@@ -35,6 +35,6 @@ def refuse_absence() -> None:
     missing = [name for name in ("tensorflow", "keras", "h5py") if find_spec(name) is None]
     if missing:
         raise MachineError(
-            f"this needs TensorFlow and Keras ({', '.join(missing)} cannot be found)",
-            fix="install them with: pip install 'bnexport[keras]', or check an ONNX file, which needs neither",
+            f"TensorFlow and Keras are required ({', '.join(missing)} not found)",
+            fix="install them with: pip install 'bnexport[keras]', or check an ONNX file, which requires neither",
         )

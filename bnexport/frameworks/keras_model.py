@@ -95,17 +95,17 @@ def load_framework() -> None:
     except ImportError as error:
         if machine.is_out_of_memory(error):
             raise MachineError(
-                f"there is too little memory to load TensorFlow ({error})", fix="allow more, see --isolate-memory"
+                f"there is too little memory to load TensorFlow ({error})", fix="allow more with --isolate-memory"
             ) from error
         raise MachineError(
-            f"this needs TensorFlow and Keras ({error})", fix="install them with: pip install 'bnexport[keras]'"
+            f"TensorFlow and Keras are required ({error})", fix="install them with: pip install 'bnexport[keras]'"
         ) from error
     if keras.backend.backend() != "tensorflow":
         raise MachineError(
-            "Keras was imported in this process with another backend",
+            "Keras is already imported in this process with another backend",
             found=keras.backend.backend(),
             expected="tensorflow",
-            fix="use the bnexport command, or import bnexport's functions in a process that has not imported Keras",
+            fix="use the bnexport command, or call bnexport in a process that has not imported Keras",
         )
     from absl import logging
 
@@ -150,21 +150,21 @@ def load(path: Path, *, trust: bool = False) -> LoadedModel:
                 keras_config.refuse_foreign(config, path, written)
             repaired = keras_repairs.repair(config, written)
         except RecursionError as error:
-            raise InputError(f"the configuration of the model in {path} is nested too deeply to be a model") from error
+            raise InputError(f"the model configuration in {path} is nested too deeply") from error
     repairs = (*repaired.notes, *keras_weights.old_layout(path, kind))
     load_framework()
     model = _read(path, kind, repaired.config if repairs else None, written, trust=trust)
     if not getattr(model, "inputs", None):
         raise InputError(
-            f"{path} holds a model whose inputs are not recorded (a subclassed or unbuilt model)",
-            fix="save it as a functional or Sequential model that has seen an input",
+            f"the inputs of the model in {path} are not recorded (a subclassed or unbuilt model)",
+            fix="save it as a functional or Sequential model after calling it on an input",
         )
     wanted = keras_config.input_shape(repaired.config)
     if wanted is not None and len(model.inputs) == 1 and list(model.inputs[0].shape) != wanted:
         raise InputError(
-            f"Keras reads {path} as another model",
+            f"Keras loads {path} as another model",
             found=f"an input of shape {tuple(model.inputs[0].shape)}",
-            expected=f"{tuple(wanted)}, as the file says",
+            expected=f"{tuple(wanted)}, as in the file",
         )
     if repairs:
         _refuse_broken(model, path, written)
@@ -197,7 +197,7 @@ def _refuse_broken(model: Any, path: Path, written: str | None) -> None:
         model(keras.tree.pack_sequence_as(structure, zeros) if structure is not None else zeros[0], training=False)
     except Exception as error:
         raise InputError(
-            f"{path} was written by an old Keras, and Keras {versions()['keras']} does not run it ({load_error(error)})",
+            f"Keras {versions()['keras']} cannot run {path}, which an old Keras wrote ({load_error(error)})",
             fix=keras_config.moving(written, versions()["keras"]),
         ) from error
 
@@ -231,7 +231,7 @@ def refuse_format(loaded: LoadedModel, path: Path) -> None:
     kept = ".h5" if loaded.format == Format.HDF5 else ".keras"
     if loaded.original is not None and path.suffix in (".h5", ".keras") and path.suffix != kept:
         raise InputError(
-            f"{path} cannot say that hard_sigmoid is computed as before Keras 3",
+            f"{path} cannot record that hard_sigmoid is computed as before Keras 3",
             expected=f"{kept}, the format of {loaded.path}, or .onnx",
         )
 
@@ -295,6 +295,6 @@ def _read(path: Path, kind: Format, config: Any, written: str | None, *, trust: 
         except Exception as error:
             raise InputError(
                 f"Keras {keras.__version__} cannot read {path} ({load_error(error)})",
-                found=f"a file by Keras {written}" if written else "",
+                found=f"a file written by Keras {written}" if written else "",
                 fix=keras_config.moving(written, keras.__version__),
             ) from error

@@ -71,9 +71,9 @@ class Passes:
         except Exception as error:  # whatever a layer raises on the values in its configuration
             if type(error).__name__ == "ResourceExhaustedError":
                 raise MachineError(
-                    "the model needs more memory than there is",
+                    "the model requires more memory than is available",
                     found=reason(error)[:200],
-                    fix="try a smaller --batch-size, if the sizes in the model are meant",
+                    fix="try a smaller --batch-size, or check the sizes in the model",
                 ) from error
             raise InputError(f"Keras cannot run the model ({layer_error(error)})") from error
 
@@ -216,13 +216,13 @@ class Passes:
 
 
 def _no_float64(error: Exception) -> InputError:
-    return InputError(f"the model does not compute in float64 ({reason(error)[:200]})")
+    return InputError(f"the model cannot compute in float64 ({reason(error)[:200]})")
 
 
 def _refuse_narrow(dtypes: Mapping[str, Any]) -> None:
     narrow = [name for name, dtype in dtypes.items() if dtype != "float64"]
     if narrow:
-        raise InputError(f"the model does not compute in float64: {', '.join(narrow)} stays in lower precision")
+        raise InputError(f"the model cannot compute in float64: {', '.join(narrow)} uses lower precision")
 
 
 @contextmanager

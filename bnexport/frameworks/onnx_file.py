@@ -93,18 +93,18 @@ def _refuse_other_inputs(path: Path, model: onnx.ModelProto) -> None:
         kind = info.type.WhichOneof("value")
         if kind == "tensor_type" and info.type.tensor_type.elem_type == STRING:
             raise InputError(
-                f"{path} takes text",
-                found=f"strings as the input {info.name}",
+                f"{path} has a text input",
+                found=f"strings for the input {info.name}",
                 expected="numbers",
-                fix="check the part behind the tokenizer or lookup (onnx.utils.extract_model cuts it out), fed with "
-                "token numbers through --arrays data.npz",
+                fix="check the part after the tokenizer or lookup table (extract it with onnx.utils.extract_model) with "
+                "token ids in --arrays data.npz",
             )
         if kind != "tensor_type":
             raise InputError(
-                f"{path} takes something else than tensors",
-                found=f"{str(kind).removesuffix('_type')} as the input {info.name}",
+                f"{path} has an input that is not a tensor",
+                found=f"{str(kind).removesuffix('_type')} for the input {info.name}",
                 expected="tensors of numbers",
-                fix="check the part of the graph behind it (onnx.utils.extract_model cuts it out)",
+                fix="check the part of the graph after it (extract it with onnx.utils.extract_model)",
             )
 
 

@@ -60,7 +60,7 @@ class SavedModel:
         try:
             values = self.function(*(tf.constant(feeds[name], dtype=dtype) for name, _, dtype in self.inputs))
         except tf.errors.ResourceExhaustedError as error:
-            raise MachineError(f"{self.path} takes more memory than there is ({reason(error)[:200]})") from error
+            raise MachineError(f"{self.path} requires more memory than is available ({reason(error)[:200]})") from error
         except (tf.errors.OpError, TypeError, ValueError) as error:
             raise InputError(f"TensorFlow cannot run {self.path} ({shown(reason(error))})") from error
         return {name: np.asarray(value) for name, value in zip(self.outputs, values, strict=True)}
@@ -111,10 +111,11 @@ def _chosen(names: list[str], wanted: str, path: Path) -> str:
         return SIGNATURE if SIGNATURE in names else names[0]
     if not names:
         raise InputError(
-            f"{path} has no signature", fix="export it with one: tf.saved_model.save(model, path, signatures=...)"
+            f"{path} has no signature",
+            fix="export it with a signature: tf.saved_model.save(model, path, signatures=...)",
         )
     raise UsageError(
-        f"{path} has several signatures and none of the name {SIGNATURE}",
+        f"{path} has several signatures, but none is named {SIGNATURE}",
         found=listed,
         fix=f"choose one, for example: bnexport check {shlex.quote(str(path))} IMAGES --signature {shlex.quote(names[0])}",
     )
@@ -131,8 +132,8 @@ def _loaded(copy: Path, path: Path, name: str, digest: str) -> SavedModel:
     frozen = convert_variables_to_constants_v2(signature, lower_control_flow=False)
     if any(tensor.dtype == tf.resource for tensor in frozen.inputs):
         raise ExportError(
-            f"EX002: the signature {shown(name)} of {path} keeps a table or another resource, which ONNX does not have",
-            fix="cut the model behind it",
+            f"EX002: the signature {shown(name)} of {path} uses a lookup table or another resource, which ONNX does not support",
+            fix="export the part of the model after it",
         )
     specs = signature.structured_input_signature[1]
     ordered = [_argument(tensor.op.name, specs, path) for tensor in frozen.inputs]
@@ -166,9 +167,9 @@ def _refuse_changing_variables(signature: Any, name: str, path: Path) -> None:
     changing = operations & {"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"}
     if changing:
         raise ExportError(
-            f"EX002: the signature {shown(name)} of {path} changes variables while it runs",
+            f"EX002: the signature {shown(name)} of {path} changes variables when it runs",
             found=", ".join(sorted(changing)),
-            fix="export the model without its random layers, or choose another signature with --signature NAME",
+            fix="export the model without random layers, or choose another signature with --signature NAME",
         )
 
 
@@ -177,7 +178,9 @@ def _argument(placeholder: str, specs: Mapping[str, Any], path: Path) -> str:
     for name in sorted(specs, key=len, reverse=True):
         if placeholder == name or placeholder.endswith(f"_{name}"):
             return name
-    raise InputError(f"{path}: the input {shown(placeholder)} is none of its signature", found=", ".join(specs))
+    raise InputError(
+        f"the input {shown(placeholder)} of {path} does not belong to the signature", found=", ".join(specs)
+    )
 
 
 def _count(signature: Any) -> int:

@@ -170,7 +170,7 @@ def _refuse_other_uses(
     named |= {name for caller, name in outside if caller not in saver.writes | saver.reads}
     if own & named:
         raise InputError(
-            f"{path} may do more than compute: it saves or restores variables by the function {shown(min(own & named))}, which not only its saver calls",
+            f"{path} may do more than compute: the function {shown(min(own & named))}, which saves or restores variables, is not only called by its saver",
             fix=TRUST,
         )
     calls = {name: {called for _, called in references(f.node_def)} & functions.keys() for name, f in functions.items()}
@@ -199,7 +199,7 @@ def _refuse_changed_classes(objects: Any, path: Path) -> None:
             and registration.get_registered_class(node.registered_name) is None
         )
         if not own_class and any(child.local_name == "__call__" for child in node.children):
-            raise InputError(f"{path} may do more than compute: it changes a class of TensorFlow", fix=TRUST)
+            raise InputError(f"{path} may do more than compute: it modifies a class of TensorFlow", fix=TRUST)
 
 
 def _refuse_other_files(
@@ -226,7 +226,7 @@ def _refuse_other_files(
                 names.add(origin(arguments.get(origin(node.input[0], body), ""), nodes))
     if names - {given}:
         raise InputError(
-            f"{path} may do more than compute: it restores variables from a file that it names itself", fix=TRUST
+            f"{path} may do more than compute: it restores variables from a file of its own choice", fix=TRUST
         )
 
 

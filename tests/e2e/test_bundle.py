@@ -366,7 +366,7 @@ def test_what_is_required_and_absent_is_exit_3(packed: Path) -> None:
         pytest.skip("CUDA runs here")
     done = run("verify", packed, "--require", "cuda", "-q")
     assert done.exit_code == 3
-    assert "CUDA is required and does not run here" in done.stderr
+    assert "CUDA is required but does not run on this machine" in done.stderr
 
 
 def test_what_is_asked_for_and_absent_is_rt001(packed: Path) -> None:

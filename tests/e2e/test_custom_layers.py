@@ -52,7 +52,7 @@ def test_a_registered_class_is_loaded() -> None:
     assert "--allow-custom-code --import MODULE" in refused.output
     untrusted = run("check", "m.keras", "--inputs", "x.npz", "-q", "--import", "my_layers_of_today")
     assert untrusted.exit_code == 2
-    assert "--import runs the code of a module" in untrusted.output
+    assert "--import executes the code of a module" in untrusted.output
     missing = run("check", "m.keras", "--inputs", "x.npz", "-q", "--trust", "--import", "no_such_module")
     assert missing.exit_code == 2
     assert "cannot import no_such_module" in missing.output

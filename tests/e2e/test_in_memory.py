@@ -87,7 +87,7 @@ def test_a_keras_model_in_memory(models: Path) -> None:
 
 def test_what_is_no_model_or_data_is_said(models: Path) -> None:
     """One sentence for each."""
-    with pytest.raises(UsageError, match=r"this is no model: found int; expected a path, a keras\.Model"):
+    with pytest.raises(UsageError, match=r"the object is not a model: found int; expected a path, a keras\.Model"):
         check(3, X)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no batches"):
         check(models / "tiny_residual.onnx", [])
@@ -95,7 +95,7 @@ def test_what_is_no_model_or_data_is_said(models: Path) -> None:
         arrays([{"a": X}, {"b": X}])
     with pytest.raises(InputError, match="do not fit each other"):
         arrays([X, X[:, :5]])
-    with pytest.raises(UsageError, match="one set of data"):
+    with pytest.raises(UsageError, match="images or on arrays, not both"):
         check(models / "tiny_residual.onnx", X, inputs="data.npz")
     with pytest.raises(InputError, match="the wrong shape"):
         check(models / "tiny_residual.onnx", X[:, :5])

@@ -136,7 +136,7 @@ def test_a_circle_is_refused() -> None:
 def test_strings_are_refused_with_the_way_around(tmp_path: Path) -> None:
     """V7: one sentence that names the input."""
     model = graph("g (string[N] s) => (string[N] y) { y = Identity(s) }")
-    with pytest.raises(InputError, match=r"takes text: found strings as the input s.*extract_model"):
+    with pytest.raises(InputError, match=r"has a text input: found strings for the input s.*extract_model"):
         checked(tmp_path, model, s=np.zeros(3, np.float32))
 
 
@@ -169,9 +169,7 @@ def test_a_uint8_input_is_fed_pixels_of_images(tmp_path: Path) -> None:
     assert {(side.correct, side.of) for side in report.sides} == {(3, 3)}
     sidecar.write(model, sidecar.Sidecar(preprocessing=Preprocessing((4, 4), 1, scaling=Scaling.UNIT)))
     assert {side.correct for side in check(model, tmp_path / "images", providers=["cpu"]).sides} == {3}
-    with pytest.raises(
-        UsageError, match="the input x takes uint8, which are pixels before scaling: found --normalize u"
-    ):
+    with pytest.raises(UsageError, match="the input x takes uint8 pixels, which are not scaled: found --normalize u"):
         check(model, tmp_path / "images", providers=["cpu"], overrides=Overrides(scaling=Scaling.UNIT))
 
 

@@ -295,7 +295,7 @@ def test_what_cannot_be_recalibrated_says_why(models: Path, tmp_path: Path) -> N
             3,
             "scratch folder",
         ),
-        ([models / "tiny_residual.onnx", "-o", tmp_path / "o.onnx"], 2, "needs images or inputs"),
+        ([models / "tiny_residual.onnx", "-o", tmp_path / "o.onnx"], 2, "requires images or arrays"),
     ]
     for arguments, code, words in cases:
         done = run("recalibrate", *arguments, "-q")

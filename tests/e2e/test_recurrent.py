@@ -229,7 +229,7 @@ def _looked_up(keras: Any) -> Any:
     [
         (_stateful, r"EX002: the layer remembers is stateful.*stateful=False"),
         (_vectorised, r"EX002: an exported file cannot read text \(input text\).*export the part after the layer"),
-        (_looked_up, r"EX002: the layer ids keeps a table.*cut the model behind it"),
+        (_looked_up, r"EX002: the layer ids uses a lookup table.*export the part of the model after it"),
     ],
 )
 def test_what_a_file_cannot_hold_is_named(build: Callable[[Any], Any], sentence: str) -> None:

@@ -343,16 +343,16 @@ def make_lists_callable(message: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (call_the_saver, "not only its saver calls"),
+        (call_the_saver, "is not only called by its saver"),
         (write_beside_the_checkpoint, "WriteFile in the function"),
         (write_while_restoring, "SaveV2 in the function"),
-        (restore_another_file, "from a file that it names itself"),
+        (restore_another_file, "from a file of its own choice"),
         (name_a_function_like_an_operation, "with the name of an operation"),
         (call_what_is_not_there, "has no function somebody_else"),
         (call_itself, "calls itself"),
         (repeat_a_name, "names occur twice"),
-        (make_tensors_callable, "changes a class of TensorFlow"),
-        (make_lists_callable, "changes a class of TensorFlow"),
+        (make_tensors_callable, "modifies a class of TensorFlow"),
+        (make_lists_callable, "modifies a class of TensorFlow"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -540,7 +540,7 @@ def test_signature_is_an_option_of_the_commands(plain: Path, arrays: Path, model
     for model in ("tiny_residual.onnx", "tiny_residual.keras"):
         done = run.invoke(app, ["check", str(models / model), str(models / "three"), *chosen])
         assert done.exit_code == 2
-        assert "leave out --signature" in done.output
+        assert "omit --signature" in done.output
     plan = tmp_path / "plan.toml"
     plan.write_text(f'[[check]]\nmodels = ["{plain}"]\ninputs = ["x.npz"]\noptions = {{signature = "twice"}}\n')
     done = run.invoke(app, ["batch", str(plan), "--dry-run", "-q"])
@@ -549,7 +549,8 @@ def test_signature_is_an_option_of_the_commands(plain: Path, arrays: Path, model
 
 
 @pytest.mark.parametrize(
-    ("kind", "words"), [("table", "keeps a table"), ("counter", "changes variables while it runs: found AssignAdd")]
+    ("kind", "words"),
+    [("table", "uses a lookup table"), ("counter", "changes variables when it runs: found AssignAdd")],
 )
 def test_what_onnx_cannot_hold_is_said(kind: str, words: str, tmp_path: Path) -> None:
     """A table in memory and a variable that each call changes are accepted and cannot be exported: EX002."""

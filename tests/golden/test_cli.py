@@ -131,7 +131,7 @@ WRONG_USE: dict[str, tuple[list[str], str]] = {
     "a mean without a deviation": (["--mean", "0.5"], "requires a mean and a standard deviation"),
     "unknown fit": (["--fit", "squeeze"], "squeeze"),
     "grey images in another channel order": (["--channel-order", "bgr"], "requires color images"),
-    "images and inputs": (["--inputs", "data.npz"], "one set of data: found images and arrays"),
+    "images and inputs": (["--inputs", "data.npz"], "images or on arrays, not both: found images and arrays"),
 }
 
 
