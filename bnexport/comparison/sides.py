@@ -16,7 +16,7 @@ from bnexport.onnx_graph import outputs as heads, subgraphs, tensors
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.quantised import Quantised, quantisation
 from bnexport.onnx_graph.sites import sites
-from bnexport.onnx_graph.training_twin import training_twin
+from bnexport.onnx_graph.training_mode import training_mode_graph
 from bnexport.results.runs import Mode, Precision, Role, RunSpec
 from bnexport.results.verdict import Finding
 from bnexport.rules.runtime import provider_not_running
@@ -140,7 +140,7 @@ def onnx_sides(
     ]
     if "training" in modes and has_training_mode(model):
         found += [
-            _onnx_side(model, lambda: training_twin(exposed()), "training", provider, fetched, cuda=cuda)
+            _onnx_side(model, lambda: training_mode_graph(exposed()), "training", provider, fetched, cuda=cuda)
             for provider in providers
         ]
     return found
@@ -156,7 +156,7 @@ def remembered_twin(model: onnx.ModelProto, store: Cache, *key: str) -> Runner:
     fetched = heads.fetches(model)
 
     def twin() -> onnx.ModelProto:
-        return training_twin(tensors.with_outputs(model, fetched.values()))
+        return training_mode_graph(tensors.with_outputs(model, fetched.values()))
 
     def opened() -> Runner:
         return _onnx_side(model, twin, "training", "cpu", fetched)

@@ -132,7 +132,7 @@ class Workers:
     ) -> None:
         self._ray = ray
         self._shared = [ray.put(shared)]  # in a list, and held here: it is there as long as an object may be made again
-        # An actor needs a CPU to be placed and none to stay: after a loss the others make room for it.
+        # An actor needs a CPU to be placed and none to stay: after a loss it fits beside the others.
         remote = ray.remote(max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD")(_Held)
         self._actors = [remote.remote(make, self._shared, *arguments) for arguments in given]
 

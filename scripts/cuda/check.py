@@ -30,7 +30,7 @@ from bnexport.comparison import sides
 from bnexport.folding.transform import fold
 from bnexport.onnx_graph import protobuf, statistics, tensors
 from bnexport.onnx_graph.protobuf import serialise
-from bnexport.onnx_graph.training_twin import training_twin
+from bnexport.onnx_graph.training_mode import training_mode_graph
 from bnexport.progress import Progress
 from bnexport.recalibration import staged
 from bnexport.recalibration.live import live_tensors
@@ -104,7 +104,7 @@ def graphs(model: Any, feeds: dict[str, Array], provider: Provider, report: Repo
     report.say(f"Folded: {len(folded.folds)} nodes, {len(folded.refusals)} left.")
     exposed = {
         "inference": model,
-        "training twin": training_twin(model),
+        "training twin": training_mode_graph(model),
         "recalibrated": recalibrated,
         "folded": folded.model,
     }

@@ -23,7 +23,7 @@ from bnexport.onnx_graph import statistics
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import sites
 from bnexport.onnx_graph.stages import stages, with_moments
-from bnexport.onnx_graph.training_twin import training_twin
+from bnexport.onnx_graph.training_mode import training_mode_graph
 from bnexport.progress import Progress
 from bnexport.recalibration import pool as pooling, staged
 from bnexport.recalibration.live import live_tensors
@@ -87,7 +87,7 @@ def test_they_are_the_twins_on_the_full_batch(tiny: tuple[onnx.ModelProto, dict[
     model, feeds = tiny
     found = measured(model, feeds, 1).moments
     names = [f"{name}/batch_{part}" for name in found for part in ("mean", "var")]
-    twin = ort_session.Session(serialise(training_twin(model))).run(feeds, names)
+    twin = ort_session.Session(serialise(training_mode_graph(model))).run(feeds, names)
     for name, m in found.items():
         np.testing.assert_allclose(twin[f"{name}/batch_mean"] / np.sqrt(m.var), m.mean / np.sqrt(m.var), atol=1e-4)
         np.testing.assert_allclose(twin[f"{name}/batch_var"], m.var, rtol=1e-4)
@@ -117,7 +117,7 @@ def test_pooled_training_passes_are_something_else(tiny: tuple[onnx.ModelProto, 
     """What other tools compute, training-mode passes over single images with the statistics pooled, is not self-consistent; this is."""
     model, feeds = tiny
     assert residual(repaired(model, measured(model, feeds, 1)), feeds) < 1e-4
-    twin = ort_session.Session(serialise(training_twin(model)))
+    twin = ort_session.Session(serialise(training_mode_graph(model)))
     values: dict[str, list[np.ndarray]] = {}
     for i in range(3):
         names = [f"{site.name}/batch_{part}" for site in sites(model) for part in ("mean", "var")]

@@ -203,9 +203,9 @@ def test_statistics_behind_a_loop_are_those_of_one_full_batch(mixed: tuple[Path,
 
 
 def _training(graph: onnx.ModelProto) -> onnx.ModelProto:
-    from bnexport.onnx_graph.training_twin import training_twin
+    from bnexport.onnx_graph.training_mode import training_mode_graph
 
-    return training_twin(graph)
+    return training_mode_graph(graph)
 
 
 def _stateful(keras: Any) -> Any:

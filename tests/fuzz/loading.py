@@ -28,7 +28,7 @@ from bnexport.datasets.feeds import Arrays
 from bnexport.frameworks import keras_model
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import sites
-from bnexport.onnx_graph.training_twin import training_twin
+from bnexport.onnx_graph.training_mode import training_mode_graph
 from bnexport.progress import Progress
 from bnexport.reporting import batch as telling
 from bnexport.results.batched import Batch, Result
@@ -48,7 +48,7 @@ def load_onnx(path: Path) -> None:
     subject = open_subject(path, Progress())
     Session(serialise(subject.graph))
     if sites(subject.graph):
-        Session(serialise(training_twin(subject.graph)))
+        Session(serialise(training_mode_graph(subject.graph)))
 
 
 def load_sidecar(path: Path) -> None:

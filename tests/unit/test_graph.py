@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 from bnexport.errors import InputError, MachineError
 from bnexport.onnx_graph import finish, metadata, outputs, protobuf, tensors, weights
 from bnexport.onnx_graph.sites import own_parameters, sites, sites_with_computed_parameters
-from bnexport.onnx_graph.training_twin import training_twin
+from bnexport.onnx_graph.training_mode import training_mode_graph
 
 RNG = np.random.default_rng(0)
 
@@ -35,7 +35,7 @@ def batch_normalization(rank: int, opset: int = 18, epsilon: float = 0.25) -> on
 def test_the_twin_is_batch_normalization_by_the_batch(rank: int, opset: int) -> None:
     """The twin computes, in every rank and operator set, what the formula says in float64; its statistics are the batch's."""
     model = batch_normalization(rank, opset)
-    twin = training_twin(model)
+    twin = training_mode_graph(model)
     onnx.checker.check_model(twin, full_check=True)
     x = RNG.normal(1, 2, (7, 3, 4, 5, 6)[:rank]).astype(np.float32)
     y, mean, var = ReferenceEvaluator(twin).run(["y", "bn/batch_mean", "bn/batch_var"], {"x": x})
@@ -55,7 +55,7 @@ def test_the_twin_leaves_frozen_nodes_alone() -> None:
     """A frozen site keeps its moving statistics."""
     model = batch_normalization(4)
     metadata.write(model.graph.node[0], {"frozen": True})
-    assert [n.op_type for n in training_twin(model).graph.node] == ["BatchNormalization", "Relu"]
+    assert [n.op_type for n in training_mode_graph(model).graph.node] == ["BatchNormalization", "Relu"]
 
 
 def test_sites_are_read_in_full() -> None:

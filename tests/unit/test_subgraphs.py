@@ -13,7 +13,7 @@ from bnexport.onnx_graph import stages, subgraphs, weights
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import sites
 from bnexport.onnx_graph.tensors import ranks
-from bnexport.onnx_graph.training_twin import training_twin
+from bnexport.onnx_graph.training_mode import training_mode_graph
 from bnexport.runtimes import ort_session
 
 BRANCH = """
@@ -79,4 +79,4 @@ def test_a_normalisation_inside_a_branch_is_refused_by_name() -> None:
     with pytest.raises(InputError, match=r"BatchNormalization node q is inside a loop or a branch"):
         stages.stages(model, sites(model))
     with pytest.raises(InputError, match=r"BatchNormalization node q is inside a loop or a branch"):
-        training_twin(model)
+        training_mode_graph(model)

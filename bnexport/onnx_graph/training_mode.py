@@ -1,4 +1,4 @@
-"""The training-mode twin of an inference graph, from ordinary operators.
+"""The training-mode graph of an inference graph, from ordinary operators.
 
 For every BatchNormalization node that is not frozen, over all axes but the channels,
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import onnx
 
 
-def training_twin(model: onnx.ModelProto) -> onnx.ModelProto:
+def training_mode_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of the model whose unfrozen BatchNormalization nodes use the batch's own statistics.
 
     The copy gives out, beside the model's outputs, `SITE/batch_mean` and `SITE/batch_var` of each such node, shape (C,).
