@@ -66,7 +66,7 @@ def _machine() -> Iterator[Point]:
     yield Point("machine", "Python", State.OK, f"{platform.python_version()}, {sys.executable}")
     yield Point("machine", "system", State.OK, platform.platform())
     cores, threads = os.cpu_count() or 1, machine.threads()
-    text = f"{threads} of {cores} cores may be used (affinity and cgroup)" if threads < cores else f"{cores} cores"
+    text = f"{threads} of {cores} cores available (affinity and cgroup)" if threads < cores else f"{cores} cores"
     yield Point("machine", "CPU", State.OK, text)
     limit = machine.memory_limit()
     yield Point(
@@ -97,7 +97,7 @@ def _runtime() -> Iterator[Point]:
     except MachineError as error:
         yield Point("onnxruntime", "onnxruntime", State.BROKEN, str(error), "pip install onnxruntime-gpu")
         return
-    package = ", ".join(owners) or "from a place that no package claims"
+    package = ", ".join(owners) or "not installed by a package"
     yield Point("onnxruntime", "onnxruntime", State.OK, f"{version} ({package})")
     yield _run("onnxruntime", "cpu", State.BROKEN)
 
@@ -111,7 +111,7 @@ def _cuda(distributions: Distributions, *, needed: bool) -> Iterator[Point]:
             "driver",
             missing,
             "libcuda.so.1 cannot be loaded",
-            "install NVIDIA's driver; in a container: --gpus all",
+            "install the NVIDIA driver; in a container: --gpus all",
         )
     elif driver.problem or not driver.gpus:
         yield Point(
@@ -134,8 +134,10 @@ def _cuda(distributions: Distributions, *, needed: bool) -> Iterator[Point]:
             _name(e) for e in distributions if _name(e).startswith("nvidia-") and _name(e).endswith(f"-cu{25 - major}")
         )
         if others:
-            text = f"{others[0]} and {len(others) - 1} more are for CUDA {25 - major}, onnxruntime for CUDA {major}"
-            fix = "use two environments: never tensorflow[and-cuda] beside onnxruntime-gpu"
+            text = (
+                f"{others[0]} and {len(others) - 1} more are for CUDA {25 - major}, but onnxruntime uses CUDA {major}"
+            )
+            fix = "use separate environments for tensorflow[and-cuda] and onnxruntime-gpu"
             yield Point("CUDA", "one CUDA", State.BROKEN, text, fix)
     yield _run("CUDA", "cuda", missing)
 
@@ -149,11 +151,11 @@ def _driver(driver: nvidia.Driver, missing: State) -> Iterator[Point]:
     for gpu in driver.gpus:
         able = gpu.capability >= NEEDS_CAPABILITY
         text = f"{gpu.name}, compute capability {gpu.capability[0]}.{gpu.capability[1]}, {gpu.memory / 2**30:.0f} GiB"
-        yield Point("CUDA", "GPU", State.OK if able else missing, text, "" if able else "CUDA 13 needs 7.5 or later")
+        yield Point("CUDA", "GPU", State.OK if able else missing, text, "" if able else "CUDA 13 requires 7.5 or later")
 
 
 def _run(topic: str, provider: ort_session.Provider, missing: State) -> Point:
-    """One convolution, held against NumPy in float64."""
+    """One convolution, compared with NumPy in float64."""
     name = "run on the CPU" if provider == "cpu" else "run on CUDA"
     try:
         session = ort_session.Session(probe.convolution(), provider)
@@ -162,8 +164,10 @@ def _run(topic: str, provider: ort_session.Provider, missing: State) -> Point:
         return Point(topic, name, missing, reason(error))
     far = float(np.abs(np.subtract(outputs, probe.expected_output())).max())
     if not far <= probe.TOLERANCE:
-        return Point(topic, name, State.BROKEN, f"a convolution is off by {far:.2g}", "install onnxruntime anew")
-    return Point(topic, name, State.OK, f"a convolution is right (off by {far:.1g})")
+        return Point(
+            topic, name, State.BROKEN, f"the result of a convolution is wrong by {far:.2g}", "reinstall onnxruntime"
+        )
+    return Point(topic, name, State.OK, f"the result of a convolution is right (error {far:.1g})")
 
 
 def _name(entry: metadata.Distribution) -> str:

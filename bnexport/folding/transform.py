@@ -214,7 +214,7 @@ class _Work(View):
         """The reason why a BatchNormalization node stays."""
         affine = self.affine(node)
         if attributes_of(node).get("training_mode"):
-            return "it runs in training mode, on the batch's own statistics"
+            return "it runs in training mode, with the statistics of the batch"
         if affine is None:
             return "its parameters are not stored in the file"
         if not affine.finite:
@@ -228,15 +228,15 @@ class _Work(View):
         elif maker.op_type not in LINEAR:
             yield f"its input comes from {maker.op_type}"
         elif not self.alone(affine.x):
-            yield f"the result of {name_of(maker)} is read elsewhere too"
+            yield f"the output of {name_of(maker)} has several readers"
         else:
-            yield f"the weight of {name_of(maker)} is not a constant of the file"
+            yield f"the weight of {name_of(maker)} is not a constant in the file"
         readers = self.readers.get(y, [])
         if y in self.outputs:
-            yield "its result is an output of the graph"
+            yield "its output is an output of the graph"
         elif len(readers) != 1:
-            yield f"its result is read by {len(readers)} nodes"
+            yield f"its output has {len(readers)} readers"
         elif readers[0].op_type not in LINEAR:
-            yield f"its result goes into {readers[0].op_type}"
+            yield f"its output is the input of {readers[0].op_type}"
         else:
-            yield f"{name_of(readers[0])} pads what it reads, or its weight is not a constant of the file"
+            yield f"{name_of(readers[0])} pads its input, or its weight is not a constant in the file"

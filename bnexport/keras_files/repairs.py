@@ -116,7 +116,7 @@ class _Repair:
         kind, config = entry.get("class_name"), entry.get("config")
         if kind == "Sequential" and isinstance(config, list):
             entry["config"] = config = {"name": "sequential", "layers": config}
-            self._note("a Sequential model's bare list of layers wrapped")
+            self._note("the list of layers of a Sequential model was wrapped")
         for part in entry.values():
             if isinstance(part, dict | list):
                 self.entry(part, nested=True)
@@ -142,7 +142,7 @@ class _Repair:
         if module != entry.get("module"):
             entry["module"] = module
             entry["registered_name"] = kind if module == _FUNCTIONAL else None
-            self._note("modules of Keras 2 renamed")
+            self._note("modules of Keras 2 were renamed")
         if module == _FUNCTIONAL:
             entry["class_name"] = "Functional"
 
@@ -150,18 +150,18 @@ class _Repair:
         for name, value, kinds in _DROPPED:
             if kinds.fullmatch(kind) and name in config and config[name] is not True and config[name] == value:
                 del config[name]
-                self._note(f"{name}={value} dropped from {kind}")
+                self._note(f"{name}={value} was removed from {kind}")
         if self._old and kind in ("SeparableConv1D", "SeparableConv2D"):
             # They initialise and regularise a kernel that these layers do not have.
             unused = [key for key in config if key.startswith("kernel_") and key != "kernel_size"]
             for key in unused:
                 del config[key]
             if unused:
-                self._note(f"arguments of an unused kernel dropped from {kind}")
+                self._note(f"arguments of an unused kernel were removed from {kind}")
         axis = config.get("axis")
         if kind == "BatchNormalization" and "module" in entry and isinstance(axis, list) and len(axis) == 1:
             config["axis"] = axis[0]
-            self._note("BatchNormalization's list of one axis unwrapped")
+            self._note("the axis of BatchNormalization was changed from a list to a number")
 
     def _old_defaults(self, kind: str, config: Config) -> None:
         """Writes out what Keras 2 took where the configuration says nothing, and Keras 3 takes otherwise."""
@@ -181,7 +181,7 @@ class _Repair:
                     "registered_name": HARD_SIGMOID,
                 }
                 self.hard_sigmoid = True
-                self._note("hard_sigmoid computed as before Keras 3, clip(0.2 x + 0.5, 0, 1)")
+                self._note("hard_sigmoid is computed as before Keras 3, clip(0.2 x + 0.5, 0, 1)")
 
     def _name_inner_layers(self, kind: str, config: Config) -> None:
         """Says of layers inside of wrappers where Keras 3 finds them: it does not look for these by name alone."""
@@ -196,7 +196,7 @@ class _Repair:
                     part["registered_name"] = None
                     if name in MODELS:
                         part |= {"module": _FUNCTIONAL, "class_name": "Functional", "registered_name": "Functional"}
-                    self._note(f"the layer inside {kind} looked up in keras.layers")
+                    self._note(f"the layer inside {kind} was looked up in keras.layers")
 
     def _shapes(self, layers: list[object]) -> None:
         """Drops the shape that Keras 2.13 to 2.15 repeat in layers behind an InputLayer."""
@@ -207,7 +207,7 @@ class _Repair:
                 continue
             config = layer.get("config")
             if isinstance(config, dict) and config.pop("batch_input_shape", None) is not None:
-                self._note("batch_input_shape dropped behind an InputLayer")
+                self._note("batch_input_shape after an InputLayer was removed")
 
     def _nodes(self, config: Config) -> None:
         """Counts the calls of nested models from 0: Keras 2 counts a model's own graph as its first call, Keras 3 does not.
@@ -225,7 +225,7 @@ class _Repair:
         for ref in [*inside, *(ref for ref in ends if ref[0] not in functional)]:
             if used[ref[0]] >= 1:
                 ref[1] -= 1
-                self._note("calls of nested models counted from 0")
+                self._note("calls of nested models were renumbered from 0")
 
     def _ends(self, config: Config) -> None:
         for ends in ("input_layers", "output_layers"):
@@ -258,7 +258,7 @@ class _Repair:
         if isinstance(inner, dict):
             inner.pop("batch_input_shape", None)  # it has gone into the InputLayer
         config["layers"].insert(0, layer)
-        self._note("an InputLayer put in front of a Sequential model")
+        self._note("an InputLayer was added to a Sequential model")
 
 
 def _names_modules(value: object) -> bool:

@@ -32,7 +32,7 @@ def show(health: Health, console: Console) -> None:
         )
         if point.fix and point.state == State.ABSENT:
             console.print(" " * 26, "->", escape(plain(point.fix)), soft_wrap=True)
-    console.print("\n[bold]bnexport here[/]")
+    console.print("\n[bold]Supported on this machine[/]")
     for what, can in health.able:
         console.print(f"  {'[green]yes[/]' if can else '[yellow]no [/]'}     {escape(what)}", soft_wrap=True)
 

@@ -27,7 +27,7 @@ def check(report: CheckReport, thumbnails: Sequence[bytes | None]) -> str:
     name = report.bundle.path if report.bundle else report.model.path
     reason = next((f for f in report.findings if f.severity == Severity.ERROR), None)
     figures = [
-        ("Error by side", "How far each side is from the one it must equal.", plots.floors_by_side(report)),
+        ("Error by run", "The distance of each run from its reference, in noise floors.", plots.floors_by_side(report)),
         *_drift(report),
     ]
     return page(
@@ -72,17 +72,17 @@ def _drift(report: CheckReport) -> list[tuple[str, str, str]]:
     if drift is None:
         return []
     fit = drift.fit
-    about = f"{fit.initial_weight:.1%} of the initial values are left, R² {fit.r_squared:.3f}"
+    about = f"{fit.initial_weight:.1%} of the initial values remain, R² {fit.r_squared:.3f}"
     about += f": about {fit.updates:.0f} updates at momentum {fit.momentum:g}." if fit.updates else "."
     return [
         (
             "Drift along depth",
-            f"Moving statistics against what each layer sees on these {report.images.noun.many}, in standard deviations and in logarithms of their ratio.",
+            f"Moving statistics compared with the input of each layer on these {report.images.noun.many}, in standard deviations and as the logarithm of their ratio.",
             plots.drift_along_depth(drift),
         ),
         (
             "Warm-up fit",
-            f"{about} Points on the line are what a warm-up that ended too early explains.",
+            f"{about} Points on the line are explained by too few updates.",
             plots.warm_up(drift),
         ),
     ]

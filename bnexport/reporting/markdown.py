@@ -25,7 +25,7 @@ def check(report: CheckReport) -> str:
     parts += [
         "",
         *table(
-            ("side", "right", "seconds"),
+            ("run", "correct", "seconds"),
             [
                 (side.id, "" if side.correct is None else f"{side.correct}/{side.of}", f"{side.seconds:.2f}")
                 for side in report.sides

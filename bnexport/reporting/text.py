@@ -43,14 +43,16 @@ def show_check(report: CheckReport, console: Console) -> None:
     _show_layers(report, console)
     rest = report.findings[1:] if not report else report.findings
     if worst is not None and not report and len(worst.actions) > 1:
-        console.print(f"{safe(worst.code)}: what else may help")
+        console.print(f"{safe(worst.code)}: further actions")
         for action in worst.actions[1:]:
             _show_action(action, console)
     for finding in rest:
         _show(finding, console, steps=len(finding.actions))
     if report.bundle:
         for finding in report.bundle.known:
-            console.print(f"[dim]known when packed: {safe(finding.code)}[/]", safe(finding.message), soft_wrap=True)
+            console.print(
+                f"[dim]recorded in the bundle: {safe(finding.code)}[/]", safe(finding.message), soft_wrap=True
+            )
     console.print(f"[dim]{escape(footer(report))}[/]", soft_wrap=True)
 
 
@@ -70,7 +72,7 @@ def _show_action(action: Action, console: Console) -> None:
 
 
 def _show_sides(report: CheckReport, console: Console) -> None:
-    table = Table("side", "right", "seconds", box=None, pad_edge=False, header_style="dim")
+    table = Table("run", "correct", "seconds", box=None, pad_edge=False, header_style="dim")
     for side in report.sides:
         right = "" if side.correct is None else f"{side.correct}/{side.of}"
         table.add_row(safe(side.id), right, f"{side.seconds:.2f}")
@@ -154,16 +156,16 @@ def _floors(count: float) -> str:
 def show_packing(
     path: Path, samples: int, sets: int, size: int, refused: str, report: CheckReport, console: Console
 ) -> None:
-    """Prints what became of a packing, and what the check found that was made first."""
+    """Prints the result of packing, and the findings of the check before it."""
     if refused:
         console.print("[bold red]REFUSED[/]", safe(f"{path}: {refused}"), soft_wrap=True)
     else:
         console.print(
-            safe(f"{path}: {samples} images in {sets} data sets, {size / 1e6:.1f} MB, checked before it was packed"),
+            safe(f"{path}: {samples} images in {sets} data sets, {size / 1e6:.1f} MB, checked before packing"),
             soft_wrap=True,
         )
     for finding in report.findings:
-        suffix = "" if refused else " (packed as known)"
+        suffix = "" if refused else " (recorded in the bundle)"
         console.print(
             f"[{_COLOUR[finding.severity]}]{safe(finding.code)}[/]{suffix}", safe(finding.message), soft_wrap=True
         )

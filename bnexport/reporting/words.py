@@ -36,12 +36,12 @@ def verdict(report: CheckReport) -> str:
 
 def _pass_sentence(report: CheckReport) -> str:
     if report.bundle:
-        return f"this machine computes what {plain(report.bundle.reference)} computed where it was packed"
+        return f"the outputs on this machine agree with those of {plain(report.bundle.reference)} on the machine that packed the bundle"
     several = len({side.runtime for side in report.sides} | {side.provider for side in report.sides}) > 2
     same = (
-        "every runtime computes the same thing"
+        "all runtimes compute the same outputs"
         if several
-        else "its sides agree; there is no other runtime to hold it against"
+        else "all runs agree; there is no other runtime to compare with"
     )
     differ = any(finding.code == "BN005" for finding in report.findings)
     return f"{same}; training mode differs from inference mode (BN005)" if differ else same

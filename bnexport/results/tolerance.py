@@ -107,12 +107,12 @@ class Tolerances:
                 for what, table in (("rtol", self.rtol), ("atol", self.atol))
                 for name, value in table.items()
             ]
-            return f"tolerance as given: {' '.join(parts)}"
+            return f"tolerance as specified: {' '.join(parts)}"
         if self.floors:
-            return f"a side passes within {FLOORS:g} noise floors, the distance of Keras in float32 to Keras in float64 on {self.images} images (and never fails within 16 float32 eps)"
+            return f"tolerance: {FLOORS:g} noise floors (the distance between Keras in float32 and in float64 on {self.images} images), at least 16 float32 eps"
         stated = (
             f"{STATED_HALF:g}"
             if self.half
             else " and ".join(f"{value:g} in {mode} mode" for mode, value in STATED.items())
         )
-        return f"the noise floor is not known ({self.missing}): a stated tolerance of {stated}"
+        return f"tolerance: {stated} (no noise floor: {self.missing})"

@@ -117,10 +117,10 @@ def time_major(config: Config) -> Config:
 
 # The net, what makes its file an old one, and words of the repair.
 BROKEN: dict[str, tuple[str, Callable[[Config], Any], str]] = {
-    "DepthwiseConv2D with groups": ("depthwise", groups, "groups=1 dropped"),
+    "DepthwiseConv2D with groups": ("depthwise", groups, "groups=1 was removed"),
     "nested ends in lists": ("nested", wrapped_ends, "flattened"),
     "Sequential without an input": ("sequential", without_input, "InputLayer"),
-    "Sequential as a bare list": ("bare", bare_list, "bare list"),
+    "Sequential as a bare list": ("bare", bare_list, "the list of layers of a Sequential model"),
     "LSTM with time_major": ("recurrent", time_major, "time_major"),
 }
 

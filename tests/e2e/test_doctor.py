@@ -42,7 +42,7 @@ def test_this_machine_is_healthy() -> None:
     assert told["healthy"] is True
     assert points(done)["run on the CPU"]["state"] == "ok"
     assert {entry["what"]: entry["able"] for entry in told["able"]}["verify, check FILE.onnx"] is True
-    assert "bnexport here" in doctor().stdout
+    assert "Supported on this machine" in doctor().stdout
 
 
 def test_two_onnxruntimes_are_named_with_the_command_that_mends_it(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_two_cudas_are_named(tmp_path: Path) -> None:
     done = doctor("--format", "json", site=tmp_path)
     assert done.returncode == 3
     assert "nvidia-cublas-cu12" in points(done)["one CUDA"]["told"]
-    assert "two environments" in points(done)["one CUDA"]["fix"]
+    assert "separate environments" in points(done)["one CUDA"]["fix"]
 
 
 def test_what_is_required_and_absent_is_broken() -> None:

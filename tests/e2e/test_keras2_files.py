@@ -105,7 +105,7 @@ def test_an_old_hard_sigmoid_is_exported_as_one(files: Path, tmp_path: Path) -> 
     report = check(path, inputs=tmp_path / "data.npz", providers=["cpu"])
     assert report, str(report)
     [finding] = [finding for finding in report.findings if finding.code == "EX006"]
-    assert "hard_sigmoid computed as before Keras 3, clip(0.2 x + 0.5, 0, 1)" in finding.message
+    assert "hard_sigmoid is computed as before Keras 3, clip(0.2 x + 0.5, 0, 1)" in finding.message
 
 
 def without(path: Path, *keys: str, version: str) -> None:

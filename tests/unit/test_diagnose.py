@@ -193,7 +193,7 @@ def test_the_channel_order_must_fit_much_better(with_bgr: float, named: bool) ->
     )
     assert finding is not None
     assert (finding.evidence.get("order_that_fits") == "bgr") == named
-    assert ("channel order cannot be told" in finding.message) == (not named)
+    assert ("channel order cannot be determined" in finding.message) == (not named)
     assert ("--channel-order bgr" in finding.fix[0]) == named
 
 
