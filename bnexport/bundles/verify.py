@@ -85,7 +85,7 @@ def verify(
 
     Raises:
         InputError: a file of the bundle is missing, damaged or was changed.
-        UsageError: a tolerance is not usable, or names a tensor that there is not.
+        UsageError: a tolerance is invalid, or names a tensor that is not compared.
         MachineError: a required provider does not run.
     """
     how = CheckOptions(

@@ -61,7 +61,7 @@ def train(
 
     Raises:
         InputError: the folder has no readable image, or unlabelled images beside labelled ones.
-        UsageError: the output, the architecture or a number is not usable.
+        UsageError: the output, the architecture or a number is invalid.
         MachineError: TensorFlow is not installed, or the disk is full.
     """
     progress = progress or Progress()

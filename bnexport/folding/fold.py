@@ -44,7 +44,7 @@ def fold(
 
     Raises:
         InputError: the file is no ONNX model, or has nothing to fold, or onnxruntime cannot run it.
-        UsageError: the output is not usable.
+        UsageError: the output is invalid.
     """
     progress = progress or Progress()
     output = files.writable(Path(output), (".onnx",))

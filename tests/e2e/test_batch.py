@@ -167,7 +167,7 @@ WRONG = {
     "no check": ("jobs = 1", "is not a plan"),
     "an unknown key": ("[[check]]\nmodel = ['x']", "unknown field `model`"),
     "another type": ("[[check]]\nmodels = 'x'", "Expected `array`"),
-    "nothing there": ("[[check]]\nmodels = ['nothing/*']\nimages = ['sets/a']", "nothing matches nothing/*"),
+    "nothing there": ("[[check]]\nmodels = ['nothing/*']\nimages = ['sets/a']", "no file matches nothing/*"),
     "images and inputs": ("[[check]]\nmodels = ['models/*']\nimages = ['sets/a']\ninputs = ['x']", "images or arrays"),
     "no model": ("[[check]]\nmodels = []\nimages = ['sets/a']", "has no check"),
     "an unknown option": (
@@ -188,7 +188,7 @@ WRONG = {
     ),
     "a timeout without end": (
         "timeout = inf\n[[check]]\nmodels = ['models/*']\nimages = ['sets/a']",
-        "the timeout of a check is not usable",
+        "the timeout of a check is invalid",
     ),
     "no path": ('results = "a\\u0000"\n[[check]]\nmodels = ["models/*"]\nimages = ["sets/a"]', "null byte"),
     "the same twice": ("[[check]]\nmodels = ['models/*']\nimages = ['sets/a']\noptions = [{}, {}]", "twice"),

@@ -163,13 +163,13 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "outside the bundle",
     ),
-    "nothing to compare": (lambda folder: reindexed(folder, tensors=()), "nothing to compare"),
-    "no data sets": (lambda folder: reindexed(folder, sets=()), "nothing to compare"),
+    "nothing to compare": (lambda folder: reindexed(folder, tensors=()), "no inputs or no outputs to compare"),
+    "no data sets": (lambda folder: reindexed(folder, sets=()), "no inputs or no outputs to compare"),
     "a file without a hash": (
         lambda folder: reindexed(
             folder, files={k: v for k, v in bundle.read(folder).files.items() if "output" not in k}
         ),
-        "no hash of test_data_set_0/output_0.pb",
+        "no hash for test_data_set_0/output_0.pb",
     ),
     "a newer schema": (lambda folder: reindexed(folder, schema_version="2.0"), "schema version 2.0"),
     "another type": (lambda folder: reindexed(folder, inputs=(1, 2)), "Expected `str`, got `int`"),

@@ -298,7 +298,7 @@ def test_a_file_of_uint8_pixels_is_fed_them(room: Path) -> None:
     assert report, report.findings
     [said] = [text for text in codes(report)["EX004"].evidence["differences"] if "uint8" in text]
     assert "is fed the pixels before scaling" in said
-    with pytest.raises(InputError, match="takes whole numbers as the input image"):
+    with pytest.raises(InputError, match="the input image of the file takes integers"):
         held(room, file)
 
 

@@ -96,22 +96,22 @@ HOSTILE: dict[str, tuple[str, Callable[[Path, Path], object], str]] = {
         lambda models, path: _rezipped(
             models, path, "model.weights.h5", lambda _: bytes(1 << 28), zipfile.ZIP_DEFLATED
         ),
-        "would become far larger than it is",
+        "is compressed far more than a model is",
     ),
     "a zip bomb for a configuration": (
         "m.keras",
         lambda models, path: _rezipped(models, path, "config.json", lambda _: b" " * (1 << 27), zipfile.ZIP_DEFLATED),
-        "would become far larger than it is",
+        "is compressed far more than a model is",
     ),
     "a layer of 10^12 units": (
         "m.keras",
         lambda models, path: _rezipped(models, path, "config.json", _wide),
-        "a layer's units is 1000000000000",
+        "a layer has units 1000000000000",
     ),
     "a link to another file": ("m.h5", _linked, "refers to another file"),
     "values in another file": ("m.h5", _elsewhere, "refers to another file"),
     "virtual values": ("m.h5", _virtual, "refers to another file"),
-    "a data set of 16 GiB in a small file": ("m.h5", _bomb, "would become far larger than it is"),
+    "a data set of 16 GiB in a small file": ("m.h5", _bomb, "is compressed far more than a model is"),
     "ONNX weights outside the folder": (
         "m.onnx",
         lambda _, path: _graph(path, location="../../etc/passwd"),
@@ -135,7 +135,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Path, Path], object], str]] = {
     "a weight of negative size": (
         "m.onnx",
         lambda _, path: _graph(path, dims=[-1000, -1000]),
-        "the weight w has a negative size",
+        "the weight w has a negative dimension",
     ),
 }
 

@@ -199,7 +199,7 @@ REFUSED = {
     "a marker that names a class": (changed(module="os", class_name="__typespec__"), "needs os.__typespec__"),
     "another file": (
         changed(class_name="StringLookup", config={"name": "words", "vocabulary": "/etc/hostname"}),
-        "takes the vocabulary in the layer",
+        "reads the vocabulary in the layer",
     ),
 }
 
@@ -235,7 +235,7 @@ def test_a_file_keras_cannot_read_names_its_keras(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in parts.items():
             archive.writestr(name, content)
-    with pytest.raises(InputError, match=r"found a file by Keras 2\.14\.0; load it in Keras 2\.14\.0"):
+    with pytest.raises(InputError, match=r"found a file written by Keras 2\.14\.0; load it in Keras 2\.14\.0"):
         keras_model.load(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", parts["config.json"])

@@ -75,7 +75,7 @@ def test_class_names_come_from_the_file(model: Path, models: Path, name: str) ->
     report, notes = checked(model, models / "three")
     assert report.images.classes == NAMES
     assert json_report.check(report)["images"]["classes"] == list(NAMES)
-    assert notes.lines == [f"class names: {model.with_name(name)} (3 names in the order of the model's outputs)"]
+    assert notes.lines == [f"class names are read from {model.with_name(name)} (3 names, in the order of the outputs)"]
 
 
 def test_the_names_decide_which_output_a_folder_is(model: Path, folder: Path) -> None:
@@ -128,7 +128,7 @@ def test_labels_of_a_table_are_held_against_the_file(
     ("content", "why"),
     [
         (b"0 cross\n1 disc\n", "it contains 2 names, but the output of the model has 3 values"),
-        (NUMBERED.encode() + b"3 dots\n", "it has 4 names"),
+        (NUMBERED.encode() + b"3 dots\n", "it contains 4 names"),
         (b"1 cross\n2 disc\n3 stripes\n", "do not count up from 0"),
         (b"0 cross\n2 disc\n1 stripes\n", "do not count up from 0"),
         (b"cross\n\ndisc\n", "an empty line"),

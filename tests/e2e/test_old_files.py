@@ -90,7 +90,7 @@ UNTRUSTED = {
     ),
     "a function of Keras that is no layer": (
         replaced(module="keras.utils", class_name="get_file"),
-        "needs keras.utils",
+        "requires keras.utils",
     ),
     "an operation of TensorFlow 2": (
         replaced(module=None, class_name="TFOpLambda", config={"name": "op", "function": "math.exp"}),

@@ -79,7 +79,7 @@ def test_a_store_that_does_not_answer_is_said_before_anything_runs(models: Path,
     command = ("check", models / "tiny_residual.onnx", models / "three", "-q", "--mlflow-uri", "postgres://nobody")
     done = bnexport(tmp_path, *command, "--mlflow")
     assert done.returncode == 3
-    assert "cannot be written to" in done.stderr
+    assert "cannot write to" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not done.stdout
     assert bnexport(tmp_path, *command).returncode == 2

@@ -124,7 +124,7 @@ WRONG_USE: dict[str, tuple[list[str], str]] = {
     "negative tolerance": (["--rtol", "-1"], "tolerance"),
     "unreadable tolerance": (["--rtol", "small"], "cannot read --rtol small"),
     "infinite tolerance": (["--atol", "logits=inf"], "tolerance"),
-    "a tensor that is not there": (["--rtol", "nonsense=1"], "there is no tensor nonsense"),
+    "a tensor that is not there": (["--rtol", "nonsense=1"], "names the tensor nonsense, which is not compared"),
     "--onnx beside an ONNX file": (["--onnx", "other.onnx"], "against a Keras model"),
     "--layers of an ONNX file": (["--layers"], "layers of a Keras model"),
     "a mean that is no number": (["--mean", "a,b"], "cannot read --mean a,b"),
@@ -329,7 +329,7 @@ BROKEN_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "wrong shape": ({"image": np.zeros((2, 8, 8, 1))}, "wrong shape"),
     "no items": ({"image": np.zeros((0, 32, 32, 1))}, "empty"),
     "another number of labels": ({"image": np.zeros((2, 32, 32, 1)), "labels": np.zeros(3)}, "differ in length"),
-    "another input": ({"a": np.zeros((2, 32, 32, 1)), "b": np.zeros(2)}, "does not hold the model's inputs"),
+    "another input": ({"a": np.zeros((2, 32, 32, 1)), "b": np.zeros(2)}, "are not the inputs of the model"),
     "pickled objects": ({"image": np.array([object()], dtype=object)}, "plain arrays"),
     "a label beyond the classes": ({"image": np.zeros((2, 32, 32, 1)), "labels": np.array([0, 7])}, "3 classes"),
 }
@@ -402,7 +402,7 @@ def test_train_writes_model_and_sidecar(tmp_path: Path, pictures: Path) -> None:
 
 
 WRONG_TRAINING: dict[str, tuple[list[str], str]] = {
-    "unknown net": (["--arch", "ResNet5"], "keras.applications has no ResNet5"),
+    "unknown net": (["--arch", "ResNet5"], "keras.applications has no network ResNet5"),
     "too small": (["--arch", "InceptionV3", "--size", "20"], "InceptionV3 does not accept images"),
     "momentum of 1": (["--momentum", "1"], "momentum is invalid"),
 }
