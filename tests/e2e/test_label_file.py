@@ -88,7 +88,7 @@ def test_the_names_decide_which_output_a_folder_is(model: Path, folder: Path) ->
     shutil.rmtree(folder / "cross")  # fewer classes than the model has, which cannot be placed without the names
     assert right(checked(model, folder)[0]) == 2
     labels.unlink()
-    with pytest.raises(InputError, match="do not fit the model"):
+    with pytest.raises(InputError, match="do not match the model"):
         checked(model, folder)
 
 

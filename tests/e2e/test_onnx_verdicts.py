@@ -129,7 +129,7 @@ def test_unsorted_nodes_are_sorted_and_said(tmp_path: Path) -> None:
 def test_a_circle_is_refused() -> None:
     """Nodes that read from each other have no order."""
     model = graph("g (float[3] x) => (float[3] y) { h = Add(x, y)  y = Relu(h) }")
-    with pytest.raises(InputError, match="circle"):
+    with pytest.raises(InputError, match="cycle"):
         sort_nodes(model.graph)
 
 

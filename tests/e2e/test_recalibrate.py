@@ -293,7 +293,7 @@ def test_what_cannot_be_recalibrated_says_why(models: Path, tmp_path: Path) -> N
         (
             [models / "tiny_residual.onnx", three, "-o", tmp_path / "o.onnx", "--scratch", tmp_path / "nowhere"],
             3,
-            "scratch folder",
+            "temporary folder",
         ),
         ([models / "tiny_residual.onnx", "-o", tmp_path / "o.onnx"], 2, "requires images or arrays"),
     ]
