@@ -95,7 +95,7 @@ def run_isolated(seconds: float, memory: int | None) -> int:
 
     Raises:
         InputError: it took longer, or crashed.
-        UsageError: the time limit is not usable.
+        UsageError: the time limit is invalid.
         MachineError: this system cannot limit a process.
     """
     import subprocess

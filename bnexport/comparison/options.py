@@ -174,7 +174,7 @@ class CheckOptions:
         local: refuse images outside of the folder, or of the manifest's folder, that names them: links and URLs.
 
     Raises:
-        UsageError: a tolerance is not usable.
+        UsageError: a tolerance is invalid.
     """
 
     shard: tuple[int, int] | None = option(SHARD)
@@ -199,7 +199,7 @@ class CheckOptions:
     def __post_init__(self) -> None:
         for tolerance in [*self.rtol.values(), *self.atol.values()]:
             if not 0 <= tolerance < math.inf:
-                raise UsageError("the tolerance is not usable", found=str(tolerance), expected="a number, 0 or more")
+                raise UsageError("the tolerance is invalid", found=str(tolerance), expected="a number, 0 or more")
 
 
 def by_tensor(tolerance: float | Mapping[str, float] | None) -> Mapping[str, float]:

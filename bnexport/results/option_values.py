@@ -21,7 +21,7 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
         return None
     nth, _, count = text.partition("/")
     if not (nth.isdecimal() and count.isdecimal() and 0 < int(nth) <= int(count)):
-        raise UsageError("--shard is not usable", found=text, expected="K/N with K from 1 to N, such as 2/8")
+        raise UsageError("--shard is invalid", found=text, expected="K/N with K from 1 to N, such as 2/8")
     return int(nth) - 1, int(count)
 
 

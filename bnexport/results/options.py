@@ -115,14 +115,14 @@ def read_options(record: Callable[..., R], written: Mapping[str, object]) -> R:
         written: values by the names of flags; what is not among them keeps its default.
 
     Raises:
-        UsageError: a value is not usable.
+        UsageError: a value is invalid.
     """
     values: dict[str, object] = {}
     for one in fields(record):  # type: ignore[arg-type] # a class of options is a dataclass
         if _RECORD in one.metadata:
             values[one.name] = read_options(one.metadata[_RECORD], written)
         elif _FLAG in one.metadata and (flag := one.metadata[_FLAG]).name in written:
-            values[one.name] = flag.read(_typed(flag, written[flag.name]))
+            values[one.name] = flag.read(_convert(flag, written[flag.name]))
     return record(**values)
 
 
@@ -131,7 +131,7 @@ def keywords_of(options: DataclassInstance) -> dict[str, Any]:
     return {one.name: getattr(options, one.name) for one in fields(options)}
 
 
-def _typed(flag: Flag, value: object) -> object:
+def _convert(flag: Flag, value: object) -> object:
     """A value as the command line gives it: plans and scripts write numbers and names in their own way."""
     if value is None:
         return None
@@ -146,13 +146,13 @@ def _typed(flag: Flag, value: object) -> object:
 def _one(flag: Flag, kind: Any, value: object) -> object:
     if kind is bool:
         if not isinstance(value, bool):
-            raise UsageError(f"--{flag.name} is not usable", found=repr(value), expected="true or false")
+            raise UsageError(f"--{flag.name} is invalid", found=repr(value), expected="true or false")
         return value
     try:
         typed = kind(value if kind is Path else str(value))
     except ValueError as error:
         expected = ", ".join(kind) if issubclass(kind, StrEnum) else f"a value such as {kind(1)}"
-        raise UsageError(f"--{flag.name} is not usable", found=str(value), expected=expected) from error
+        raise UsageError(f"--{flag.name} is invalid", found=str(value), expected=expected) from error
     if flag.least is not None and not typed >= flag.least:
-        raise UsageError(f"--{flag.name} is not usable", found=str(value), expected=f"{flag.least:g} or more")
+        raise UsageError(f"--{flag.name} is invalid", found=str(value), expected=f"{flag.least:g} or more")
     return typed

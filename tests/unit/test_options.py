@@ -69,13 +69,13 @@ def test_what_is_written_becomes_a_record() -> None:
 @pytest.mark.parametrize(
     ("written", "sentence"),
     [
-        ({"batch-size": 0}, "--batch-size is not usable (found 0, expected 1 or more)"),
-        ({"batch-size": "many"}, "--batch-size is not usable"),
+        ({"batch-size": 0}, "--batch-size is invalid (found 0, expected 1 or more)"),
+        ({"batch-size": "many"}, "--batch-size is invalid"),
         ({"batch-size": [1, 2]}, "--batch-size has 2 values"),
-        ({"normalize": "unity"}, "--normalize is not usable"),
-        ({"layerwise": "yes"}, "--layerwise is not usable"),
-        ({"rtol": "-1"}, "the tolerance is not usable"),
-        ({"shard": "3/2"}, "--shard is not usable"),
+        ({"normalize": "unity"}, "--normalize is invalid"),
+        ({"layerwise": "yes"}, "--layerwise is invalid"),
+        ({"rtol": "-1"}, "the tolerance is invalid"),
+        ({"shard": "3/2"}, "--shard is invalid"),
     ],
 )
 def test_what_is_not_usable_is_a_usage_error(written: dict[str, Any], sentence: str) -> None:
@@ -89,7 +89,7 @@ def test_a_plan_is_refused_before_anything_runs(tmp_path: Path) -> None:
     """A value that a check would refuse is refused with the plan."""
     (tmp_path / "a.onnx").touch()
     entry = {"models": ["a.onnx"], "images": ["a.onnx"], "options": {"batch-size": 0}}
-    with pytest.raises(UsageError, match="--batch-size is not usable"):
+    with pytest.raises(UsageError, match="--batch-size is invalid"):
         plan.checks(plan.parsed({"check": [entry]}, "the plan"), tmp_path)
 
 
