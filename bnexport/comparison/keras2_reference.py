@@ -56,7 +56,7 @@ class Keras2Reference(Reference):
             raise InputError(
                 f"Keras 3 loads {self.path} as another model than Keras 2",
                 found=f"{len(found.inputs)} inputs and {len(found.outputs)} outputs",
-                expected=f"{len(own.inputs)} and {len(own.outputs)}",
+                expected=f"{len(own.inputs)} inputs and {len(own.outputs)} outputs",
                 fix="export it in Keras 2 and check that file with --deployed",
             )
         info = replace(found.info, random_layers=(), versions={**found.info.versions, **own.info.versions})
