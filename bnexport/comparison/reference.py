@@ -116,7 +116,7 @@ class Reference:
         return model
 
     def _guarded(self, call: Callable[[], R]) -> R:
-        return FRAMEWORKS.guarded(self.found.name, call)
+        return FRAMEWORKS.guard(self.found.name, call)
 
     @property
     def modes(self) -> tuple[Mode, ...]:
@@ -177,7 +177,7 @@ class Reference:
         name, converter = found
         model = self.model
         self._progress.stage("exporting")
-        return CONVERTERS.guarded(name, lambda: converter.convert(model, known))
+        return CONVERTERS.guard(name, lambda: converter.convert(model, known))
 
     def run(self, mode: Mode, feeds: Feeds) -> Outputs:
         """One pass over one batch: every output by name, and `OUTPUT/logits` for each that ends in softmax or sigmoid."""

@@ -42,14 +42,14 @@ class Target:
             InputError: the runtime cannot read it.
             MachineError: it does not run here, or fails in a way of its own.
         """
-        session = RUNTIMES.guarded(
+        session = RUNTIMES.guard(
             self.name, lambda: self.runtime.open(Artifact("onnx", content, file), Want(self.device))
         )
         kinds = {port.name: port.dtype.type for port in session.signature.inputs}
 
         def run(feeds: Feeds, names: Sequence[str]) -> Outputs:
             typed = {name: cast_input(name, value, kinds.get(name)) for name, value in feeds.items()}
-            return RUNTIMES.guarded(self.name, lambda: session.run(typed, names))
+            return RUNTIMES.guard(self.name, lambda: session.run(typed, names))
 
         return run
 

@@ -61,13 +61,13 @@ def export(
     """
     progress = progress or Progress()
     model, output = Path(model), files.writable(Path(output), (".onnx",))
-    known = sidecar.read(model)
-    found = recognised(model)
-    loaded, name, converter = _load(found, model, Want(trust, signature), progress)
+    model_sidecar = sidecar.read(model)
+    source = recognised(model)
+    loaded, name, converter = _load(source, model, Want(trust, signature), progress)
     begun = time.perf_counter()
     progress.stage("exporting")
-    graph = CONVERTERS.guarded(name, lambda: converter.convert(loaded, known))
-    add_class_names(model, graph, known, progress)
+    graph = CONVERTERS.guard(name, lambda: converter.convert(loaded, model_sidecar))
+    add_class_names(model, graph, model_sidecar, progress)
     content = serialise(graph)
     files.write_bytes(output, content)
     return Export(
@@ -81,14 +81,14 @@ def export(
     )
 
 
-def _load(found: Recognised, path: Path, want: Want, progress: Progress) -> tuple[ReferenceModel, str, Converter]:
+def _load(source: Recognised, path: Path, want: Want, progress: Progress) -> tuple[ReferenceModel, str, Converter]:
     """The model, and the converter with its name."""
-    refuse_needless_signature(found, path, want)
-    title = found.about.title or found.name
-    converter = converter_of(found.name)
+    refuse_needless_signature(source, path, want)
+    title = source.about.title or source.name
+    converter = converter_of(source.name)
     if converter is None:
-        if found.about.executable:
+        if source.about.executable:
             raise InputError(f"{path} is an ONNX file", expected="a Keras model (.h5, .hdf5 or .keras)")
-        raise ExportError(f"nothing that is installed writes a model of {title} as ONNX", found=str(path))
+        raise ExportError(f"no installed converter exports models of {title}", found=str(path))
     progress.stage(f"loading the model in {title}")
-    return FRAMEWORKS.guarded(found.name, lambda: found.framework.load(path, want)), *converter
+    return FRAMEWORKS.guard(source.name, lambda: source.framework.load(path, want)), *converter

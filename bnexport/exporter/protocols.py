@@ -29,8 +29,8 @@ class Converter(Protocol):
         """The versions of what it is made of."""
         ...
 
-    def convert(self, model: ReferenceModel, known: Sidecar | None) -> onnx.ModelProto:
-        """The inference graph, with the model's inputs and outputs in its order, and `known` in its metadata.
+    def convert(self, model: ReferenceModel, model_sidecar: Sidecar | None) -> onnx.ModelProto:
+        """The inference graph, with the model's inputs and outputs in its order, and `model_sidecar` in its metadata.
 
         Raises:
             ExportError: it cannot be written as ONNX.

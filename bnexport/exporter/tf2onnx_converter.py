@@ -25,12 +25,12 @@ class Tf2Onnx:
         """The version of tf2onnx, which is not imported."""
         return {"tf2onnx": importlib.metadata.version("tf2onnx")}
 
-    def convert(self, model: ReferenceModel, known: Sidecar | None) -> onnx.ModelProto:
+    def convert(self, model: ReferenceModel, model_sidecar: Sidecar | None) -> onnx.ModelProto:
         """The inference graph, complete with weights and metadata."""
         tf2onnx_convert.load_framework()
         match model:
             case KerasModel():
-                return conversion.graph_of(model.loaded, known)
+                return conversion.graph_of(model.loaded, model_sidecar)
             case SavedModelReference():
-                return conversion.saved_graph_of(model.saved, known)
-        raise ExportError("tf2onnx converts no such model", found=type(model).__name__)
+                return conversion.saved_graph_of(model.saved, model_sidecar)
+        raise ExportError("tf2onnx cannot convert this model", found=type(model).__name__)

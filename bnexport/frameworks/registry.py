@@ -92,7 +92,7 @@ def _first(source: object) -> Recognised | None:
     for name in FRAMEWORKS.each():
         try:
             framework = FRAMEWORKS.open(name)
-            kind = FRAMEWORKS.guarded(name, partial(framework.recognises, source))
+            kind = FRAMEWORKS.guard(name, partial(framework.recognises, source))
         except MachineError as error:  # another plug-in may know it
             failed = failed or error
             continue
@@ -104,4 +104,4 @@ def _first(source: object) -> Recognised | None:
 
 
 def _found(name: str, framework: Framework, kind: str) -> Recognised:
-    return Recognised(name, kind, framework, FRAMEWORKS.guarded(name, framework.about))
+    return Recognised(name, kind, framework, FRAMEWORKS.guard(name, framework.about))

@@ -45,8 +45,8 @@ def dtypes(infos: Iterable[onnx.ValueInfoProto]) -> dict[str, np.dtype[np.generi
 def ports(infos: Iterable[onnx.ValueInfoProto]) -> tuple[Port, ...]:
     """Tensors as a signature lists them; those of unknown rank have no axes, those of unknown type are float32."""
     listed = list(infos)
-    known = dtypes(listed)
-    return tuple(Port(i.name, shape(i) or (), known.get(i.name, np.dtype(np.float32))) for i in listed)
+    kinds = dtypes(listed)
+    return tuple(Port(i.name, shape(i) or (), kinds.get(i.name, np.dtype(np.float32))) for i in listed)
 
 
 def describe(model: onnx.ModelProto) -> None:

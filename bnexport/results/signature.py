@@ -42,11 +42,11 @@ class Signature:
             if x is None:
                 raise InputError(f"the input {port.name} is missing", found=", ".join(given) or "nothing")
             fits = x.ndim == len(port.shape) and all(
-                side is None or side == found for side, found in zip(port.shape[1:], x.shape[1:], strict=True)
+                side is None or side == actual for side, actual in zip(port.shape[1:], x.shape[1:], strict=True)
             )
             if x.dtype.kind in "OSUMm" or not fits:
                 raise InputError(
-                    f"the input {port.name} does not fit",
+                    f"the input {port.name} has another type or shape",
                     found=f"{x.dtype} of shape {x.shape}",
                     expected=f"{port.dtype} of shape {port.shape}",
                 )

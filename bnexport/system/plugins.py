@@ -55,7 +55,7 @@ class Plugins(Generic[T]):
                 raise UsageError(f"the {self.noun} {name} does not exist", expected=" or ".join(self.names()))
         value = entry.value if entry else self.own[name]
         try:
-            plugin = entry.load()() if entry else _named(value)()
+            plugin = entry.load()() if entry else _load_class(value)()
         except Exception as error:  # whatever somebody's plug-in raises
             raise MachineError(f"the {self.noun} {name} cannot be loaded ({value}: {reason(error)})") from error
         if not self.fits(plugin):
@@ -66,7 +66,7 @@ class Plugins(Generic[T]):
             )
         return plugin
 
-    def guarded(self, name: str, call: Callable[[], R]) -> R:
+    def guard(self, name: str, call: Callable[[], R]) -> R:
         """What a call into the plug-in of a name gives.
 
         Raises:
@@ -83,7 +83,7 @@ class Plugins(Generic[T]):
             raise MachineError(f"the {self.noun} {name} failed ({type(error).__name__}: {reason(error)})") from error
 
 
-def _named(value: str) -> Callable[[], object]:
+def _load_class(value: str) -> Callable[[], object]:
     module, _, name = value.partition(":")
-    found: Callable[[], object] = getattr(import_module(module), name)
-    return found
+    plugin_class: Callable[[], object] = getattr(import_module(module), name)
+    return plugin_class

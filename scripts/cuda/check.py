@@ -26,9 +26,8 @@ import numpy as np
 
 from bnexport.bundles import bundle
 from bnexport.bundles.verify import verify
-from bnexport.comparison import sides
 from bnexport.folding.transform import fold
-from bnexport.onnx_graph import protobuf, statistics, tensors
+from bnexport.onnx_graph import outputs, protobuf, statistics, tensors
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.training_mode import training_mode_graph
 from bnexport.progress import Progress
@@ -195,7 +194,7 @@ def main() -> int:
     plain = protobuf.model_from((folder / memory_file.MODEL).read_bytes())
     tensors.describe(plain)
     logits = next((t.tensor for t in index.tensors if t.name.endswith("/logits")), index.tensors[0].tensor)
-    model = tensors.with_outputs(plain, sides.fetches(plain).values())
+    model = tensors.with_outputs(plain, outputs.fetches(plain).values())
     contents = graphs(model, feeds, provider, report)
 
     ways = [Way("strict", provider), Way("as deployed", provider, Cuda(deployed=True))]
