@@ -74,7 +74,7 @@ def _throughput(folder: Path, count: int, rounds: int) -> dict[str, Any]:
     spec = Preprocessing((SIZE, SIZE), 3, resize=Resize.PIL_BILINEAR, scaling=Scaling.CAFFE)
     threads = machine.threads()
     listing = datasets.find(folder / "photos")
-    feeds = Pictures(listing, spec, Sidecar(), name=tensor, batch_size=BATCH, threads=threads)
+    feeds = Pictures(listing, datasets.Reader(listing, spec, BATCH, threads), Sidecar(), tensor)
     decoded = [feed.inputs for feed in feeds]
     golden = [runner.compute(inputs) for inputs in decoded]
     reference = sides.Runner(RunSpec("keras", "inference", "tensorflow", Role.CONTROL), lambda _: {})

@@ -226,7 +226,5 @@ def _open_pictures(
             )
         overrides = replace(overrides, scaling=Scaling.NONE)
     preparation = prepare(shape, subject.known, subject.origin, overrides)
-    spec, threads = preparation.spec, machine.threads()
-    return Pictures(
-        pictures, spec, subject.known, name=name, batch_size=batch_size, threads=threads, kept=Prepared(keep)
-    ), preparation
+    reader = datasets.Reader(pictures, preparation.spec, batch_size, machine.threads(), kept=Prepared(keep))
+    return Pictures(pictures, reader, subject.known, name), preparation

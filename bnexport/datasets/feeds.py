@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +18,6 @@ from bnexport.datasets import npz
 from bnexport.datasets.npz import Shape
 from bnexport.datasets.order import shuffled_order, spread
 from bnexport.datasets.preparation import class_indices
-from bnexport.datasets.reader import Prepared
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import InputError
 from bnexport.results.preprocessing import Preprocessing
@@ -83,27 +82,22 @@ class Source(Protocol):
 
 
 class Pictures:
-    """Pictures as the one input of a model."""
+    """Pictures as the one input of a model.
 
-    def __init__(
-        self,
-        pictures: datasets.Listing,
-        spec: Preprocessing,
-        sidecar: Sidecar | None,
-        *,
-        name: str,
-        batch_size: int,
-        threads: int,
-        order: NDArray[np.intp] | None = None,
-        kept: Prepared | None = None,
-    ) -> None:
+    Args:
+        pictures: which ones, and their classes.
+        reader: how they are read.
+        sidecar: the labels and classes that the model came with.
+        name: of the input.
+    """
+
+    def __init__(self, pictures: datasets.Listing, reader: datasets.Reader, sidecar: Sidecar | None, name: str) -> None:
         self._sidecar = sidecar = sidecar or Sidecar()
         self.classes = sidecar.classes or pictures.classes
         self.count = len(pictures)
-        self.spec: Preprocessing | None = spec
-        self._labels, self._name, self._pictures = sidecar.labels, name, pictures
-        self._reader = datasets.Reader(pictures, spec, batch_size, threads, order, kept or Prepared())
-        self.unreadable = self._reader.unreadable
+        self.spec: Preprocessing | None = reader.spec
+        self._labels, self._name, self._pictures, self._reader = sidecar.labels, name, pictures, reader
+        self.unreadable = reader.unreadable
 
     def fingerprint(self) -> str:
         """A hash of the files and of how they are prepared."""
@@ -134,17 +128,8 @@ class Pictures:
     def _of(
         self, pictures: datasets.Listing, spec: Preprocessing, batch_size: int, order: NDArray[np.intp] | None = None
     ) -> Pictures:
-        threads, kept = self._reader.threads, self._reader.kept
-        return Pictures(
-            pictures,
-            spec,
-            self._sidecar,
-            name=self._name,
-            batch_size=batch_size,
-            threads=threads,
-            order=order,
-            kept=kept,
-        )
+        reader = replace(self._reader, pictures=pictures, spec=spec, batch_size=batch_size, order=order, unreadable=[])
+        return Pictures(pictures, reader, self._sidecar, self._name)
 
     def sample(self, count: int, *, batch_size: int, whole: bool) -> Source:
         """Some of the pictures; `unreadable` must be known, so that all of them were read once."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from bnexport.datasets import sidecar
@@ -26,43 +26,35 @@ def graph_of(loaded: LoadedModel, model_sidecar: Sidecar | None) -> onnx.ModelPr
     with refusing(f"TensorFlow cannot trace the model in {loaded.path}"):
         traced = keras_trace.trace(loaded.keras, loaded.weights, [t.name for t in loaded.inputs], loaded.outputs)
     model = tf2onnx_convert.convert(traced)
-    return add_weights_and_metadata(
-        model, traced, loaded.path, loaded.format, loaded.sha256, model_sidecar, name=loaded.keras.name
-    )
+    source = {"file": loaded.path.name, "format": str(loaded.format), "sha256": loaded.sha256}
+    return add_weights_and_metadata(model, traced, source, model_sidecar, name=loaded.keras.name)
 
 
 def saved_graph_of(saved: SavedModel, model_sidecar: Sidecar | None) -> onnx.ModelProto:
     """The graph of one signature of a SavedModel, complete with weights and metadata."""
     model = tf2onnx_convert.convert(saved.trace)
-    return add_weights_and_metadata(
-        model, saved.trace, saved.path, Format.SAVED_MODEL, saved.sha256, model_sidecar, signature=saved.signature
-    )
+    source = {"file": saved.path.name, "format": str(Format.SAVED_MODEL), "sha256": saved.sha256}
+    source |= {"signature": saved.signature} if saved.signature else {}
+    return add_weights_and_metadata(model, saved.trace, source, model_sidecar)
 
 
 def add_weights_and_metadata(
     model: onnx.ModelProto,
     traced: Trace,
-    path: Path,
-    kind: Format,
-    digest: str,
+    source: Mapping[str, str],
     model_sidecar: Sidecar | None,
     *,
     name: str = "model",
-    signature: str = "",
 ) -> onnx.ModelProto:
     """A converted graph with its weights and metadata.
 
     Args:
         model: the converted graph; changed in place.
         traced: what it was converted from.
-        path: the file that was exported.
-        kind: what that is.
-        digest: its hash.
+        source: the file that was exported: its name, format and hash, and the signature of a SavedModel.
         model_sidecar: its sidecar.
         name: for the graph.
-        signature: of the SavedModel that was exported.
     """
-    source = {"file": path.name, "format": str(kind), "sha256": digest}
     weights.attach(model, traced.weights)
     finish.finish(
         model,
@@ -73,7 +65,7 @@ def add_weights_and_metadata(
             site.name: {"momentum": site.momentum, "frozen": site.frozen, "axis": site.axis} for site in traced.sites
         },
         properties={
-            "source": source | ({"signature": signature} if signature else {}),
+            "source": dict(source),
             "versions": {"bnexport": __version__, **keras_model.versions(), **tf2onnx_convert.versions()},
             **sidecar.for_metadata(model_sidecar),
         },
