@@ -10,6 +10,7 @@ from .checking.in_memory import (
 )
 from .cli.scripting import iter_checks as iter_checks
 from .comparison.opening import Request as Request
+from .demo.options import TrainingKeywords as TrainingKeywords
 from .demo.train import Training as Training, train as train
 from .environment.doctor import doctor as doctor
 from .errors import (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 from bnexport.errors import UsageError
 from bnexport.results.options import Flag, option
@@ -88,3 +89,15 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         if self.momentum is not None and not 0 <= self.momentum < 1:
             raise UsageError("the momentum is invalid", found=str(self.momentum), expected="0 or more and below 1")
+
+
+class TrainingKeywords(TypedDict, total=False):
+    """The fields of `TrainingOptions` as keywords, each with its default."""
+
+    arch: str
+    epochs: int
+    momentum: float | None
+    learning_rate: float
+    batch_size: int
+    seed: int
+    extend_to: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from bnexport import datasets
 from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.demo import keras_train
-from bnexport.demo.options import TrainingOptions
+from bnexport.demo.options import TrainingKeywords, TrainingOptions
 from bnexport.errors import InputError
 from bnexport.frameworks import keras_model
 from bnexport.progress import Progress
@@ -35,14 +36,8 @@ def train(
     output: Path | str,
     *,
     spec: Preprocessing | None = None,
-    arch: str = "ResNet50",
-    epochs: int = 5,
-    extend_to: int = 0,
-    batch_size: int = 32,
-    learning_rate: float = 1e-3,
-    momentum: float | None = None,
-    seed: int = 0,
     progress: Progress | None = None,
+    **options: Unpack[TrainingKeywords],
 ) -> Training:
     """Overfits `arch` on the images in `source` and saves it at `output`.
 
@@ -50,14 +45,9 @@ def train(
         source: a folder with one subfolder for each class, or a flat one: then each image is a class of its own.
         output: .h5 or .keras; the sidecar goes beside it.
         spec: how the images are prepared; by default 197x197, grey, Lanczos, raw 0-255.
-        arch: a net of keras.applications.
-        epochs: how often to go through the images.
-        extend_to: go on to at most so many epochs while training mode does not get every image right; 0 for never.
-        batch_size: images in one step.
-        learning_rate: Adam's.
-        momentum: for every BatchNormalization layer; None keeps the architecture's own (.99 in most).
-        seed: for the initial weights and the shuffling.
         progress: notified of each epoch.
+        **options: the fields of `bnexport.demo.options.TrainingOptions`: `arch`, `epochs`, `momentum`, `learning_rate`, `batch_size`, `seed`
+            and `extend_to`.
 
     Raises:
         InputError: the folder has no readable image, or unlabelled images beside labelled ones.
@@ -67,15 +57,7 @@ def train(
     progress = progress or Progress()
     spec = spec or Preprocessing((197, 197))
     output = files.writable(Path(output), (".h5", ".keras"))
-    how = TrainingOptions(
-        arch=arch,
-        epochs=epochs,
-        extend_to=extend_to,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        momentum=momentum,
-        seed=seed,
-    )
+    how = TrainingOptions(**options)
     pictures = datasets.find(source)
     reader = datasets.Reader(pictures, spec, batch_size=len(pictures), threads=machine.threads())
     batch = next(iter(reader))
@@ -91,11 +73,11 @@ def train(
         )
     progress.stage("loading TensorFlow")
     keras_model.load_framework()
-    progress.stage(f"training {arch} on {len(batch.names)} images")
+    progress.stage(f"training {how.arch} on {len(batch.names)} images")
 
     def report_epoch(epoch: Epoch) -> None:
         progress.note(
-            f"epoch {epoch.number}/{max(epochs, epoch.number)}: loss {epoch.loss:.4g}, accuracy {epoch.accuracy:.3g}"
+            f"epoch {epoch.number}/{max(how.epochs, epoch.number)}: loss {epoch.loss:.4g}, accuracy {epoch.accuracy:.3g}"
         )
 
     with files.whole(output) as temporary:
@@ -108,15 +90,15 @@ def train(
             report_epoch,
         )
     settings = {
-        "arch": arch,
+        "arch": how.arch,
         "epochs": len(history),
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "seed": seed,
+        "batch_size": how.batch_size,
+        "learning_rate": how.learning_rate,
+        "seed": how.seed,
         "images": len(labels),
     }
     settings |= {"loss": history[-1].loss, "accuracy": history[-1].accuracy} | (
-        {} if momentum is None else {"momentum": momentum}
+        {} if how.momentum is None else {"momentum": how.momentum}
     )
     image_labels = dict(zip(batch.names, labels, strict=True)) if flat else {}
     written = sidecar.write(output, Sidecar(spec, classes, image_labels, settings))
