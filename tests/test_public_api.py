@@ -13,7 +13,7 @@ from pathlib import Path
 import bnexport
 
 SNAPSHOT = Path(__file__).parent / "typing/signatures.txt"
-FOREIGN = {"Path", "Sequence", "Mapping", "Iterator", "Any", "NDArray", "None"}
+FOREIGN = {"Path", "Unpack", "Sequence", "Mapping", "Iterator", "Any", "NDArray", "None"}
 """Types of other libraries."""
 
 
