@@ -18,6 +18,7 @@ from bnexport.comparison.targets import Target, open_targets
 from bnexport.datasets.feeds import Source
 from bnexport.datasets.preparation import Preparation
 from bnexport.errors import UsageError
+from bnexport.frameworks.protocols import Want
 from bnexport.frameworks.registry import recognised
 from bnexport.progress import Progress
 from bnexport.results.verdict import Finding
@@ -130,9 +131,8 @@ def opened(request: Request, progress: Progress) -> Opening:
         request.model,
         progress,
         store=request.store,
-        trust=request.trust,
+        want=Want(request.trust, request.signature),
         deployed=request.onnx,
-        signature=request.signature,
         reference=request.reference,
         pictures=(pictures,),
     )

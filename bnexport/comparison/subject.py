@@ -91,14 +91,17 @@ class Subject:
         )
 
 
+AS_USUAL = Want()
+"""No code of the file is run, and its usual function is meant."""
+
+
 def open_subject(
     model: Path,
     progress: Progress,
     *,
     store: Cache = NOTHING_KEPT,
-    trust: bool = False,
+    want: Want = AS_USUAL,
     deployed: Path | None = None,
-    signature: str = "",
     reference: str = "keras",
     pictures: Iterable[datasets.Listing | None] = (),
 ) -> Subject:
@@ -108,9 +111,8 @@ def open_subject(
         model: .h5, .hdf5, .keras or .onnx.
         progress: told of each stage.
         store: what was computed before.
-        trust: load a Keras model even where it holds code of its own.
+        want: how it is loaded.
         deployed: an ONNX file of this model by another exporter, whose graph is taken where bnexport cannot export the model.
-        signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
         reference: "keras", or "keras2" for what the file computes in Keras 2.
         pictures: what it will be run on; a labels.txt beside the model is taken only where it has all of their labels.
 
@@ -120,7 +122,7 @@ def open_subject(
         ExportError: it is a Keras model that cannot be written as ONNX.
         MachineError: it is a Keras model and TensorFlow is not installed.
     """
-    subject = _open(model, Want(trust, signature), store, deployed, progress, reference)
+    subject = _open(model, want, store, deployed, progress, reference)
     return replace(subject, known=add_class_names(model, subject.graph, subject.known, progress, pictures))
 
 

@@ -23,7 +23,7 @@ from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import InputError, UsageError
 from bnexport.folding.fold import distance, folding_tolerance
 from bnexport.folding.transform import fold as folded_graph
-from bnexport.frameworks.protocols import SavesWeights
+from bnexport.frameworks.protocols import SavesWeights, Want
 from bnexport.onnx_graph import metadata, stages, statistics
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import sites
@@ -134,7 +134,7 @@ def recalibrate(
     if pictures is not None and len(pictures) > samples:
         pictures = pictures.select(np.sort(np.random.default_rng(seed).choice(len(pictures), samples, replace=False)))
 
-    subject = open_subject(model, progress, trust=trust, signature=signature, pictures=(pictures, judged_on))
+    subject = open_subject(model, progress, want=Want(trust, signature), pictures=(pictures, judged_on))
     overrides = overrides or Overrides()
     feeds, preparation = open_feeds(subject, pictures, inputs, overrides, batch_size)
     settled = settle(subject, feeds, preparation, progress)
