@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from bnexport.errors import InputError, UsageError, reason
 from bnexport.frameworks.protocols import WritesModels
 from bnexport.frameworks.registry import in_memory
+from bnexport.types import Array
 
-Arrays = dict[str, NDArray[Any]]
+Arrays = dict[str, Array]
 
 Images: TypeAlias = str | Path | Sequence[str | Path]
 """A folder of images, one image, a manifest, tar shards, or a list of images; paths or URLs (`bnexport.datasets.find`)."""
@@ -31,7 +32,7 @@ class KerasModel(Protocol):
 
     name: str
 
-    def save(self, filepath: str) -> Any:
+    def save(self, filepath: str) -> object:
         """Writes the model to a .keras file."""
         ...
 
@@ -108,7 +109,7 @@ def arrays(data: Batches) -> Arrays:
         raise InputError(f"the batches cannot be concatenated ({reason(error)})") from error
 
 
-def _batch(batch: Any) -> Arrays:
+def _batch(batch: object) -> Arrays:
     if isinstance(batch, tuple) and len(batch) in (2, 3):  # (x, y) or (x, y, sample weights), as fit takes them
         inputs, labels = _batch(batch[0]), _classes(np.asarray(batch[1])) if not isinstance(batch[1], Mapping) else None
         return inputs if labels is None else {**inputs, "labels": labels}
@@ -117,14 +118,14 @@ def _batch(batch: Any) -> Arrays:
     return {"input": _array("input", batch)}
 
 
-def _array(name: str, value: Any) -> NDArray[Any]:
+def _array(name: str, value: object) -> Array:
     try:
         return np.asarray(value)
     except Exception as error:  # whatever a tensor of somebody's own raises
         raise InputError(f"{name} is not an array ({reason(error)})") from error
 
 
-def _classes(y: NDArray[Any]) -> NDArray[np.int64] | None:
+def _classes(y: Array) -> NDArray[np.int64] | None:
     """Class numbers from what `fit` takes as targets; None where they are something else."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]

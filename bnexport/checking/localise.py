@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport.comparison.reference import Reference
 from bnexport.errors import InputError
@@ -20,11 +19,12 @@ from bnexport.progress import Progress
 from bnexport.results.runs import Mode
 from bnexport.results.verdict import LayerError
 from bnexport.runtimes import ort_session
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
 
-Feeds = Mapping[str, NDArray[Any]]
+Feeds = Mapping[str, Array]
 
 MOST_BYTES = 256 << 20
 """So much of the layers' outputs is held at a time, on each side."""
@@ -62,7 +62,7 @@ def layer_errors(
     return found
 
 
-def _exact(reference: Reference, mode: Mode, feeds: Feeds) -> Iterator[NDArray[Any]]:
+def _exact(reference: Reference, mode: Mode, feeds: Feeds) -> Iterator[Array]:
     try:
         for _, value in reference.layers(mode, feeds, dtype="float64", most_bytes=MOST_BYTES):
             yield value
@@ -88,9 +88,9 @@ class _Runs:
             for info in [*graph.graph.value_info, *graph.graph.output]
             if (shape := tensors.shape(info)) is not None
         }
-        self._held: dict[str, NDArray[Any]] = {}
+        self._held: dict[str, Array] = {}
 
-    def outputs_of(self, layer: str) -> list[list[tuple[str, NDArray[Any]]]]:
+    def outputs_of(self, layer: str) -> list[list[tuple[str, Array]]]:
         """What may be the layer's output: for each node scope that may be the layer its tensors, the last one first."""
         path, _, nth = layer.partition("#")
         if path not in self._groups:
@@ -126,7 +126,7 @@ def _floats(graph: onnx.ModelProto, made: Sequence[str]) -> list[str]:
 
 
 def _error(
-    layer: Layer, reference: NDArray[Any], groups: Sequence[Sequence[tuple[str, NDArray[Any]]]], floor: float | None
+    layer: Layer, reference: Array, groups: Sequence[Sequence[tuple[str, Array]]], floor: float | None
 ) -> LayerError:
     """The error of the tensor that is the layer's output: the last one of its shape; where several scopes may be the layer, the nearest."""
     comparable = []
@@ -143,7 +143,7 @@ def _error(
     return LayerError(layer.name, layer.kind, layer.inputs, name, math.nan, floor, problem)
 
 
-def _incomparable(reference: NDArray[Any], candidates: Sequence[tuple[str, NDArray[Any]]]) -> tuple[str, str]:
+def _incomparable(reference: Array, candidates: Sequence[tuple[str, Array]]) -> tuple[str, str]:
     """The tensor that ought to be the layer's output, and why it cannot be compared; "" where there is none."""
     for name, actual in candidates:
         if not np.isfinite(actual).all():

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from numpy.typing import NDArray
 
 from bnexport.checking.localise import layer_errors
 from bnexport.checking.optimisations import blamed
@@ -27,6 +24,7 @@ from bnexport.results.verdict import Finding, LayerError, Severity
 from bnexport.rules import export, model_files, runtime
 from bnexport.rules.preprocessing import Refit, candidates
 from bnexport.runtimes.ort_session import Provider, provider_of
+from bnexport.types import Array
 
 IMAGES = 4
 """The layers of a graph whose outputs agree are compared on so many images."""
@@ -214,7 +212,7 @@ class Inquiry:
         except InputError:
             return False  # the file does not run so
 
-    def _equal(self, actual: NDArray[Any], reference: NDArray[Any]) -> bool:
+    def _equal(self, actual: Array, reference: Array) -> bool:
         return actual.shape == reference.shape and self.tally.agree(
             "inference", {"logits": actual}, {"logits": reference}
         )
@@ -224,7 +222,7 @@ def _provider(runner: Runner) -> Provider:
     return provider_of(runner.spec.device)
 
 
-def _prepared_otherwise(spec: Preprocessing | None, feeds: Feeds) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
+def _prepared_otherwise(spec: Preprocessing | None, feeds: Feeds) -> Iterator[tuple[str, dict[str, Array]]]:
     """The same images prepared in other ways: with other scalings, and with the channels in the other order."""
     if len(feeds) != 1:
         return

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from bnexport.onnx_graph import tensors
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.progress import Progress
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.ort_session import Session
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
@@ -35,8 +34,8 @@ NchwcTransformer NhwcTransformer ConvAddActivationFusion
 OPTIMIZERS = tuple(_NAMES.split())
 """The names of onnxruntime's graph optimizers (core/optimizer/graph_transformer_utils.cc, and the rules' own headers); it cannot be asked for them, and ignores those it does not know."""
 
-Outputs = dict[str, NDArray[Any]]
-Feeds = Mapping[str, NDArray[Any]]
+Outputs = dict[str, Array]
+Feeds = Mapping[str, Array]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from bnexport.results.heads import Heads
 from bnexport.results.runs import RunSpec
 from bnexport.results.verdict import Comparison, Side
 from bnexport.rules.measured import Right
+from bnexport.types import Array
 
 
 class Items:
@@ -174,13 +175,13 @@ class Answers:
                 self._deciding = name
                 return
 
-    def _scores(self, outputs: Outputs) -> NDArray[Any]:
+    def _scores(self, outputs: Outputs) -> Array:
         """The logits of the deciding output; where they are out of reach, the probabilities (less a half for a single one)."""
         logits = outputs.get(f"{self._deciding}/logits")
         if logits is not None:
             return logits
         values = outputs[self._deciding]
-        return values - 0.5 if values.shape[1] == 1 and self._deciding in self.heads.squash else values
+        return np.subtract(values, 0.5) if values.shape[1] == 1 and self._deciding in self.heads.squash else values
 
     def _usable(self, labels: NDArray[np.int64], outputs: Outputs) -> NDArray[np.int64]:
         if not self._deciding or (labels < 0).all():
@@ -203,7 +204,7 @@ def in_order(values: array[Any], order: NDArray[np.intp]) -> Sequence[Any]:
     return array(values.typecode, np.array(values)[order].tobytes()) if values else values
 
 
-def broken_rows(x: NDArray[Any], count: int) -> NDArray[np.bool_]:
+def broken_rows(x: Array, count: int) -> NDArray[np.bool_]:
     """Which of `count` images have a value that is not finite; all of them where the tensor has no axis for images."""
     if x.dtype.kind not in "fc" or np.isfinite(x).all():
         return np.zeros(count, np.bool_)
@@ -212,7 +213,7 @@ def broken_rows(x: NDArray[Any], count: int) -> NDArray[np.bool_]:
     return np.asarray(~np.isfinite(x).reshape(count, -1).all(axis=1))
 
 
-def confidence(probabilities: NDArray[Any], found: NDArray[np.int64]) -> NDArray[Any]:
+def confidence(probabilities: Array, found: NDArray[np.int64]) -> Array:
     """The probability of each image's class, from probabilities of shape (N, K) and the classes of shape (N,)."""
     if probabilities.shape[1] > 1:
         return np.take_along_axis(probabilities, np.maximum(found, 0)[:, None], axis=1)[:, 0]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport.comparison.interface import Interface
 from bnexport.comparison.sides import Feeds, Outputs, Runner, graph_spec
@@ -22,6 +21,7 @@ from bnexport.onnx_graph.quantised import quantisation
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.ort_session import STRICT_CUDA
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
@@ -48,7 +48,7 @@ class Deployed:
     interface: Interface
     names: Mapping[str, str]
     notes: tuple[str, ...] = ()
-    dtypes: Mapping[str, np.dtype[Any]] = field(default_factory=dict)
+    dtypes: Mapping[str, np.dtype[np.generic]] = field(default_factory=dict)
     half: bool = False
 
     def runner(
@@ -106,7 +106,7 @@ class Deployed:
         )
 
 
-def _joined(parts: list[NDArray[Any]], count: int) -> NDArray[Any]:
+def _joined(parts: list[Array], count: int) -> Array:
     """An output of all parts of a batch; what the file adds to fill up its fixed batch size is cut off."""
     if len(parts) == 1 and (not parts[0].ndim or len(parts[0]) <= count):
         return parts[0]
@@ -115,12 +115,12 @@ def _joined(parts: list[NDArray[Any]], count: int) -> NDArray[Any]:
     return np.concatenate(parts)[:count]
 
 
-def _as_float(x: NDArray[Any], wanted: np.dtype[Any] | None) -> NDArray[Any]:
+def _as_float(x: Array, wanted: np.dtype[np.generic] | None) -> Array:
     """Values of one float type as another, which the interface's differences say."""
     return x.astype(wanted) if wanted is not None and x.dtype != wanted and x.dtype.kind == wanted.kind == "f" else x
 
 
-def _parts(feeds: Feeds, batch: int | None) -> list[dict[str, NDArray[Any]]]:
+def _parts(feeds: Feeds, batch: int | None) -> list[dict[str, Array]]:
     """The batch in parts of the size the file is fixed to; the last part is filled up with its last image."""
     if batch is None:
         return [dict(feeds)]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport.comparison.reference import Reference
 from bnexport.comparison.tally import Tally
@@ -15,6 +13,7 @@ from bnexport.errors import InputError
 from bnexport.progress import Progress
 from bnexport.results import tolerance
 from bnexport.results.runs import Mode
+from bnexport.types import Array
 
 IMAGES = 8
 """How many images the floors are measured on."""
@@ -28,7 +27,7 @@ DIMMER = 1 / 32
 BEYOND = 1000.0
 """An error of so many floors is no noise, whatever the image."""
 
-Feeds = Mapping[str, NDArray[Any]]
+Feeds = Mapping[str, Array]
 
 
 def measured(
@@ -98,7 +97,7 @@ def _groups(few: Feeds, wanted: int) -> list[Feeds]:
     if all(x.dtype.kind == "f" for x in few.values()):
         count = min(wanted, IMAGES // len(next(iter(few.values()))))
         groups += [
-            {name: (x * x.dtype.type(1 - DIMMER * nth)).astype(x.dtype) for name, x in few.items()}
+            {name: np.multiply(x, x.dtype.type(1 - DIMMER * nth)).astype(x.dtype) for name, x in few.items()}
             for nth in range(1, count)
         ]
     return groups

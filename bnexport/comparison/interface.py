@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport.comparison.sides import Feeds
 from bnexport.datasets.preprocess import rescale
 from bnexport.errors import InputError
 from bnexport.results.preprocessing import Preprocessing, Scaling
+from bnexport.types import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class Interface:
     pixels: Mapping[str, Preprocessing | None] = field(default_factory=dict)
     differences: tuple[str, ...] = field(default=())
 
-    def given(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
+    def given(self, feeds: Feeds) -> dict[str, Array]:
         """A batch as the file takes it.
 
         Raises:
@@ -48,7 +47,7 @@ class Interface:
             self.inputs[name]: np.moveaxis(x, -1, 1) if name in self.moved_in else x for name, x in unscaled.items()
         }
 
-    def _unscaled(self, name: str, x: NDArray[Any]) -> NDArray[Any]:
+    def _unscaled(self, name: str, x: Array) -> Array:
         """The pixels before scaling."""
         spec = self.pixels[name]
         if spec is not None:

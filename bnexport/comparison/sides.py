@@ -6,9 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from bnexport.comparison.reference import GraphReference, Reference
 from bnexport.errors import InputError, MachineError
@@ -24,12 +22,13 @@ from bnexport.runtimes import ort_library, ort_session
 from bnexport.runtimes.ort_session import STRICT_CUDA, Cuda
 from bnexport.system import cache, machine
 from bnexport.system.cache import Cache
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
 
-Feeds = Mapping[str, NDArray[Any]]
-Outputs = dict[str, NDArray[Any]]
+Feeds = Mapping[str, Array]
+Outputs = dict[str, Array]
 
 
 @dataclass(slots=True)

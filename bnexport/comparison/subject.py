@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport import datasets
 from bnexport.comparison.keras2_reference import Keras2Reference
@@ -32,6 +31,7 @@ from bnexport.results.overrides import Overrides
 from bnexport.results.preprocessing import Scaling
 from bnexport.system import machine
 from bnexport.system.cache import NOTHING_KEPT, Cache
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
@@ -74,7 +74,7 @@ class Subject:
     notes: tuple[str, ...] = ()
 
     @property
-    def dtypes(self) -> dict[str, np.dtype[Any]]:
+    def dtypes(self) -> dict[str, np.dtype[np.generic]]:
         """What the graph's inputs and outputs are made of, where that is a type of numbers."""
         return tensors.dtypes([*tensors.inputs(self.graph), *self.graph.graph.output])
 
@@ -174,7 +174,7 @@ def _open(model: Path, want: Want, store: Cache, deployed: Path | None, progress
 def open_feeds(
     subject: Subject,
     pictures: datasets.Listing | None,
-    inputs: Path | Mapping[str, NDArray[Any]] | None,
+    inputs: Path | Mapping[str, Array] | None,
     overrides: Overrides,
     batch_size: int,
     keep: int = 0,
@@ -208,7 +208,7 @@ def open_feeds(
     return feeds, preparation
 
 
-def _open_arrays(subject: Subject, inputs: Path | Mapping[str, NDArray[Any]], batch_size: int) -> Arrays:
+def _open_arrays(subject: Subject, inputs: Path | Mapping[str, Array], batch_size: int) -> Arrays:
     classes = subject.known.classes if subject.known else ()
     if isinstance(inputs, Path):
         return Arrays.read(inputs, subject.shapes, classes, batch_size)

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport.errors import InputError, MachineError, refusing
 from bnexport.keras_files import (
@@ -30,6 +29,7 @@ from bnexport.keras_files import (
     weights as keras_weights,
 )
 from bnexport.system.files import Format, model_format, sha256
+from bnexport.types import Array
 
 SECONDS = 600.0
 """How long loading, or one batch, may take."""
@@ -112,7 +112,7 @@ class Model:
         )
         self.interface = Interface(inputs, outputs, answer["parameters"])
 
-    def run(self, arrays: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def run(self, arrays: Sequence[Array]) -> dict[str, Array]:
         """The outputs of the inference pass by name, and `OUTPUT/logits` for each that ends in softmax or sigmoid.
 
         Args:

@@ -10,9 +10,15 @@ import json
 import os
 import sys
 import warnings
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import tf_keras
+
+    from bnexport.types import Array
 
 
 def main(path: str, trust: str) -> None:
@@ -27,7 +33,7 @@ def main(path: str, trust: str) -> None:
     _limit()
     warnings.simplefilter("ignore")
 
-    def answer(values: dict[str, Any]) -> None:
+    def answer(values: Mapping[str, object]) -> None:
         answers.write(json.dumps(values) + "\n")
         answers.flush()
 
@@ -62,7 +68,7 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _described(model: Any) -> dict[str, Any]:
+def _described(model: tf_keras.Model) -> dict[str, object]:
     if not getattr(model, "inputs", None):
         raise ValueError("the inputs of the model are not recorded in the file")
     return {
@@ -74,7 +80,7 @@ def _described(model: Any) -> dict[str, Any]:
     }
 
 
-def _computed(model: Any, arrays: list[Any]) -> dict[str, Any]:
+def _computed(model: tf_keras.Model, arrays: Sequence[Array]) -> dict[str, Any]:
     import tensorflow as tf
 
     given = [tf.constant(x, dtype=t.dtype) for x, t in zip(arrays, model.inputs, strict=True)]

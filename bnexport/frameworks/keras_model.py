@@ -11,9 +11,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from bnexport.errors import InputError, MachineError, refusing
 from bnexport.frameworks.keras_installed import choose_backend, refuse_absence
@@ -27,8 +25,10 @@ from bnexport.keras_files import (
 from bnexport.system import machine
 from bnexport.system.files import Format, model_format, sha256
 from bnexport.system.quiet import hold_native_output
+from bnexport.types import Array
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from keras import KerasTensor, Model, Variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +64,17 @@ class LoadedModel:
     path: Path
     sha256: str
     format: Format
-    keras: Any
+    keras: Model
     inputs: tuple[Tensor, ...]
     outputs: tuple[str, ...]
-    weights: dict[str, Any]
+    weights: dict[str, Variable]
     parameters: int
     layers: int
     frozen: int
     dtype: str
     iterations: int | None = None
     repairs: tuple[str, ...] = ()
-    original: tuple[Any, str] | None = None
+    original: tuple[object, str] | None = None
 
 
 def load_framework() -> None:
@@ -178,7 +178,7 @@ def load(path: Path, *, trust: bool = False) -> LoadedModel:
     )
 
 
-def _keras2_hard_sigmoid(x: Any) -> Any:
+def _keras2_hard_sigmoid(x: KerasTensor) -> KerasTensor:
     """What Keras 1 and 2 called hard_sigmoid."""
     from keras import ops
 
@@ -186,7 +186,7 @@ def _keras2_hard_sigmoid(x: Any) -> Any:
 
 
 @name_scopes_restored()
-def _refuse_broken(model: Any, path: Path, written: str | None) -> None:
+def _refuse_broken(model: Model, path: Path, written: str | None) -> None:
     """Runs a repaired model once: that it loads proves nothing."""
     import keras
     import tensorflow as tf
@@ -236,7 +236,7 @@ def refuse_format(loaded: LoadedModel, path: Path) -> None:
         )
 
 
-def describe(model: Any, path: Path, kind: Format, digest: str) -> LoadedModel:
+def describe(model: Model, path: Path, kind: Format, digest: str) -> LoadedModel:
     """`model` with the facts about it that other rooms need."""
     import keras
 
@@ -269,7 +269,7 @@ def _distinct(names: list[str]) -> list[str]:
 
 
 @name_scopes_restored()
-def _read(path: Path, kind: Format, config: Any, written: str | None, *, trust: bool) -> Any:
+def _read(path: Path, kind: Format, config: object, written: str | None, *, trust: bool) -> Model:
     """The model in a file, with another configuration where one is given."""
     import keras
 

@@ -18,10 +18,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport.errors import BnexportError, InputError, MachineError, reason
 from bnexport.frameworks.keras_patch import layer_error, logits_kept, method_replaced, name_scopes_restored
@@ -29,13 +28,14 @@ from bnexport.frameworks.keras_recorder import OF_A_LAYER, Recorder, recording
 from bnexport.frameworks.protocols import Layer
 from bnexport.results.runs import Mode
 from bnexport.system.exclusive import PROCESS, exclusive
+from bnexport.types import Array
 
 if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+    from tensorflow.types.experimental import ConcreteFunction
+
     from bnexport.frameworks.keras_model import LoadedModel
-
-Array = NDArray[Any]
-
-
 UNTRACED = 2
 """Passes that a small check runs once or twice are not traced before: tracing costs as much as two calls. (The inference pass, which is run most, always is, as by `predict`.)"""
 
@@ -45,9 +45,9 @@ class Passes:
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
-        self._traced: dict[Mode, tuple[Any, list[str]]] = {}
+        self._traced: dict[Mode, tuple[ConcreteFunction, list[str]]] = {}
         self._calls: dict[Mode, int] = {}
-        self._wide: dict[Mode, tuple[Any, list[str]]] = {}
+        self._wide: dict[Mode, tuple[ConcreteFunction, list[str]]] = {}
         self._wide_calls: dict[Mode, int] = {}
 
     def run(self, mode: Mode, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -105,11 +105,11 @@ class Passes:
         _refuse_narrow({name: value.dtype.name for name, value in found.items() if value.dtype.kind == "f"})
         return found
 
-    def _run(self, function: tuple[Any, list[str]], feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def _run(self, function: tuple[ConcreteFunction, list[str]], feeds: Mapping[str, Array]) -> dict[str, Array]:
         traced, names = function
         return {name: np.asarray(value) for name, value in zip(names, traced(*self._given(feeds)), strict=True)}
 
-    def _given(self, feeds: Mapping[str, Array]) -> list[Any]:
+    def _given(self, feeds: Mapping[str, Array]) -> list[tf.Tensor]:
         import tensorflow as tf
 
         return [tf.constant(feeds[t.name], dtype=t.dtype) for t in self._loaded.inputs]
@@ -164,8 +164,8 @@ class Passes:
     @exclusive
     @name_scopes_restored()
     def _forward(
-        self, mode: Mode, x: Sequence[Any], *, recorder: Recorder | None = None, seed: int | None = None
-    ) -> dict[str, Any]:
+        self, mode: Mode, x: Sequence[tf.Tensor], *, recorder: Recorder | None = None, seed: int | None = None
+    ) -> dict[str, tf.Tensor]:
         """One pass as TensorFlow operations, traced or not; with a `seed` the random layers are on."""
         import keras
 
@@ -189,12 +189,12 @@ class Passes:
         return {**outputs, **logits, **(recorder.wanted() if recorder else {})}
 
     @exclusive
-    def _trace(self, mode: Mode, recorder: Recorder | None = None) -> tuple[Any, list[str]]:
+    def _trace(self, mode: Mode, recorder: Recorder | None = None) -> tuple[ConcreteFunction, list[str]]:
         import tensorflow as tf
 
         names: list[str] = []
 
-        def forward(*x: Any) -> list[Any]:
+        def forward(*x: tf.Tensor) -> list[tf.Tensor]:
             outputs = self._forward(mode, x, recorder=recorder)
             names[:] = outputs
             return list(outputs.values())
@@ -203,7 +203,9 @@ class Passes:
         traced = tf.function(forward, input_signature=signature, autograph=False).get_concrete_function()
         return traced, names
 
-    def _trace_in(self, float64: bool, mode: Mode, recorder: Recorder | None = None) -> tuple[Any, list[str]]:
+    def _trace_in(
+        self, float64: bool, mode: Mode, recorder: Recorder | None = None
+    ) -> tuple[ConcreteFunction, list[str]]:
         if not float64:
             return self._trace(mode, recorder)
         try:
@@ -219,14 +221,14 @@ def _no_float64(error: Exception) -> InputError:
     return InputError(f"the model cannot compute in float64 ({reason(error)[:200]})")
 
 
-def _refuse_narrow(dtypes: Mapping[str, Any]) -> None:
+def _refuse_narrow(dtypes: Mapping[str, str | tf.DType]) -> None:
     narrow = [name for name, dtype in dtypes.items() if dtype != "float64"]
     if narrow:
         raise InputError(f"the model cannot compute in float64: {', '.join(narrow)} uses lower precision")
 
 
 @contextmanager
-def _float64_policy(model: Any) -> Iterator[None]:
+def _float64_policy(model: keras.Model) -> Iterator[None]:
     """While open, every layer computes in float64; variables stay what they are and are cast where they are read."""
     from keras.dtype_policies import DTypePolicy
 
@@ -253,7 +255,7 @@ def _batch_statistics(*, enabled: bool) -> Iterator[None]:
         yield
         return
 
-    def call(layer: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:  # noqa: ARG001 - Keras' signature
+    def call(layer: keras.Layer, inputs: tf.Tensor, training: object = None, mask: object = None) -> tf.Tensor:  # noqa: ARG001 - Keras' signature
         return original(layer, inputs, training=True, mask=mask)
 
     with method_replaced(BatchNormalization, "call", call) as original:

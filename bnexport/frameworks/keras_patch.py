@@ -6,14 +6,18 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bnexport.errors import reason
 from bnexport.system.exclusive import PROCESS
 
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
 
 @contextmanager
-def method_replaced(owner: type, name: str, replacement: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+def method_replaced(owner: type, name: str, replacement: Callable[..., object]) -> Iterator[Callable[..., Any]]:
     """While open, layers that this thread calls use `replacement`; those of any other thread keep the class' own method.
 
     Blocks of several threads wait for each other, so that what each restores is what Keras brought. Blocks of one thread may nest.
@@ -29,7 +33,7 @@ def method_replaced(owner: type, name: str, replacement: Callable[..., Any]) -> 
     with PROCESS:
         original, thread = getattr(owner, name), threading.get_ident()
 
-        def method(*args: Any, **kwargs: Any) -> Any:
+        def method(*args: object, **kwargs: object) -> object:
             called = replacement if threading.get_ident() == thread else original
             return called(*args, **kwargs)
 
@@ -55,7 +59,7 @@ def logits_kept() -> Iterator[None]:
 
 
 def _keep_logits(kind: type, stack: ExitStack) -> None:
-    def call(layer: Any, inputs: Any) -> Any:
+    def call(layer: keras.Layer, inputs: tf.Tensor) -> tf.Tensor:
         laid_out = original(layer, inputs)
         if hasattr(inputs, "_keras_logits"):
             laid_out._keras_logits = original(layer, inputs._keras_logits)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bnexport.frameworks.keras_patch import method_replaced
 from bnexport.frameworks.protocols import Layer
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 OF_A_LAYER = "/output of the layer"
 """Behind a layer's name: the name its output has among the results of a pass."""
@@ -18,11 +22,11 @@ class Recorder:
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
-        self.graph: Any = None
-        self._seen: dict[str, tuple[str, Any]] = {}
+        self.graph: tf.Graph | None = None
+        self._seen: dict[str, tuple[str, tf.Tensor]] = {}
         self._calls: dict[str, int] = {}
 
-    def note(self, layer: Any, output: Any) -> None:
+    def note(self, layer: keras.Layer, output: object) -> None:
         """One call of a layer, and what came of it."""
         import keras
 
@@ -37,7 +41,7 @@ class Recorder:
         self._calls[path] = nth = self._calls.get(path, 0) + 1
         self._seen[path if nth == 1 else f"{path}#{nth}"] = type(layer).__name__, flat[0]
 
-    def wanted(self) -> dict[str, Any]:
+    def wanted(self) -> dict[str, tf.Tensor]:
         """The tensors of the layers that were asked for."""
         return {f"{name}{OF_A_LAYER}": self._seen[name][1] for name in self._names}
 
@@ -51,7 +55,7 @@ class Recorder:
         ]
 
 
-def _before(tensor: Any, maker: Mapping[int, str]) -> list[str]:
+def _before(tensor: tf.Tensor, maker: Mapping[int, str]) -> list[str]:
     """The layers whose outputs the operations behind a tensor read."""
     found: dict[str, None] = {}
     waiting, visited = [i.op for i in tensor.op.inputs], set()
@@ -76,7 +80,7 @@ def recording(recorder: Recorder | None) -> Iterator[None]:
         yield
         return
 
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(layer: keras.Layer, *args: object, **kwargs: object) -> object:
         output = original(layer, *args, **kwargs)
         recorder.note(layer, output)
         return output

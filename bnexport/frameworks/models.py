@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ def installed(package: str) -> str:
         return ""
 
 
-def dtype_named(name: str) -> np.dtype[Any]:
+def dtype_named(name: str) -> np.dtype[np.generic]:
     """NumPy's type of a framework's name for it; object for what NumPy does not have, such as text."""
     try:
         return np.dtype(name)

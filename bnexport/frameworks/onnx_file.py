@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
-
 from bnexport.errors import InputError, MachineError, reason
 from bnexport.frameworks.formats import format_of
 from bnexport.frameworks.models import installed, refuse_unknown
@@ -24,6 +22,7 @@ from bnexport.results.runs import Mode
 from bnexport.runtimes import ort_library, ort_session
 from bnexport.system import files
 from bnexport.system.files import Format
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
@@ -184,7 +183,7 @@ class OnnxModel:
 _HALF = (10, 16)  # onnx.TensorProto.FLOAT16, BFLOAT16
 
 
-def learn_ranks(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -> None:
+def learn_ranks(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> None:
     """Describes the tensors that BatchNormalization normalises and whose rank nothing says, by running the graph once; in place.
 
     Raises:

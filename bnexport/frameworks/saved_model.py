@@ -6,10 +6,9 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bnexport.errors import BnexportError, ExportError, InputError, MachineError, UsageError, reason
 from bnexport.frameworks import saved_model_files, saved_model_safety
@@ -17,11 +16,14 @@ from bnexport.frameworks.saved_model_files import shown
 from bnexport.frameworks.saved_model_part import leave_out_other_functions
 from bnexport.frameworks.traced import Trace
 from bnexport.system.quiet import hold_native_output
+from bnexport.types import Array
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    from tensorflow.types.experimental import ConcreteFunction
 
 SIGNATURE = "serving_default"
 """What is run where no signature is named."""
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class SavedModel:
     """
 
     path: Path
-    function: Any
+    function: ConcreteFunction
     inputs: tuple[tuple[str, tuple[int | None, ...], str], ...]
     outputs: tuple[str, ...]
     parameters: int
@@ -160,7 +162,7 @@ def _loaded(copy: Path, path: Path, name: str, digest: str) -> SavedModel:
     return SavedModel(path, function, inputs, tuple(fetched), _count(signature), trace, name, digest)
 
 
-def _refuse_changing_variables(signature: Any, name: str, path: Path) -> None:
+def _refuse_changing_variables(signature: ConcreteFunction, name: str, path: Path) -> None:
     functions = signature.graph.as_graph_def().library.function
     operations = {op.type for op in signature.graph.get_operations()}
     operations |= {node.op for function in functions for node in function.node_def}
@@ -173,7 +175,7 @@ def _refuse_changing_variables(signature: Any, name: str, path: Path) -> None:
         )
 
 
-def _argument(placeholder: str, specs: Mapping[str, Any], path: Path) -> str:
+def _argument(placeholder: str, specs: Mapping[str, tf.TensorSpec], path: Path) -> str:
     """The name of the input that a placeholder of the frozen function stands for."""
     for name in sorted(specs, key=len, reverse=True):
         if placeholder == name or placeholder.endswith(f"_{name}"):
@@ -183,11 +185,11 @@ def _argument(placeholder: str, specs: Mapping[str, Any], path: Path) -> str:
     )
 
 
-def _count(signature: Any) -> int:
+def _count(signature: ConcreteFunction) -> int:
     return sum(int(v.shape.num_elements() or 0) for v in signature.variables if v.dtype.is_floating)
 
 
-def _before_squashing(tensor: Any) -> Any | None:
+def _before_squashing(tensor: tf.Tensor) -> tf.Tensor | None:
     """The tensor before the softmax or sigmoid that an output ends in."""
     op = tensor.op
     while op.type == "Identity":

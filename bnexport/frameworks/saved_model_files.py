@@ -8,10 +8,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from bnexport.errors import InputError
 from bnexport.system import files
+
+if TYPE_CHECKING:
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 LARGEST = (1 << 31) - 1
 """The most bytes of a saved_model.pb: the largest message that protobuf can hold."""
@@ -40,7 +43,7 @@ def open_regular(path: Path, folder: Path, *, trust: bool) -> Iterator[BinaryIO]
         raise InputError(f"cannot read {path} ({error.strerror})") from error
 
 
-def read(path: Path, *, trust: bool = False) -> tuple[Any, str]:
+def read(path: Path, *, trust: bool = False) -> tuple[SavedModel, str]:
     """The message in a folder's saved_model.pb, and the SHA-256 of its bytes.
 
     Raises:
@@ -66,19 +69,19 @@ def read(path: Path, *, trust: bool = False) -> tuple[Any, str]:
     return message, hashlib.sha256(content).hexdigest()
 
 
-def signatures(message: Any) -> list[str]:
+def signatures(message: SavedModel) -> list[str]:
     """The names of the signatures of a SavedModel's graph in alphabetical order, without those that initialise it."""
     return sorted(name for name in message.meta_graphs[0].signature_def if not name.startswith("__saved_model_"))
 
 
-def drop_optimizer_slots(message: Any) -> None:
+def drop_optimizer_slots(message: SavedModel) -> None:
     """Removes what binds an optimizer's variables to the weights: TensorFlow cannot load it without the optimizer's own class, and inference has no use for it."""
     for graph in message.meta_graphs:
         for node in graph.object_graph_def.nodes:
             node.ClearField("slot_variables")
 
 
-def keep_serving_graph(message: Any, path: Path) -> None:
+def keep_serving_graph(message: SavedModel, path: Path) -> None:
     """Removes from a SavedModel of several graphs all but the one with the tag "serve".
 
     Raises:
@@ -102,7 +105,7 @@ def shown(text: str) -> str:
 
 
 @contextmanager
-def private_copy(message: Any, path: Path, read_as: str, *, trust: bool) -> Iterator[tuple[Path, str]]:
+def private_copy(message: SavedModel, path: Path, read_as: str, *, trust: bool) -> Iterator[tuple[Path, str]]:
     """A folder with the message and the variables of a SavedModel, and the SHA-256 of the folder that was copied.
 
     The folder is removed when the block ends; the hash is that of `bnexport.system.files.sha256`.

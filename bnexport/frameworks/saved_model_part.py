@@ -7,16 +7,22 @@ it does not call are left out, with all that calls them. What is left is inspect
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import MutableSequence
+from typing import TYPE_CHECKING
 
 from bnexport.frameworks.saved_model_operations import COMPUTING
 from bnexport.frameworks.saved_model_safety import find_saver, node_of, reached_from, references
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+    from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
+    from tensorflow.core.protobuf.saved_object_graph_pb2 import SavedObjectGraph
 
 _NOTHING = "_generic_user_object"
 """The kind of object that TensorFlow loads without any behaviour."""
 
 
-def leave_out_other_functions(graph: Any, signature: str) -> None:
+def leave_out_other_functions(graph: MetaGraphDef, signature: str) -> None:
     """Removes what may do more than compute and is not called by the signature; nothing where the signature itself calls it."""
     functions = {function.signature.name: function for function in graph.graph_def.library.function}
     nodes = {node.name: node for node in graph.graph_def.node}
@@ -49,7 +55,7 @@ def leave_out_other_functions(graph: Any, signature: str) -> None:
     _empty_objects(graph.object_graph_def, dropped)
 
 
-def _empty_objects(objects: Any, dropped: set[str]) -> None:
+def _empty_objects(objects: SavedObjectGraph, dropped: set[str]) -> None:
     """Takes functions from the objects that hold them; an object without any function is none."""
     for name in dropped & set(objects.concrete_functions):
         del objects.concrete_functions[name]
@@ -68,6 +74,6 @@ def _empty_objects(objects: Any, dropped: set[str]) -> None:
             _remove(references_of, [reference.node_id in emptied for reference in references_of])
 
 
-def _remove(entries: Any, marked: list[bool]) -> None:
+def _remove(entries: MutableSequence[Message], marked: list[bool]) -> None:
     for position in reversed([p for p, mark in enumerate(marked) if mark]):
         del entries[position]

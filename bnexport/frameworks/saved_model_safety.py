@@ -19,11 +19,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bnexport.errors import InputError
 from bnexport.frameworks.saved_model_files import TRUST, shown
 from bnexport.frameworks.saved_model_operations import COMPUTING, RESTORING, SAVING, WRITES
+
+if TYPE_CHECKING:
+    from tensorflow.core.framework.function_pb2 import FunctionDef
+    from tensorflow.core.framework.node_def_pb2 import NodeDef
+    from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+    from tensorflow.core.protobuf.saved_object_graph_pb2 import SavedObjectGraph
 
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
@@ -45,7 +52,7 @@ class Saver:
     reads: frozenset[str]
 
 
-def refuse_more_than_computing(message: Any, path: Path) -> None:
+def refuse_more_than_computing(message: SavedModel, path: Path) -> None:
     """Makes sure that a SavedModel only computes, and removes from the message what saves variables.
 
     Raises:
@@ -89,7 +96,7 @@ def _listed(refused: list[tuple[str, str]]) -> str:
     return ", ".join(written) + (f" and {len(unique) - 5} more" if len(unique) > 5 else "")
 
 
-def find_saver(graph: Any, nodes: Mapping[str, Any], functions: Mapping[str, Any]) -> Saver:
+def find_saver(graph: MetaGraphDef, nodes: Mapping[str, NodeDef], functions: Mapping[str, FunctionDef]) -> Saver:
     """The saver of a graph, as its saver definition names it. Nodes of which more than the saver depends are none of its."""
     save, restore = node_of(graph.saver_def.save_tensor_name), node_of(graph.saver_def.restore_op_name)
     saving, restoring = _called(nodes.get(save)), _called(nodes.get(restore))
@@ -128,7 +135,7 @@ def node_of(tensor: str) -> str:
     return tensor.removeprefix("^").partition(":")[0]
 
 
-def _called(node: Any) -> str:
+def _called(node: NodeDef | None) -> str:
     return str(node.attr["f"].func.name) if node is not None and node.op in CALLS else ""
 
 
@@ -144,7 +151,7 @@ def reached_from(first: Iterable[str], following: Callable[[str], list[str] | No
     return reached
 
 
-def references(nodes: Iterable[Any]) -> Iterator[tuple[str, str]]:
+def references(nodes: Iterable[NodeDef]) -> Iterator[tuple[str, str]]:
     """The name of each node that refers to a function, and of the function."""
     for node in nodes:
         yield node.name, node.op
@@ -155,7 +162,7 @@ def references(nodes: Iterable[Any]) -> Iterator[tuple[str, str]]:
 
 
 def _refuse_other_uses(
-    graph: Any, nodes: Mapping[str, Any], functions: Mapping[str, Any], saver: Saver, path: Path
+    graph: MetaGraphDef, nodes: Mapping[str, NodeDef], functions: Mapping[str, FunctionDef], saver: Saver, path: Path
 ) -> None:
     """The saver's functions are called by the saver alone; every function that is called is there, and none calls itself."""
     own = {saver.saving, saver.restoring} - {""}
@@ -183,7 +190,7 @@ def _refuse_other_uses(
         raise InputError(f"{path} is a damaged SavedModel (it has no function {shown(min(missing))})")
 
 
-def _refuse_changed_classes(objects: Any, path: Path) -> None:
+def _refuse_changed_classes(objects: SavedObjectGraph, path: Path) -> None:
     """No object changes a class that TensorFlow shares among objects.
 
     A child `__call__` is set on the class of an object that cannot be called. That class is the object's own where it
@@ -203,12 +210,12 @@ def _refuse_changed_classes(objects: Any, path: Path) -> None:
 
 
 def _refuse_other_files(
-    graph: Any, nodes: Mapping[str, Any], functions: Mapping[str, Any], saver: Saver, path: Path
+    graph: MetaGraphDef, nodes: Mapping[str, NodeDef], functions: Mapping[str, FunctionDef], saver: Saver, path: Path
 ) -> None:
     """What restores variables takes the name of the file from the tensor that TensorFlow feeds."""
     given = node_of(graph.saver_def.filename_tensor_name)
 
-    def origin(tensor: str, among: Mapping[str, Any]) -> str:
+    def origin(tensor: str, among: Mapping[str, NodeDef]) -> str:
         name, seen = node_of(tensor), set()
         while name in among and name not in seen and among[name].op == "Identity" and among[name].input:
             seen.add(name)
@@ -230,7 +237,7 @@ def _refuse_other_files(
         )
 
 
-def _remove_saving(graph: Any, saver: Saver) -> None:
+def _remove_saving(graph: MetaGraphDef, saver: Saver) -> None:
     nodes, functions = graph.graph_def.node, graph.graph_def.library.function
     for position in reversed([p for p, node in enumerate(nodes) if node.name in saver.writes]):
         del nodes[position]

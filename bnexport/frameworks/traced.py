@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
-from numpy.typing import NDArray
+from bnexport.types import Array
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 MARKER = "bnexport_site_"
 """The scope of the op that stands for the n-th BatchNormalization call is this and n."""
@@ -45,11 +48,11 @@ class Trace:
         constants: the value of each weight that is a constant of the graph, by the name it shall have.
     """
 
-    graph_def: Any
+    graph_def: tf.compat.v1.GraphDef
     inputs: dict[str, str]
     outputs: dict[str, str]
     sites: tuple[TracedSite, ...]
-    weights: dict[str, NDArray[Any]]
+    weights: dict[str, Array]
     logits: dict[str, str]
     layers: frozenset[str]
-    constants: dict[str, NDArray[Any]] = field(default_factory=dict)
+    constants: dict[str, Array] = field(default_factory=dict)
