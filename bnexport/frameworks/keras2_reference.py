@@ -10,7 +10,7 @@ from bnexport.frameworks.formats import format_of
 from bnexport.frameworks.models import dtype_named, installed, refuse_unknown
 from bnexport.frameworks.protocols import About, ModelInfo, Outputs, Port, Signature, Tensors, Want
 from bnexport.results.runs import Mode
-from bnexport.system.files import Format, sha256
+from bnexport.system.files import Format, model_format, sha256
 
 
 class Keras2:
@@ -27,6 +27,8 @@ class Keras2:
 
     def load(self, source: Path, want: Want) -> Keras2Model:
         """The model in a process of its own, which ends with it."""
+        if (kind := model_format(source)) not in (Format.HDF5, Format.KERAS):
+            raise InputError(f"{source} is not a Keras file", found=str(kind), expected="h5 or keras")
         keras2.refuse_absence()
         digest = sha256(source)
         return Keras2Model(keras2.Model(source, digest, trust=want.trust), digest)

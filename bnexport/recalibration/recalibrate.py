@@ -24,6 +24,7 @@ from bnexport.errors import InputError, UsageError
 from bnexport.folding.fold import distance, folding_tolerance
 from bnexport.folding.transform import fold as folded_graph
 from bnexport.frameworks.protocols import SavesWeights, Want
+from bnexport.frameworks.registry import recognised
 from bnexport.onnx_graph import metadata, stages, statistics
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import sites
@@ -46,7 +47,6 @@ from bnexport.rules.diagnose import diagnose
 from bnexport.rules.rule import sort_findings
 from bnexport.system import files
 from bnexport.system.cache import NOTHING_KEPT
-from bnexport.system.files import Format
 from bnexport.types import Array
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def recalibrate(
             found=f"{samples} samples, batch size {batch_size}",
             expected="1 or more",
         )
-    if files.model_format(model) == Format.ONNX and output.suffix != ".onnx":
+    if recognised(model).about.executable and output.suffix != ".onnx":
         raise UsageError("an ONNX file cannot be written as a Keras model", found=str(output), expected=".onnx")
     if fold and output.suffix != ".onnx":
         raise UsageError("only an ONNX file can be folded", found=str(output), expected=".onnx")
