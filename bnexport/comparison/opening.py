@@ -21,6 +21,7 @@ from bnexport.errors import UsageError
 from bnexport.frameworks.protocols import Want
 from bnexport.frameworks.registry import recognised
 from bnexport.progress import Progress
+from bnexport.results.actions import spell_options
 from bnexport.results.verdict import Finding
 from bnexport.rules.actions import Names
 from bnexport.runtimes.ort_session import Cuda, Provider
@@ -112,11 +113,13 @@ def opened(request: Request, progress: Progress) -> Opening:
     """
     # Everything that can be wrong with the request is looked at before a framework is loaded, which takes seconds.
     if (request.source is None) == (request.inputs is None):
-        raise UsageError("a check needs images or inputs", fix="pass a folder of images, or --arrays data.npz")
+        raise UsageError(
+            "a check requires images or arrays", fix=f"pass a folder of images or {spell_options(inputs='data.npz')}"
+        )
     if request.batch_size < 1:
-        raise UsageError("the batch size is not usable", found=str(request.batch_size), expected="1 or more")
+        raise UsageError("the batch size is invalid", found=str(request.batch_size), expected="1 or more")
     if request.reference not in ("keras", "keras2"):
-        raise UsageError("there is no such reference", found=request.reference, expected="keras or keras2")
+        raise UsageError("the reference is invalid", found=request.reference, expected="keras or keras2")
     _refuse_odd_pair(request.model, request.onnx, layers=request.layers)
     pictures = (
         datasets.find(request.source, labels=request.labels, local=request.local)
@@ -148,17 +151,17 @@ def opened(request: Request, progress: Progress) -> Opening:
 def _part(pictures: datasets.Listing | None, nth: int, count: int) -> datasets.Listing:
     if pictures is None:
         raise UsageError(
-            "a part of the images was asked for, and there are none", fix="leave out --shard with --arrays"
+            "--shard selects a part of the images, but there are no images", fix="omit --shard with --arrays"
         )
     if len(pictures) < count:
-        raise UsageError(f"{len(pictures)} images are too few for {count} parts", fix="ask for fewer")
+        raise UsageError(f"{len(pictures)} images are too few for {count} parts", fix="choose fewer parts")
     return pictures.shard(nth, count)
 
 
 def _refuse_odd_pair(model: Path, onnx: Path | None, *, layers: bool) -> None:
     if (onnx is not None or layers) and recognised(model).about.executable:
         what = (
-            "--deployed holds an ONNX file against a Keras model"
+            "--deployed compares an ONNX file with a Keras model"
             if onnx is not None
             else "--layerwise compares with the layers of a Keras model"
         )
@@ -171,5 +174,5 @@ def _refuse_odd_pair(model: Path, onnx: Path | None, *, layers: bool) -> None:
         raise UsageError(
             f"{onnx} is not an ONNX file",
             found=f"a {theirs.about.title or theirs.name} model",
-            fix="leave out --deployed to check bnexport's own export",
+            fix="omit --deployed to check the export of bnexport",
         )

@@ -107,7 +107,7 @@ class Reference:
         model = self._guarded(lambda: self.found.framework.load(self.path, self._want))
         if not isinstance(model, ReferenceModel):
             raise MachineError(
-                f"what the framework {self.found.name} loads is no model",
+                f"the framework {self.found.name} did not return a model",
                 found=type(model).__name__,
                 expected="info, signature, modes and forward",
             )
@@ -171,8 +171,8 @@ class Reference:
         found = self.converter()
         if found is None:
             raise ExportError(
-                f"nothing that is installed writes a model of the framework {self.found.name} as ONNX",
-                fix="check the file that is deployed: --deployed model.onnx",
+                f"no installed converter exports models of the framework {self.found.name}",
+                fix="check the deployed file with --deployed model.onnx",
             )
         name, converter = found
         model = self.model
@@ -187,7 +187,7 @@ class Reference:
         model = self.model
         found = self._guarded(lambda: dict(model.forward(feeds, mode=mode, dtype=dtype, seed=seed)))
         if missing := [port.name for port in model.signature.outputs if port.name not in found]:
-            raise MachineError(f"the framework {self.found.name} does not give the output {missing[0]}")
+            raise MachineError(f"the framework {self.found.name} did not return the output {missing[0]}")
         return found
 
     def run_in_float32(self, mode: Mode, feeds: Feeds) -> Outputs:
@@ -220,7 +220,7 @@ class Reference:
         """
         model = self.model
         if not isinstance(model, ShowsLayers):
-            raise InputError(f"the reference is {self.title}, which is run as a whole, without its layers")
+            raise InputError(f"layers cannot be compared with {self.title} as the reference")
         layers = self._guarded(lambda: iter(model.layers(feeds, mode=mode, dtype=dtype, most_bytes=most_bytes)))
         while (entry := self._guarded(lambda: next(layers, None))) is not None:
             yield entry
@@ -255,7 +255,9 @@ class GraphReference(Reference):
         """
         model = self.model
         if not isinstance(model, Graph):
-            raise MachineError(f"what the framework {self.found.name} loads is no graph", found=type(model).__name__)
+            raise MachineError(
+                f"the framework {self.found.name} did not return an ONNX graph", found=type(model).__name__
+            )
         return model
 
     def converter(self) -> None:

@@ -15,6 +15,7 @@ from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.quantised import Quantised, quantisation
 from bnexport.onnx_graph.sites import sites
 from bnexport.onnx_graph.training_mode import training_mode_graph
+from bnexport.results.actions import spell_options
 from bnexport.results.runs import Mode, Precision, Role, RunSpec
 from bnexport.results.verdict import Finding
 from bnexport.rules.runtime import provider_not_running
@@ -262,7 +263,7 @@ def _out_of_range(model: onnx.ModelProto, feeds: Feeds) -> InputError | None:
                 f"the input {name} contains indices into a table of {rows} rows (node {node})",
                 found=f"values from {x.min():g} to {x.max():g}",
                 expected=f"0 to {rows - 1}",
-                fix="pass valid indices with --arrays data.npz",
+                fix=f"pass valid indices with {spell_options(inputs='data.npz')}",
             )
     return None
 

@@ -25,6 +25,7 @@ from bnexport.frameworks.protocols import Want
 from bnexport.onnx_graph import outputs, tensors
 from bnexport.onnx_graph.sites import sites
 from bnexport.progress import Progress
+from bnexport.results.actions import spell_options
 from bnexport.results.facts import ModelFacts
 from bnexport.results.heads import Heads
 from bnexport.results.overrides import Overrides
@@ -145,7 +146,7 @@ def _open(model: Path, want: Want, store: Cache, deployed: Path | None, progress
     except ExportError as error:
         if deployed is None:
             raise
-        progress.note(f"bnexport cannot export the model itself ({error}): what its own graph would show is not known")
+        progress.note(f"bnexport cannot export this model, so its own graph is not compared ({error})")
         graph, whole = read_onnx(deployed).graph, None
         tensors.rename_outputs(graph, found.given)
         store = NOTHING_KEPT  # entries are keyed by the model, not by the deployed file
@@ -197,12 +198,16 @@ def open_feeds(
     preparation = None
     if inputs is not None:
         if overrides.given:
-            raise UsageError("--arrays holds what the model sees", found="preprocessing flags", fix="leave them out")
+            raise UsageError(
+                "arrays are not preprocessed", found="preprocessing options", fix="omit these options with --arrays"
+            )
         feeds = _open_arrays(subject, inputs, batch_size)
     elif pictures is not None:
         feeds, preparation = _open_pictures(subject, pictures, overrides, batch_size, keep)
     else:
-        raise UsageError("there is nothing to run the model on", fix="pass a folder of images, or --arrays data.npz")
+        raise UsageError(
+            "there is no data to run the model on", fix=f"pass a folder of images or {spell_options(inputs='data.npz')}"
+        )
     if subject.reference.graph_itself and {site.x for site in sites(subject.graph)} - set(tensors.ranks(subject.graph)):
         learn_ranks(subject.graph, next(iter(feeds)).inputs)
     return feeds, preparation
@@ -222,9 +227,9 @@ def _open_pictures(
     if subject.dtypes.get(name) == np.uint8:
         if overrides.scaling not in (None, Scaling.NONE):
             raise UsageError(
-                f"the input {name} takes uint8, which are pixels before scaling",
+                f"the input {name} takes uint8 pixels, which are not scaled",
                 found=f"--normalize {overrides.scaling}",
-                fix="leave it out",
+                fix="omit this option",
             )
         overrides = replace(overrides, scaling=Scaling.NONE)
     preparation = prepare(shape, subject.known, subject.origin, overrides)

@@ -52,6 +52,6 @@ class Keras2Model:
         """What the model computes in Keras 2."""
         refuse_unknown(mode, self.modes, dtype, ("float32",))
         if seed is not None:
-            raise InputError("Keras 2 is run as a whole, without its random layers")
+            raise InputError("random layers cannot be switched on in Keras 2")
         self.signature.refuse_misfit(x)
         return self._model.run([x[port.name] for port in self.signature.inputs])

@@ -26,6 +26,7 @@ from bnexport.errors import BnexportError, InputError, MachineError, reason
 from bnexport.frameworks.keras_patch import layer_error, logits_kept, method_replaced, name_scopes_restored
 from bnexport.frameworks.keras_recorder import OF_A_LAYER, Recorder, recording
 from bnexport.frameworks.protocols import Layer
+from bnexport.results.actions import spell_options
 from bnexport.results.runs import Mode
 from bnexport.system.exclusive import PROCESS, exclusive
 from bnexport.types import Array
@@ -73,7 +74,7 @@ class Passes:
                 raise MachineError(
                     "the model requires more memory than is available",
                     found=reason(error)[:200],
-                    fix="try a smaller --batch-size, or check the sizes in the model",
+                    fix=f"check the sizes in the model, or choose a smaller batch with {spell_options(batch_size=None)}",
                 ) from error
             raise InputError(f"Keras cannot run the model ({layer_error(error)})") from error
 

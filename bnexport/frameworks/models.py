@@ -35,4 +35,4 @@ def refuse_unknown(mode: Mode, modes: tuple[Mode, ...], dtype: str, dtypes: tupl
     if mode not in modes:
         raise InputError(f"the model has no mode {mode}", expected=" or ".join(modes))
     if dtype not in dtypes:
-        raise InputError(f"the model does not compute in {dtype}", expected=" or ".join(dtypes))
+        raise InputError(f"the model cannot compute in {dtype}", expected=" or ".join(dtypes))

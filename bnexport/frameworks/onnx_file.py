@@ -18,6 +18,7 @@ from bnexport.onnx_graph.order import sort_nodes
 from bnexport.onnx_graph.outputs import fetches
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import own_parameters, sites, sites_with_computed_parameters
+from bnexport.results.actions import spell_options
 from bnexport.results.runs import Mode
 from bnexport.runtimes import ort_library, ort_session
 from bnexport.system import files
@@ -96,7 +97,7 @@ def _refuse_other_inputs(path: Path, model: onnx.ModelProto) -> None:
                 found=f"strings for the input {info.name}",
                 expected="numbers",
                 fix="check the part after the tokenizer or lookup table (extract it with onnx.utils.extract_model) with "
-                "token ids in --arrays data.npz",
+                f"token ids in {spell_options(inputs='data.npz')}",
             )
         if kind != "tensor_type":
             raise InputError(
@@ -175,7 +176,7 @@ class OnnxModel:
         """What the graph computes."""
         refuse_unknown(mode, self.modes, dtype, ("float32",))
         if seed is not None:
-            raise InputError("an ONNX file has no random layers to turn on")
+            raise InputError("an ONNX file has no random layers to switch on")
         values = self._opened().run(x, list(self._names.values()))
         return {name: values[tensor] for name, tensor in self._names.items()}
 

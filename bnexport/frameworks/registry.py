@@ -62,9 +62,7 @@ def refuse_needless_signature(found: Recognised, path: Path, want: Want) -> None
         UsageError: it is named for another model.
     """
     if want.signature and not found.about.signatures:
-        raise UsageError(
-            "--signature names a function of a SavedModel", found=f"{path}, which is none", fix="leave out --signature"
-        )
+        raise UsageError("a signature requires a SavedModel", found=str(path), fix="omit --signature")
 
 
 def in_memory(model: object) -> Recognised | None:

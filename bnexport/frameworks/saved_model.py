@@ -15,6 +15,7 @@ from bnexport.frameworks import saved_model_files, saved_model_safety
 from bnexport.frameworks.saved_model_files import shown
 from bnexport.frameworks.saved_model_part import leave_out_other_functions
 from bnexport.frameworks.traced import Trace
+from bnexport.results.actions import spell_options
 from bnexport.system.quiet import hold_native_output
 from bnexport.types import Array
 
@@ -106,7 +107,9 @@ def _chosen(names: list[str], wanted: str, path: Path) -> str:
     if wanted:
         if wanted not in names:
             raise UsageError(
-                f"{path} has no signature {wanted}", found=listed, fix="choose one of them with --signature NAME"
+                f"{path} has no signature {wanted}",
+                found=listed,
+                fix=f"choose one of them with {spell_options(signature='NAME')}",
             )
         return wanted
     if SIGNATURE in names or len(names) == 1:

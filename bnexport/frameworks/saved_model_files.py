@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from bnexport.errors import InputError
+from bnexport.results.actions import spell_options
 from bnexport.system import files
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 LARGEST = (1 << 31) - 1
 """The most bytes of a saved_model.pb: the largest message that protobuf can hold."""
 
-TRUST = "if you trust where it comes from, pass --allow-custom-code"
+TRUST = f"if you trust its source, add {spell_options(trust=True)}"
 _CHUNK = 1 << 20
 
 
@@ -32,9 +33,9 @@ def open_regular(path: Path, folder: Path, *, trust: bool) -> Iterator[BinaryIO]
     """
     if not trust and not path.resolve().is_relative_to(folder.resolve()):
         raise InputError(
-            f"{path} is a link that leaves the folder",
+            f"{path} is a link to a file outside of the folder",
             found=str(path.resolve()),
-            fix=f"{TRUST}, or check a copy of the folder that holds the file itself: cp -rL",
+            fix=f"{TRUST}, or check a copy of the folder without links (cp -rL)",
         )
     try:
         with files.open_regular(path) as stream:
@@ -65,7 +66,7 @@ def read(path: Path, *, trust: bool = False) -> tuple[SavedModel, str]:
     except DecodeError as error:
         raise InputError(f"{path} is a damaged SavedModel ({error})", fix="copy or download it again") from error
     if not message.meta_graphs:
-        raise InputError(f"{path} is a damaged SavedModel (it holds no graph)", fix="copy or download it again")
+        raise InputError(f"{path} is a damaged SavedModel (it contains no graph)", fix="copy or download it again")
     return message, hashlib.sha256(content).hexdigest()
 
 
@@ -92,7 +93,7 @@ def keep_serving_graph(message: SavedModel, path: Path) -> None:
     tags = [sorted(graph.meta_info_def.tags) for graph in message.meta_graphs]
     if ["serve"] not in tags:
         written = ", ".join("+".join(each) or "no tag" for each in tags)
-        raise InputError(f"{path} has several graphs and none with the tag serve alone", found=shown(written))
+        raise InputError(f"{path} has several graphs, but none has only the tag serve", found=shown(written))
     serving = type(message.meta_graphs[0])()
     serving.CopyFrom(message.meta_graphs[tags.index(["serve"])])
     del message.meta_graphs[:]

@@ -60,9 +60,9 @@ class SavedModelReference:
     def forward(self, x: Tensors, *, mode: Mode, dtype: str = "float32", seed: int | None = None) -> Outputs:
         """What the signature computes."""
         if dtype == "float64":
-            raise InputError("a SavedModel is one graph that computes in its own precision, without layers or modes")
+            raise InputError("a SavedModel has no separate layers or modes, and a fixed precision")
         refuse_unknown(mode, self.modes, dtype, ("float32",))
         if seed is not None:
-            raise InputError("a SavedModel has no random layers to turn on")
+            raise InputError("a SavedModel has no random layers to switch on")
         self.signature.refuse_misfit(x)
         return self.saved.run(x)

@@ -16,6 +16,7 @@ from bnexport.errors import InputError
 from bnexport.keras_files import container as keras_container
 from bnexport.keras_files.defaults import Config
 from bnexport.keras_files.repairs import LEGACY, current_module, input_shape_of, numbers
+from bnexport.results.actions import spell_options
 from bnexport.system.files import Format
 
 RUNS_CODE = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "FlaxLayer", "JaxLayer", "__lambda__"}
@@ -99,13 +100,13 @@ def refuse_foreign(config: object, path: Path, version: str | None = None) -> No
         if name in RUNS_CODE:
             raise InputError(
                 f"{path} contains code that would be executed: {name}{where}",
-                fix="if you trust the source of the file, add --allow-custom-code",
+                fix=f"if you trust the source of the file, add {spell_options(trust=True)}",
             )
         if isinstance(inner, dict) and isinstance(inner.get("vocabulary"), str):
             raise InputError(
                 f"{path} reads the vocabulary{where} from another file",
                 found=inner["vocabulary"][:200],
-                fix="save the model with the vocabulary as a list, or add --allow-custom-code if you trust the source of the file",
+                fix=f"save the model with the vocabulary as a list, or, if you trust the source of the file, add {spell_options(trust=True)}",
             )
         if name in _MARKERS or _is_keras(name, current_module(module, name), entry):
             continue

@@ -125,7 +125,7 @@ WRONG_USE: dict[str, tuple[list[str], str]] = {
     "unreadable tolerance": (["--rtol", "small"], "cannot read --rtol small"),
     "infinite tolerance": (["--atol", "logits=inf"], "tolerance"),
     "a tensor that is not there": (["--rtol", "nonsense=1"], "names the tensor nonsense, which is not compared"),
-    "--onnx beside an ONNX file": (["--onnx", "other.onnx"], "against a Keras model"),
+    "--onnx beside an ONNX file": (["--onnx", "other.onnx"], "compares an ONNX file with a Keras model"),
     "--layers of an ONNX file": (["--layers"], "layers of a Keras model"),
     "a mean that is no number": (["--mean", "a,b"], "cannot read --mean a,b"),
     "a mean without a deviation": (["--mean", "0.5"], "requires a mean and a standard deviation"),
