@@ -40,7 +40,7 @@ def reason(result: Result) -> str:
 
 def show(batch: Batch, console: Console) -> None:
     """Prints the counts, and what changed since the run before."""
-    console.print(_counts(batch), f"of {len(batch.results)} checks; {len(batch.repeated)} run this time")
+    console.print(_counts(batch), f"of {len(batch.results)} checks; {len(batch.repeated)} run now")
     for title, names in _changes(batch):
         console.print(f"{title}: {escape(plain(', '.join(names)))}", soft_wrap=True)
 
