@@ -274,7 +274,7 @@ def test_a_silent_gru_is_the_one_of_its_time(old: Path, tmp_path: Path) -> None:
 def test_what_is_missing_is_said(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without tf_keras: exit code 3 and the command; and Keras 2 reads neither ONNX files nor unknown references."""
     np.savez(tmp_path / "data.npz", x=np.ones((2, 32, 32, 1), np.float32))
-    with pytest.raises(UsageError, match="in Keras 2"):
+    with pytest.raises(UsageError, match="requires a Keras file"):
         check(models / "tiny_residual.onnx", inputs=tmp_path / "data.npz", reference="keras2")
     with pytest.raises(UsageError, match="the reference is invalid"):
         check(models / "tiny_residual.onnx", inputs=tmp_path / "data.npz", reference="keras1")
