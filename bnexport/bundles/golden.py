@@ -19,7 +19,7 @@ from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError
 from bnexport.onnx_graph import protobuf
 from bnexport.results.preprocessing import Preprocessing
-from bnexport.results.runs import Role, RunSpec
+from bnexport.results.runs import STORED, Role, RunSpec
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import Finding
 from bnexport.rules.inputs import decoding_difference
@@ -49,7 +49,7 @@ def feed(index: Bundle, part: DataSet, contents: Mapping[str, bytes], folder: Pa
 
 def stored_run(index: Bundle) -> RunSpec:
     """What was computed when the bundle was packed, as a run that others are compared with."""
-    return RunSpec("golden", "inference", index.reference, Role.CONTROL)
+    return RunSpec(STORED, "inference", index.reference, Role.CONTROL)
 
 
 def baseline(index: Bundle, feeds: Sequence[Feed], contents: Mapping[str, bytes], folder: Path) -> Baseline:

@@ -95,7 +95,7 @@ def pack(
     examination = examined(opening, progress)
     opening = examination.opening
     report = examination.report
-    wrong = [c for c in report.comparisons if not c and c.actual.startswith("onnx-inference@") and " " not in c.actual]
+    wrong = [c for c in report.comparisons if not c and c.actual in examination.deployed]
     if wrong:
         reason = f"{wrong[0].actual} does not compute what {wrong[0].reference} computes: {wrong[0].reason}"
         return Packing(output, report, 0, 0, 0, reason)

@@ -30,6 +30,7 @@ from bnexport.results.actions import Action
 from bnexport.results.facts import SHOWN, ImageFacts
 from bnexport.results.nouns import noun_of
 from bnexport.results.overrides import Overrides
+from bnexport.results.runs import Role
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import CheckReport, Finding
 from bnexport.rules import inputs as input_rules, model_files, modes, runtime
@@ -140,11 +141,12 @@ def check(
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """A report, the tolerances by which it was made, and what was run, prepared as in the report."""
+    """A report, the tolerances by which it was made, what was run, prepared as in the report, and the ids of the runs of what is deployed."""
 
     report: CheckReport
     tolerances: Tolerances
     opening: Opening
+    deployed: frozenset[str]
 
 
 def examined(opening: Opening, progress: Progress) -> Examination:
@@ -255,7 +257,12 @@ def examined(opening: Opening, progress: Progress) -> Examination:
         layers=errors,
         drift=drift(seen) if trial else None,
     )
-    return Examination(report, tolerances, opening)
+    deployed_runs = frozenset(
+        run.id
+        for run in runners
+        if run.spec.role == Role.CANDIDATE and run.spec.artifact and run.spec.mode == "inference"
+    )
+    return Examination(report, tolerances, opening, deployed_runs)
 
 
 def _tolerances(subject: Subject, feed: Feed) -> Tolerances:

@@ -110,7 +110,7 @@ class Inquiry:
                 return None, ()
             return runtime.runtime_differs(lost.failed, self._onnxruntime_agrees()), ()
         if runner.graph is None:
-            return export.parity_lost(lost.failed, None, ()), ()
+            return export.parity_lost(lost.failed, reference, None, ()), ()
         wanted = lost.wanted
 
         def right(outputs: Outputs) -> bool:
@@ -136,7 +136,7 @@ class Inquiry:
         if reference.runtime == "keras2":
             return export.read_otherwise(lost.failed, as_keras3=self._as_keras3(runner, lost.feed.inputs)), ()
         layers = self.layers(runner, lost.feed.inputs)
-        return export.parity_lost(lost.failed, first_off(layers), layers), layers
+        return export.parity_lost(lost.failed, reference, first_off(layers), layers), layers
 
     def _not_finite_alike(self, lost: Lost) -> bool:
         """Whether a run and its reference have as many items that are not finite, and agree elsewhere.

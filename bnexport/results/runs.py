@@ -10,6 +10,10 @@ Mode = Literal["inference", "training"]
 """Inference mode normalises by moving statistics, training mode by the batch."""
 
 
+STORED = "golden"
+"""The runtime of outputs that were stored."""
+
+
 class Role(StrEnum):
     """What a run is for."""
 

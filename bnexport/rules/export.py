@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bnexport.results.actions import Action, NamedOptions, advise
 from bnexport.results.nouns import IMAGES, Noun
+from bnexport.results.runs import STORED, RunSpec
 from bnexport.results.tolerance import FLOORS, STATED, STATED_HALF
 from bnexport.results.verdict import Comparison, Finding, LayerError, Severity
 from bnexport.rules.actions import DOCTOR, EXPORT, option
@@ -45,18 +46,21 @@ EX001 = Rule(
 )
 
 
-def parity_lost(failed: Sequence[Comparison], first: LayerError | None, layers: Sequence[LayerError]) -> Finding:
+def parity_lost(
+    failed: Sequence[Comparison], reference: RunSpec, first: LayerError | None, layers: Sequence[LayerError]
+) -> Finding:
     """EX001, RT005 between two providers, or RT007 against what a bundle holds: a side that must equal its reference does not.
 
     Args:
         failed: the comparisons that failed.
+        reference: what they were made with.
         first: the layer where the error begins; None where that is not known.
         layers: all layers that were compared.
     """
     rule, what = EX001, "the exported graph differs from Keras"
-    if failed[0].reference.startswith("onnx"):
+    if reference.artifact:
         rule, what = RT005, "two providers compute different outputs"
-    elif failed[0].reference.startswith("golden"):
+    elif reference.runtime == STORED:
         rule, what = RT007, "this machine computes other outputs than the machine that packed the bundle"
     evidence = evidence_of(failed)
     message = f"{what}: {describe(failed)}"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import onnx
 import onnx.parser
@@ -16,6 +17,7 @@ from onnx import numpy_helper
 
 from bnexport import check
 from bnexport.errors import BnexportError, InputError, MachineError, UsageError
+from bnexport.reporting import json as to_json
 from bnexport.runtimes.protocols import Artifact, Runtime, Session, Want, open_runtime, runtime_names
 
 RNG = np.random.default_rng(0)
@@ -152,6 +154,7 @@ def test_the_reference_evaluator_is_an_oracle(models: Path) -> None:
         0 < c.difference.max_rel < 1e-6 for c in mine if c.tensor == "logits" and "one by one" not in c.reference
     )
     assert report.environment["onnx-reference"] == onnx.__version__
+    jsonschema.validate(json.loads(to_json.dumps(to_json.check(report))), json.loads(to_json.SCHEMA.read_text()))
 
 
 def test_inputs_that_are_not_finite_are_no_runtimes_fault(models: Path) -> None:
