@@ -164,7 +164,7 @@ def test_every_summary_tells_the_same(place: Path) -> None:
 
 WRONG = {
     "no TOML": ("check = [", "cannot read"),
-    "no check": ("jobs = 1", "is not a plan"),
+    "no check": ("jobs = 1", "is not a valid plan"),
     "an unknown key": ("[[check]]\nmodel = ['x']", "unknown field `model`"),
     "another type": ("[[check]]\nmodels = 'x'", "Expected `array`"),
     "nothing there": ("[[check]]\nmodels = ['nothing/*']\nimages = ['sets/a']", "no file matches nothing/*"),

@@ -13,6 +13,7 @@ import bnexport
 from bnexport.batch.plan import Check
 from bnexport.batch.results import Folder
 from bnexport.comparison import subject
+from bnexport.comparison.options import CheckOptions
 from bnexport.errors import InputError
 from bnexport.frameworks import keras_model
 from bnexport.results.batched import Result
@@ -49,7 +50,7 @@ def test_a_keras_model_that_is_replaced_while_it_loads_is_refused(
 
     monkeypatch.setattr(keras_model, "load", swapped)
     store = Cache(tmp_path / "cache")
-    with pytest.raises(InputError, match=r"changed while it was read.*run again"):
+    with pytest.raises(InputError, match=r"changed while it was read.*again"):
         bnexport.check(path, models / "three", store=store)
     assert size(tmp_path / "cache") == (0, 0)
 
@@ -89,7 +90,9 @@ def test_a_batch_keeps_no_result_of_another_file(models: Path, tmp_path: Path) -
     path = tmp_path / "m.onnx"
     shutil.copyfile(models / "tiny_residual.onnx", path)
     folder = Folder(tmp_path / "results", NOTHING_KEPT)
-    check = Check(name="m", model=path, images="", arrays=None, deployed=None, labels=None, arguments=())
+    check = Check(
+        name="m", model=path, images="", arrays=None, deployed=None, labels=None, options=CheckOptions(), arguments=()
+    )
     key = folder.key(check)
     for digest, kept in (("0" * 64, False), (keras_model.sha256(path), True)):
         report = {"verdict": "pass", "findings": [], "model": {"sha256": digest}}

@@ -194,9 +194,12 @@ def changed(**values: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 
 REFUSED = {
-    "a built-in": (changed(module="builtins", class_name="eval"), "needs builtins.eval"),
-    "a function that loads": (changed(module="keras.models", class_name="load_model"), "needs keras.models.load_model"),
-    "a marker that names a class": (changed(module="os", class_name="__typespec__"), "needs os.__typespec__"),
+    "a built-in": (changed(module="builtins", class_name="eval"), "requires builtins.eval"),
+    "a function that loads": (
+        changed(module="keras.models", class_name="load_model"),
+        "requires keras.models.load_model",
+    ),
+    "a marker that names a class": (changed(module="os", class_name="__typespec__"), "requires os.__typespec__"),
     "another file": (
         changed(class_name="StringLookup", config={"name": "words", "vocabulary": "/etc/hostname"}),
         "reads the vocabulary in the layer",

@@ -79,10 +79,10 @@ def replaced(**values: Any) -> Any:
 
 
 UNTRUSTED = {
-    "a module of its own": (replaced(module="os", class_name="system"), "needs os.system in the layer conv"),
+    "a module of its own": (replaced(module="os", class_name="system"), "requires os.system in the layer conv"),
     "a package": (
         replaced(module=None, class_name="Custom", registered_name="Mine>Custom"),
-        "needs Custom in the layer conv",
+        "requires Custom in the layer conv",
     ),
     "Keras' way to load code": (
         replaced(module="keras.layers", class_name="TFSMLayer"),

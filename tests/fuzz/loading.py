@@ -74,11 +74,7 @@ def load_listing(path: Path) -> None:
 
 
 def load_plan(path: Path) -> None:
-    plan.checks(
-        plan.read(path),
-        path.parent,
-        {name: name for name in ("layerwise", "batch-size", "labels")} | {"layers": "layerwise"},
-    )
+    plan.checks(plan.read(path), path.parent)
 
 
 def load_result(path: Path) -> None:
