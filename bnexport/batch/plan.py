@@ -185,19 +185,19 @@ def checks(plan: Plan, folder: Path) -> list[Check]:
     Raises:
         UsageError: a glob finds nothing, there is no check, an option is unknown, or two checks are the same.
     """
-    found = [check for entry in plan.check for check in _of(entry, folder)]
-    if not found:
+    planned = [check for entry in plan.check for check in _of(entry, folder)]
+    if not planned:
         raise UsageError(
             "the plan has no check",
             found="an entry without models",
             fix="add models, for example models = ['zoo/*.keras']",
         )
-    [(most, times)] = Counter(check.name for check in found).most_common(1)
+    [(most, times)] = Counter(check.name for check in planned).most_common(1)
     if times > 1:
         raise UsageError(
             f"the plan contains the check {most} twice", fix="give its options a name, or remove one of them"
         )
-    return found
+    return planned
 
 
 def _of(entry: Entry, folder: Path) -> Iterator[Check]:

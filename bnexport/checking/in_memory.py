@@ -60,8 +60,8 @@ def model_file(model: Model) -> Iterator[tuple[Path, bool]]:
     if isinstance(model, str | os.PathLike):
         yield Path(model), False
         return
-    found = in_memory(model)
-    if found is None or not isinstance(writer := found.framework, WritesModels):
+    recognised = in_memory(model)
+    if recognised is None or not isinstance(writer := recognised.framework, WritesModels):
         raise UsageError(
             "the object is not a model",
             found=type(model).__name__,

@@ -126,10 +126,10 @@ class Inquiry:
                 return export.training_exported(lost.failed), ()
             for how in self._otherwise(self.deployed, runner, lost.feed.inputs, wanted):
                 return export.taken_otherwise(lost.failed, how), ()
-            found = kernels.compare_kernels(self.deployed.graph, self.subject.graph)
-            if found.foreign:
+            matched = kernels.compare_kernels(self.deployed.graph, self.subject.graph)
+            if matched.foreign:
                 return export.other_checkpoint(
-                    lost.failed, len(found.other), found.same + found.scaled, found.other
+                    lost.failed, len(matched.other), matched.same + matched.scaled, matched.other
                 ), ()
         if measured:
             return None, ()

@@ -11,8 +11,8 @@ import typer
 
 from bnexport.cli import options, report_output, scripting, stdio
 from bnexport.cli.exit_codes import with_exit_code
-from bnexport.cli.output_options import PlainOutput, TrackingOptions
-from bnexport.cli.records import Chosen, with_options
+from bnexport.cli.output_options import ProgressOptions, TrackingOptions
+from bnexport.cli.records import with_options
 from bnexport.results.options import OUTPUT, Flag, option
 
 RUNNING = "Running"
@@ -95,7 +95,7 @@ def command(
             help="The format of the result on standard output. ndjson is one JSON object for each check.",
         ),
     ] = BatchFormat.TEXT,
-    progress: Annotated[PlainOutput, Chosen({"quiet"})],
+    progress: ProgressOptions,
 ) -> int:
     """Run every check of a plan.
 

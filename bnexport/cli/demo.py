@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bnexport.cli.exit_codes import with_exit_code
-from bnexport.cli.output_options import PlainOutput
-from bnexport.cli.records import Chosen, with_options
+from bnexport.cli.output_options import ProgressOptions
+from bnexport.cli.records import with_options
 from bnexport.demo.options import TRAINING
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def command(
         ),
     ] = None,
     *,
-    output: Annotated[PlainOutput, Chosen({"quiet"})],
+    output: ProgressOptions,
 ) -> int:
     """Overfit ResNet50 on three images and see what goes wrong."""
     from bnexport.cli import report_output

@@ -36,20 +36,23 @@ class PlainFormat(StrEnum):
     JSON = "json"
 
 
-QUIET = Flag(
-    name="quiet", short="q", kind=bool, default=False, panel=OUTPUT, help="Show no progress on standard error."
-)
 _FORMAT_HELP = "The format of the result on standard output."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlainOutput:
-    """What a command writes: its result in a format, and its progress."""
+class ProgressOptions:
+    """Whether a command shows its progress."""
 
-    form: PlainFormat = option(
-        Flag(name="format", kind=PlainFormat, default=PlainFormat.TEXT, panel=OUTPUT, help=_FORMAT_HELP)
+    quiet: bool = option(
+        Flag(
+            name="quiet",
+            short="q",
+            kind=bool,
+            default=False,
+            panel=OUTPUT,
+            help="Show no progress on standard error.",
+        )
     )
-    quiet: bool = option(QUIET)
 
     def show_progress(self) -> AbstractContextManager[Progress]:
         """The progress on standard error."""
@@ -57,7 +60,16 @@ class PlainOutput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CheckOutput:
+class PlainOutput(ProgressOptions):
+    """What a command writes: its result in a format, and its progress."""
+
+    form: PlainFormat = option(
+        Flag(name="format", kind=PlainFormat, default=PlainFormat.TEXT, panel=OUTPUT, help=_FORMAT_HELP)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckOutput(ProgressOptions):
     """What a check writes: its report in a format, in files, and its progress."""
 
     form: OutputFormat = option(
@@ -73,11 +85,6 @@ class CheckOutput:
             "Repeatable.",
         )
     )
-    quiet: bool = option(QUIET)
-
-    def show_progress(self) -> AbstractContextManager[Progress]:
-        """The progress on standard error."""
-        return show_progress(quiet=self.quiet)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

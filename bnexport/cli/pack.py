@@ -96,7 +96,7 @@ def command(
     asked = keywords_of(how) | {"providers": bundle.targets.providers, "local": isolation.local}
     source, store = bundle.reading.images(images), bundle.reading.cache()
     with written.show_progress() as progress:
-        done = pack(
+        packing = pack(
             Request(**asked, model=model, source=source, store=store),
             output,
             samples=bundle.samples,
@@ -104,6 +104,6 @@ def command(
             name=bundle.name,
             progress=progress,
         )
-    report_output.print_bundle(done, written.form)
-    report_output.write_reports(done.report, written.reports)
-    return 0 if done else 1
+    report_output.print_bundle(packing, written.form)
+    report_output.write_reports(packing.report, written.reports)
+    return 0 if packing else 1

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work(options.ClusterOptions):
-    """Where the work is done, and with which modules."""
+    """Where the work is recalibration, and with which modules."""
 
     modules: options.Modules = options_of(options.Modules)
 
@@ -65,39 +65,41 @@ def command(
     if workers.cluster is not None:
         stdio.redirect_other_threads()
     with result.show_progress() as progress:
-        done = recalibrate(model, images, output, **keywords_of(how), cluster=workers.cluster, progress=progress)
-    _tell(done, result.form, output)
-    return 0 if done else 1
+        recalibration = recalibrate(
+            model, images, output, **keywords_of(how), cluster=workers.cluster, progress=progress
+        )
+    _print_recalibration(recalibration, result.form, output)
+    return 0 if recalibration else 1
 
 
-def _tell(done: Recalibration, form: PlainFormat, output: Path) -> None:
+def _print_recalibration(recalibration: Recalibration, form: PlainFormat, output: Path) -> None:
     if form == PlainFormat.JSON:
         from bnexport.reporting import json
 
-        typer.echo(json.dumps(json.recalibration(done)))
+        typer.echo(json.dumps(json.recalibration(recalibration)))
         return
-    if done.refused:
+    if recalibration.refused:
         typer.echo(f"REFUSED: {output} was not written")
-        typer.echo(done.refused)
+        typer.echo(recalibration.refused)
         typer.echo("  -> check the preprocessing and run bnexport check, or write the model anyway with --force")
     else:
         typer.echo(
-            f"{done.written}: {done.sites} BatchNormalization nodes recalibrated from {done.images} images in {done.stages} stages"
+            f"{recalibration.written}: {recalibration.sites} BatchNormalization nodes recalibrated from {recalibration.images} images in {recalibration.stages} stages"
         )
-    if done.folded:
-        typer.echo(f"{done.folded} nodes folded")
+    if recalibration.folded:
+        typer.echo(f"{recalibration.folded} nodes folded")
     typer.echo(
-        f"largest residual: {done.residual.largest:.1e} standard deviations ({done.residual.site or 'all nodes'})"
+        f"largest residual: {recalibration.residual.largest:.1e} standard deviations ({recalibration.residual.site or 'all nodes'})"
     )
-    if done.before.correct is not None:
+    if recalibration.before.correct is not None:
         typer.echo(
-            f"correct before: {done.before.correct} of {done.before.of}, after: {done.after.correct} of {done.after.of}"
+            f"correct before: {recalibration.before.correct} of {recalibration.before.of}, after: {recalibration.after.correct} of {recalibration.after.of}"
         )
-    elif done.before.answers:
-        same = sum(a == b for a, b in zip(done.before.answers, done.after.answers, strict=True))
-        typer.echo(f"{same} of {len(done.after.answers)} images keep their class (no labels available)")
-    for finding in done.findings:
-        if not done.refused or finding.message not in done.refused:
+    elif recalibration.before.answers:
+        same = sum(a == b for a, b in zip(recalibration.before.answers, recalibration.after.answers, strict=True))
+        typer.echo(f"{same} of {len(recalibration.after.answers)} images keep their class (no labels available)")
+    for finding in recalibration.findings:
+        if not recalibration.refused or finding.message not in recalibration.refused:
             typer.echo(f"{finding.code} {finding.message}")
-    if done.written and not done.folded:
-        typer.echo(f"next: bnexport check {done.written} IMAGES")
+    if recalibration.written and not recalibration.folded:
+        typer.echo(f"next: bnexport check {recalibration.written} IMAGES")

@@ -59,7 +59,6 @@ def _record(annotation: object) -> tuple[type | None, Chosen]:
 
 
 def _parameter(flag: Flag) -> inspect.Parameter:
-    default = list(flag.default or ()) if flag.repeatable else flag.default
     info = typer.Option(
         *([f"-{flag.short}"] if flag.short else []),
         f"--{flag.name}",
@@ -69,9 +68,9 @@ def _parameter(flag: Flag) -> inspect.Parameter:
         rich_help_panel=flag.panel,
         help=flag.help,
     )
-    kind = flag.kind if default is not None else flag.kind | None
+    kind = flag.kind if flag.unwritten is not None else flag.kind | None
     return inspect.Parameter(
-        flag.parameter, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
+        flag.parameter, inspect.Parameter.KEYWORD_ONLY, default=flag.unwritten, annotation=Annotated[kind, info]
     )
 
 

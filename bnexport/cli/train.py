@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bnexport.cli.exit_codes import with_exit_code
-from bnexport.cli.output_options import PlainOutput
+from bnexport.cli.output_options import ProgressOptions
 from bnexport.cli.records import Chosen, with_options
 from bnexport.demo.options import TrainingOptions
 from bnexport.results.options import OUTPUT, keywords_of
@@ -48,17 +48,17 @@ def command(
     *,
     how: TrainingOptions,
     preprocessing: Annotated[Overrides, Chosen(without={"mean", "std"}, defaults=PREPROCESSED)],
-    progress: Annotated[PlainOutput, Chosen({"quiet"})],
+    progress: ProgressOptions,
 ) -> int:
     """Overfit ResNet50 or another network on a few images."""
     from bnexport.demo.train import train
 
     with progress.show_progress() as shown:
         spec = Preprocessing(**preprocessing.given)
-        done = train(images, output, spec=spec, **keywords_of(how), progress=shown)
-    last = done.epochs[-1]
+        training = train(images, output, spec=spec, **keywords_of(how), progress=shown)
+    last = training.epochs[-1]
     typer.echo(
-        f"{done.model}: {how.arch} with {len(done.classes)} classes; epoch {last.number}: loss {last.loss:.4g}, training accuracy {last.accuracy:.0%}"
+        f"{training.model}: {how.arch} with {len(training.classes)} classes; epoch {last.number}: loss {last.loss:.4g}, training accuracy {last.accuracy:.0%}"
     )
-    typer.echo(f"next: bnexport check {done.model} {images}")
+    typer.echo(f"next: bnexport check {training.model} {images}")
     return 0

@@ -45,22 +45,22 @@ class Keras2Reference(Reference):
         super().__init__(named("keras2", keras3.format), path, want, store, progress)
         self.keras3 = Reference(keras3, path, want, store, progress)
 
-    def _described(self) -> Description:
-        own = super()._described()
+    def _describe(self) -> Description:
+        own = super()._describe()
         try:
-            found = self.keras3.description()
+            other = self.keras3.description()
         except InputError as error:
             self._progress.note(f"Keras 3 cannot load the file, so only Keras 2 is run ({error})")
             return own
-        if (len(found.inputs), len(found.outputs)) != (len(own.inputs), len(own.outputs)):
+        if (len(other.inputs), len(other.outputs)) != (len(own.inputs), len(own.outputs)):
             raise InputError(
                 f"Keras 3 loads {self.path} as another model than Keras 2",
-                found=f"{len(found.inputs)} inputs and {len(found.outputs)} outputs",
+                found=f"{len(other.inputs)} inputs and {len(other.outputs)} outputs",
                 expected=f"{len(own.inputs)} inputs and {len(own.outputs)} outputs",
                 fix="export it in Keras 2 and check that file with --deployed",
             )
-        info = replace(found.info, random_layers=(), versions={**found.info.versions, **own.info.versions})
-        return replace(found, info=info, modes=own.modes)
+        info = replace(other.info, random_layers=(), versions={**other.info.versions, **own.info.versions})
+        return replace(other, info=info, modes=own.modes)
 
     def converter(self) -> tuple[str, Converter] | None:
         """What makes an ONNX graph of it in Keras 3."""
@@ -85,12 +85,12 @@ class Keras2Reference(Reference):
     def _forward(self, feeds: Feeds, mode: Mode, dtype: str = "float32", seed: int | None = None) -> Outputs:
         description, signature = self.description(), self.model.signature
         places = zip(signature.inputs, description.inputs, strict=True)
-        found = super()._forward({port.name: feeds[name] for port, (name, _, _) in places}, mode, dtype, seed)
+        arrays = super()._forward({port.name: feeds[name] for port, (name, _, _) in places}, mode, dtype, seed)
         ours = {
             port.name: name for port, name in zip(signature.outputs, description.given, strict=True)
         }  # Keras 3 may call them otherwise
         names = ours | {f"{name}/logits": f"{own}/logits" for name, own in ours.items()}
-        return {names[name]: value for name, value in found.items()}
+        return {names[name]: value for name, value in arrays.items()}
 
     def run_in_float32(self, mode: Mode, feeds: Feeds) -> Outputs:
         """The pass of Keras 3, which is what `run_in_float64` is compared with.

@@ -48,7 +48,7 @@ class Reference:
         path: the file or folder.
         want: how it is to be loaded.
         store: what was computed before.
-        progress: told when the model is loaded, and when it is exported.
+        progress: notified when the model is loaded, and when it is exported.
 
     Raises:
         UsageError: a signature is named for what has none.
@@ -129,11 +129,11 @@ class Reference:
         if stored is not None:
             with contextlib.suppress(msgspec.MsgspecError):  # it was written by something else: computed again
                 return msgspec.json.decode(stored, type=Description)
-        found = self._described()
-        self.store.put(json.dumps(asdict(found)).encode(), "description", self._key)
-        return found
+        description = self._describe()
+        self.store.put(json.dumps(asdict(description)).encode(), "description", self._key)
+        return description
 
-    def _described(self) -> Description:
+    def _describe(self) -> Description:
         return described(self.model)
 
     def converter(self) -> tuple[str, Converter] | None:
@@ -168,13 +168,13 @@ class Reference:
         return graph, whole
 
     def _exported(self, known: Sidecar | None) -> onnx.ModelProto:
-        found = self.converter()
-        if found is None:
+        named_converter = self.converter()
+        if named_converter is None:
             raise ExportError(
                 f"no installed converter exports models of the framework {self.found.name}",
                 fix="check the deployed file with --deployed model.onnx",
             )
-        name, converter = found
+        name, converter = named_converter
         model = self.model
         self._progress.stage("exporting")
         return CONVERTERS.guard(name, lambda: converter.convert(model, known))
@@ -185,10 +185,10 @@ class Reference:
 
     def _forward(self, feeds: Feeds, mode: Mode, dtype: str = "float32", seed: int | None = None) -> Outputs:
         model = self.model
-        found = self._guarded(lambda: dict(model.forward(feeds, mode=mode, dtype=dtype, seed=seed)))
-        if missing := [port.name for port in model.signature.outputs if port.name not in found]:
+        arrays = self._guarded(lambda: dict(model.forward(feeds, mode=mode, dtype=dtype, seed=seed)))
+        if missing := [port.name for port in model.signature.outputs if port.name not in arrays]:
             raise MachineError(f"the framework {self.found.name} did not return the output {missing[0]}")
-        return found
+        return arrays
 
     def run_in_float32(self, mode: Mode, feeds: Feeds) -> Outputs:
         """The pass that `run_in_float64` is compared with, to see how far rounding moves it."""
@@ -226,11 +226,11 @@ class Reference:
             yield entry
 
     def _remembered(self, computed: Callable[[], Outputs], *key: str) -> Outputs:
-        found = self.store.get_arrays("pass", self._key, *key)
-        if found is None:
-            found = computed()
-            self.store.put_arrays(found, "pass", self._key, *key)
-        return found
+        arrays = self.store.get_arrays("pass", self._key, *key)
+        if arrays is None:
+            arrays = computed()
+            self.store.put_arrays(arrays, "pass", self._key, *key)
+        return arrays
 
     def detached(self) -> Reference:
         """The same for another machine: what it is, without what is open here."""
@@ -272,19 +272,19 @@ class GraphReference(Reference):
 
     def description(self) -> Description:
         """What it is; it is read already."""
-        return self._described()
+        return self._describe()
 
     def _remembered(self, computed: Callable[[], Outputs], *key: str) -> Outputs:  # noqa: ARG002 - the graph is there
         return computed()
 
 
-def opened(path: Path, want: Want, store: Cache, progress: Progress) -> Reference:
+def open_reference(path: Path, want: Want, store: Cache, progress: Progress) -> Reference:
     """The reference in a model file or folder.
 
     Raises:
         InputError: no framework knows it.
         UsageError: a signature is named for what has none.
     """
-    found = recognised(path)
-    kind = GraphReference if found.about.executable else Reference
-    return kind(found, path, want, store, progress)
+    framework = recognised(path)
+    kind = GraphReference if framework.about.executable else Reference
+    return kind(framework, path, want, store, progress)

@@ -11,7 +11,7 @@ import numpy as np
 
 from bnexport import datasets
 from bnexport.comparison.keras2_reference import Keras2Reference
-from bnexport.comparison.reference import Reference, opened
+from bnexport.comparison.reference import Reference, open_reference
 from bnexport.datasets import sidecar
 from bnexport.datasets.feeds import Arrays, Pictures, Source
 from bnexport.datasets.label_file import add_class_names
@@ -128,12 +128,11 @@ def open_subject(
 
 
 def _open(model: Path, want: Want, store: Cache, deployed: Path | None, progress: Progress, reference: str) -> Subject:
-    made = (
-        Keras2Reference(model, want, store, progress) if reference == "keras2" else opened(model, want, store, progress)
-    )
+    opens = Keras2Reference if reference == "keras2" else open_reference
+    made = opens(model, want, store, progress)
     known = None if made.graph_itself else sidecar.read(model)  # before anything is loaded
-    found = made.description()
-    info = found.info
+    description = made.description()
+    info = description.info
     stated = any(info.stated.values())
     if stated:
         known = sidecar.from_values(dict(info.stated), str(model))
@@ -148,14 +147,14 @@ def _open(model: Path, want: Want, store: Cache, deployed: Path | None, progress
             raise
         progress.note(f"bnexport cannot export this model, so its own graph is not compared ({error})")
         graph, whole = read_onnx(deployed).graph, None
-        tensors.rename_outputs(graph, found.given)
+        tensors.rename_outputs(graph, description.given)
         store = NOTHING_KEPT  # entries are keyed by the model, not by the deployed file
     converter = made.converter()
     return Subject(
         facts=ModelFacts(str(model), made.sha256, made.found.format, info.parameters, info.layers, info.frozen),
         graph=graph,
         whole=whole,
-        shapes={name: tuple(shape) for name, shape, _ in found.inputs},
+        shapes={name: tuple(shape) for name, shape, _ in description.inputs},
         known=known,
         origin="onnx metadata" if stated else "sidecar",
         reference=made,

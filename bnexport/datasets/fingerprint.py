@@ -12,7 +12,10 @@ from bnexport.datasets.listing import Listing
 from bnexport.errors import InputError, reason
 
 RememberHash = Callable[[Callable[[], str], float, str, str], str]
-"""Remembers a hash: what computes it, when the last of the facts it depends on changed, the kind, and the facts (`bnexport.system.cache.Cache.remember_hash`)."""
+"""Remembers a hash (`bnexport.system.cache.Cache.remember_hash`).
+
+It takes what computes it, when the last of the facts it depends on changed, the kind, and the facts.
+"""
 
 
 def fingerprint(source: str, remember_hash: RememberHash) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
+from bnexport.comparison.options import BATCH_SIZE
 from bnexport.errors import UsageError
 from bnexport.results.options import Flag, option
 
@@ -63,17 +64,7 @@ class TrainingOptions:
             help="The learning rate of Adam.",
         )
     )
-    batch_size: int = option(
-        Flag(
-            name="batch-size",
-            kind=int,
-            default=32,
-            least=1,
-            metavar="N",
-            panel=TRAINING,
-            help="The number of images in a training step.",
-        )
-    )
+    batch_size: int = option(replace(BATCH_SIZE, panel=TRAINING, help="The number of images in a training step."))
     seed: int = option(
         Flag(
             name="seed",

@@ -77,7 +77,8 @@ def _drift(report: CheckReport) -> list[tuple[str, str, str]]:
     return [
         (
             "Drift along depth",
-            f"Moving statistics compared with the input of each layer on these {report.images.noun.many}, in standard deviations and as the logarithm of their ratio.",
+            f"Moving statistics compared with the input of each layer on these {report.images.noun.many}, "
+            "in standard deviations and as the logarithm of their ratio.",
             plots.drift_along_depth(drift),
         ),
         (

@@ -70,6 +70,11 @@ class Flag:
         """Whether it may be written several times."""
         return getattr(self.kind, "__origin__", None) is list
 
+    @property
+    def unwritten(self) -> object:
+        """What holds where nothing is written, as it would be written: a list of its own for a repeatable option."""
+        return list(self.default or ()) if self.repeatable else self.default
+
 
 def option(flag: Flag, default: object = None) -> Any:
     """A field of a record that is written as `flag`; its default is what is read where nothing is written.
@@ -78,8 +83,7 @@ def option(flag: Flag, default: object = None) -> Any:
         flag: how it is written.
         default: the value of the field; only for values that `flag.read` does not make of `flag.default`.
     """
-    written = list(flag.default or []) if flag.repeatable else flag.default
-    value = default if default is not None else flag.read(written)
+    value = default if default is not None else flag.read(flag.unwritten)
     if isinstance(value, dict | list):
         return field(default_factory=lambda: type(value)(value), metadata={_FLAG: flag})
     return field(default=value, metadata={_FLAG: flag})

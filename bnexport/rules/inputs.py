@@ -172,7 +172,10 @@ def decoding_difference(differing: Mapping[str, float], images: int, *, harmless
     if not differing:
         return None
     worst = max(differing, key=lambda name: differing[name])
-    message = f"this machine preprocesses {len(differing)} of {images} images differently than the machine that packed them, by up to {differing[worst]:.3g} ({worst})"
+    message = (
+        f"this machine preprocesses {len(differing)} of {images} images differently than the machine that packed them, "
+        f"by up to {differing[worst]:.3g} ({worst})"
+    )
     message += "; the outputs still agree" if harmless else "; the outputs differ as a result"
     return IN006.finding(
         Severity.WARNING if harmless else Severity.ERROR,

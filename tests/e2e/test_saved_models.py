@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import bnexport
 from bnexport.checking.check import check
 from bnexport.cli import app
-from bnexport.comparison.reference import opened
+from bnexport.comparison.reference import open_reference
 from bnexport.errors import ExportError, InputError, UsageError
 from bnexport.frameworks import saved_model, saved_model_files
 from bnexport.frameworks.protocols import Want
@@ -457,7 +457,7 @@ def test_what_is_loaded_is_what_was_inspected(plain: Path, tmp_path: Path, monke
     shutil.rmtree(path)
     shutil.copytree(plain, path)
     store = Cache(tmp_path / "cache")
-    reference = opened(path, Want(signature="infer"), store, Progress())
+    reference = open_reference(path, Want(signature="infer"), store, Progress())
     (path / "more").write_text("written between the hash and the load")
     with pytest.raises(InputError, match="changed while it was read"):
         reference.description()
@@ -474,7 +474,7 @@ def test_signatures_are_chosen_by_name(plain: Path, arrays: Path, tmp_path: Path
     store = Cache(tmp_path / "cache")
     x = {"x": np.ones((1, 2), np.float32)}
     for name, expected in (("infer", [[4.0, 6.0]]), ("twice", [[8.0, 12.0]]), ("infer", [[4.0, 6.0]])):
-        reference = opened(plain, Want(signature=name), store, Progress())
+        reference = open_reference(plain, Want(signature=name), store, Progress())
         np.testing.assert_allclose(reference.run("inference", x)["y"], expected)
         reference.graph(None)
         assert check(plain, inputs=arrays, store=store, signature=name)

@@ -71,10 +71,10 @@ def test_a_description_of_other_types_is_made_anew(
     (tmp_path / "m.h5").write_bytes(b"model")
     store = Cache(tmp_path / "cache")
     reference = Reference(named("keras", "h5"), tmp_path / "m.h5", Want(), store, Progress())
-    monkeypatch.setattr(Reference, "_described", lambda _: DESCRIPTION)
+    monkeypatch.setattr(Reference, "_describe", lambda _: DESCRIPTION)
     store.put(stored, "description", reference._key)
     assert reference.description() == DESCRIPTION
-    monkeypatch.setattr(Reference, "_described", lambda _: pytest.fail("it was in the cache"))
+    monkeypatch.setattr(Reference, "_describe", lambda _: pytest.fail("it was in the cache"))
     again = reference.description()
     assert json.loads(json.dumps(asdict(again))) == json.loads(json.dumps(asdict(DESCRIPTION)))
 
