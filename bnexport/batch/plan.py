@@ -210,7 +210,8 @@ def _of(entry: Entry, folder: Path) -> Iterator[Check]:
         for data in sets:
             for options in variants or [{}]:
                 values = _values(options)
-                labels = values.pop("labels", None)
+                how = _options(values)
+                labels = values.pop("labels", "")
                 arguments = tuple(_arguments(values))
                 variant = str(options.get("name", "")) or " ".join(
                     _arguments({k: v for k, v in options.items() if k != "name"})
@@ -224,7 +225,7 @@ def _of(entry: Entry, folder: Path) -> Iterator[Check]:
                     arrays=Path(data) if entry.arrays else None,
                     deployed=folder / deployed if deployed else None,
                     labels=folder / str(labels) if labels else None,
-                    options=_options(values),
+                    options=how,
                     arguments=arguments,
                 )
 

@@ -87,11 +87,15 @@ def test_what_is_not_usable_is_a_usage_error(written: dict[str, Any], sentence: 
     assert sentence.partition(" (")[0] in str(caught.value)
 
 
-def test_a_plan_is_refused_before_anything_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [({"batch-size": 0}, "--batch-size is invalid"), ({"labels": ["a.csv", "b.csv"]}, "--labels has 2 values")],
+)
+def test_a_plan_is_refused_before_anything_runs(options: dict[str, Any], sentence: str, tmp_path: Path) -> None:
     """A value that a check would refuse is refused with the plan."""
     (tmp_path / "a.onnx").touch()
-    entry = {"models": ["a.onnx"], "images": ["a.onnx"], "options": {"batch-size": 0}}
-    with pytest.raises(UsageError, match="--batch-size is invalid"):
+    entry = {"models": ["a.onnx"], "images": ["a.onnx"], "options": options}
+    with pytest.raises(UsageError, match=sentence):
         plan.checks(plan.parsed({"check": [entry]}, "the plan"), tmp_path)
 
 
