@@ -90,8 +90,9 @@ def refuse_more_than_computing(message: SavedModel, path: Path) -> None:
 
 
 def _listed(refused: list[tuple[str, str]]) -> str:
-    """Operations with their functions, at most five."""
-    unique = list(dict.fromkeys(refused))
+    """Operations with their functions, at most five; every operation once before one is named again."""
+    first = {op: (op, name) for op, name in reversed(refused)}
+    unique = list(dict.fromkeys([*(first[op] for op in dict.fromkeys(op for op, _ in refused)), *refused]))
     written = [f"{shown(op)} in {f'the function {shown(name)}' if name else 'the graph'}" for op, name in unique[:5]]
     return ", ".join(written) + (f" and {len(unique) - 5} more" if len(unique) > 5 else "")
 
