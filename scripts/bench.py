@@ -9,10 +9,10 @@
 
 Each takes --json FILE to keep the figures.
 
-export: seconds from the model in memory to the written ONNX file, for bnexport, `tf2onnx.convert.from_keras` and
-`model.export(format="onnx")`; the BatchNormalization nodes that are left; and the largest difference between the file in
-onnxruntime (default optimisations) and Keras' inference pass, relative to the size of the output before the softmax. The moving
-statistics are random, so that a mistake in them would show. Each net runs in a process of its own.
+export: whole processes from a .keras file to an ONNX file, by bnexport, `tf2onnx.convert.from_keras` and `model.export(format="onnx")`: seconds,
+bnexport's peak memory as a multiple of the file, whether it imports TensorFlow, nodes, the BatchNormalization nodes that are left, and the largest
+difference between the file in onnxruntime (default optimisations) and Keras' inference pass, relative to the size of the output before the softmax.
+The moving statistics are random, so that a mistake in them would show. A second table has the seconds in memory.
 
 recalibrate: images per second of staged recalibration, of plain onnxruntime inference of the same graph, of Keras' training pass, and of
 fvcore's `update_bn_stats` and PyTorch's `update_bn` on the same ResNet50 with the same weights in PyTorch; and how far the statistics that

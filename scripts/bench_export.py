@@ -1,174 +1,221 @@
-"""Exporters: seconds from the model in memory to the written ONNX file, and how exact that file is; and whole processes (see bench.py).
+"""Exporters as whole processes, which a user starts, and in memory; and how exact the files are (see bench.py).
 
-A whole process is what a user starts: `bnexport export FILE -o OUT`, and a script that imports what it needs, loads the
-same file and calls `tf2onnx.convert.from_keras`. Importing TensorFlow and loading the model are in both.
+A whole process reads a .keras file and writes an ONNX file: `bnexport export FILE -o OUT`, a script that loads the file and calls
+`tf2onnx.convert.from_keras`, and one that loads it and calls `model.export(format="onnx")`. In memory, what is imported before and
+what was loaded before does not count: bnexport reads the file again, the others have the model.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 NETS = [
     "ResNet50",
+    "ResNet50V2",
     "MobileNetV2",
     "MobileNetV3Small",
     "EfficientNetB0",
     "EfficientNetV2B0",
     "DenseNet121",
     "InceptionV3",
-    "Xception",
-    "ResNet50V2",
     "InceptionResNetV2",
+    "Xception",
     "NASNetMobile",
+    "ConvNeXtTiny",
 ]
 
+FROM_KERAS = """
+import sys, keras, tensorflow as tf, tf2onnx
+model = keras.models.load_model(sys.argv[1], compile=False)
+spec = [tf.TensorSpec(t.shape, t.dtype, name=t.name) for t in model.inputs]
+tf2onnx.convert.from_keras(model, input_signature=spec, output_path=sys.argv[2])
+"""
+MODEL_EXPORT = """
+import sys, keras
+keras.models.load_model(sys.argv[1], compile=False).export(sys.argv[2], format="onnx", verbose=False)
+"""
+MODULES = """
+import sys
+from bnexport.cli import main
+sys.argv = ["bnexport", "export", sys.argv[1], "-o", sys.argv[2], "-q"]
+try:
+    main()
+finally:
+    print("tensorflow" in sys.modules, file=sys.__stdout__, flush=True)
+"""
+"""`bnexport export`, and whether TensorFlow was imported."""
 
-def measure_export(name: str) -> dict[str, Any]:
-    """One net, three exporters, in this process."""
-    from bnexport.exporter import tf2onnx_convert
-    from bnexport.frameworks import keras_model
 
-    keras_model.load_framework()
-    tf2onnx_convert.load_framework()
+def save_net(name: str, path: Path) -> None:
+    """A net with random weights and random moving statistics, so that a mistake in either would show; and what Keras answers."""
     import keras
     import numpy as np
-    import onnx
-    import onnxruntime as ort
-    import tensorflow as tf
-    import tf2onnx
 
-    from bnexport.exporter.conversion import graph_of
-    from bnexport.onnx_graph.protobuf import serialise
-    from bnexport.system.files import Format, write_bytes
-
-    def ours(model: Any, path: Path) -> None:
-        loaded = keras_model.describe(model, Path("net.keras"), Format.KERAS, "0" * 64)
-        write_bytes(path, serialise(graph_of(loaded, None)))
-
-    def from_keras(model: Any, path: Path) -> None:
-        spec = [tf.TensorSpec(t.shape, t.dtype, name=t.name) for t in model.inputs]
-        tf2onnx.convert.from_keras(model, input_signature=spec, output_path=str(path))
-
-    def keras_own(model: Any, path: Path) -> None:
-        model.export(path, format="onnx", verbose=False)
-
-    exporters: dict[str, Callable[[Any, Path], None]] = {
-        "bnexport": ours,
-        "from_keras": from_keras,
-        "model.export": keras_own,
-    }
-    tiny_input = keras.Input((4,))
-    tiny = keras.Model(tiny_input, keras.layers.Dense(2)(tiny_input))
     net = getattr(keras.applications, name)(weights=None, classifier_activation=None)
     rng = np.random.default_rng(0)
     for layer in net._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.moving_mean.assign(rng.normal(0, 0.1, layer.moving_mean.shape))
             layer.moving_variance.assign(rng.uniform(0.5, 2, layer.moving_variance.shape))
+    net.save(path)
     x = rng.random((2, *(side or 224 for side in net.input_shape[1:])), dtype=np.float32)
-    reference = net(x, training=False).numpy()
-    result: dict[str, Any] = {"net": name}
-    with tempfile.TemporaryDirectory() as folder:
-        for exporter, export in exporters.items():
-            export(tiny, Path(folder, "tiny.onnx"))  # each one's first-time costs are not what is compared
-            path = Path(folder, f"{exporter}.onnx")
-            begun = time.perf_counter()
-            export(net, path)
-            seconds = time.perf_counter() - begun
-            left = sum(node.op_type == "BatchNormalization" for node in onnx.load(path).graph.node)
-            result[exporter] = {"seconds": seconds, "batch_normalization": left}
-            session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-            try:
-                actual = session.run(None, {session.get_inputs()[0].name: x})[0]
-            except Exception as error:  # noqa: BLE001 - a file that does not run is a result
-                result[exporter]["broken"] = str(error).splitlines()[0][:200]
-            else:
-                result[exporter]["max_rel"] = float(np.abs(actual - reference).max() / np.abs(reference).max())
+    np.savez(path.with_suffix(".npz"), x=x, y=net(x, training=False).numpy())
+
+
+def run_process(command: Sequence[str]) -> tuple[float, int, str]:
+    """Seconds, peak memory in bytes and output of a whole process."""
+    begun = time.perf_counter()
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    output = child.stdout.read() if child.stdout else ""
+    _, status, usage = os.wait4(child.pid, 0)
+    seconds = time.perf_counter() - begun
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"{command[:3]} ended with {child.returncode}")
+    return seconds, usage.ru_maxrss * 1024, output
+
+
+def describe_file(path: Path, arrays: Path) -> dict[str, Any]:
+    """How many nodes an ONNX file has, how many of them are BatchNormalization, and how far its answers are from Keras'."""
+    import numpy as np
+    import onnx
+    import onnxruntime as ort
+
+    nodes = onnx.load(path).graph.node
+    result: dict[str, Any] = {
+        "nodes": len(nodes),
+        "batch_normalization": sum(node.op_type == "BatchNormalization" for node in nodes),
+    }
+    recorded = np.load(arrays)
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    feeds = {session.get_inputs()[0].name: recorded["x"]}
+    try:
+        actual = session.run(None, feeds)[0]
+    except Exception as error:  # noqa: BLE001 - a file that does not run is a result
+        return result | {"broken": str(error).splitlines()[0][:200]}
+    result["max_rel"] = float(np.abs(actual - recorded["y"]).max() / np.abs(recorded["y"]).max())
+    times = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        session.run(None, feeds)
+        times.append(time.perf_counter() - begun)
+    return result | {"run_seconds": sorted(times)[2]}
+
+
+def measure_processes(name: str, folder: Path) -> dict[str, Any]:
+    """The whole processes for one net, started one after the other from the same file."""
+    model = folder / "net.keras"
+    subprocess.run([sys.executable, __file__, "save", name, str(model)], check=True, capture_output=True)
+    commands = {
+        "bnexport": [str(Path(sys.executable).with_name("bnexport")), "export", str(model), "-q", "-o"],
+        "from_keras": [sys.executable, "-c", FROM_KERAS, str(model)],
+        "model.export": [sys.executable, "-c", MODEL_EXPORT, str(model)],
+    }
+    result: dict[str, Any] = {"net": name, "bytes": model.stat().st_size}
+    for exporter, command in commands.items():
+        out = folder / f"{exporter}.onnx"
+        seconds, peak, _ = run_process([*command, str(out)])
+        result[exporter] = {"seconds": seconds, "peak_bytes": peak} | describe_file(out, model.with_suffix(".npz"))
+    _, _, output = run_process([sys.executable, "-c", MODULES, str(model), str(folder / "again.onnx")])
+    result["imports_tensorflow"] = output.split()[-1] == "True"
     return result
 
 
-def in_own_process(name: str) -> dict[str, Any]:
-    """The measurement of one net, in a fresh process; its last line of output is the result."""
-    done = subprocess.run([sys.executable, __file__, name], stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.strip().splitlines()[-1])
+def measure_in_memory(model: Path) -> dict[str, float]:
+    """Seconds of the exporters in this process; each exports a tiny model first, whose costs are not what is compared."""
+    import keras
+    import tensorflow as tf
+    import tf2onnx
 
+    from bnexport import export
 
-SCRIPT = """
-import sys, keras, tensorflow as tf, tf2onnx
-model = keras.models.load_model(sys.argv[1], compile=False)
-spec = [tf.TensorSpec(t.shape, t.dtype, name=t.name) for t in model.inputs]
-tf2onnx.convert.from_keras(model, input_signature=spec, output_path=sys.argv[2])
-"""
-SAVE = """
-import sys, keras
-getattr(keras.applications, sys.argv[1])(weights=None, classifier_activation=None).save(sys.argv[2])
-"""
+    def from_keras(net: Any, _: Path, out: Path) -> None:
+        spec = [tf.TensorSpec(t.shape, t.dtype, name=t.name) for t in net.inputs]
+        tf2onnx.convert.from_keras(net, input_signature=spec, output_path=str(out))
 
-
-def measure_processes(name: str) -> dict[str, float]:
-    """Seconds of the two whole processes for one net, started one after the other from the same file."""
+    exporters: dict[str, Callable[[Any, Path, Path], object]] = {
+        "bnexport": lambda _, path, out: export(path, out),
+        "from_keras": from_keras,
+        "model.export": lambda net, _, out: net.export(out, format="onnx", verbose=False),
+    }
+    seconds = {}
     with tempfile.TemporaryDirectory() as folder:
-        model, out = str(Path(folder, "net.keras")), str(Path(folder, "net.onnx"))
-        commands = {
-            "bnexport": [str(Path(sys.executable).with_name("bnexport")), "export", model, "-o", out, "-q"],
-            "from_keras": [sys.executable, "-c", SCRIPT, model, out],
-        }
-        subprocess.run([sys.executable, "-c", SAVE, name, model], check=True, capture_output=True)
-        seconds = {}
-        for exporter, command in commands.items():
+        tiny_input = keras.Input((4,))
+        tiny = keras.Model(tiny_input, keras.layers.Dense(2)(tiny_input))
+        tiny.save(Path(folder, "tiny.keras"))
+        net = keras.models.load_model(model, compile=False)
+        for exporter, exported in exporters.items():
+            exported(tiny, Path(folder, "tiny.keras"), Path(folder, "tiny.onnx"))
             begun = time.perf_counter()
-            subprocess.run(command, check=True, capture_output=True)
+            exported(net, model, Path(folder, "net.onnx"))
             seconds[exporter] = time.perf_counter() - begun
-            Path(out).unlink()
     return seconds
 
 
+def mean_of(ratios: Sequence[float]) -> float:
+    """The geometric mean."""
+    return math.exp(sum(map(math.log, ratios)) / len(ratios))
+
+
 def run(nets: list[str]) -> dict[str, Any]:
-    """Prints the table of exporters net by net, and returns it."""
+    """Prints the two tables net by net, and returns them."""
+    columns = ("bnexport", "from_keras", "model.export")
     print(
-        f"{'net':18} {'bnexport':>9} {'from_keras':>11} {'ratio':>6} {'model.export':>13} {'ratio':>6}   BN nodes left   largest relative difference to Keras"
+        f"{'whole process':18} {columns[0]:>9} {columns[1]:>11} {'ratio':>6} {columns[2]:>13} {'ratio':>6}  peak/file"
+        "  nodes            BN nodes left  largest relative difference to Keras"
     )
-    rows, ratios, wholes = [], [], []
+    rows: list[dict[str, Any]] = []
     for name in nets:
-        row = in_own_process(name)
-        ours, theirs, keras_own = (row[key] for key in ("bnexport", "from_keras", "model.export"))
-
-        def cell(entry: dict[str, Any], key: str, form: str) -> str:
-            return form.format(entry[key]) if key in entry else "broken"
-
-        def ratio(entry: dict[str, Any], own: dict[str, Any] = ours) -> str:
-            return f"{entry['seconds'] / own['seconds']:.1f}"
-
-        ratios.append(theirs["seconds"] / ours["seconds"])
-        entries = (ours, theirs, keras_own)
-        seconds = [cell(entry, "seconds", "{:.2f} s") for entry in entries]
-        left = "/".join(cell(entry, "batch_normalization", "{}") for entry in entries)
-        far = "  ".join(cell(entry, "max_rel", "{:.1e}") for entry in entries)
+        with tempfile.TemporaryDirectory() as folder:
+            row = measure_processes(name, Path(folder))
+            entries = [row[column] for column in columns]
+            done = subprocess.run(
+                [sys.executable, __file__, "memory", str(Path(folder, "net.keras"))],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                check=True,
+            )
+            row["in_memory"] = json.loads(done.stdout.strip().splitlines()[-1])
+        row["ratios"] = {c: row[c]["seconds"] / row["bnexport"]["seconds"] for c in columns[1:]}
+        times = [f"{entry['seconds']:.2f} s" for entry in entries]
+        nodes = "/".join(str(entry["nodes"]) for entry in entries)
+        left = "/".join(str(entry["batch_normalization"]) for entry in entries)
+        far = "  ".join(f"{entry['max_rel']:.1e}" if "max_rel" in entry else "broken" for entry in entries)
         print(
-            f"{name:18} {seconds[0]:>9} {seconds[1]:>11} {ratio(theirs):>6} {seconds[2]:>13} {ratio(keras_own):>6}   {left:15} {far}",
-            flush=True,
-        )
-        row["whole_process"] = whole = measure_processes(name)
-        wholes.append(whole["from_keras"] / whole["bnexport"])
-        print(
-            f"{'  whole process':18} {whole['bnexport']:>7.2f} s {whole['from_keras']:>9.2f} s {wholes[-1]:>6.1f}",
+            f"{name:18} {times[0]:>9} {times[1]:>11} {row['ratios'][columns[1]]:>6.1f} {times[2]:>13} {row['ratios'][columns[2]]:>6.1f}"
+            f"  {row['bnexport']['peak_bytes'] / row['bytes']:>9.1f}  {nodes:15}  {left:13}  {far}"
+            f"{'  imports TensorFlow' if row['imports_tensorflow'] else ''}",
             flush=True,
         )
         rows.append(row)
-    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-    print(f"geometric mean of from_keras / bnexport over {len(ratios)} nets: {mean:.1f}")
-    whole_mean = math.exp(sum(map(math.log, wholes)) / len(wholes))
-    print(f"geometric mean of the whole processes: {whole_mean:.1f}")
-    return {"nets": rows, "geometric_mean_ratio": mean, "geometric_mean_ratio_whole_process": whole_mean}
+    means = {c: mean_of([row["ratios"][c] for row in rows]) for c in columns[1:]}
+    print(
+        f"geometric means over {len(rows)} nets: from_keras {means[columns[1]]:.1f}, model.export {means[columns[2]]:.1f}"
+    )
+    print(f"\n{'in memory':18} {columns[0]:>9} {columns[1]:>11} {'ratio':>6} {columns[2]:>13} {'ratio':>6}")
+    for row in rows:
+        inside = row["in_memory"]
+        print(
+            f"{row['net']:18} {inside[columns[0]]:>7.2f} s {inside[columns[1]]:>9.2f} s {inside[columns[1]] / inside[columns[0]]:>6.1f}"
+            f" {inside[columns[2]]:>11.2f} s {inside[columns[2]] / inside[columns[0]]:>6.1f}"
+        )
+    in_memory = {c: mean_of([row["in_memory"][c] / row["in_memory"]["bnexport"] for row in rows]) for c in columns[1:]}
+    print(f"geometric means: from_keras {in_memory[columns[1]]:.1f}, model.export {in_memory[columns[2]]:.1f}")
+    return {"nets": rows, "geometric_means": means, "geometric_means_in_memory": in_memory}
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure_export(sys.argv[1])))
+    if sys.argv[1] == "save":
+        save_net(sys.argv[2], Path(sys.argv[3]))
+    else:
+        print(json.dumps(measure_in_memory(Path(sys.argv[2]))))

@@ -44,6 +44,8 @@ IMPORTERS = {
     "onnx": {
         "bundles/triton.py",
         "comparison/reference.py",
+        "exporter/graph.py",
+        "exporter/native.py",
         "exporter/tf2onnx_convert.py",
         "folding/transform.py",
         "frameworks/onnx_file.py",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bnexport.frameworks.protocols import ModelInfo, Port, ReferenceModel
+from bnexport.frameworks.protocols import FileDescription, ModelInfo, Port, ReferenceModel
 from bnexport.results.runs import Mode
 
 Listed = tuple[str, tuple[int | None, ...], str]
-"""The name, shape (None for an open axis) and dtype of an input or output."""
+"""The name, shape (None for an open axis) and dtype of an input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,25 +18,26 @@ class Description:
     Args:
         info: what its framework says of it.
         inputs: what it takes, in order.
-        outputs: what it gives, in order.
+        outputs: the names of what it gives, in order.
         modes: which passes it has.
     """
 
     info: ModelInfo
     inputs: tuple[Listed, ...]
-    outputs: tuple[Listed, ...]
+    outputs: tuple[str, ...]
     modes: tuple[Mode, ...]
 
-    @property
-    def given(self) -> list[str]:
-        """The names of the outputs."""
-        return [name for name, _, _ in self.outputs]
 
-
-def described(model: ReferenceModel) -> Description:
+def of_model(model: ReferenceModel) -> Description:
     """What is known about a model that is loaded."""
     signature = model.signature
-    return Description(model.info, _listed(signature.inputs), _listed(signature.outputs), tuple(model.modes))
+    names = tuple(port.name for port in signature.outputs)
+    return Description(model.info, _listed(signature.inputs), names, tuple(model.modes))
+
+
+def of_file(file: FileDescription) -> Description:
+    """What a file says about its model."""
+    return Description(file.info, _listed(file.inputs), file.outputs, file.modes)
 
 
 def _listed(ports: tuple[Port, ...]) -> tuple[Listed, ...]:

@@ -10,7 +10,6 @@ from bnexport.comparison.description import Description
 from bnexport.comparison.reference import Feeds, Reference
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import ExportError, InputError, UsageError
-from bnexport.exporter.protocols import Converter
 from bnexport.frameworks import keras2
 from bnexport.frameworks.protocols import Outputs, Want
 from bnexport.frameworks.registry import named, recognised
@@ -62,10 +61,6 @@ class Keras2Reference(Reference):
         info = replace(other.info, random_layers=(), versions={**other.info.versions, **own.info.versions})
         return replace(other, info=info, modes=own.modes)
 
-    def converter(self) -> tuple[str, Converter] | None:
-        """What makes an ONNX graph of it in Keras 3."""
-        return self.keras3.converter()
-
     def graph(self, known: Sidecar | None) -> tuple[onnx.ModelProto, bytes | None]:
         """The inference graph that is made of the file through Keras 3.
 
@@ -87,7 +82,7 @@ class Keras2Reference(Reference):
         places = zip(signature.inputs, description.inputs, strict=True)
         arrays = super()._forward({port.name: feeds[name] for port, (name, _, _) in places}, mode, dtype, seed)
         ours = {
-            port.name: name for port, name in zip(signature.outputs, description.given, strict=True)
+            port.name: name for port, name in zip(signature.outputs, description.outputs, strict=True)
         }  # Keras 3 may call them otherwise
         names = ours | {f"{name}/logits": f"{own}/logits" for name, own in ours.items()}
         return {names[name]: value for name, value in arrays.items()}

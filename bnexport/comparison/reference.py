@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from bnexport.comparison.description import Description, described
+from bnexport.comparison.description import Description, of_file, of_model
 from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
-from bnexport.errors import ExportError, InputError, MachineError
-from bnexport.exporter.protocols import CONVERTERS, Converter, converter_of
-from bnexport.frameworks.protocols import Graph, Layer, Outputs, ReferenceModel, ShowsLayers, Want
+from bnexport.errors import InputError, MachineError
+from bnexport.exporter.protocols import convert
+from bnexport.frameworks.protocols import DescribesFiles, Graph, Layer, Outputs, ReferenceModel, ShowsLayers, Want
 from bnexport.frameworks.registry import FRAMEWORKS, Recognised, recognised, refuse_needless_signature
 from bnexport.onnx_graph import metadata, outputs, tensors
 from bnexport.onnx_graph.protobuf import serialise
@@ -56,7 +56,7 @@ class Reference:
 
     def __init__(self, found: Recognised, path: Path, want: Want, store: Cache, progress: Progress) -> None:
         refuse_needless_signature(found, path, want)
-        self.found, self.path, self._want, self._progress = found, path, want, progress
+        self.found, self.path, self.want, self._progress = found, path, want, progress
         self.store = store if found.about.kept else NOTHING_KEPT
         self._model: ReferenceModel | None = None
         self._facts = cache.facts(path)
@@ -104,7 +104,7 @@ class Reference:
         return self._model
 
     def _read(self) -> ReferenceModel:
-        model = self._guarded(lambda: self.found.framework.load(self.path, self._want))
+        model = self._guarded(lambda: self.found.framework.load(self.path, self.want))
         if not isinstance(model, ReferenceModel):
             raise MachineError(
                 f"the framework {self.found.name} did not return a model",
@@ -134,11 +134,12 @@ class Reference:
         return description
 
     def _describe(self) -> Description:
-        return described(self.model)
-
-    def converter(self) -> tuple[str, Converter] | None:
-        """What makes an ONNX graph of it, and its name; None where nothing does."""
-        return converter_of(self.found.name)
+        framework = self.found.framework
+        if self._model is None and isinstance(framework, DescribesFiles):
+            described = self._guarded(lambda: framework.describe(self.path, self.want))
+            if described is not None:
+                return of_file(described)
+        return of_model(self.model)
 
     def graph(self, known: Sidecar | None) -> tuple[onnx.ModelProto, bytes | None]:
         """Its inference graph; and the same serialise, with the logits among its outputs, where that was made.
@@ -157,7 +158,7 @@ class Reference:
         stored = self.store.get(*key)
         if stored is not None:
             graph: onnx.ModelProto = onnx.ModelProto.FromString(stored)
-            given = [info for info in graph.graph.output if info.name in self.description().given]
+            given = [info for info in graph.graph.output if info.name in self.description().outputs]
             del graph.graph.output[:]
             graph.graph.output.extend(given)
             return graph, stored
@@ -168,16 +169,8 @@ class Reference:
         return graph, whole
 
     def _exported(self, known: Sidecar | None) -> onnx.ModelProto:
-        named_converter = self.converter()
-        if named_converter is None:
-            raise ExportError(
-                f"no installed converter exports models of the framework {self.found.name}",
-                fix="check the deployed file with --deployed model.onnx",
-            )
-        name, converter = named_converter
-        model = self.model
         self._progress.stage("exporting")
-        return CONVERTERS.guard(name, lambda: converter.convert(model, known))
+        return convert(self, self.found.name, known, self._progress)
 
     def run(self, mode: Mode, feeds: Feeds) -> Outputs:
         """One pass over one batch: every output by name, and `OUTPUT/logits` for each that ends in softmax or sigmoid."""
@@ -259,9 +252,6 @@ class GraphReference(Reference):
                 f"the framework {self.found.name} did not return an ONNX graph", found=type(model).__name__
             )
         return model
-
-    def converter(self) -> None:
-        """There is nothing to convert."""
 
     def graph(self, known: Sidecar | None) -> tuple[onnx.ModelProto, bytes | None]:
         """The graph itself."""

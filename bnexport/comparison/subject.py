@@ -22,7 +22,7 @@ from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import ExportError, UsageError
 from bnexport.frameworks.onnx_file import learn_ranks, read_onnx
 from bnexport.frameworks.protocols import Want
-from bnexport.onnx_graph import outputs, tensors
+from bnexport.onnx_graph import metadata, outputs, tensors
 from bnexport.onnx_graph.sites import sites
 from bnexport.progress import Progress
 from bnexport.results.actions import spell_options
@@ -147,9 +147,8 @@ def _open(model: Path, want: Want, store: Cache, deployed: Path | None, progress
             raise
         progress.note(f"bnexport cannot export this model, so its own graph is not compared ({error})")
         graph, whole = read_onnx(deployed).graph, None
-        tensors.rename_outputs(graph, description.given)
+        tensors.rename_outputs(graph, description.outputs)
         store = NOTHING_KEPT  # entries are keyed by the model, not by the deployed file
-    converter = made.converter()
     return Subject(
         facts=ModelFacts(str(model), made.sha256, made.found.format, info.parameters, info.layers, info.frozen),
         graph=graph,
@@ -165,10 +164,18 @@ def _open(model: Path, want: Want, store: Cache, deployed: Path | None, progress
         half=info.dtype in ("float16", "bfloat16"),
         versions={
             **(info.versions or {made.found.name: made.found.about.version}),
-            **(converter[1].versions() if converter else {}),
+            **_converter_versions(graph),
         },
         notes=info.notes,
     )
+
+
+def _converter_versions(graph: onnx.ModelProto) -> dict[str, str]:
+    """The versions of what made an exported graph, as its metadata has them."""
+    versions = metadata.read(graph, "versions", {})
+    if not isinstance(versions, dict):
+        return {}
+    return {str(name): str(version) for name, version in versions.items() if name != "bnexport"}
 
 
 def open_feeds(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from bnexport.datasets import sidecar
 from bnexport.datasets.label_file import add_class_names
-from bnexport.errors import ExportError, InputError
-from bnexport.exporter.protocols import CONVERTERS, Converter, converter_of
+from bnexport.errors import InputError
+from bnexport.exporter.protocols import convert
 from bnexport.frameworks.protocols import ReferenceModel, Want
 from bnexport.frameworks.registry import FRAMEWORKS, Recognised, recognised, refuse_needless_signature
-from bnexport.onnx_graph import metadata
+from bnexport.onnx_graph import metadata, tensors
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import sites
 from bnexport.progress import Progress
@@ -27,7 +28,7 @@ class Export:
         path: the ONNX file.
         nodes: how many nodes its graph has.
         batch_normalization: how many of them are BatchNormalization.
-        seconds: from the loaded model to the written file.
+        seconds: from the beginning to the written file, without the time that packages take to import.
         inputs: name and shape of each input, None for an open axis.
         outputs: the names of the outputs.
         logits: for each output that ends in softmax or sigmoid, the tensor before it.
@@ -62,11 +63,10 @@ def export(
     progress = progress or Progress()
     model, output = Path(model), files.writable(Path(output), (".onnx",))
     model_sidecar = sidecar.read(model)
-    source = recognised(model)
-    loaded, name, converter = _load(source, model, Want(trust, signature), progress)
+    source = _File(recognised(model), model, Want(trust, signature), progress)
     begun = time.perf_counter()
     progress.stage("exporting")
-    graph = CONVERTERS.guard(name, lambda: converter.convert(loaded, model_sidecar))
+    graph = convert(source, source.recognised.name, model_sidecar, progress)
     add_class_names(model, graph, model_sidecar, progress)
     content = serialise(graph)
     files.write_bytes(output, content)
@@ -75,20 +75,24 @@ def export(
         nodes=len(graph.graph.node),
         batch_normalization=len(sites(graph)),
         seconds=time.perf_counter() - begun,
-        inputs={port.name: port.shape for port in loaded.signature.inputs},
-        outputs=tuple(port.name for port in loaded.signature.outputs),
+        inputs={port.name: port.shape for port in tensors.ports(tensors.inputs(graph))},
+        outputs=tuple(info.name for info in graph.graph.output),
         logits=metadata.read(graph, "logits", {}),
     )
 
 
-def _load(source: Recognised, path: Path, want: Want, progress: Progress) -> tuple[ReferenceModel, str, Converter]:
-    """The model, and the converter with its name."""
-    refuse_needless_signature(source, path, want)
-    title = source.about.title or source.name
-    converter = converter_of(source.name)
-    if converter is None:
+class _File:
+    """A model file, which its framework loads when the model is asked for."""
+
+    def __init__(self, source: Recognised, path: Path, want: Want, progress: Progress) -> None:
+        refuse_needless_signature(source, path, want)
         if source.about.executable:
             raise InputError(f"{path} is an ONNX file", expected="a Keras model (.h5, .hdf5 or .keras)")
-        raise ExportError(f"no installed converter exports models of {title}", found=str(path))
-    progress.stage(f"loading the model in {title}")
-    return FRAMEWORKS.guard(source.name, lambda: source.framework.load(path, want)), *converter
+        self.recognised, self.path, self.want, self._progress = source, path, want, progress
+
+    @cached_property
+    def model(self) -> ReferenceModel:
+        """The model in its framework."""
+        self._progress.stage(f"loading the model in {self.recognised.about.title or self.recognised.name}")
+        framework = self.recognised.framework
+        return FRAMEWORKS.guard(self.recognised.name, lambda: framework.load(self.path, self.want))

@@ -1,4 +1,4 @@
-"""What a converter is: it makes an ONNX graph of a model that a framework has loaded.
+"""What a converter is: it makes an ONNX graph of a model file, or of the model that a framework loads from it.
 
 Plug-ins are found by their entry point:
 
@@ -8,14 +8,56 @@ Plug-ins are found by their entry point:
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeGuard, runtime_checkable
 
 from bnexport.datasets.sidecar import Sidecar
-from bnexport.frameworks.protocols import ReferenceModel
+from bnexport.errors import ExportError, MachineError
+from bnexport.frameworks.protocols import ReferenceModel, Want
+from bnexport.onnx_graph import metadata
+from bnexport.progress import Progress
 from bnexport.system.plugins import Plugins
+from bnexport.version import __version__
 
 if TYPE_CHECKING:
     import onnx
+
+
+class NotConverted(Exception):  # noqa: N818 - no error: the next converter is tried
+    """A converter does not cover a model, and another one may.
+
+    Args:
+        missing: what is not covered, by the layer it is in; as a user reads it.
+    """
+
+    def __init__(self, missing: Mapping[str, str]) -> None:
+        super().__init__("; ".join(missing.values()))
+        self.missing = dict(missing)
+
+
+class Source(Protocol):
+    """What is converted."""
+
+    @property
+    def path(self) -> Path:
+        """The file or folder."""
+        ...
+
+    @property
+    def want(self) -> Want:
+        """How it is to be loaded."""
+        ...
+
+    @property
+    def model(self) -> ReferenceModel:
+        """The model, which its framework loads when this is first asked for.
+
+        Raises:
+            InputError: it cannot be read.
+            MachineError: the framework is not installed.
+        """
+        ...
 
 
 @runtime_checkable
@@ -29,10 +71,11 @@ class Converter(Protocol):
         """The versions of what it is made of."""
         ...
 
-    def convert(self, model: ReferenceModel, model_sidecar: Sidecar | None) -> onnx.ModelProto:
+    def convert(self, source: Source, model_sidecar: Sidecar | None) -> onnx.ModelProto:
         """The inference graph, with the model's inputs and outputs in its order, and `model_sidecar` in its metadata.
 
         Raises:
+            NotConverted: this converter does not cover the model; the next one is tried.
             ExportError: it cannot be written as ONNX.
             MachineError: a library is not installed.
         """
@@ -48,13 +91,16 @@ CONVERTERS = Plugins(
     "converter",
     _is_converter,
     "frameworks, versions and convert",
-    {"tf2onnx": "bnexport.exporter.tf2onnx_converter:Tf2Onnx"},
+    {
+        "keras-file": "bnexport.exporter.native:KerasFiles",
+        "tf2onnx": "bnexport.exporter.tf2onnx_converter:Tf2Onnx",
+    },
 )
-"""The converters that are installed."""
+"""The converters that are installed, in the order in which they are tried."""
 
 
-def converter_of(framework: str) -> tuple[str, Converter] | None:
-    """The first converter of a framework's models, and its name; None where there is none.
+def converters_of(framework: str) -> Iterator[tuple[str, Converter]]:
+    """The converters of a framework's models, with their names.
 
     Raises:
         MachineError: a plug-in cannot be loaded.
@@ -62,5 +108,55 @@ def converter_of(framework: str) -> tuple[str, Converter] | None:
     for name in CONVERTERS.each():
         converter = CONVERTERS.open(name)
         if framework in converter.frameworks:
-            return name, converter
-    return None
+            yield name, converter
+
+
+def convert(source: Source, framework: str, model_sidecar: Sidecar | None, progress: Progress) -> onnx.ModelProto:
+    """The inference graph, by the first converter that covers the model.
+
+    Args:
+        source: what is converted.
+        framework: whose model it is.
+        model_sidecar: what travels into the graph.
+        progress: notified where the first converter does not cover the model.
+
+    Raises:
+        ExportError: it cannot be written as ONNX.
+        InputError: it cannot be read.
+        MachineError: a library is not installed.
+    """
+    missing: dict[str, str] = {}
+    for name, converter in converters_of(framework):
+        if missing:
+            progress.note(f"{list_missing(missing)} exported by {name}")
+        try:
+            return _convert(name, converter, source, model_sidecar)
+        except NotConverted as reason:
+            missing |= reason.missing
+        except MachineError as error:
+            if not missing:
+                raise
+            raise MachineError(f"{list_missing(missing)} cannot be exported on this machine ({error})") from error
+    if missing:
+        raise ExportError(f"EX002: {list_missing(missing)} cannot be exported")
+    raise ExportError(
+        f"no installed converter exports models of the framework {framework}",
+        fix="check the deployed file with --deployed model.onnx",
+    )
+
+
+def _convert(name: str, converter: Converter, source: Source, model_sidecar: Sidecar | None) -> onnx.ModelProto:
+    graph = CONVERTERS.guard(name, lambda: converter.convert(source, model_sidecar))
+    if not metadata.read(graph, "versions"):
+        metadata.write(graph, {"versions": {"bnexport": __version__, **converter.versions()}})
+    return graph
+
+
+def list_missing(missing: Mapping[str, str]) -> str:
+    """What is not covered, in words: a reason once, with the layers it holds for."""
+    layers: dict[str, list[str]] = {}
+    for layer, reason in missing.items():
+        layers.setdefault(reason, []).append(layer)
+    return "; ".join(
+        f"{reason} ({', '.join(paths[:3])}{' ...' if len(paths) > 3 else ''})" for reason, paths in layers.items()
+    )

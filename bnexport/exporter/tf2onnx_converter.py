@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import ExportError
 from bnexport.exporter import conversion, tf2onnx_convert
+from bnexport.exporter.protocols import Source
 from bnexport.frameworks.keras_reference import KerasModel
-from bnexport.frameworks.protocols import ReferenceModel
 from bnexport.frameworks.saved_model_reference import SavedModelReference
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ class Tf2Onnx:
         """The version of tf2onnx, which is not imported."""
         return {"tf2onnx": importlib.metadata.version("tf2onnx")}
 
-    def convert(self, model: ReferenceModel, model_sidecar: Sidecar | None) -> onnx.ModelProto:
+    def convert(self, source: Source, model_sidecar: Sidecar | None) -> onnx.ModelProto:
         """The inference graph, complete with weights and metadata."""
+        model = source.model
         tf2onnx_convert.load_framework()
         match model:
             case KerasModel():

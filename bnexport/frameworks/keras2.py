@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from bnexport.errors import InputError, MachineError, refusing
+from bnexport.errors import InputError, MachineError
 from bnexport.keras_files import (
     config as keras_config,
-    container as keras_container,
     defaults as keras_defaults,
     repairs as keras_repairs,
     weights as keras_weights,
 )
+from bnexport.keras_files.read import prepare
 from bnexport.system.files import Format, model_format, sha256
 from bnexport.types import Array
 
@@ -173,20 +173,16 @@ def _inspected(path: Path, digest: str, folder: Path, *, trust: bool) -> Path:
         raise InputError(
             f"{path} changed while it was read", fix="run the command again when no other process writes to it"
         )
-    weights = keras_container.declared_weight_bytes(copy, kind)
-    with refusing(f"the configuration of the model in {path} is not one that Keras writes"):
-        config = keras_config.read(copy, kind)
-        keras_container.refuse_absurd(config, weights, path)
-        written = keras_container.version(copy, kind)
-        if not trust:
-            keras_config.refuse_foreign(config, path, written)
-        stated = config
-        if kind == Format.HDF5 and keras_repairs.is_old(config, written):  # .keras files say everything
-            stated = keras_defaults.copy_with_defaults(config, written or "", keras_repairs.numbers(written))
-    if stated == config and not keras_weights.old_layout(copy, kind):  # tf_keras looks for weights where Keras 3 does
+    prepared = prepare(copy)
+    stated, written = prepared.config, prepared.version
+    if not trust:
+        keras_config.refuse_foreign(stated, path, written)
+    if kind == Format.HDF5 and keras_repairs.is_old(stated, written):  # .keras files say everything
+        stated = keras_defaults.copy_with_defaults(stated, written or "", keras_repairs.numbers(written))
+    if stated == prepared.config and not prepared.renamed:  # tf_keras looks for weights where Keras 3 does
         return copy
     rewritten = folder / f"rewritten{copy.suffix}"
-    keras_weights.write_with(copy, kind, stated, rewritten)
+    keras_weights.write_with(copy, kind, stated, rewritten, renamed=prepared.renamed)
     return rewritten
 
 

@@ -16,14 +16,10 @@ from typing import TYPE_CHECKING
 from bnexport.errors import InputError, MachineError, refusing
 from bnexport.frameworks.keras_installed import choose_backend, refuse_absence
 from bnexport.frameworks.keras_patch import load_error, name_scopes_restored
-from bnexport.keras_files import (
-    config as keras_config,
-    container as keras_container,
-    repairs as keras_repairs,
-    weights as keras_weights,
-)
+from bnexport.keras_files import config as keras_config, repairs as keras_repairs, weights as keras_weights
+from bnexport.keras_files.read import Prepared, prepare
 from bnexport.system import machine
-from bnexport.system.files import Format, model_format, sha256
+from bnexport.system.files import Format, sha256
 from bnexport.system.quiet import hold_native_output
 from bnexport.types import Array
 
@@ -135,25 +131,14 @@ def load(path: Path, *, trust: bool = False) -> LoadedModel:
         InputError: the file is not a complete Keras model, or Keras cannot read it.
         MachineError: TensorFlow is not installed.
     """
-    kind = model_format(path)
-    if kind in (Format.ONNX, Format.SAVED_MODEL):
-        what = "an ONNX file" if kind == Format.ONNX else "a SavedModel, which Keras cannot load as a model"
-        raise InputError(f"{path} is {what}", expected="a Keras model (.h5, .hdf5 or .keras)")
     refuse_absence()
-    weights = keras_container.declared_weight_bytes(path, kind)
-    written = keras_container.version(path, kind)
-    with refusing(f"the configuration of the model in {path} is not one that Keras writes"):
-        try:
-            config = keras_config.read(path, kind)
-            keras_container.refuse_absurd(config, weights, path)
-            if not trust and keras_config.public_names():
-                keras_config.refuse_foreign(config, path, written)
-            repaired = keras_repairs.repair(config, written)
-        except RecursionError as error:
-            raise InputError(f"the model configuration in {path} is nested too deeply") from error
-    repairs = (*repaired.notes, *keras_weights.old_layout(path, kind))
+    prepared = prepare(path)
+    kind, config, repaired = prepared.kind, prepared.config, prepared.repaired
+    written, repairs = prepared.version, prepared.repairs
+    if not trust and keras_config.public_names():
+        keras_config.refuse_foreign(config, path, written)
     load_framework()
-    model = _read(path, kind, repaired.config if repairs else None, written, trust=trust)
+    model = _read(path, prepared, trust=trust)
     if not getattr(model, "inputs", None):
         raise InputError(
             f"the inputs of the model in {path} are not recorded (a subclassed or unbuilt model)",
@@ -172,7 +157,7 @@ def load(path: Path, *, trust: bool = False) -> LoadedModel:
         described = describe(model, path, kind, sha256(path))
     return dataclasses.replace(
         described,
-        iterations=keras_container.iterations(path, kind),
+        iterations=prepared.iterations,
         repairs=repairs,
         original=(config, written or "2.0.0") if repaired.hard_sigmoid else None,
     )
@@ -269,16 +254,18 @@ def _distinct(names: list[str]) -> list[str]:
 
 
 @name_scopes_restored()
-def _read(path: Path, kind: Format, config: object, written: str | None, *, trust: bool) -> Model:
-    """The model in a file, with another configuration where one is given."""
+def _read(path: Path, prepared: Prepared, *, trust: bool) -> Model:
+    """The model in a file, with its repaired configuration where it had to be repaired."""
     import keras
+
+    kind, written = prepared.kind, prepared.version
 
     suffix = ".h5" if kind == Format.HDF5 else ".keras"
     with tempfile.TemporaryDirectory(prefix="bnexport-") as folder:
         named = path
-        if config is not None:
+        if prepared.repairs:
             named = Path(folder, f"model{suffix}")
-            keras_weights.write_with(path, kind, config, named)
+            keras_weights.write_with(path, kind, prepared.repaired.config, named, renamed=prepared.renamed)
         elif path.suffix != suffix and not (kind == Format.HDF5 and path.suffix == ".hdf5"):  # Keras goes by the suffix
             named = Path(folder, f"model{suffix}")
             try:

@@ -7,12 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from bnexport.errors import refusing
-from bnexport.frameworks import keras_model
+from bnexport.frameworks import keras_file, keras_model
 from bnexport.frameworks.formats import format_of
 from bnexport.frameworks.keras_model import LoadedModel
 from bnexport.frameworks.keras_passes import Passes
 from bnexport.frameworks.models import dtype_named, installed, refuse_unknown
-from bnexport.frameworks.protocols import About, Layer, ModelInfo, Outputs, Port, Signature, Tensors, Want
+from bnexport.frameworks.protocols import (
+    About,
+    FileDescription,
+    Layer,
+    ModelInfo,
+    Outputs,
+    Port,
+    Signature,
+    Tensors,
+    Want,
+)
+from bnexport.keras_files.tree import UnclearWeights
 from bnexport.results.runs import Mode
 from bnexport.system.exclusive import PROCESS
 from bnexport.system.files import Format
@@ -34,6 +45,13 @@ class Keras:
         if kind in (Format.HDF5, Format.KERAS):
             return str(kind)
         return str(Format.KERAS) if not isinstance(source, Path) and hasattr(source, "save") else ""
+
+    def describe(self, source: Path, want: Want) -> FileDescription | None:  # noqa: ARG002 - nothing in the file is run
+        """What the file says about the model; Keras is not imported."""
+        try:
+            return keras_file.describe(source)
+        except UnclearWeights:
+            return None
 
     def load(self, source: Path, want: Want) -> KerasModel:
         """The model, not compiled (`bnexport.frameworks.keras_model.load`)."""

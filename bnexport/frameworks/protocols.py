@@ -98,6 +98,23 @@ class ModelInfo:
     stated: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class FileDescription:
+    """What a model file says about its model.
+
+    Args:
+        info: what is known about it.
+        inputs: what it takes, in order.
+        outputs: the names of what it gives, in order.
+        modes: which passes it has.
+    """
+
+    info: ModelInfo
+    inputs: tuple[Port, ...]
+    outputs: tuple[str, ...]
+    modes: tuple[Mode, ...]
+
+
 @runtime_checkable
 class ReferenceModel(Protocol):
     """A model that is loaded. Models do not know of each other."""
@@ -196,6 +213,19 @@ class Graph(Protocol):
 
         Raises:
             InputError: the graph cannot be run.
+        """
+        ...
+
+
+@runtime_checkable
+class DescribesFiles(Protocol):
+    """The ability of a framework to say what a model is without loading it."""
+
+    def describe(self, source: Path, want: Want) -> FileDescription | None:
+        """What the model in a file is, as `load` would give it; None where only loading it shows that.
+
+        Raises:
+            InputError: it cannot be read.
         """
         ...
 

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnexport.errors import InputError, reason
+from bnexport.keras_files.contents import Contents, read_contents, refuse_bomb
 from bnexport.system.files import Format
 
 if TYPE_CHECKING:
     import h5py
-
-_RATIO, _SPARE = 20, 64 << 20
-"""What a file may become when it is unpacked: so many times its own size, and so much besides. Weights hardly compress."""
 
 _MOST_CONFIG = 64 << 20
 _WIDTHS = ("units", "filters", "output_dim", "input_dim", "hidden_dim", "key_dim")
@@ -33,34 +30,119 @@ def declared_weight_bytes(path: Path, kind: Format) -> int:
     Raises:
         InputError: it is damaged, refers to other files, or would become far larger than it is.
     """
+    with open_file(path, kind) as file:
+        return contents_of(file, path, kind).bytes if file is not None else path.stat().st_size
+
+
+@contextmanager
+def open_file(path: Path, kind: Format) -> Iterator[h5py.File | None]:
+    """The HDF5 file that a model file is or has in it; None where an archive has no model at all, which whoever reads the configuration says.
+
+    Raises:
+        InputError: it is damaged, or an archive without weights.
+    """
     import h5py
 
-    size = path.stat().st_size
     try:
         if kind == Format.HDF5:
-            with h5py.File(path, "r") as file:
-                return _weights(file, path, size)
-        with zipfile.ZipFile(path) as archive:
-            _refuse_bomb(sum(item.file_size for item in archive.infolist()), size, path)
-            if CONFIG not in archive.namelist():
-                return size  # no model at all, which whoever reads the configuration says
-            if WEIGHTS not in archive.namelist():
-                other = [name for name in archive.namelist() if "weights" in name]
-                raise InputError(
-                    f"{path} does not contain the weights file {WEIGHTS}",
-                    found=", ".join(other)[:200],
-                    fix="save it with model.save(...) in Keras 3 with h5py installed",
-                )
-            stored = archive.getinfo(WEIGHTS).compress_type == zipfile.ZIP_STORED
-            with archive.open(WEIGHTS) as stream, h5py.File(stream if stored else io.BytesIO(stream.read())) as file:
-                return _weights(file, path, size)
+            file = h5py.File(path, "r")
+        else:
+            with zipfile.ZipFile(path) as archive:
+                refuse_bomb(sum(item.file_size for item in archive.infolist()), path.stat().st_size, path)
+                names = archive.namelist()
+                if CONFIG not in names:
+                    yield None
+                    return
+                if WEIGHTS not in names:
+                    other = [name for name in names if "weights" in name]
+                    raise InputError(
+                        f"{path} does not contain the weights file {WEIGHTS}",
+                        found=", ".join(other)[:200],
+                        fix="save it with model.save(...) in Keras 3 with h5py installed",
+                    )
+                file = open_weights(archive, path)
     except InputError:
         raise
     except Exception as error:  # the two libraries raise whatever they come upon in a damaged file
         raise _damage_error(path, kind, error) from error
+    with file:
+        yield file
 
 
-def config_text(path: Path, kind: Format) -> Any:
+def contents_of(file: h5py.File, path: Path, kind: Format) -> Contents:
+    """What is in the HDF5 part of a model file.
+
+    Raises:
+        InputError: it is damaged, refers to other files, or would become far larger than it is.
+    """
+    try:
+        return read_contents(file, path, path.stat().st_size)
+    except InputError:
+        raise
+    except Exception as error:  # as above
+        raise _damage_error(path, kind, error) from error
+
+
+def open_weights(archive: zipfile.ZipFile, path: Path) -> h5py.File:
+    """The weights in a .keras file: read in place where they are stored as they are, otherwise unpacked into memory."""
+    import h5py
+
+    item = archive.getinfo(WEIGHTS)
+    if item.compress_type != zipfile.ZIP_STORED:
+        return h5py.File(io.BytesIO(archive.read(WEIGHTS)), "r")
+    with path.open("rb") as file:
+        file.seek(item.header_offset + 26)
+        name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))
+    return h5py.File(_Member(path, item.header_offset + 30 + name + extra, item.file_size), "r")
+
+
+class _Member(io.RawIOBase):
+    """A part of a file as a file: zipfile's own goes back to its beginning whenever it is asked to go back at all."""
+
+    def __init__(self, path: Path, start: int, size: int) -> None:
+        self._file = path.open("rb")
+        self._start, self._size, self._at = start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)[: max(self._size - self._at, 0)]
+        self._file.seek(self._start + self._at)
+        count = self._file.readinto(view)
+        self._at += count
+        return int(count)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def verify_weights(path: Path) -> None:
+    """Makes sure that the weights in a .keras file are those that were written, by their checksum.
+
+    Raises:
+        InputError: they are damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(WEIGHTS) as stream:
+            while stream.read(1 << 20):
+                pass
+    except Exception as error:  # as above
+        raise _damage_error(path, Format.KERAS, error) from error
+
+
+def config_text(path: Path, kind: Format) -> str | bytes | None:
     """The configuration as it stands in the file; None where there is none.
 
     Raises:
@@ -71,7 +153,8 @@ def config_text(path: Path, kind: Format) -> Any:
     try:
         if kind == Format.HDF5:
             with h5py.File(path, "r") as file:
-                return file.attrs.get("model_config")
+                text: str | bytes | None = file.attrs.get("model_config")
+                return text
         with zipfile.ZipFile(path) as archive:
             if CONFIG not in archive.namelist():
                 return None
@@ -126,53 +209,6 @@ def _configs(value: object) -> Iterator[dict[str, Any]]:
             yield from _configs(part)
 
 
-def _weights(file: h5py.File, path: Path, size: int) -> int:
-    """The bytes of all data sets and attributes in an HDF5 file, after making sure that every one of them is in it."""
-    import h5py
-
-    total, waiting, seen = 0, [file], set()
-    while waiting:
-        group = waiting.pop()
-        address = h5py.h5o.get_info(group.id).addr
-        if address in seen:
-            continue
-        seen.add(address)
-        total += _attributes(group)
-        for name in group:
-            link = group.get(name, getlink=True)
-            if isinstance(link, h5py.ExternalLink):
-                raise InputError(f"{path} refers to another file", found=f"the link {name} to {link.filename}")
-            if isinstance(link, h5py.SoftLink):
-                continue
-            entry = group[name]
-            if isinstance(entry, h5py.Group):
-                waiting.append(entry)
-            elif isinstance(entry, h5py.Dataset):
-                if entry.dtype.kind == "O":
-                    raise InputError(f"{path} contains weights that are not numbers", found=f"objects in {name}")
-                if entry.external or entry.is_virtual:
-                    raise InputError(f"{path} refers to another file", found=f"{name} with values in another file")
-                total += entry.size * entry.dtype.itemsize + _attributes(entry)
-            _refuse_bomb(total, size, path)
-    _refuse_bomb(total, size, path)
-    return total
-
-
-def _attributes(entry: h5py.Group | h5py.Dataset) -> int:
-    """The bytes of its attributes, as they are declared."""
-    attributes = [entry.attrs.get_id(name) for name in entry.attrs]
-    return sum(math.prod(attribute.shape) * attribute.dtype.itemsize for attribute in attributes)
-
-
-def _refuse_bomb(total: int, size: int, path: Path) -> None:
-    if total > _RATIO * size + _SPARE:
-        raise InputError(
-            f"{path} is compressed far more than a model is",
-            found=f"{size} bytes that unpack to {total}",
-            expected="at most the size of a model",
-        )
-
-
 def _damage_error(path: Path, kind: Format, error: Exception) -> InputError:
     what = "HDF5 file" if kind == Format.HDF5 else "Keras archive"
     return InputError(f"{path} is a damaged {what} ({reason(error)})", fix="copy or download it again")
@@ -197,27 +233,18 @@ def version(path: Path, kind: Format) -> str | None:
 _UNREADABLE = (KeyError, OSError, ValueError, TypeError, RuntimeError, AttributeError, zipfile.BadZipFile)
 
 
-def iterations(path: Path, kind: Format) -> int | None:
+def iterations(file: h5py.File, contents: Contents, kind: Format) -> int | None:
     """The update counter of the optimizer in a file, wherever its Keras put it; None where there is none."""
-    import h5py
-
-    with suppress(*_UNREADABLE):  # a counter is only looked at beside other evidence
-        if kind == Format.HDF5:
-            with h5py.File(path, "r") as file:
-                return _counter(file["optimizer_weights"], ("iteration", "iteration:0", "iter", "iter:0"))
-        with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read(WEIGHTS))) as file:
-            return _counter(file, ("optimizer/vars/0",))
+    if kind == Format.HDF5:
+        names = ("iteration", "iteration:0", "iter", "iter:0")
+        places = [name for name in contents.datasets if name.replace("\\", "/").startswith("optimizer_weights/")]
+        places = [name for name in places if name.replace("\\", "/").rsplit("/", 1)[-1] in names]
+    else:
+        places = [name for name in contents.datasets if name.replace("\\", "/") == "optimizer/vars/0"]
+    for name in places:
+        with suppress(*_UNREADABLE):  # a counter is only looked at beside other evidence
+            stored = file[name]
+            if stored.size == 1 and stored.dtype.kind in "iu":
+                count = int(stored[()].reshape(-1)[0])
+                return count if count >= 0 else None
     return None
-
-
-def _counter(group: h5py.Group, names: tuple[str, ...]) -> int | None:
-    counts: list[int] = []
-
-    def visit(name: str, node: h5py.Group | h5py.Dataset) -> None:
-        path = name.replace("\\", "/")
-        named = path in names or path.rsplit("/", 1)[-1] in names
-        if named and hasattr(node, "dtype") and node.size == 1 and node.dtype.kind in "iu":
-            counts.append(int(node[()].reshape(-1)[0]))
-
-    group.visititems(visit)
-    return counts[0] if counts and counts[0] >= 0 else None

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +17,16 @@ from bnexport.system.files import Format
 _DEPENDENCIES = "_layer_checkpoint_dependencies"
 
 
-def old_layout(path: Path, kind: Format) -> tuple[str, ...]:
-    """What `write_with` changes in the names of weights: Keras 2.13 and 2.14 named them otherwise, and Keras 2 on Windows wrote backslashes."""
-    import h5py
-
-    if kind == Format.HDF5:
-        return ()
-    with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read(WEIGHTS))) as file:
-        names: list[str] = []
-        file.visit(names.append)
-    backslash = any("\\" in name for name in names)
-    return tuple(
-        note
-        for note, present in {
-            "weights written on Windows renamed": backslash,
-            "weights of Keras 2.13 and 2.14 renamed": any(_DEPENDENCIES in name for name in names),
-        }.items()
-        if present
-    )
+def old_layout(names: Collection[str]) -> tuple[str, ...]:
+    """What `write_with` changes in the names of the weights in a .keras file: Keras 2.13 and 2.14 named them otherwise, and Keras 2 on Windows wrote backslashes."""
+    notes = {
+        "weights written on Windows renamed": "\\",
+        "weights of Keras 2.13 and 2.14 renamed": _DEPENDENCIES,
+    }
+    return tuple(note for note, mark in notes.items() if any(mark in name for name in names))
 
 
-def _current_layout(content: bytes) -> bytes:
+def current_layout(content: bytes) -> bytes:
     """The weights of a .keras file under the names that Keras 3 looks for."""
     import h5py
 
@@ -79,7 +69,15 @@ def _renumber(names: set[str]) -> dict[str, str]:
     }
 
 
-def write_with(path: Path, kind: Format, config: object, target: Path, *, keras_version: str | None = None) -> None:
+def write_with(
+    path: Path,
+    kind: Format,
+    config: object,
+    target: Path,
+    *,
+    renamed: bool = False,
+    keras_version: str | None = None,
+) -> None:
     """A copy of a model file with another configuration, and the weights under the names of Keras 3.
 
     Args:
@@ -87,6 +85,7 @@ def write_with(path: Path, kind: Format, config: object, target: Path, *, keras_
         kind: what it is.
         config: the configuration.
         target: the copy.
+        renamed: whether the weights in an archive have names of an older Keras (`old_layout`).
         keras_version: the version that it says wrote it; None for the one that it says already.
     """
     import h5py
@@ -99,7 +98,6 @@ def write_with(path: Path, kind: Format, config: object, target: Path, *, keras_
             if keras_version is not None:
                 file.attrs["keras_version"] = keras_version
         return
-    renamed = bool(old_layout(path, kind))
     with zipfile.ZipFile(path) as old:
         parts = [(item, old.read(item)) for item in old.infolist()]
     with zipfile.ZipFile(target, "w") as new:
@@ -107,7 +105,7 @@ def write_with(path: Path, kind: Format, config: object, target: Path, *, keras_
             if item.filename == CONFIG:
                 written = json.dumps(config).encode()
             elif item.filename == WEIGHTS and renamed:
-                written = _current_layout(content)
+                written = current_layout(content)
             elif item.filename == "metadata.json" and keras_version is not None:
                 written = json.dumps(json.loads(content) | {"keras_version": keras_version}).encode()
             else:

@@ -397,7 +397,8 @@ class ToOnnx:
     def versions(self):
         return {"to-onnx": "2.0"}
 
-    def convert(self, model, known):
+    def convert(self, source, known):
+        model = source.model
         text = """<ir_version: 10, opset_import: ["" : 18]>
             g (float[N, 4] x) => (float[N, 3] y) { z = MatMul(x, kernel)  y = Add(z, bias) }"""
         graph = onnx.parser.parse_model(text)

@@ -26,6 +26,7 @@ from bnexport.frameworks import keras_model
 from bnexport.frameworks.keras_passes import Passes
 from bnexport.keras_files import container as keras_container
 from bnexport.runtimes import ort_session
+from bnexport.system.files import Format
 from tests.e2e import keras2_files, old_formats
 
 pytestmark = pytest.mark.keras
@@ -182,7 +183,11 @@ def test_counters_never_end_a_check(case: str, tmp_path: Path) -> None:
     make, expected = COUNTERS[case]
     with h5py.File(tmp_path / "m.h5", "w") as file:
         make(file.create_group("optimizer_weights"))
-    assert keras_container.iterations(tmp_path / "m.h5", keras_model.Format.HDF5) == expected
+    kind = Format.HDF5
+    with keras_container.open_file(tmp_path / "m.h5", kind) as file:
+        assert file is not None
+        contents = keras_container.contents_of(file, tmp_path / "m.h5", kind)
+        assert keras_container.iterations(file, contents, kind) == expected
 
 
 def changed(**values: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:

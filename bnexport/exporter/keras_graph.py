@@ -1,0 +1,127 @@
+"""The inference graph of a Keras file: its network is walked, and each layer writes its operators (no framework)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from bnexport.exporter.graph import Graph, NotCovered, Value
+from bnexport.exporter.registry import MASKLESS, OWN_MASK, emitter_of, is_operation
+from bnexport.keras_files.graph import Network, Tensor, network
+from bnexport.keras_files.layers import StoredLayer
+from bnexport.keras_files.policies import compute_dtype
+from bnexport.keras_files.repairs import LEGACY
+from bnexport.types import Nested
+
+
+def find_uncovered(model: StoredLayer) -> dict[str, str]:
+    """The layers that no function covers, by path, each with what is missing."""
+    missing: dict[str, str] = {}
+    for call in network(model).calls:
+        if call.layer.kind in LEGACY and not is_operation(call.layer.module):
+            missing |= find_uncovered(call.layer)
+            continue
+        try:
+            emitter_of(call.layer.kind, call.layer.module)
+        except NotCovered as reason:
+            missing[call.layer.path] = str(reason)
+    return missing
+
+
+def write_network(g: Graph, model: StoredLayer, inputs: Sequence[Value]) -> list[Value]:
+    """Adds all layers of a model.
+
+    Args:
+        g: the graph.
+        model: a functional or Sequential model.
+        inputs: a value for each of its inputs.
+
+    Returns:
+        Its outputs, in the order in which `keras.tree.flatten` gives them.
+
+    Raises:
+        NotCovered: a layer, or an option of one, has no operators.
+    """
+    net: Network = network(model)
+    made: dict[Tensor, Value] = dict(zip(net.inputs, inputs, strict=True))
+    for call in net.calls:
+        args, kwargs = fill(call.args, made), fill(call.kwargs, made)
+        outputs = write_call(g, call.layer, args, kwargs)
+        for position, value in enumerate(flat(outputs)):
+            made[Tensor(call.layer.name, call.nth, position)] = value
+    return [made[tensor] for tensor in net.outputs]
+
+
+def write_call(g: Graph, layer: StoredLayer, args: Sequence[Nested], kwargs: Mapping[str, Nested]) -> Nested:
+    """Adds one call of a layer, an operation or a nested model; gives its outputs as the layer returns them.
+
+    Raises:
+        NotCovered: it has no operators; the reason names it.
+    """
+    if layer.kind in LEGACY and not is_operation(layer.module):
+        outputs = write_network(g, layer, list(flat(args[0])))
+        return outputs[0] if len(outputs) == 1 else outputs
+    if kwargs.get("training"):
+        raise NotCovered(f"the layer {layer.path} is called with training=True")
+    kwargs = {name: value for name, value in kwargs.items() if name != "training" and value is not None}
+    emitter = emitter_of(layer.kind, layer.module)
+    with g.layer(layer.path):
+        if is_operation(layer.module):
+            return emitter(g, layer, *args, **kwargs)
+        dtype = compute_dtype(layer.config.get("dtype"))
+        if layer.config.get("autocast", True):
+            args, kwargs = autocast(g, args, dtype), autocast(g, kwargs, dtype)
+        outputs = emitter(g, layer, *args, **kwargs)
+    if layer.kind in OWN_MASK:
+        return outputs
+    first = next((value for value in flat((*args, *kwargs.values()))), None)
+    mask = first.mask if first is not None and layer.kind not in MASKLESS else None
+    return map_values(outputs, lambda value: replace(value, mask=mask))
+
+
+def write_part(g: Graph, part: StoredLayer, *args: Nested, **kwargs: Nested) -> Nested:
+    """Adds one call of a layer that is inside another one (a wrapper's), in the scope of that one's name.
+
+    Raises:
+        NotCovered: it has no operators; the reason names it.
+    """
+    return write_call(g, part, args, kwargs)
+
+
+def autocast(g: Graph, given: Nested, dtype: str) -> Nested:
+    """Floating-point values of a structure in the dtype that the layer computes in."""
+    return map_values(given, lambda value: g.cast(value, dtype) if value.floating else value)
+
+
+def map_values(structure: Nested, function: Callable[[Value], Value]) -> Nested:
+    """A structure with each of its values replaced."""
+    if isinstance(structure, Value):
+        return function(structure)
+    if isinstance(structure, list | tuple):
+        return type(structure)(map_values(part, function) for part in structure)
+    if isinstance(structure, dict):
+        return {key: map_values(part, function) for key, part in structure.items()}
+    return structure
+
+
+def flat(structure: Nested) -> Iterable[Value]:
+    """The values of a structure, in the order of `keras.tree.flatten`: dictionaries by their keys."""
+    if isinstance(structure, Value):
+        yield structure
+    elif isinstance(structure, list | tuple):
+        for part in structure:
+            yield from flat(part)
+    elif isinstance(structure, dict):
+        for key in sorted(structure):
+            yield from flat(structure[key])
+
+
+def fill(structure: Nested, made: Mapping[Tensor, Value]) -> Nested:
+    """The arguments of a call with values in the position of the tensors."""
+    if isinstance(structure, Tensor):
+        return made[structure]
+    if isinstance(structure, list | tuple):
+        return type(structure)(fill(part, made) for part in structure)
+    if isinstance(structure, dict):
+        return {key: fill(part, made) for key, part in structure.items()}
+    return structure

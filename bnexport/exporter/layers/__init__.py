@@ -1,0 +1,1 @@
+"""The operators of Keras' layers, one file per family."""

@@ -1,0 +1,146 @@
+"""Dense, EinsumDense, Embedding, Masking and the layers that hand their input on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from bnexport.exporter.arithmetic import elementwise, expand, integers, matmul, reduce
+from bnexport.exporter.graph import Graph, NotCovered, Value, numpy_dtype
+from bnexport.exporter.layers.activations import activate
+from bnexport.exporter.registry import emits
+from bnexport.keras_files.layers import StoredLayer
+from bnexport.keras_files.policies import compute_dtype
+
+
+def stored(g: Graph, layer: StoredLayer, name: str, dtype: str) -> Value:
+    """A weight as the file has it, in the dtype that the layer computes in."""
+    return g.weight(name, layer.array(name).astype(numpy_dtype(dtype), copy=False))
+
+
+def finish(g: Graph, layer: StoredLayer, x: Value) -> Value:
+    """The layer's activation on its result."""
+    with g.scope("activation"):
+        return activate(g, layer.config.get("activation"), x)
+
+
+@emits("Identity", "InputLayer")
+def identity(g: Graph, layer: StoredLayer, inputs: Value) -> Value:  # noqa: ARG001 - the form of an emitter
+    """The input itself."""
+    return inputs
+
+
+@emits("Dense")
+def dense(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
+    """X W + b over the last axis."""
+    x = g.in_keras_order(inputs)
+    refuse_quantised(layer)
+    kernel = stored(g, layer, "kernel", x.dtype)
+    bias = stored(g, layer, "bias", x.dtype) if layer.config.get("use_bias", True) else None
+    if x.rank == 2 and bias is not None:
+        result = g.node("Gemm", [x, kernel, bias], (x.shape[0], kernel.shape[1]))
+    else:
+        result = matmul(g, x, kernel)
+        result = result if bias is None else elementwise(g, "Add", result, bias)
+    return finish(g, layer, result)
+
+
+def refuse_quantised(layer: StoredLayer) -> None:
+    """Leaves layers with quantised weights to Keras, which quantises their inputs too.
+
+    Raises:
+        NotCovered: it is one.
+    """
+    if any(name.endswith("_scale") for name in layer.weights):
+        raise NotCovered(f"the quantised weights of the layer {layer.path}")
+
+
+@emits("EinsumDense")
+def einsum_dense(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
+    """The sum of products that the layer's equation names, plus bias."""
+    x = g.in_keras_order(inputs)
+    return finish(g, layer, einsum_with_bias(g, layer, x))
+
+
+def einsum_with_bias(g: Graph, layer: StoredLayer, x: Value) -> Value:
+    """The same without activation: as a product of matrices where the equation is one."""
+    refuse_quantised(layer)
+    kernel = layer.array("kernel").astype(numpy_dtype(x.dtype), copy=False)
+    left, right, result = equation(str(layer.config["equation"]), x.rank, kernel.ndim)
+    sizes = {**dict(zip(right, kernel.shape, strict=True))}
+    sides = {**dict(zip(left, x.shape, strict=True)), **sizes}
+    shape = tuple(sides[axis] for axis in result)
+    summed = [axis for axis in left if axis not in result]
+    kept, new = left[: len(left) - len(summed)], [axis for axis in right if axis not in summed]
+    plain = list(left) == [*kept, *summed] and list(result) == [*kept, *new] and not set(kept) & set(right)
+    if plain and len(summed) == 1 and list(right) == [*summed, *new]:
+        matrix = kernel.reshape(kernel.shape[0], -1)
+        value = matmul(g, x, g.weight("kernel", matrix))
+        if len(new) > 1:
+            value = _split_last(g, value, shape)
+    else:
+        value = g.node("Einsum", [x, g.weight("kernel", kernel)], shape, equation=f"{left},{right}->{result}")
+    if layer.config.get("bias_axes"):
+        value = elementwise(g, "Add", value, stored(g, layer, "bias", x.dtype))
+    return value
+
+
+def _split_last(g: Graph, x: Value, shape: tuple[int | None, ...]) -> Value:
+    kept = x.rank - 1
+    return g.node("Reshape", [x, integers(*[0] * kept, *(side or 0 for side in shape[kept:]))], shape)
+
+
+def equation(text: str, rank: int, kernel_rank: int) -> tuple[str, str, str]:
+    """The axes of input, kernel and result in an equation, "..." written out."""
+    inputs, _, result = text.replace(" ", "").partition("->")
+    left, _, right = inputs.partition(",")
+    spare = [letter for letter in "ZYXWVUTSRQPONMLKJIHGFEDCBA" if letter not in text]
+    hidden = rank - len(left.replace("...", "")) if "..." in left else kernel_rank - len(right.replace("...", ""))
+    dots = "".join(spare[:hidden]) if "..." in text else ""
+    return left.replace("...", dots), right.replace("...", dots), result.replace("...", dots)
+
+
+@emits("Embedding", mask="own")
+def embedding(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
+    """The rows of a table by number; with mask_zero a mask of what is not 0."""
+    ids = inputs if inputs.dtype in ("int32", "int64") else g.cast(inputs, "int32")
+    refuse_quantised(layer)
+    table = layer.array("embeddings")
+    dtype = compute_dtype(layer.config.get("dtype"))
+    weight = g.weight("embeddings", table.astype(numpy_dtype(dtype), copy=False))
+    made = g.node("Gather", [weight, ids], (*ids.shape, table.shape[1]), dtype)
+    if not layer.config.get("mask_zero"):
+        return made
+    zero = g.constant(np.zeros((), ids.dtype))
+    return replace(made, mask=g.node("Not", [g.node("Equal", [ids, zero], ids.shape, "bool")], ids.shape, "bool"))
+
+
+@emits("Masking", mask="own")
+def masking(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
+    """Steps in which every number is the mask value become 0 and are masked."""
+    x = g.in_keras_order(inputs)
+    value = g.value(float(layer.config.get("mask_value", 0.0)), x.dtype)
+    same = g.node("Equal", [x, value], x.shape, "bool")
+    other = g.cast(g.node("Not", [same], x.shape, "bool"), x.dtype)
+    kept = reduce(g, "ReduceMax", other, [-1])
+    mask = g.node("Greater", [kept, g.value(0.0, x.dtype)], kept.shape, "bool")
+    return replace(elementwise(g, "Mul", x, expand(g, kept, -1)), mask=mask)
+
+
+@emits("LayerScale")
+def layer_scale(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
+    """The layer of ConvNeXt: each channel times a weight."""
+    return elementwise(g, "Mul", inputs, stored(g, layer, "gamma", inputs.dtype))
+
+
+@emits("CustomScaleLayer")
+def scale_and_add(g: Graph, layer: StoredLayer, inputs: list[Value]) -> Value:
+    """The layer of InceptionResNetV2: the first input plus the second one times a number."""
+    return elementwise(g, "Add", inputs[0], elementwise(g, "Mul", inputs[1], float(layer.config.get("scale", 1.0))))
+
+
+@emits("StochasticDepth")
+def stochastic_depth(g: Graph, layer: StoredLayer, inputs: Value) -> Value:  # noqa: ARG001 - the form of an emitter
+    """The layer of ConvNeXt that leaves out blocks in training: the input itself."""
+    return inputs

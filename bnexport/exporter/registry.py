@@ -1,0 +1,89 @@
+"""Which functions write which layers: one function per layer, in one file per family (`bnexport.exporter.layers`).
+
+A function is called as the layer is in Keras, with the graph and the layer in front:
+
+    @emits("Dense")
+    def dense(g: Graph, layer: StoredLayer, inputs: Value) -> Value: ...
+
+It gets the inputs in the layer's compute dtype, adds nodes to the graph, and gives the outputs in the structure that the layer returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from bnexport.exporter.graph import NotCovered
+from bnexport.types import Nested
+
+Emitter = Callable[..., Nested]
+
+FAMILIES = (
+    "activations",
+    "convolution",
+    "core",
+    "normalization",
+    "pooling",
+)
+
+LAYERS: dict[str, Emitter] = {}
+"""By the name of the layer's class."""
+
+OPERATIONS: dict[str, Emitter] = {}
+"""By the name of the class of a `keras.ops` node."""
+
+OWN_MASK: set[str] = set()
+"""The layers that give their outputs a mask, or take it away, themselves; all others hand on the mask of their first input."""
+
+MASKLESS: set[str] = set()
+"""The layers whose outputs have no mask, whatever their inputs have."""
+
+
+def emits(*kinds: str, mask: str = "on") -> Callable[[Emitter], Emitter]:
+    """Registers a function for layers of these classes.
+
+    Args:
+        kinds: names of classes.
+        mask: "on" where the first input's mask is handed on, "own" where the function sets it, "off" where it ends.
+    """
+
+    def register(function: Emitter) -> Emitter:
+        for kind in kinds:
+            LAYERS[kind] = function
+            if mask == "own":
+                OWN_MASK.add(kind)
+            elif mask == "off":
+                MASKLESS.add(kind)
+        return function
+
+    return register
+
+
+def emits_operation(*kinds: str) -> Callable[[Emitter], Emitter]:
+    """Registers a function for `keras.ops` nodes of functional models; it gets the values as they are, without the layer's dtype."""
+
+    def register(function: Emitter) -> Emitter:
+        OPERATIONS.update(dict.fromkeys(kinds, function))
+        return function
+
+    return register
+
+
+def emitter_of(kind: str, module: str) -> Emitter:
+    """The function for a class.
+
+    Raises:
+        NotCovered: there is none.
+    """
+    for family in FAMILIES:
+        import_module(f"bnexport.exporter.layers.{family}")
+    operation = is_operation(module)
+    emitter = (OPERATIONS if operation else LAYERS).get(kind)
+    if emitter is None:
+        raise NotCovered(f"{'the operation' if operation else 'layers of the class'} {kind}")
+    return emitter
+
+
+def is_operation(module: str) -> bool:
+    """Whether a class of this module is an operation of `keras.ops` rather than a layer."""
+    return module.startswith("keras.src.ops.")

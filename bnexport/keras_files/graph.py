@@ -1,0 +1,286 @@
+"""The calls in a model's configuration, of Keras 1 to 3, as one form (no framework)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bnexport.errors import InputError
+from bnexport.keras_files.layers import StoredLayer
+from bnexport.keras_files.policies import compute_dtype
+from bnexport.keras_files.repairs import input_shape_of
+from bnexport.types import Nested
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """An output of a layer's call.
+
+    Args:
+        layer: the layer's name.
+        call: which call, from 0.
+        index: which of the call's outputs, from 0.
+    """
+
+    layer: str
+    call: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a layer.
+
+    Args:
+        layer: what is called.
+        nth: which of its calls, from 0.
+        args: the positional arguments: nested lists, tuples and dictionaries with tensors and plain values.
+        kwargs: the others.
+    """
+
+    layer: StoredLayer
+    nth: int
+    args: tuple[Nested, ...]
+    kwargs: dict[str, Nested]
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What a model computes.
+
+    Args:
+        inputs: its inputs, in the order of `model.inputs`.
+        outputs: its outputs, in the order in which `keras.tree.flatten` gives them.
+        calls: ordered so that every tensor is made before it is read.
+        shapes: of each input, batch axis included.
+        dtypes: of each input, by Keras' name.
+        input_structure: the inputs as the model takes them.
+        output_structure: the outputs as it returns them.
+    """
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    calls: tuple[Call, ...]
+    shapes: Mapping[Tensor, Shape]
+    dtypes: Mapping[Tensor, str]
+    input_structure: Nested
+    output_structure: Nested
+
+
+def network(model: StoredLayer) -> Network:
+    """The calls of a functional or Sequential model.
+
+    Raises:
+        InputError: the configuration does not say what is connected with what.
+    """
+    return _sequential(model) if model.kind == "Sequential" else _functional(model)
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names, those that occur again with "#2", "#3" and so on behind them."""
+    seen: dict[str, int] = {}
+    result = []
+    for name in names:
+        seen[name] = nth = seen.get(name, 0) + 1
+        result.append(name if nth == 1 else f"{name}#{nth}")
+    return result
+
+
+def _sequential(model: StoredLayer) -> Network:
+    layers = list(model.parts.values())
+    if not layers:
+        raise InputError(f"the Sequential model {model.name} has no layers")
+    if layers[0].kind == "InputLayer":
+        first, layers = layers[0], layers[1:]
+        start = Tensor(first.name, 0, 0)
+        shape, dtype = _input_shape(first), _input_dtype(first)
+    else:
+        start = Tensor(f"{model.name}_input", 0, 0)
+        given = input_shape_of({"config": model.config}) or model.config.get("build_input_shape")
+        if not isinstance(given, list):
+            raise InputError(
+                f"the inputs of the model {model.name} are not recorded (an unbuilt model)",
+                fix="call it on an input before saving it",
+            )
+        shape, dtype = _shape(given), "float32"
+    value, calls = start, []
+    for layer in layers:
+        calls.append(Call(layer, 0, (value,), {}))
+        value = Tensor(layer.name, 0, 0)
+    return Network((start,), (value,), tuple(calls), {start: shape}, {start: dtype}, start, value)
+
+
+def _functional(model: StoredLayer) -> Network:
+    config = model.config
+    entries = config.get("layers")
+    if not isinstance(entries, list) or "input_layers" not in config or "output_layers" not in config:
+        raise InputError(
+            f"the calls of the model {model.name or model.kind} are not recorded (a subclassed model)",
+            fix="save it as a functional or Sequential model",
+        )
+    ins, outs = _ends(config["input_layers"]), _ends(config["output_layers"])
+    inputs, outputs = tuple(tensors_in(ins)), tuple(tensors_in(outs))
+    waiting = []
+    for entry in entries:
+        layer = _layer(model, str(entry["config"].get("name") or entry.get("name")))
+        nodes = entry.get("inbound_nodes") or []
+        waiting += [_call(layer, nth, node, model) for nth, node in enumerate(nodes) if node]
+    unknown = [t for t in (*inputs, *outputs) if t.layer not in model.parts]
+    if unknown or not inputs:
+        raise InputError(f"the model {model.name} has no layer {unknown[0].layer if unknown else 'as its input'}")
+    return Network(
+        inputs,
+        outputs,
+        tuple(_in_order(waiting, inputs, outputs, model)),
+        {tensor: _input_shape(model.parts[tensor.layer]) for tensor in inputs},
+        {tensor: _input_dtype(model.parts[tensor.layer]) for tensor in inputs},
+        ins,
+        outs,
+    )
+
+
+def _layer(model: StoredLayer, name: str) -> StoredLayer:
+    layer = model.parts.get(name)
+    if layer is None:
+        raise InputError(f"the model {model.name} calls a layer that it does not have", found=name)
+    return layer
+
+
+def _in_order(
+    waiting: Sequence[Call], inputs: Sequence[Tensor], outputs: Sequence[Tensor], model: StoredLayer
+) -> Iterator[Call]:
+    """The calls that the outputs depend on, each behind those it reads from."""
+    by_call = {(call.layer.name, call.nth): call for call in waiting}
+    given = {(tensor.layer, tensor.call) for tensor in inputs}
+    state: dict[tuple[str, int], bool] = {}  # False while what it reads is looked at, True behind that
+    for output in outputs:
+        stack = [((output.layer, output.call), False)]
+        while stack:
+            key, read = stack.pop()
+            if read:
+                state[key] = True
+                yield by_call[key]
+                continue
+            if key in given or state.get(key):
+                continue
+            if key in state or key not in by_call:
+                what = "a call that depends on itself" if key in state else "a tensor that nothing makes"
+                raise InputError(f"the model {model.name} has {what}", found=f"call {key[1]} of the layer {key[0]}")
+            state[key] = False
+            stack.append((key, True))
+            call = by_call[key]
+            before = {(t.layer, t.call): None for t in tensors_in((call.args, call.kwargs))}
+            stack += [(source, False) for source in reversed(before) if not state.get(source)]
+
+
+def tensors_in(structure: Nested) -> Iterator[Tensor]:
+    """The tensors of a structure, in the order of `keras.tree.flatten`: dictionaries by their keys."""
+    if isinstance(structure, Tensor):
+        yield structure
+    elif isinstance(structure, list | tuple):
+        for part in structure:
+            yield from tensors_in(part)
+    elif isinstance(structure, dict):
+        for key in sorted(structure):
+            yield from tensors_in(structure[key])
+
+
+def _is_reference(value: object) -> bool:
+    """Whether a list is [layer, call, tensor], with more behind it in Keras 2."""
+    return (
+        isinstance(value, list | tuple)
+        and len(value) >= 3
+        and isinstance(value[0], str)
+        and type(value[1]) is int
+        and type(value[2]) is int
+    )
+
+
+def _ends(value: object) -> Nested:
+    """The inputs or outputs of a model as they are nested."""
+    if isinstance(value, list | tuple) and _is_reference(value):
+        return Tensor(value[0], value[1], value[2])
+    if isinstance(value, list | tuple):
+        return [_ends(part) for part in value]
+    if isinstance(value, dict):
+        return {str(key): _ends(part) for key, part in value.items()}
+    raise InputError("the inputs or outputs of the model are not recorded", found=repr(value)[:80])
+
+
+def _call(layer: StoredLayer, nth: int, node: object, model: StoredLayer) -> Call:
+    if isinstance(node, dict):  # Keras 3
+        args, kwargs = _plain(node.get("args") or []), _plain(node.get("kwargs") or {})
+        return Call(layer, nth, tuple(args), dict(kwargs))
+    if not isinstance(node, list):
+        raise InputError(f"a call of the layer {layer.path} is not recorded as Keras does it", found=repr(node)[:80])
+    entries = [node] if _is_reference(node) else node
+    values, kwargs = [], {}
+    for entry in entries:
+        if isinstance(entry, list) and len(entry) >= 3 and entry[0] == "_CONSTANT_VALUE":
+            values.append(_plain(entry[2]))
+        elif _is_reference(entry):
+            values.append(Tensor(entry[0], entry[1], entry[2]))
+        else:
+            raise InputError(
+                f"a call of the layer {layer.path} is not recorded as Keras does it", found=repr(entry)[:80]
+            )
+        if len(entry) > 3 and isinstance(entry[3], dict):
+            kwargs |= {key: _of_keras2(value, model) for key, value in entry[3].items()}
+    return Call(layer, nth, (values[0] if len(values) == 1 else values,), kwargs)
+
+
+def _of_keras2(value: Nested, model: StoredLayer) -> Nested:
+    """An argument of Keras 2, in which tensors are [layer, call, tensor]."""
+    if _is_reference(value) and value[0] in model.parts:
+        return Tensor(value[0], value[1], value[2])
+    if isinstance(value, list):
+        return [_of_keras2(part, model) for part in value]
+    return _plain(value)
+
+
+def _plain(value: Nested) -> Nested:
+    """An argument of Keras 3, in which tensors and what JSON does not have are objects that name their class."""
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    kind, config = value.get("class_name"), value.get("config")
+    match kind:
+        case "__keras_tensor__":
+            history = config.get("keras_history") if isinstance(config, dict) else None
+            if not _is_reference(history) or history is None:
+                raise InputError("the model configuration has a tensor without a layer", found=repr(value)[:80])
+            return Tensor(history[0], history[1], history[2])
+        case "__tensor__" | "__numpy__" if isinstance(config, dict):
+            dtype = str(config.get("dtype", "float32"))
+            return np.asarray(config.get("value"), dtype if dtype != "bfloat16" else "float32")
+        case "__tuple__":
+            return tuple(_plain(part) for part in value.get("items") or config or ())
+        case "__slice__" if isinstance(config, dict):
+            return slice(*(_plain(config.get(key)) for key in ("start", "stop", "step")))
+        case "__ellipsis__":
+            return ...
+    if "class_name" in value and "config" in value:
+        return value  # a dtype policy, an initializer: whoever takes it reads it
+    return {key: _plain(part) for key, part in value.items()}
+
+
+def _input_shape(layer: StoredLayer) -> Shape:
+    given = input_shape_of({"config": layer.config})
+    if given is None:
+        raise InputError(f"the shape of the input {layer.name} is not recorded")
+    return _shape(given)
+
+
+def _shape(given: Sequence[Nested]) -> Shape:
+    if not all(side is None or (type(side) is int and side >= 0) for side in given):
+        raise InputError("the shape of an input is not made of sizes", found=str(list(given))[:80])
+    return tuple(given)
+
+
+def _input_dtype(layer: StoredLayer) -> str:
+    return compute_dtype(layer.config.get("dtype"))

@@ -1,0 +1,119 @@
+"""A model as its file has it: layers, and where their weights are stored (no framework)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bnexport.errors import InputError
+from bnexport.keras_files.contents import Contents
+from bnexport.keras_files.defaults import Config
+from bnexport.types import Array
+
+if TYPE_CHECKING:
+    import h5py
+
+
+class Store:
+    """The HDF5 part of a model file; it is read from one thread at a time."""
+
+    def __init__(self, file: h5py.File, contents: Contents) -> None:
+        self.file, self.contents = file, contents
+        self._lock = threading.Lock()
+
+    def read(self, dataset: str) -> Array:
+        """The values of a dataset."""
+        with self._lock:
+            values: Array = np.asarray(self.file[dataset][()])
+        if self.contents.datasets[dataset].dtype == "bfloat16":
+            import ml_dtypes
+
+            values = values.view(ml_dtypes.bfloat16)
+        return values
+
+    def weight(self, name: str, *, trainable: bool) -> StoredWeight:
+        """The dataset of this path as a weight."""
+        dataset = self.contents.datasets[name]
+        return StoredWeight(name, dataset.shape, dataset.dtype, trainable, self)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredWeight:
+    """A weight in a model file.
+
+    Args:
+        dataset: its path in the HDF5 part of the file.
+        shape: as Keras has it.
+        dtype: NumPy's name of it.
+        trainable: whether it is trained, where its layer is.
+        store: what it is read from.
+    """
+
+    dataset: str
+    shape: tuple[int, ...]
+    dtype: str
+    trainable: bool
+    store: Store = field(repr=False, compare=False)
+
+    def read(self) -> Array:
+        """Its values; nothing is kept in memory."""
+        return self.store.read(self.dataset)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLayer:
+    """A layer, a model or an operation in a model file.
+
+    Args:
+        kind: the name of its class.
+        name: its own.
+        path: the names of the models and layers it is in, and its own, joined by "/"; "" for the outermost model.
+        module: of its class, as the file has it; "" where the file does not say.
+        config: its configuration, as Keras 3 reads it.
+        trainable: whether it is trained: False where it or a model around it is frozen.
+        weights: its own, by Keras' names.
+        parts: the layers inside it: those of a model by name, others by the attribute that Keras keeps them in ("cell", "forward_layer").
+    """
+
+    kind: str
+    name: str
+    path: str
+    module: str
+    config: Config
+    trainable: bool
+    weights: Mapping[str, StoredWeight]
+    parts: Mapping[str, StoredLayer]
+
+    def array(self, name: str) -> Array:
+        """The values of one of its weights.
+
+        Raises:
+            InputError: the file does not have it.
+        """
+        weight = self.weights.get(name)
+        if weight is None:
+            raise InputError(
+                f"the file has no weight {name} of the layer {self.path}",
+                found=", ".join(self.weights) or "no weights",
+                fix="save the model again after building it",
+            )
+        return weight.read()
+
+    def walk(self) -> Iterator[StoredLayer]:
+        """Itself and every layer inside it."""
+        yield self
+        for part in self.parts.values():
+            yield from part.walk()
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What a class of layers keeps: the names of its own weights, trainable ones first, and the layers inside it by attribute."""
+
+    trainable: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
+    parts: Mapping[str, Config] = field(default_factory=dict)

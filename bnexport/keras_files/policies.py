@@ -1,0 +1,28 @@
+"""The dtypes of layers, as configurations name them."""
+
+from __future__ import annotations
+
+from bnexport.errors import InputError
+
+
+def policy_name(dtype: object) -> str:
+    """The name of a dtype policy: a configuration has a name, or an object with one.
+
+    Raises:
+        InputError: it has neither.
+    """
+    if dtype is None:
+        return "float32"
+    if isinstance(dtype, str):
+        return dtype
+    config = dtype.get("config") if isinstance(dtype, dict) else None
+    if isinstance(config, dict):
+        for key in ("source_name", "name", "default_policy"):
+            if config.get(key) is not None:
+                return policy_name(config[key])
+    raise InputError("the dtype policy of a layer is not one that Keras writes", found=repr(dtype)[:80])
+
+
+def compute_dtype(dtype: object) -> str:
+    """The dtype that a layer with this policy computes in."""
+    return policy_name(dtype).removeprefix("mixed_").partition("_from_")[0]

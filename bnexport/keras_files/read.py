@@ -1,0 +1,137 @@
+"""A model file of Keras, read without Keras: its layers, their calls and where their weights are."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from bnexport.errors import InputError, refusing
+from bnexport.keras_files import config as keras_config, container, repairs, weights
+from bnexport.keras_files.contents import Contents, read_contents
+from bnexport.keras_files.defaults import Config
+from bnexport.keras_files.layers import Store, StoredLayer
+from bnexport.keras_files.tree import in_archive, layer_tree, with_weights_of_hdf5
+from bnexport.system.files import Format, model_format, sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The configuration in a file, made sure of and rewritten for Keras 3.
+
+    Args:
+        kind: what the file is.
+        config: the configuration as the file has it.
+        repaired: the same as Keras 3 reads it.
+        version: of the Keras that wrote it, as it stands in the file.
+        repairs: what had to be changed, in words.
+        renamed: whether the weights have names of an older Keras.
+        contents: what is in its HDF5 part.
+        iterations: how many updates the optimizer in the file has made; None where the file has none.
+    """
+
+    kind: Format
+    config: Config
+    repaired: repairs.Repaired
+    version: str | None
+    repairs: tuple[str, ...]
+    renamed: bool
+    contents: Contents
+    iterations: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class KerasFile:
+    """A Keras model file.
+
+    Args:
+        path: the file.
+        format: what it is.
+        sha256: the hash of its content.
+        model: the model.
+        version: of the Keras that wrote it; None where the file does not say.
+        repairs: what had to be changed in its configuration.
+        iterations: how many updates the optimizer in the file has made; None where the file has none.
+    """
+
+    path: Path
+    format: Format
+    sha256: str
+    model: StoredLayer
+    version: str | None
+    repairs: tuple[str, ...]
+    iterations: int | None
+
+
+def prepare(path: Path) -> Prepared:
+    """The configuration of the model in a file, after the checks that need no framework.
+
+    Raises:
+        InputError: the file is not a complete Keras model, refers to others, or would become far larger than it is.
+    """
+    kind = model_format(path)
+    if kind in (Format.ONNX, Format.SAVED_MODEL):
+        what = "an ONNX file" if kind == Format.ONNX else "a SavedModel, which Keras cannot load as a model"
+        raise InputError(f"{path} is {what}", expected="a Keras model (.h5, .hdf5 or .keras)")
+    with container.open_file(path, kind) as file:
+        contents = container.contents_of(file, path, kind) if file is not None else Contents(bytes=path.stat().st_size)
+        count = container.iterations(file, contents, kind) if file is not None else None
+    written = container.version(path, kind)
+    with refusing(f"the configuration of the model in {path} is not one that Keras writes"):
+        try:
+            config = keras_config.read(path, kind)
+            container.refuse_absurd(config, contents.bytes, path)
+            repaired = repairs.repair(config, written)
+        except RecursionError as error:
+            raise InputError(f"the model configuration in {path} is nested too deeply") from error
+    layout = weights.old_layout([*contents.groups, *contents.datasets]) if kind == Format.KERAS else ()
+    return Prepared(kind, config, repaired, written, (*repaired.notes, *layout), bool(layout), contents, count)
+
+
+def read_file(path: Path) -> KerasFile:
+    """The model in a .h5, .hdf5 or .keras file; what counts is the content, not the suffix. Nothing in the file is run.
+
+    Raises:
+        UnclearWeights: it is not clear which weight is which.
+        InputError: the file is not a complete Keras model.
+    """
+    prepared = prepare(path)
+    config = prepared.repaired.config
+    with refusing(f"the configuration of the model in {path} is not one that Keras writes"):
+        if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
+            raise InputError(f"the model configuration in {path} is damaged", expected="a model with its configuration")
+        if prepared.kind == Format.HDF5:
+            model = _read_hdf5(path, config, prepared.contents)
+        else:
+            model = layer_tree(config, "", "", in_archive(_open_archive(path, prepared)))
+    return KerasFile(
+        path,
+        prepared.kind,
+        sha256(path),
+        model,
+        prepared.version,
+        prepared.repairs,
+        prepared.iterations,
+    )
+
+
+def _read_hdf5(path: Path, config: Config, contents: Contents) -> StoredLayer:
+    import h5py
+
+    store = Store(h5py.File(path, "r"), contents)
+    model = layer_tree(config, "", "", lambda *_: {})
+    return with_weights_of_hdf5(model, store, "model_weights" if "model_weights" in store.file else "")
+
+
+def _open_archive(path: Path, prepared: Prepared) -> Store:
+    """The weights in a .keras file, under the names of Keras 3."""
+    import h5py
+
+    container.verify_weights(path)
+    with zipfile.ZipFile(path) as archive:
+        if not prepared.renamed:
+            return Store(container.open_weights(archive, path), prepared.contents)
+        content = weights.current_layout(archive.read(container.WEIGHTS))
+    file = h5py.File(io.BytesIO(content), "r")
+    return Store(file, read_contents(file, path, len(content)))

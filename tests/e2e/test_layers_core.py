@@ -1,0 +1,179 @@
+"""Activations, Dense and its kin, convolutions, pooling and normalization, exported from the file alone, against Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import keras
+import pytest
+from keras import layers as L  # noqa: N812 - as Keras users write it
+
+from tests.exported import agree
+
+pytestmark = pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`:UserWarning")
+
+LAST, FIRST = "channels_last", "channels_first"
+ACTIVATIONS = sorted(
+    name
+    for name in dir(keras.activations)
+    if not name.startswith("_") and name not in ("get", "serialize", "deserialize", "threshold")
+)  # threshold requires arguments that a configuration cannot give
+
+
+def stack(shape: tuple[int | None, ...], *layers: keras.Layer) -> keras.Model:
+    """A Sequential model."""
+    return keras.Sequential([L.Input(shape), *layers])
+
+
+def every_activation() -> keras.Model:
+    """Each function on the same input."""
+    x = keras.Input((7, 8))
+    return keras.Model(x, [L.Activation(name, name=f"a_{name}")(x) for name in ACTIVATIONS])
+
+
+def transposed(padding: str) -> keras.Model:
+    """Transposed convolutions of every size, stride and output padding."""
+    x = keras.Input((5, 4, 3))
+    options = [(k, s, o) for k, s, o in product((2, 3, 4), (1, 2, 3), (None, 1)) if o is None or o < s]
+    return keras.Model(
+        x, [L.Conv2DTranspose(2, k, strides=s, padding=padding, output_padding=o)(x) for k, s, o in options]
+    )
+
+
+def data_format_first() -> keras.Model:
+    """Layers that take the channels first; what TensorFlow runs of them on the CPU."""
+    x = keras.Input((3, 9, 8))
+    y = L.MaxPooling2D(2, data_format=FIRST)(x)
+    z = L.AveragePooling2D(3, padding="same", data_format=FIRST)(y)
+    z = L.BatchNormalization(axis=1)(z)
+    return keras.Model(
+        x, [z, L.GlobalAveragePooling2D(data_format=FIRST)(y), L.GlobalMaxPooling2D(data_format=FIRST)(y)]
+    )
+
+
+MODELS: dict[str, Callable[[], keras.Model]] = {
+    "activations": every_activation,
+    "activation layers": lambda: stack(
+        (7, 8),
+        L.ReLU(max_value=2, negative_slope=0.1, threshold=0.5),
+        L.LeakyReLU(0.2),
+        L.ELU(0.5),
+        L.ReLU(max_value=1.0),
+        L.PReLU(shared_axes=[1]),
+        L.PReLU(),
+        L.Softmax(axis=1),
+        L.Softmax(axis=[1, 2]),
+    ),
+    "dense": lambda: stack(
+        (8,), L.Dense(7, activation="gelu"), L.Dense(5, use_bias=False), L.Dense(3, activation="softmax")
+    ),
+    "dense on a series": lambda: stack((None, 8), L.Dense(7, activation="silu"), L.Dense(5, use_bias=False)),
+    "einsum": lambda: stack(
+        (6, 8),
+        L.EinsumDense("abc,cde->abde", output_shape=(None, 3, 4), bias_axes="de"),
+        L.EinsumDense("abde,def->abf", output_shape=(None, 5)),
+        L.EinsumDense("...x,xy->...y", output_shape=7, bias_axes="y", activation="relu"),
+    ),
+    "embedding": lambda: keras.Sequential([L.Input((None,), dtype="int32"), L.Embedding(6, 5), L.Dense(3)]),
+    "convolution": lambda: stack(
+        (9, 7, 3),
+        L.Conv2D(4, 3, padding="same", strides=2, activation="relu"),
+        L.BatchNormalization(),
+        L.Conv2D(6, (2, 2), dilation_rate=2, activation="gelu"),
+        L.Conv2D(4, 1, groups=2, use_bias=False),
+    ),
+    "convolution 1D": lambda: stack(
+        (11, 3),
+        L.Conv1D(4, 3, padding="causal", dilation_rate=2),
+        L.SeparableConv1D(5, 3, padding="same", depth_multiplier=2),
+        L.DepthwiseConv1D(3, strides=2),
+        L.Conv1DTranspose(3, 4, strides=2),
+        L.Dense(3, activation="softmax"),
+    ),
+    "convolution 3D": lambda: stack(
+        (5, 6, 7, 2),
+        L.Conv3D(4, 3, padding="same", strides=2, activation="selu"),
+        L.MaxPooling3D(2, padding="same"),
+        L.Conv3DTranspose(2, 3, strides=2, padding="same"),
+        L.AveragePooling3D(2),
+    ),
+    "depthwise": lambda: stack(
+        (9, 8, 3),
+        L.SeparableConv2D(5, 3, depth_multiplier=2, padding="same"),
+        L.DepthwiseConv2D(3, depth_multiplier=2, strides=2, padding="same"),
+        L.MaxPooling2D(2),
+        L.GlobalMaxPooling2D(keepdims=True),
+    ),
+    "open sides": lambda: stack(
+        (None, None, 3),
+        L.Conv2D(4, 3, padding="same", strides=2, activation="silu"),
+        L.AveragePooling2D(3, 2, padding="same"),
+        L.Conv2DTranspose(3, 3, strides=2, padding="same"),
+        L.GlobalAveragePooling2D(),
+        L.Dense(3, activation="sigmoid"),
+    ),
+    "transposed, same": partial(transposed, "same"),
+    "transposed, valid": partial(transposed, "valid"),
+    "channels first": data_format_first,
+    "pooling 1D": lambda: stack(
+        (12, 4), L.MaxPooling1D(2), L.AveragePooling1D(3, strides=1, padding="same"), L.GlobalAveragePooling1D()
+    ),
+    "global 3D": lambda: stack((4, 5, 6, 3), L.GlobalAveragePooling3D()),
+    "adaptive": lambda: stack((9, 8, 3), L.AdaptiveAveragePooling2D((4, 3)), L.AdaptiveMaxPooling2D(2)),
+    "adaptive 1D": lambda: stack((12, 3), L.AdaptiveAveragePooling1D(4), L.AdaptiveMaxPooling1D(3)),
+    "adaptive 3D": lambda: stack((4, 5, 6, 2), L.AdaptiveMaxPooling3D((2, 3, 4)), L.AdaptiveAveragePooling3D(2)),
+    "normalization": lambda: stack(
+        (5, 4, 8),
+        L.LayerNormalization(),
+        L.GroupNormalization(4),
+        L.Conv2D(6, 1),
+        L.GroupNormalization(-1),
+        L.LayerNormalization(axis=[1, 2, 3]),
+        L.RMSNormalization(),
+        L.UnitNormalization(axis=1),
+        L.BatchNormalization(axis=1),
+        L.LayerNormalization(axis=1),
+        L.LayerNormalization(axis=(1, 3)),
+    ),
+    "normalization, other axes": lambda: stack(
+        (6, 4, 8),
+        L.GroupNormalization(3, axis=1),
+        L.BatchNormalization(axis=2, scale=False),
+        L.BatchNormalization(center=False),
+        L.LayerNormalization(rms_scaling=True),
+        L.LayerNormalization(center=False, scale=False),
+    ),
+    "batch normalization of vectors": lambda: stack((6,), L.Dense(5), L.BatchNormalization(), L.Dense(3)),
+    "spectral": lambda: stack((9, 8, 3), L.SpectralNormalization(L.Conv2D(3, 3)), L.SpectralNormalization(L.Dense(4))),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("form", ["keras", "h5"])
+def test_answers_are_those_of_keras(name: str, form: str, tmp_path: Path) -> None:
+    """At batch 1 and 3, from either format."""
+    agree(MODELS[name](), tmp_path, form=form)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "float16"])
+def test_answers_in_half_precision(policy: str, tmp_path: Path) -> None:
+    """Within the rounding of float16."""
+    model = keras.Sequential(
+        [
+            L.Input((9, 8, 3)),
+            L.Conv2D(4, 3, dtype=policy),
+            L.BatchNormalization(dtype=policy),
+            L.LayerNormalization(dtype=policy),
+            L.Dense(3, dtype="float32" if policy == "mixed_float16" else policy),
+        ]
+    )
+    agree(model, tmp_path, tolerance=1e-2)
+
+
+def test_answers_in_float64(tmp_path: Path) -> None:
+    """What onnxruntime has kernels for."""
+    layers = [L.Dense(4, dtype="float64"), L.LayerNormalization(dtype="float64"), L.Softmax(dtype="float64")]
+    agree(keras.Sequential([L.Input((5, 3), dtype="float64"), *layers]), tmp_path, tolerance=1e-7)
