@@ -61,13 +61,12 @@ def write_call(g: Graph, layer: StoredLayer, args: Sequence[Nested], kwargs: Map
     if layer.kind in LEGACY and not is_operation(layer.module):
         outputs = write_network(g, layer, list(flat(args[0])))
         return outputs[0] if len(outputs) == 1 else outputs
-    if kwargs.get("training"):
-        raise NotCovered(f"the layer {layer.path} is called with training=True")
+    # what a file has for `training` does not count: model(x, training=False) and predict replace it in every layer
     kwargs = {name: value for name, value in kwargs.items() if name != "training" and value is not None}
     emitter = emitter_of(layer.kind, layer.module)
     with g.layer(layer.path):
         if is_operation(layer.module):
-            return emitter(g, layer, *args, **kwargs)
+            return map_values(emitter(g, layer, *args, **kwargs), lambda value: replace(value, mask=None))
         dtype = compute_dtype(layer.config.get("dtype"))
         if layer.config.get("autocast", True):
             args, kwargs = autocast(g, args, dtype), autocast(g, kwargs, dtype)

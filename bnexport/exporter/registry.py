@@ -11,20 +11,16 @@ It gets the inputs in the layer's compute dtype, adds nodes to the graph, and gi
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
+from pkgutil import iter_modules
 
+from bnexport.exporter import layers
 from bnexport.exporter.graph import NotCovered
+from bnexport.exporter.refusals import IMPOSSIBLE
 from bnexport.types import Nested
 
 Emitter = Callable[..., Nested]
-
-FAMILIES = (
-    "activations",
-    "convolution",
-    "core",
-    "normalization",
-    "pooling",
-)
 
 LAYERS: dict[str, Emitter] = {}
 """By the name of the layer's class."""
@@ -75,13 +71,21 @@ def emitter_of(kind: str, module: str) -> Emitter:
     Raises:
         NotCovered: there is none.
     """
-    for family in FAMILIES:
-        import_module(f"bnexport.exporter.layers.{family}")
+    import_families()
     operation = is_operation(module)
     emitter = (OPERATIONS if operation else LAYERS).get(kind)
+    if emitter is None and not operation and kind in IMPOSSIBLE:
+        raise NotCovered(f"{kind} layers, {IMPOSSIBLE[kind]}")
     if emitter is None:
         raise NotCovered(f"{'the operation' if operation else 'layers of the class'} {kind}")
     return emitter
+
+
+@cache
+def import_families() -> None:
+    """Registers the functions of all families."""
+    for module in iter_modules(layers.__path__):
+        import_module(f"{layers.__name__}.{module.name}")
 
 
 def is_operation(module: str) -> bool:

@@ -140,6 +140,15 @@ def _normalization(config: Config) -> Structure:
     return Structure((), ("mean", "variance", "count") if stored else ())
 
 
+def _pipeline(config: Config) -> Structure:
+    return Structure(parts={f"layers/{position}": part for position, part in enumerate(config.get("layers") or ())})
+
+
+def _spectrogram(config: Config) -> Structure:
+    left_out = {"real": "imag_kernel", "imag": "real_kernel"}.get(str(config.get("mode")))
+    return Structure(tuple(name for name in ("real_kernel", "imag_kernel") if name != left_out))
+
+
 def _layer_normalization(config: Config) -> Structure:
     return Structure(("gamma",)) if config.get("rms_scaling") else _affine()(config)
 
@@ -161,9 +170,11 @@ _TABLE: dict[str, Callable[[Config], Structure]] = {
     "MultiHeadAttention": _attention_heads,
     "Normalization": _normalization,
     "PReLU": _only("alpha"),
+    "Pipeline": _pipeline,
     "RMSNormalization": _only("scale"),
     "RNN": _inside("cell"),
     "ReversibleEmbedding": _reversible_embedding,
+    "STFTSpectrogram": _spectrogram,
     "SeparableConv1D": _with_bias("depthwise_kernel", "pointwise_kernel"),
     "SeparableConv2D": _with_bias("depthwise_kernel", "pointwise_kernel"),
     "SpectralNormalization": _spectral,

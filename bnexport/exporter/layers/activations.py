@@ -135,14 +135,14 @@ def _between(g: Graph, x: Value, inside: Value | None, outside: Value | None, bo
     return elementwise(g, "Where", within, inside or zero, outside or zero, dtype=x.dtype)
 
 
-def _sparsemax(g: Graph, x: Value, axis: int = -1) -> Value:
+def sparsemax(g: Graph, x: Value, axis: int = -1) -> Value:
     """What Keras computes (it adds up all sums of the support where Martins and Astudillo, 2016, take the last one)."""
     axis %= x.rank
     x = g.in_keras_order(x)
     if axis != x.rank - 1:
         order = [*(a for a in range(x.rank) if a != axis), axis]
         back = [order.index(a) for a in range(x.rank)]
-        return transpose(g, _sparsemax(g, transpose(g, x, order)), back)
+        return transpose(g, sparsemax(g, transpose(g, x, order)), back)
     classes = x.shape[-1]
     if classes is None:
         raise NotCovered("sparsemax over an axis of open size")
@@ -157,7 +157,8 @@ def _sparsemax(g: Graph, x: Value, axis: int = -1) -> Value:
     return unary(g, "Relu", elementwise(g, "Sub", x, threshold))
 
 
-def _glu(g: Graph, x: Value, axis: int = -1) -> Value:
+def glu(g: Graph, x: Value, axis: int = -1) -> Value:
+    """One half of an axis times the sigmoid of the other half."""
     x = g.in_keras_order(x)
     axis %= x.rank
     side = x.shape[axis]
@@ -171,7 +172,7 @@ def _glu(g: Graph, x: Value, axis: int = -1) -> Value:
 FUNCTIONS: dict[str, Callable[[Graph, Value], Value]] = {
     "celu": lambda g, x: unary(g, "Celu", x, alpha=1.0),
     "gelu": gelu,
-    "glu": _glu,
+    "glu": glu,
     "hard_shrink": lambda g, x: _between(g, x, None, x, 0.5),
     "hard_sigmoid": lambda g, x: unary(g, "HardSigmoid", x, alpha=1 / 6, beta=0.5),
     "hard_tanh": lambda g, x: clip(g, x, -1.0, 1.0),
@@ -187,7 +188,7 @@ FUNCTIONS: dict[str, Callable[[Graph, Value], Value]] = {
     "softmax": softmax,
     "sparse_plus": _sparse_plus,
     "sparse_sigmoid": _sparse_sigmoid,
-    "sparsemax": _sparsemax,
+    "sparsemax": sparsemax,
     "squareplus": _squareplus,
     "swish": lambda g, x: elementwise(g, "Mul", x, unary(g, "Sigmoid", x)),
     "tanh_shrink": lambda g, x: elementwise(g, "Sub", x, unary(g, "Tanh", x)),
