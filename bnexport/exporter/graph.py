@@ -199,10 +199,6 @@ class Graph:
         )
         return Value(base if same else self._store(base, array), tuple(array.shape), str(array.dtype))
 
-    def own_weight(self, name: str, array: Array) -> Value:
-        """The same, but each call of a layer has a tensor of its own (moving statistics, which are replaced one node at a time)."""
-        return Value(self._store(f"{self.path}/{name}", array), tuple(array.shape), str(array.dtype))
-
     def remake(self, value: Value, array: Array) -> Value:
         """A constant made of another one, under its name (`native` gives it the very name where nobody reads the other one)."""
         if array.size <= SHARED and value.name.startswith("constant"):

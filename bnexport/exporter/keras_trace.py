@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from bnexport.errors import BnexportError, ExportError, InputError
 from bnexport.frameworks.keras_patch import layer_error, logits_kept, method_replaced, name_scopes_restored
+from bnexport.frameworks.keras_paths import layer_paths
 from bnexport.frameworks.traced import MARKER, Trace, TracedSite
 from bnexport.results.actions import spell_options
 from bnexport.system.exclusive import exclusive
@@ -81,7 +82,7 @@ def trace(
         return [tf.identity(t) for t in [*flat, *extra]]
 
     try:
-        with _mark_layers() as sites, logits_kept():
+        with _mark_layers(layer_paths(model)) as sites, logits_kept():
             traced = tf.function(forward, input_signature=specs, autograph=False).get_concrete_function()
     except (BnexportError, MemoryError):
         raise
@@ -165,7 +166,7 @@ def _make_constant(graph_def: tf.compat.v1.GraphDef, tensor: str, value: Array) 
 
 
 @contextmanager
-def _mark_layers() -> Iterator[list[TracedSite]]:
+def _mark_layers(paths: Mapping[int, str]) -> Iterator[list[TracedSite]]:
     """While open, a BatchNormalization layer leaves a marker op instead of its arithmetic."""
     import tensorflow as tf
     from keras.layers import BatchNormalization
@@ -181,7 +182,8 @@ def _mark_layers() -> Iterator[list[TracedSite]]:
         gamma = tf.cast(layer.gamma, dtype) if layer.scale else tf.ones(mean.shape, dtype)
         beta = tf.cast(layer.beta, dtype) if layer.center else tf.zeros(mean.shape, dtype)
         calls[id(layer)] = nth = calls.get(id(layer), 0) + 1
-        name = layer.path if nth == 1 else f"{layer.path}#{nth}"
+        path = paths.get(id(layer), layer.path)
+        name = path if nth == 1 else f"{path}#{nth}"
         rank = len(inputs.shape)
         sites.append(TracedSite(name, layer.axis % rank, layer.momentum, layer.epsilon, not layer.trainable))
         with tf.name_scope(f"{MARKER}{len(sites) - 1}/"):

@@ -13,8 +13,8 @@ from bnexport.exporter.graph import OPSET, Graph, NotCovered, Value, tensor_type
 from bnexport.exporter.keras_graph import find_uncovered, write_network
 from bnexport.exporter.protocols import NotConverted, Source
 from bnexport.keras_files.graph import Network, distinct, network
+from bnexport.keras_files.layers import UnclearFile
 from bnexport.keras_files.read import KerasFile, read_file
-from bnexport.keras_files.tree import UnclearWeights
 from bnexport.onnx_graph import finish, subgraphs
 from bnexport.onnx_graph.weights import set_initializers
 from bnexport.results.actions import spell_options
@@ -40,10 +40,9 @@ class KerasFiles:
             NotConverted: a layer is not covered.
         """
         try:
-            file = read_file(source.path)
-        except UnclearWeights as error:
+            return graph_of(read_file(source.path), model_sidecar)
+        except UnclearFile as error:
             raise NotConverted({"": str(error)}) from error
-        return graph_of(file, model_sidecar)
 
 
 def graph_of(file: KerasFile, model_sidecar: Sidecar | None) -> onnx.ModelProto:

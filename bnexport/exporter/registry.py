@@ -18,6 +18,7 @@ from pkgutil import iter_modules
 from bnexport.exporter import layers
 from bnexport.exporter.graph import NotCovered
 from bnexport.exporter.refusals import IMPOSSIBLE
+from bnexport.keras_files.layers import is_foreign
 from bnexport.types import Nested
 
 Emitter = Callable[..., Nested]
@@ -66,15 +67,15 @@ def emits_operation(*kinds: str) -> Callable[[Emitter], Emitter]:
 
 
 def emitter_of(kind: str, module: str) -> Emitter:
-    """The function for a class.
+    """The function for a class, whose module is "" where the file does not say.
 
     Raises:
         NotCovered: there is none.
     """
     import_families()
     operation = is_operation(module)
-    emitter = (OPERATIONS if operation else LAYERS).get(kind)
-    if emitter is None and not operation and kind in IMPOSSIBLE:
+    emitter = None if is_foreign(module) else (OPERATIONS if operation else LAYERS).get(kind)
+    if emitter is None and not operation and not is_foreign(module) and kind in IMPOSSIBLE:
         raise NotCovered(f"{kind} layers, {IMPOSSIBLE[kind]}")
     if emitter is None:
         raise NotCovered(f"{'the operation' if operation else 'layers of the class'} {kind}")

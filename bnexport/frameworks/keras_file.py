@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bnexport.frameworks.models import dtype_named, installed
 from bnexport.frameworks.protocols import FileDescription, ModelInfo, Port
 from bnexport.keras_files.graph import distinct, network
-from bnexport.keras_files.layers import StoredLayer
+from bnexport.keras_files.layers import StoredLayer, UnclearFile
 from bnexport.keras_files.policies import compute_dtype
 from bnexport.keras_files.read import KerasFile, read_file
 from bnexport.keras_files.repairs import LEGACY
+from bnexport.keras_files.statistics import write_statistics
+from bnexport.system.files import Format, model_format
+from bnexport.types import Array
 
 STRENGTHS = ("rate", "stddev", "alpha", "dropout", "recurrent_dropout", "factor")
 """What the configurations of layers call how strong their random part is."""
@@ -38,6 +41,25 @@ def describe(path: Path) -> FileDescription:
         outputs=tuple(distinct([tensor.layer for tensor in net.outputs])),
         modes=("inference", "training"),
     )
+
+
+def rewrite(source: Path, values: Mapping[str, Array], target: Path) -> bool:
+    """A copy of a model file with other values in some of its weights, where both are of one format; whether it was written.
+
+    Raises:
+        InputError: the file has no such weight.
+    """
+    wanted = Format.HDF5 if target.suffix == ".h5" else Format.KERAS
+    if model_format(source) != wanted:
+        return False
+    try:
+        file = read_file(source)
+    except UnclearFile:
+        return False
+    if file.renamed:
+        return False
+    write_statistics(file, values, target)
+    return True
 
 
 def _info(file: KerasFile) -> ModelInfo:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from bnexport.errors import InputError, MachineError, refusing
 from bnexport.frameworks.keras_installed import choose_backend, refuse_absence
 from bnexport.frameworks.keras_patch import load_error, name_scopes_restored
+from bnexport.frameworks.keras_paths import weight_names
 from bnexport.keras_files import config as keras_config, repairs as keras_repairs, weights as keras_weights
 from bnexport.keras_files.read import Prepared, prepare
 from bnexport.system import machine
@@ -47,7 +48,7 @@ class LoadedModel:
         keras: the keras.Model itself; only files of `runtimes` look inside.
         inputs: what it takes, in order.
         outputs: the names of what it returns, in order.
-        weights: the model's variables by Keras path; a path that occurs twice gets "#2" behind it.
+        weights: the model's variables by the path of their layer and their name; one that occurs twice gets "#2" behind it.
         parameters: the number of weights.
         layers: the number of BatchNormalization layers.
         frozen: how many of them are frozen (`trainable=False`).
@@ -236,7 +237,7 @@ def describe(model: Model, path: Path, kind: Format, digest: str) -> LoadedModel
         keras=model,
         inputs=tuple(Tensor(n, tuple(t.shape), str(t.dtype)) for n, t in zip(names, model.inputs, strict=True)),
         outputs=tuple(_distinct([t._keras_history.operation.name for t in model.outputs])),
-        weights=dict(zip(_distinct([v.path for v in model.variables]), model.variables, strict=True)),
+        weights=dict(zip(_distinct(weight_names(model)), model.variables, strict=True)),
         parameters=int(model.count_params()),
         layers=len(norms),
         frozen=sum(not layer.trainable for layer in norms),

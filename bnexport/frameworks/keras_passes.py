@@ -24,6 +24,7 @@ import numpy as np
 
 from bnexport.errors import BnexportError, InputError, MachineError, reason
 from bnexport.frameworks.keras_patch import layer_error, logits_kept, method_replaced, name_scopes_restored
+from bnexport.frameworks.keras_paths import layer_paths
 from bnexport.frameworks.keras_recorder import OF_A_LAYER, Recorder, recording
 from bnexport.frameworks.protocols import Layer
 from bnexport.results.actions import spell_options
@@ -143,7 +144,8 @@ class Passes:
         Raises:
             InputError: float64 was asked for, and the model does not compute in it.
         """
-        listing = Recorder(())
+        paths = layer_paths(self._loaded.keras)
+        listing = Recorder((), paths)
         self._trace_in(float64, mode, listing)
         found = {layer.name: layer for layer in listing.found()}
         images, width = len(next(iter(feeds.values()))), 8 if float64 else 4
@@ -157,7 +159,7 @@ class Passes:
             size += more
             parts[-1].append(layer.name)
         for part in parts:
-            traced, names = self._trace_in(float64, mode, Recorder(part))
+            traced, names = self._trace_in(float64, mode, Recorder(part, paths))
             results = dict(zip(names, traced(*self._given(feeds)), strict=True))
             for name in part:
                 yield found[name], np.asarray(results.pop(f"{name}{OF_A_LAYER}"))

@@ -20,8 +20,8 @@ OF_A_LAYER = "/output of the layer"
 class Recorder:
     """Notes the output of every layer that is no model itself while a pass is traced."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = names
+    def __init__(self, names: Sequence[str], paths: Mapping[int, str]) -> None:
+        self._names, self._paths = names, paths
         self.graph: tf.Graph | None = None
         self._seen: dict[str, tuple[str, tf.Tensor]] = {}
         self._calls: dict[str, int] = {}
@@ -37,7 +37,7 @@ class Recorder:
             return  # inside a loop
         if any(flat[0] is tensor for _, tensor in self._seen.values()):
             return  # a layer that hands its input on, or the last of a nested layer
-        path = layer.path or layer.name  # layers that were never built have no path
+        path = self._paths.get(id(layer), layer.name)
         self._calls[path] = nth = self._calls.get(path, 0) + 1
         self._seen[path if nth == 1 else f"{path}#{nth}"] = type(layer).__name__, flat[0]
 

@@ -23,7 +23,7 @@ from bnexport.frameworks.protocols import (
     Tensors,
     Want,
 )
-from bnexport.keras_files.tree import UnclearWeights
+from bnexport.keras_files.layers import UnclearFile
 from bnexport.results.runs import Mode
 from bnexport.system.exclusive import PROCESS
 from bnexport.system.files import Format
@@ -50,8 +50,12 @@ class Keras:
         """What the file says about the model; Keras is not imported."""
         try:
             return keras_file.describe(source)
-        except UnclearWeights:
+        except UnclearFile:
             return None
+
+    def rewrite(self, source: Path, values: Mapping[str, Array], target: Path) -> bool:
+        """A copy of the file with other statistics; Keras is not imported."""
+        return keras_file.rewrite(source, values, target)
 
     def load(self, source: Path, want: Want) -> KerasModel:
         """The model, not compiled (`bnexport.frameworks.keras_model.load`)."""

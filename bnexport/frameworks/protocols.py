@@ -203,6 +203,19 @@ class SavesWeights(Protocol):
 
 
 @runtime_checkable
+class RewritesFiles(Protocol):
+    """The ability of a framework to write a model file with other weights without loading it."""
+
+    def rewrite(self, source: Path, values: Mapping[str, Array], target: Path) -> bool:
+        """Writes a copy of `source` in which only the weights named in `values` are others; False where `target` is of another format.
+
+        Raises:
+            InputError: the file has no such weight.
+        """
+        ...
+
+
+@runtime_checkable
 class Graph(Protocol):
     """The ability of a model to be executed by runtimes as it is: it is an ONNX graph."""
 

@@ -15,6 +15,7 @@ from bnexport.errors import InputError
 
 if TYPE_CHECKING:
     import h5py
+    import numpy as np
 
 RATIO, SPARE = 20, 64 << 20
 """What a file may become when it is unpacked: so many times its own size, and so much besides. Weights hardly compress."""
@@ -29,12 +30,14 @@ class Dataset:
         shape: of its values.
         dtype: NumPy's name of their type; "bfloat16" where Keras stored that.
         offset: where its values begin in the HDF5 file, in one piece; None where they are in pieces or compressed.
+        type: of its numbers as they are stored, byte order included; None where Keras reads them as something else.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     offset: int | None
+    type: np.dtype[np.generic] | None = None
 
 
 @dataclass(slots=True)
@@ -131,8 +134,8 @@ def _dataset(node: h5py.h5d.DatasetID, name: str, path: Path) -> Dataset:
     if h5py.h5a.get_num_attrs(node) and h5py.h5a.exists(node, b"dtype"):
         stated = h5py.Dataset(node).attrs.get("dtype")
         kind = "bfloat16" if stated in ("bfloat16", b"bfloat16") else kind
-    contiguous = properties.get_layout() == h5d.CONTIGUOUS
-    return Dataset(name, tuple(node.shape), kind, node.get_offset() if contiguous else None)
+    offset = node.get_offset() if properties.get_layout() == h5d.CONTIGUOUS else None
+    return Dataset(name, tuple(node.shape), kind, offset, dtype if kind == str(dtype) else None)
 
 
 def _attribute_bytes(node: h5py.h5o.ObjectID) -> int:

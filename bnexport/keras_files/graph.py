@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bnexport.errors import InputError
-from bnexport.keras_files.layers import StoredLayer
+from bnexport.keras_files.layers import StoredLayer, UnclearFile
 from bnexport.keras_files.policies import compute_dtype
 from bnexport.keras_files.repairs import input_shape_of
 from bnexport.types import Nested
@@ -102,7 +102,7 @@ def _sequential(model: StoredLayer) -> Network:
         start = Tensor(f"{model.name}_input", 0, 0)
         given = input_shape_of({"config": model.config}) or model.config.get("build_input_shape")
         if not isinstance(given, list):
-            raise InputError(
+            raise UnclearFile(
                 f"the inputs of the model {model.name} are not recorded (an unbuilt model)",
                 fix="call it on an input before saving it",
             )
@@ -118,7 +118,7 @@ def _functional(model: StoredLayer) -> Network:
     config = model.config
     entries = config.get("layers")
     if not isinstance(entries, list) or "input_layers" not in config or "output_layers" not in config:
-        raise InputError(
+        raise UnclearFile(
             f"the calls of the model {model.name or model.kind} are not recorded (a subclassed model)",
             fix="save it as a functional or Sequential model",
         )

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     import h5py
 
 
+class UnclearFile(InputError):  # noqa: N818 - no error where Keras can load the file
+    """The file does not say all that there is to know: which weight is which, or what calls what. Keras may still load it."""
+
+
+def is_foreign(module: str) -> bool:
+    """Whether a class of this module is somebody else's than Keras'; old files name no modules."""
+    return bool(module) and module != "keras" and not module.startswith("keras.")
+
+
 class Store:
     """The HDF5 part of a model file; it is read from one thread at a time."""
 

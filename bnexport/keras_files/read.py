@@ -53,6 +53,7 @@ class KerasFile:
         version: of the Keras that wrote it; None where the file does not say.
         repairs: what had to be changed in its configuration.
         iterations: how many updates the optimizer in the file has made; None where the file has none.
+        renamed: whether its weights were found under other names than the file has.
     """
 
     path: Path
@@ -62,6 +63,7 @@ class KerasFile:
     version: str | None
     repairs: tuple[str, ...]
     iterations: int | None
+    renamed: bool
 
 
 def prepare(path: Path) -> Prepared:
@@ -113,6 +115,7 @@ def read_file(path: Path) -> KerasFile:
         prepared.version,
         prepared.repairs,
         prepared.iterations,
+        prepared.renamed,
     )
 
 

@@ -13,17 +13,13 @@ from typing import TYPE_CHECKING
 
 from bnexport.errors import InputError
 from bnexport.keras_files.defaults import Config
-from bnexport.keras_files.layers import Store, StoredLayer, StoredWeight
+from bnexport.keras_files.layers import Store, StoredLayer, StoredWeight, Structure, UnclearFile, is_foreign
 from bnexport.keras_files.naming import snake_case, unique
 from bnexport.keras_files.repairs import LEGACY
 from bnexport.keras_files.variables import structure_of
 
 if TYPE_CHECKING:
     import h5py
-
-
-class UnclearWeights(InputError):  # noqa: N818 - no error where Keras can load the file
-    """It is not clear which weight of a file is which; Keras may still load it."""
 
 
 Weights = Mapping[str, StoredWeight]
@@ -42,6 +38,16 @@ def _config(entry: Config) -> Config:
     return config
 
 
+def _module(entry: Config) -> str:
+    """The module of a class, or the package that it is registered under; "" where the entry has neither."""
+    package, registered, _ = str(entry.get("registered_name") or "").partition(">")
+    return str(entry.get("module") or (package if registered else ""))
+
+
+def _structure(layer: StoredLayer) -> Structure | None:
+    return None if is_foreign(layer.module) else structure_of(layer.kind, layer.config)
+
+
 def layer_tree(entry: Config, path: str, group: str, find: Find, *, trainable: bool = True) -> StoredLayer:
     """A layer, and everything inside it.
 
@@ -55,12 +61,12 @@ def layer_tree(entry: Config, path: str, group: str, find: Find, *, trainable: b
     config, kind = _config(entry), str(entry.get("class_name"))
     trainable = trainable and bool(config.get("trainable", True))
     name = str(config.get("name") or entry.get("name") or "")
-    layer = StoredLayer(kind, name, path, str(entry.get("module") or ""), config, trainable, {}, {})
+    layer = StoredLayer(kind, name, path, _module(entry), config, trainable, {}, {})
     if _is_operation(entry):
         return layer
-    if isinstance(config.get("layers"), list) and (kind in LEGACY or structure_of(kind, config) is None):
+    if isinstance(config.get("layers"), list) and (kind in LEGACY or _structure(layer) is None):
         return replace(layer, parts=_members(config["layers"], path, group, find, trainable=trainable))
-    structure = structure_of(kind, config)
+    structure = _structure(layer)
     if structure is None:
         return replace(layer, weights=find(group, None))
     own = [*((name, True) for name in structure.trainable), *((name, False) for name in structure.fixed)]
@@ -127,7 +133,7 @@ def with_weights_of_hdf5(model: StoredLayer, store: Store, root: str) -> StoredL
         root: the group with the layers in it.
 
     Raises:
-        UnclearWeights: the file has other weights than the layers.
+        UnclearFile: the file has other weights than the layers.
     """
     group = store.file[root] if root else store.file
     stored = {name: names for name in _names(group, "layer_names") if (names := _names(group[name], "weight_names"))}
@@ -135,7 +141,7 @@ def with_weights_of_hdf5(model: StoredLayer, store: Store, root: str) -> StoredL
     if len(wanting) != len(stored):
         missing = [part.name for part in wanting if part.name not in stored]
         more = [name for name in stored if name not in model.parts]
-        raise UnclearWeights(
+        raise UnclearFile(
             "the file has weights of other layers than its model has",
             found=f"{len(stored)} layers with weights{f', among them {more[0]}' if more else ''}",
             expected=f"{len(wanting)}{f', among them {missing[0]}' if missing else ''}",
@@ -163,7 +169,7 @@ Slot = tuple[str, str, bool]
 
 def _slots(layer: StoredLayer) -> list[Slot]:
     """The weights of a layer and of what is inside it, in Keras' order."""
-    structure = structure_of(layer.kind, layer.config)
+    structure = _structure(layer)
     own: list[Slot] = []
     if structure is not None:
         own = [(layer.path, name, layer.trainable) for name in structure.trainable]
@@ -177,7 +183,7 @@ def _fill(layer: StoredLayer, names: Sequence[str], datasets: Sequence[StoredWei
     if not slots:  # a class of somebody else's
         return replace(layer, weights=dict(zip([_tail(name) for name in names], datasets, strict=True)))
     if len(slots) != len(names):
-        raise UnclearWeights(
+        raise UnclearFile(
             f"the layer {layer.path} has other weights in the file than its class has",
             found=f"{len(names)} ({', '.join(_tail(name) for name in names[:4])})",
             expected=f"{len(slots)} ({', '.join(name for _, name, _ in slots[:4])})",
@@ -187,7 +193,7 @@ def _fill(layer: StoredLayer, names: Sequence[str], datasets: Sequence[StoredWei
     orders.append([s for s in slots if s[1] not in _FIXED] + fixed)
     fitting = next((order for order in orders if _fits(order, names)), None)
     if fitting is None:
-        raise UnclearWeights(
+        raise UnclearFile(
             f"the weights of the layer {layer.path} are in an order that its class does not have",
             found=", ".join(_tail(name) for name in names[:6]),
         )

@@ -52,7 +52,7 @@ def _split(name: str) -> list[str]:
 
 
 def _plain(part: str) -> str:
-    return re.sub(r"_\d+$", "", part)
+    return re.sub(r"[_#]\d+$", "", part)
 
 
 def _ends(names: list[str], path: list[str]) -> int:

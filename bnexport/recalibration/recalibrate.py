@@ -23,7 +23,7 @@ from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import InputError, UsageError
 from bnexport.folding.fold import distance, folding_tolerance
 from bnexport.folding.transform import fold as folded_graph
-from bnexport.frameworks.protocols import SavesWeights, Want
+from bnexport.frameworks.protocols import RewritesFiles, SavesWeights, Want
 from bnexport.frameworks.registry import recognised
 from bnexport.onnx_graph import metadata, stages, statistics
 from bnexport.onnx_graph.protobuf import serialise
@@ -276,6 +276,8 @@ def _write(
             about = {"recalibrated": {"images": measured.images, "sites": len(measured.moments)}}
             metadata.write(repaired, about | sidecar.for_metadata(model_sidecar))
             temporary.write_bytes(serialise(repaired))
+        elif _rewrite(subject, values, temporary):
+            pass
         elif isinstance(model := subject.reference.model, SavesWeights):
             model.save_with(values, temporary)
         else:
@@ -286,3 +288,9 @@ def _write(
             )
     if output.suffix != ".onnx":
         sidecar.write(output, model_sidecar)
+
+
+def _rewrite(subject: Subject, values: Mapping[str, Array], target: Path) -> bool:
+    """Whether the model's file could be written with other statistics as it is."""
+    framework = subject.reference.found.framework
+    return isinstance(framework, RewritesFiles) and framework.rewrite(subject.reference.path, values, target)

@@ -27,7 +27,7 @@ def wide(x: Value) -> str:
 
 @emits("BatchNormalization")
 def batch_normalization(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
-    """One BatchNormalization node with the layer's name, whose moving statistics are its own."""
+    """One BatchNormalization node with the layer's name; the calls of one layer share its statistics."""
     config = layer.config
     axes = axes_of(layer, inputs)
     if len(axes) > 1:
@@ -48,10 +48,10 @@ def batch_normalization(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
         "BatchNormalization",
         [
             x,
-            g.own_weight("gamma", scale.astype(x.dtype, copy=False)),
-            g.own_weight("beta", offset.astype(x.dtype, copy=False)),
-            g.own_weight("moving_mean", mean),
-            g.own_weight("moving_variance", layer.array("moving_variance").astype(x.dtype, copy=False)),
+            g.weight("gamma", scale.astype(x.dtype, copy=False)),
+            g.weight("beta", offset.astype(x.dtype, copy=False)),
+            g.weight("moving_mean", mean),
+            g.weight("moving_variance", layer.array("moving_variance").astype(x.dtype, copy=False)),
         ],
         x.shape,
         channels_first=x.channels_first,
