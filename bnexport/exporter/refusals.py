@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-TEXT = "which reads or writes text: export the part of the model behind it, from the token ids on"
+TEXT = "which read or write text (export the part of the model behind them, from the token ids on)"
+HASH = (
+    "whose hash function, FarmHash64, ONNX does not have (export the part behind them, from the numbers of the bins on)"
+)
+BASE = "which compute nothing of their own"
 
 IMPOSSIBLE: dict[str, str] = {
-    "ContrastLimitedAdaptiveHistogramEqualization": "whose histograms of image tiles have no ONNX operator: equalise the images before the model",
-    "FlaxLayer": "which calls a Flax module, whose code is not in the file",
-    "HashedCrossing": "whose hash function (FarmHash64) has no ONNX operator: export the part behind it, from the numbers of the bins on",
-    "Hashing": "whose hash function (FarmHash64) has no ONNX operator: export the part behind it, from the numbers of the bins on",
-    "JaxLayer": "which calls a JAX function, whose code is not in the file",
-    "Lambda": "which calls Python code: replace it by a layer or by keras.ops, or convert a subclass of Layer with the traced converter",
-    "Layer": "which is the base class of layers and computes nothing of its own",
+    "ContrastLimitedAdaptiveHistogramEqualization": "whose histograms of image tiles ONNX does not have (equalise the images before the model)",
+    "FlaxLayer": "which call a Flax module that is not in the file",
+    "HashedCrossing": HASH,
+    "Hashing": HASH,
+    "JaxLayer": "which call a JAX function that is not in the file",
+    "Lambda": "which call Python code (a layer of keras.layers or an operation of keras.ops in its place can be exported)",
+    "Layer": BASE,
     "StringLookup": TEXT,
-    "TFSMLayer": "which calls a SavedModel outside the file: export that SavedModel",
+    "TFSMLayer": "which call a SavedModel outside the file (export that SavedModel)",
     "TextVectorization": TEXT,
-    "TorchModuleWrapper": "which calls a PyTorch module: export that module with torch.onnx",
-    "Wrapper": "which is the base class of wrappers and computes nothing of its own",
+    "TorchModuleWrapper": "which call a PyTorch module (export that module with torch.onnx)",
+    "Wrapper": BASE,
 }
 """By class; the sentence begins with "Lambda layers, "."""

@@ -28,7 +28,7 @@ Find = Callable[[str, Sequence[tuple[str, bool]] | None], Weights]
 
 
 def _is_operation(entry: Config) -> bool:
-    return str(entry.get("module") or "").startswith("keras.src.ops.")
+    return _module(entry).startswith("keras.src.ops.")
 
 
 def _config(entry: Config) -> Config:
@@ -39,9 +39,20 @@ def _config(entry: Config) -> Config:
 
 
 def _module(entry: Config) -> str:
-    """The module of a class, or the package that it is registered under; "" where the entry has neither."""
+    """The module of a class, or the package that it is registered under; "" where the entry has neither.
+
+    HDF5 files have neither. There an operation is what has calls in Keras 3's form and no `trainable`.
+    """
     package, registered, _ = str(entry.get("registered_name") or "").partition(">")
-    return str(entry.get("module") or (package if registered else ""))
+    module, nodes = entry.get("module") or (package if registered else ""), entry.get("inbound_nodes")
+    if module or not (isinstance(nodes, list) and nodes and isinstance(nodes[0], dict) and "args" in nodes[0]):
+        return str(module)
+    layer = "trainable" in _config(entry) or entry.get("class_name") in _WITHOUT_TRAINABLE
+    return "" if layer else "keras.src.ops.unnamed"
+
+
+_WITHOUT_TRAINABLE = {"Discretization", "HashedCrossing", "Pipeline", *(f"SpatialDropout{axes}D" for axes in (1, 2, 3))}
+"""The layers of Keras 3 whose configurations lack what those of all others have."""
 
 
 def _structure(layer: StoredLayer) -> Structure | None:

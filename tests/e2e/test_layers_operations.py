@@ -261,3 +261,23 @@ MODELS: dict[str, Callable[[], Any]] = {
 def test_operations_compute_what_keras_computes(name: str, tmp_path: Path) -> None:
     """Operations agree with Keras at batch 1 and 3."""
     agree(MODELS[name](), tmp_path)
+
+
+def test_operations_in_hdf5_files_are_not_taken_for_layers_of_the_same_name(tmp_path: Path) -> None:
+    """Keras does not write the module of a class into .h5 files (and cannot load those with operations): they are exported as what they are."""
+    x, y = keras.Input((4,)), keras.Input((4,))
+    outputs = [x + y, L.Add()([x, y]), ops.concatenate([x, y], axis=0), L.Concatenate()([x, y]), ops.softmax(x, axis=0)]
+    outputs += [
+        L.Softmax()(x),
+        ops.reshape(x, (-1, 2)),
+        L.Reshape((2, 2))(x),
+        L.Discretization([0.0])(x),
+        x[:, 1:],
+        ops.zeros_like(x),
+    ]
+    outputs += [
+        L.SpatialDropout1D(0.2)(L.Reshape((2, 2))(y)),
+        ops.mean(x, axis=1),
+        ops.one_hot(ops.cast(x, "int32"), 3),
+    ]
+    agree(keras.Model([x, y], outputs), tmp_path, form="h5")

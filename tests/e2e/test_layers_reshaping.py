@@ -147,6 +147,13 @@ def _dropped() -> Any:
     return keras.Model([x, image], [y, volume])
 
 
+def _others() -> Any:
+    x, series, volume = keras.Input((8, 9, 3)), keras.Input((5, 4)), keras.Input((3, 4, 5, 2))
+    row = L.InputLayer(shape=(4,)).output
+    outputs = [L.Conv2D(2, 3)(L.Equalization()(x)), L.GlobalMaxPooling1D()(series), L.GlobalMaxPooling3D()(volume)]
+    return keras.Model([x, series, volume, row], [*outputs, L.Dense(2)(L.Identity()(row))])
+
+
 MODELS: dict[str, Callable[[], Any]] = {
     "flatten": of_images(L.Flatten, first(L.Flatten)),
     "flatten-vectors": of_shape((), L.Flatten),
@@ -202,6 +209,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "masks-concatenate": _masked(lambda parts: L.Concatenate()(parts)),
     "masks-concatenate-steps": _masked(lambda parts: L.Concatenate(axis=1)(parts)),
     "dropped": _dropped,
+    "others": _others,
 }
 
 
