@@ -13,8 +13,7 @@ from bnexport.errors import InputError
 from bnexport.exporter.protocols import convert
 from bnexport.frameworks.protocols import ReferenceModel, Want
 from bnexport.frameworks.registry import FRAMEWORKS, Recognised, recognised, refuse_needless_signature
-from bnexport.onnx_graph import metadata, tensors
-from bnexport.onnx_graph.protobuf import serialise
+from bnexport.onnx_graph import metadata, protobuf, tensors
 from bnexport.onnx_graph.sites import sites
 from bnexport.progress import Progress
 from bnexport.system import files
@@ -68,8 +67,8 @@ def export(
     progress.stage("exporting")
     graph = convert(source, source.recognised.name, model_sidecar, progress)
     add_class_names(model, graph, model_sidecar, progress)
-    content = serialise(graph)
-    files.write_bytes(output, content)
+    with files.whole(output) as temporary:
+        protobuf.write(graph, temporary)
     return Export(
         path=output,
         nodes=len(graph.graph.node),

@@ -16,7 +16,7 @@ from bnexport.keras_files.graph import Network, distinct, network
 from bnexport.keras_files.layers import UnclearFile
 from bnexport.keras_files.read import KerasFile, read_file
 from bnexport.onnx_graph import finish, subgraphs
-from bnexport.onnx_graph.weights import set_initializers
+from bnexport.onnx_graph.weights import add_initializer
 from bnexport.results.actions import spell_options
 from bnexport.version import __version__
 
@@ -112,7 +112,8 @@ def _complete(
     _restore_names(g)
     graph = helper.make_graph(g.nodes, "model", [_info(value) for value in inputs], [_info(value) for value in given])
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
-    set_initializers(model, g.initializers)
+    for name in list(g.initializers):  # each array goes when it is stored: there may be little memory
+        add_initializer(model, name, g.initializers.pop(name))
     finish.finish(
         model,
         name=file.model.name,

@@ -87,13 +87,21 @@ def open_weights(archive: zipfile.ZipFile, path: Path) -> h5py.File:
     """The weights in a .keras file: read in place where they are stored as they are, otherwise unpacked into memory."""
     import h5py
 
+    start = start_of_weights(archive, path)
+    if start is None:
+        return h5py.File(io.BytesIO(archive.read(WEIGHTS)), "r")
+    return h5py.File(_Member(path, start, archive.getinfo(WEIGHTS).file_size), "r")
+
+
+def start_of_weights(archive: zipfile.ZipFile, path: Path) -> int | None:
+    """Where the weights begin in a .keras file; None where they are compressed."""
     item = archive.getinfo(WEIGHTS)
     if item.compress_type != zipfile.ZIP_STORED:
-        return h5py.File(io.BytesIO(archive.read(WEIGHTS)), "r")
+        return None
     with path.open("rb") as file:
         file.seek(item.header_offset + 26)
         name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))
-    return h5py.File(_Member(path, item.header_offset + 30 + name + extra, item.file_size), "r")
+    return item.header_offset + 30 + name + extra
 
 
 class _Member(io.RawIOBase):
@@ -138,7 +146,7 @@ def verify_weights(path: Path) -> None:
         with zipfile.ZipFile(path) as archive, archive.open(WEIGHTS) as stream:
             while stream.read(1 << 20):
                 pass
-    except Exception as error:  # as above
+    except Exception as error:  # the library raises whatever it comes upon in a damaged file
         raise _damage_error(path, Format.KERAS, error) from error
 
 

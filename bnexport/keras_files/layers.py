@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from io import FileIO
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bnexport.errors import InputError
-from bnexport.keras_files.contents import Contents
+from bnexport.keras_files.contents import Contents, Dataset
 from bnexport.keras_files.defaults import Config
 from bnexport.types import Array
 
@@ -28,21 +30,47 @@ def is_foreign(module: str) -> bool:
 
 
 class Store:
-    """The HDF5 part of a model file; it is read from one thread at a time."""
+    """The HDF5 part of a model file; it is read from one thread at a time.
 
-    def __init__(self, file: h5py.File, contents: Contents) -> None:
-        self.file, self.contents = file, contents
+    Args:
+        file: the HDF5 file.
+        contents: what is in it.
+        path: the file on the disk that it is in, where values can be read without HDF5; None where it is in memory.
+        start: where it begins in that file.
+    """
+
+    def __init__(self, file: h5py.File, contents: Contents, path: Path | None = None, start: int = 0) -> None:
+        self.file, self.contents, self._start = file, contents, start
+        self._raw = path.open("rb", buffering=0) if path is not None else None
         self._lock = threading.Lock()
 
-    def read(self, dataset: str) -> Array:
-        """The values of a dataset."""
+    def read(self, name: str) -> Array:
+        """The values of a dataset.
+
+        Raises:
+            InputError: the file ends before them.
+        """
+        dataset = self.contents.datasets[name]
         with self._lock:
-            values: Array = np.asarray(self.file[dataset][()])
-        if self.contents.datasets[dataset].dtype == "bfloat16":
+            if self._raw is not None and dataset.offset is not None and dataset.type is not None:
+                return self._read_directly(self._raw, dataset, dataset.offset, dataset.type)
+            values: Array = np.asarray(self.file[name][()])
+        if dataset.dtype == "bfloat16":
             import ml_dtypes
 
             values = values.view(ml_dtypes.bfloat16)
         return values
+
+    def _read_directly(self, raw: FileIO, dataset: Dataset, offset: int, dtype: np.dtype[np.generic]) -> Array:
+        values: Array = np.empty(dataset.shape, dtype)
+        view = values.reshape(-1).view(np.uint8).data
+        raw.seek(self._start + offset)
+        while view:
+            count = raw.readinto(view)
+            if not count:
+                raise InputError(f"the weights {dataset.name} are cut off", fix="copy or download the file again")
+            view = view[count:]
+        return values.astype(dtype.newbyteorder("="), copy=False)
 
     def weight(self, name: str, *, trainable: bool) -> StoredWeight:
         """The dataset of this path as a weight."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,6 @@ class KerasFile:
     Args:
         path: the file.
         format: what it is.
-        sha256: the hash of its content.
         model: the model.
         version: of the Keras that wrote it; None where the file does not say.
         repairs: what had to be changed in its configuration.
@@ -58,12 +58,21 @@ class KerasFile:
 
     path: Path
     format: Format
-    sha256: str
     model: StoredLayer
     version: str | None
     repairs: tuple[str, ...]
     iterations: int | None
     renamed: bool
+    _digest: Future[str]
+
+    @property
+    def sha256(self) -> str:
+        """The hash of its content, which is computed while the model is read.
+
+        Raises:
+            InputError: the weights are not those that were written, by their checksum.
+        """
+        return self._digest.result()
 
 
 def prepare(path: Path) -> Prepared:
@@ -107,22 +116,26 @@ def read_file(path: Path) -> KerasFile:
             model = _read_hdf5(path, config, prepared.contents)
         else:
             model = layer_tree(config, "", "", in_archive(_open_archive(path, prepared)))
+    digest = _BESIDE.submit(_digest, path, prepared.kind)
     return KerasFile(
-        path,
-        prepared.kind,
-        sha256(path),
-        model,
-        prepared.version,
-        prepared.repairs,
-        prepared.iterations,
-        prepared.renamed,
+        path, prepared.kind, model, prepared.version, prepared.repairs, prepared.iterations, prepared.renamed, digest
     )
+
+
+_BESIDE = ThreadPoolExecutor(2, "hash")
+
+
+def _digest(path: Path, kind: Format) -> str:
+    if kind == Format.KERAS:
+        container.verify_weights(path)
+    return sha256(path)
 
 
 def _read_hdf5(path: Path, config: Config, contents: Contents) -> StoredLayer:
     import h5py
 
-    store = Store(h5py.File(path, "r"), contents)
+    file = h5py.File(path, "r")
+    store = Store(file, contents, None if file.userblock_size else path)
     model = layer_tree(config, "", "", lambda *_: {})
     return with_weights_of_hdf5(model, store, "model_weights" if "model_weights" in store.file else "")
 
@@ -131,10 +144,11 @@ def _open_archive(path: Path, prepared: Prepared) -> Store:
     """The weights in a .keras file, under the names of Keras 3."""
     import h5py
 
-    container.verify_weights(path)
     with zipfile.ZipFile(path) as archive:
         if not prepared.renamed:
-            return Store(container.open_weights(archive, path), prepared.contents)
+            start = container.start_of_weights(archive, path)
+            file = container.open_weights(archive, path)
+            return Store(file, prepared.contents, path if start is not None else None, start or 0)
         content = weights.current_layout(archive.read(container.WEIGHTS))
     file = h5py.File(io.BytesIO(content), "r")
     return Store(file, read_contents(file, path, len(content)))

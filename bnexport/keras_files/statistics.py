@@ -33,6 +33,7 @@ def write_statistics(file: KerasFile, values: Mapping[str, Array], target: Path)
     Raises:
         InputError: the file has no such weight, or one of another shape.
     """
+    file.sha256  # noqa: B018 - makes sure of the weights
     weights = {f"{layer.path}/{name}": weight for layer in file.model.walk() for name, weight in layer.weights.items()}
     changes = [(_weight(weights, name, value), value) for name, value in values.items()]
     if file.format == Format.HDF5:

@@ -36,6 +36,57 @@ def serialise(model: onnx.ModelProto) -> bytes:
     return content
 
 
+def write(model: onnx.ModelProto, path: Path) -> None:
+    """Writes the model as `serialise` has it, one weight at a time, so that there is no second copy of all of them in memory.
+
+    Raises:
+        InputError: it is larger than the 2 GiB that one protobuf message can hold.
+    """
+    import onnx
+
+    weights = model.graph.initializer
+    graph = onnx.GraphProto()
+    for field, value in model.graph.ListFields():
+        if field.name == "initializer":
+            continue
+        if isinstance(value, str):
+            setattr(graph, field.name, value)
+        else:
+            getattr(graph, field.name).extend(value)
+    head = onnx.ModelProto()
+    for field, value in model.ListFields():
+        if field.name == "graph":
+            continue
+        if isinstance(value, str | int):
+            setattr(head, field.name, value)
+        else:
+            getattr(head, field.name).extend(value)
+    nodes = graph.SerializeToString()
+    sizes = [weight.ByteSize() for weight in weights]
+    total = len(nodes) + sum(1 + len(_length(size)) + size for size in sizes)
+    if total > LARGEST - head.ByteSize() - 6:
+        raise InputError("the graph is larger than 2 GiB, the limit of an ONNX file")
+    with path.open("wb") as file:
+        file.write(head.SerializeToString() + bytes([_GRAPH << 3 | _BYTES]) + _length(total) + nodes)
+        for weight, size in zip(weights, sizes, strict=True):
+            file.write(bytes([_INITIALIZER << 3 | _BYTES]) + _length(size))
+            file.write(weight.SerializeToString())
+
+
+_GRAPH, _INITIALIZER = 7, 5
+"""The numbers of ModelProto's field graph and GraphProto's field initializer."""
+
+
+def _length(size: int) -> bytes:
+    """A varint."""
+    encoded = bytearray()
+    while size > 127:
+        encoded.append(size & 127 | 128)
+        size >>= 7
+    encoded.append(size)
+    return bytes(encoded)
+
+
 LARGEST = (1 << 31) - 1
 """The size of the largest protobuf message, in bytes."""
 

@@ -46,17 +46,22 @@ def attach(model: onnx.ModelProto, weights: Mapping[str, Array]) -> None:
 
 def set_initializers(model: onnx.ModelProto, values: Mapping[str, Array]) -> None:
     """Replaces all initializers of the graph by `values`, in place; each array is copied once."""
-    from onnx import helper
-
     del model.graph.initializer[:]
     for name, value in values.items():
-        little_endian = value.astype(value.dtype.newbyteorder("<"), copy=False)
-        model.graph.initializer.add(
-            name=name,
-            data_type=helper.np_dtype_to_tensor_dtype(value.dtype),
-            dims=value.shape,
-            raw_data=little_endian.tobytes(),
-        )
+        add_initializer(model, name, value)
+
+
+def add_initializer(model: onnx.ModelProto, name: str, value: Array) -> None:
+    """Adds one initializer to the graph, in place."""
+    from onnx import helper
+
+    little_endian = value.astype(value.dtype.newbyteorder("<"), copy=False)
+    model.graph.initializer.add(
+        name=name,
+        data_type=helper.np_dtype_to_tensor_dtype(value.dtype),
+        dims=value.shape,
+        raw_data=little_endian.tobytes(),
+    )
 
 
 def initializers(model: onnx.ModelProto) -> dict[str, Array]:
