@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import weakref
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -90,7 +91,10 @@ def open_weights(archive: zipfile.ZipFile, path: Path) -> h5py.File:
     start = start_of_weights(archive, path)
     if start is None:
         return h5py.File(io.BytesIO(archive.read(WEIGHTS)), "r")
-    return h5py.File(_Member(path, start, archive.getinfo(WEIGHTS).file_size), "r")
+    member = _Member(path, start, archive.getinfo(WEIGHTS).file_size)
+    file = h5py.File(member, "r")
+    weakref.finalize(file, member.close)  # h5py leaves it open
+    return file
 
 
 def start_of_weights(archive: zipfile.ZipFile, path: Path) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from io import FileIO
@@ -29,6 +30,12 @@ def is_foreign(module: str) -> bool:
     return bool(module) and module != "keras" and not module.startswith("keras.")
 
 
+def _close(file: h5py.File, raw: FileIO | None) -> None:
+    file.close()
+    if raw is not None:
+        raw.close()
+
+
 class Store:
     """The HDF5 part of a model file; it is read from one thread at a time.
 
@@ -43,6 +50,7 @@ class Store:
         self.file, self.contents, self._start = file, contents, start
         self._raw = path.open("rb", buffering=0) if path is not None else None
         self._lock = threading.Lock()
+        self.close = weakref.finalize(self, _close, self.file, self._raw)
 
     def read(self, name: str) -> Array:
         """The values of a dataset.
