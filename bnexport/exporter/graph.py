@@ -78,6 +78,10 @@ class Graph:
         """What went into a softmax or sigmoid, by the name of what came out."""
         self.metadata: dict[str, dict[str, object]] = {}
         """By the name of the node."""
+        self.forms: dict[tuple[str, str], Value] = {}
+        """Other tensors with the numbers of a value (the steps of a series first, say), by its name and what they are called."""
+        self.unmasked: set[str] = set()
+        """The tensors whose mask a layer took away (MultiHeadAttention takes it from its inputs)."""
         self._names: set[str] = set()
         self._scope: list[str] = []
         self._calls: dict[str, int] = {}
@@ -88,6 +92,10 @@ class Graph:
         """An input of the graph."""
         self._names.add(name)
         return Value(name, shape, dtype)
+
+    def local(self, name: str, shape: Shape, dtype: str) -> Value:
+        """An input of the graph of a loop."""
+        return Value(self._unique(f"{self.path}/{name}"), shape, dtype)
 
     @contextmanager
     def layer(self, path: str) -> Iterator[str]:
@@ -110,6 +118,16 @@ class Graph:
             yield
         finally:
             self._scope.pop()
+
+    @contextmanager
+    def body(self) -> Iterator[list[onnx.NodeProto]]:
+        """The nodes added inside are those of a loop: they go into this list, and what they make is not read outside."""
+        outer = self.nodes, dict(self.logits), dict(self._layouts), dict(self.forms)
+        self.nodes = []
+        try:
+            yield self.nodes
+        finally:
+            self.nodes, self.logits, self._layouts, self.forms = outer
 
     @property
     def path(self) -> str:

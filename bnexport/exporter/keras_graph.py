@@ -63,6 +63,8 @@ def write_call(g: Graph, layer: StoredLayer, args: Sequence[Nested], kwargs: Map
         return outputs[0] if len(outputs) == 1 else outputs
     # what a file has for `training` does not count: model(x, training=False) and predict replace it in every layer
     kwargs = {name: value for name, value in kwargs.items() if name != "training" and value is not None}
+    args = [map_values(value, lambda value: _without_lost_mask(g, value)) for value in args]
+    kwargs = {name: map_values(given, lambda value: _without_lost_mask(g, value)) for name, given in kwargs.items()}
     emitter = emitter_of(layer.kind, layer.module)
     with g.layer(layer.path):
         if is_operation(layer.module):
@@ -76,6 +78,10 @@ def write_call(g: Graph, layer: StoredLayer, args: Sequence[Nested], kwargs: Map
     first = next((value for value in flat((*args, *kwargs.values()))), None)
     mask = first.mask if first is not None and layer.kind not in MASKLESS else None
     return map_values(outputs, lambda value: replace(value, mask=mask))
+
+
+def _without_lost_mask(g: Graph, value: Value) -> Value:
+    return replace(value, mask=None) if value.name in g.unmasked else value
 
 
 def write_part(g: Graph, part: StoredLayer, *args: Nested, **kwargs: Nested) -> Nested:

@@ -109,6 +109,7 @@ def _complete(
     for node in g.nodes:
         subgraphs.rename(node, renamed)
         node.output[:] = [renamed.get(output, output) for output in node.output]
+    _drop_unread(g, {value.name for value in given} | set(hidden.values()))
     _restore_names(g)
     graph = helper.make_graph(g.nodes, "model", [_info(value) for value in inputs], [_info(value) for value in given])
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
@@ -127,6 +128,16 @@ def _complete(
         },
     )
     return model
+
+
+def _drop_unread(g: Graph, outputs: set[str]) -> None:
+    """Leaves out nodes that nobody reads: layers make a value in several forms where they cannot know which one is wanted."""
+    wanted, kept = set(outputs), []
+    for node in reversed(g.nodes):
+        if wanted.intersection(node.output):
+            wanted.update(subgraphs.reads(node))
+            kept.append(node)
+    g.nodes = kept[::-1]
 
 
 def _restore_names(g: Graph) -> None:

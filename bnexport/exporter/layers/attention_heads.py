@@ -1,0 +1,215 @@
+"""MultiHeadAttention and GroupedQueryAttention."""
+
+from __future__ import annotations
+
+import math
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bnexport.exporter.arithmetic import elementwise, expand, integers, matmul, sizes_of, transpose, unary
+from bnexport.exporter.graph import Graph, NotCovered, Value
+from bnexport.exporter.layers.attention import Outputs, not_before, with_axis
+from bnexport.exporter.layers.series import positions
+from bnexport.exporter.registry import emits
+from bnexport.keras_files.layers import StoredLayer
+
+LOWEST = -0.7 * 3.38953e38
+"""What Keras puts in the place of masked scores where it hands back no scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How such a layer is called.
+
+    Args:
+        query: (N, ..., F).
+        value: the same, with other lengths.
+        key: the same as the value but for the last axis.
+        masks: what limits attention, each of a shape that can be broadcast to (N, queries, keys).
+        scores: whether the scores are given too.
+    """
+
+    query: Value
+    value: Value
+    key: Value
+    masks: Sequence[Value]
+    scores: bool
+
+
+@emits("MultiHeadAttention", mask="own")
+def multi_head_attention(
+    g: Graph, layer: StoredLayer, query: Value, value: Value, key: Value | None = None, **options: Any
+) -> Outputs:
+    """Each head attends by itself, and what they find is projected back. The inputs lose their masks, as in Keras."""
+    config = layer.config
+    call = _call(g, layer, query, value, key, {**options, "query_mask": query.mask})
+    given = config.get("attention_axes")
+    axes = [given] if isinstance(given, int) else list(given or range(1, call.value.rank - 1))
+    axes = [axis % call.value.rank for axis in axes]
+    result = _attend(g, layer, call, axes, int(config["key_dim"]), 1)
+    g.unmasked |= {x.name for x in (query, value, key) if x is not None and x.mask is not None}
+    return _with_mask(result, query.mask)
+
+
+@emits("GroupedQueryAttention", "GroupQueryAttention", mask="own")
+def grouped_query_attention(
+    g: Graph, layer: StoredLayer, query: Value, value: Value, key: Value | None = None, **options: Any
+) -> Outputs:
+    """The same with fewer heads for keys and values than for queries."""
+    config = layer.config
+    call = _call(g, layer, query, value, key, {"query_mask": query.mask, **options})
+    repeats = int(config["num_query_heads"]) // int(config["num_key_value_heads"])
+    return _with_mask(_attend(g, layer, call, [1], int(config["head_dim"]), repeats), query.mask)
+
+
+def _with_mask(result: Outputs, mask: Value | None) -> Outputs:
+    if isinstance(result, Value):
+        return replace(result, mask=mask)
+    return replace(result[0], mask=mask), result[1]
+
+
+def _call(g: Graph, layer: StoredLayer, query: Value, value: Value, key: Value | None, options: dict[str, Any]) -> Call:
+    """The inputs in Keras' order, and all masks."""
+    value_mask = options.get("value_mask") or value.mask
+    key_mask = options.get("key_mask") or (key.mask if key is not None else None)
+    query, value = g.in_keras_order(query), g.in_keras_order(value)
+    pairs = ((options.get("query_mask"), -1), (value_mask, -2), (key_mask, -2))
+    masks = [with_axis(g, mask, axis) for mask, axis in pairs if mask is not None]
+    if options.get("use_causal_mask"):
+        masks.append(expand(g, not_before(g, query, 1, value, 1), 0))
+    window = layer.config.get("sliding_window")
+    if window is not None:
+        masks.append(_window(g, query, value, int(window)))
+    if options.get("attention_mask") is not None:
+        masks.append(g.cast(g.in_keras_order(options["attention_mask"]), "bool"))
+    key = value if key is None else g.in_keras_order(key)
+    return Call(query, value, key, masks, bool(options.get("return_attention_scores")))
+
+
+def _window(g: Graph, query: Value, value: Value, size: int) -> Value:
+    """Whether positions are less than `size` apart, (1, queries, keys)."""
+    rows, columns = expand(g, positions(g, query, 1), -1), expand(g, positions(g, value, 1), 0)
+    apart = unary(g, "Abs", elementwise(g, "Sub", rows, columns))
+    return expand(g, elementwise(g, "Less", apart, np.asarray(size), dtype="bool"), 0)
+
+
+def _attend(g: Graph, layer: StoredLayer, call: Call, axes: list[int], width: int, repeats: int) -> Outputs:
+    """Projects, attends over `axes`, and projects back.
+
+    Keras computes differently, with the same result but for rounding and queries whose keys are all masked: it scales the scores
+    (in float32) or, where scores are given or dropout would be, the queries.
+    """
+    gate = unary(g, "Sigmoid", _project(g, layer, "gate_dense", call.query)) if layer.config.get("use_gate") else None
+    query = _project(g, layer, "query_dense", call.query)
+    key = _project(g, layer, "key_dense", call.key)
+    value = _project(g, layer, "value_dense", call.value)
+    if repeats > 1:
+        key, value = _repeated(g, key, repeats), _repeated(g, value, repeats)
+    plain = query.rank == 4 and not call.scores and not layer.config.get("dropout")
+    scale = 1.0 / math.sqrt(width)
+    if not plain:
+        query = elementwise(g, "Mul", query, scale)
+    scores = _products(g, query, key, axes)
+    if plain:
+        scores = elementwise(g, "Mul", g.cast(scores, _wide(scores.dtype)), scale)
+    mask = _mask(g, call.masks, scores.rank, len(axes))
+    if mask is not None:
+        lowest = LOWEST if plain else -3e4 if scores.dtype == "float16" else -1e9
+        scores = elementwise(g, "Where", mask, scores, g.value(lowest, scores.dtype), dtype=scores.dtype)
+    weights = _softmax(g, scores, len(axes))
+    if mask is not None and not plain:
+        weights = elementwise(g, "Where", mask, weights, g.value(0.0, weights.dtype), dtype=weights.dtype)
+    weights = replace(g.cast(weights, key.dtype), mask=None)
+    result = _combined(g, weights, value, axes)
+    if gate is not None:
+        result = elementwise(g, "Mul", result, gate)
+    output = _project(g, layer, "output_dense", result, bound=2)
+    return (output, weights) if call.scores else output
+
+
+def _wide(dtype: str) -> str:
+    return "float64" if dtype == "float64" else "float32"
+
+
+def _mask(g: Graph, masks: Sequence[Value], rank: int, axes: int) -> Value | None:
+    """All masks as one that can be broadcast to the scores."""
+    if not masks:
+        return None
+    mask = masks[0]
+    for other in masks[1:]:
+        mask = elementwise(g, "And", mask, other)
+    for _ in range(rank - mask.rank):
+        mask = expand(g, mask, -2 * axes - 1)
+    return mask
+
+
+def _project(g: Graph, layer: StoredLayer, name: str, x: Value, *, bound: int = 1) -> Value:
+    """The product of the last `bound` axes with the kernel of a part, plus its bias."""
+    part = layer.parts[name]
+    if "kernel_scale" in part.weights or "lora_kernel_a" in part.weights:
+        raise NotCovered(f"the layer {layer.path}, whose weights are quantised or have a low-rank update")
+    kernel = part.array("kernel").astype(x.dtype, copy=False)
+    made = kernel.shape[bound:]
+    kept = x.rank - bound
+    if bound > 1:
+        size = int(np.prod(kernel.shape[:bound]))
+        x = g.node("Reshape", [x, integers(*[0] * kept, size)], (*x.shape[:kept], size))
+    with g.scope(name.removesuffix("_dense")):
+        result = matmul(g, x, g.weight("kernel", kernel.reshape(x.shape[-1] or 1, -1)))
+        if "bias" in part.weights:
+            bias = part.array("bias").reshape(-1).astype(x.dtype, copy=False)
+            result = elementwise(g, "Add", result, g.weight("bias", bias))
+        if len(made) == 1:
+            return result
+        return g.node("Reshape", [result, integers(*[0] * kept, *made)], (*result.shape[:kept], *made))
+
+
+def _repeated(g: Graph, x: Value, count: int) -> Value:
+    """(N, S, heads, D) with each head `count` times."""
+    heads, width = x.shape[2] or 0, x.shape[3] or 0
+    wide = g.node("Expand", [expand(g, x, 3), integers(1, 1, 1, count, 1)], (*x.shape[:2], heads, count, width))
+    return g.node("Reshape", [wide, integers(0, 0, heads * count, width)], (*x.shape[:2], heads * count, width))
+
+
+def _letters(rank: int, axes: Sequence[int]) -> tuple[str, str, str]:
+    """The axes of queries, of keys and values, and of scores, as letters (Keras' `_build_attention_equation`)."""
+    queries = string.ascii_lowercase[:rank]
+    spare = iter(string.ascii_lowercase[rank:])
+    keys = "".join(next(spare) if axis in axes else letter for axis, letter in enumerate(queries))
+    others = [axis for axis in range(rank - 1) if axis not in axes]
+    scores = "".join([queries[a] for a in others] + [queries[a] for a in axes] + [keys[a] for a in axes])
+    return queries, keys, scores
+
+
+def _products(g: Graph, query: Value, key: Value, axes: Sequence[int]) -> Value:
+    """The products of queries and keys: (batch axes, heads, queries, keys)."""
+    if query.rank == 4 and list(axes) == [1]:
+        return matmul(g, transpose(g, query, [0, 2, 1, 3]), transpose(g, key, [0, 2, 3, 1]))
+    queries, keys, scores = _letters(query.rank, axes)
+    sides = {**dict(zip(keys, key.shape, strict=True)), **dict(zip(queries, query.shape, strict=True))}
+    return g.node("Einsum", [key, query], [sides[x] for x in scores], equation=f"{keys},{queries}->{scores}")
+
+
+def _combined(g: Graph, weights: Value, value: Value, axes: Sequence[int]) -> Value:
+    """The values, weighed: (N, ..., heads, D)."""
+    if value.rank == 4 and list(axes) == [1]:
+        return transpose(g, matmul(g, weights, transpose(g, value, [0, 2, 1, 3])), [0, 2, 1, 3])
+    queries, keys, scores = _letters(value.rank, axes)
+    sides = {**dict(zip(keys, value.shape, strict=True)), **dict(zip(scores, weights.shape, strict=True))}
+    sides[queries[-1]] = value.shape[-1]
+    return g.node("Einsum", [weights, value], [sides[x] for x in queries], equation=f"{scores},{keys}->{queries}")
+
+
+def _softmax(g: Graph, scores: Value, axes: int) -> Value:
+    """Softmax over the last axes together."""
+    if axes == 1:
+        return unary(g, "Softmax", scores, axis=-1)
+    lead = scores.rank - axes
+    rows = g.node("Reshape", [scores, integers(*[0] * lead, -1)], (*scores.shape[:lead], None))
+    return g.node(
+        "Reshape", [unary(g, "Softmax", rows, axis=-1), sizes_of(g, scores, range(scores.rank))], scores.shape
+    )
