@@ -119,16 +119,22 @@ def one_way(
     states = [g.cast(state, compute_dtype(cell)) for state in states]
     if layer.kind in CONVOLUTIONAL:
         made = _convolutional(g, cell, x, mask, states, wants, reverse=reverse)
-    elif recurrent_nodes.has_node(cell, x.dtype):
-        kept = None if mask is None else kept_steps(g, mask)
-        result = recurrent_nodes.add_node(g, [cell], x, kept, states, steps=wants.sequence, reverse=reverse)
-        made = recurrent_nodes.one_way(g, result, states, wants, reverse=reverse)
-    else:
+    elif not _has_node(cell, x, mask, wants):
         made = _loop(g, cell, x, mask, states, wants, reverse=reverse)
+    elif mask is None:
+        made = recurrent_nodes.one_way(g, cell, x, states, wants, reverse=reverse)
+    else:
+        made = recurrent_nodes.masked(g, cell, x, kept_steps(g, mask, reverse=reverse), states, wants)
     if wants.zero and mask is not None and not wants.sequence:
         end = squeeze(g, take(g, mask, 1, 0, 1) if reverse else take(g, mask, 1, -1, np.iinfo(np.int64).max), 1)
         made = replace(made, last=where(g, end, made.last, 0.0))
     return made
+
+
+def _has_node(cell: StoredLayer, x: Value, mask: Value | None, wants: Wants) -> bool:
+    """Whether a node gives what is wanted; the c of an LSTM is known only for the last step, which a mask may leave out."""
+    has_node = recurrent_nodes.has_node(cell, x.dtype)
+    return has_node and (mask is None or not wants.states or STATES[cell.kind] == 1)
 
 
 def _loop(

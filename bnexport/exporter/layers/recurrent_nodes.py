@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bnexport.exporter.arithmetic import elementwise, expand, integers, reduce, squeeze, transpose
+from bnexport.exporter.arithmetic import expand, integers, reduce, squeeze, transpose
 from bnexport.exporter.graph import Graph, Value, numpy_dtype
 from bnexport.exporter.layers.cells import STATES, reset_after, units_of
 from bnexport.exporter.layers.series import (
@@ -17,10 +17,10 @@ from bnexport.exporter.layers.series import (
     Pass,
     Wants,
     at_front,
+    last_kept,
     put_back,
     steps_first,
     steps_second,
-    where,
 )
 from bnexport.keras_files.layers import StoredLayer
 from bnexport.keras_files.repairs import HARD_SIGMOID
@@ -28,19 +28,14 @@ from bnexport.types import Array
 
 OPERATORS = {"SimpleRNNCell": "RNN", "LSTMCell": "LSTM", "GRUCell": "GRU"}
 
-FUNCTIONS: dict[str, tuple[str, float | None, float | None]] = {
-    "elu": ("Elu", 1.0, None),
-    "hard_sigmoid": ("HardSigmoid", 1 / 6, 0.5),
-    HARD_SIGMOID: ("HardSigmoid", 0.2, 0.5),
-    "leaky_relu": ("LeakyRelu", 0.2, None),
-    "linear": ("Affine", 1.0, 0.0),
-    "relu": ("Relu", None, None),
-    "sigmoid": ("Sigmoid", None, None),
-    "softplus": ("Softplus", None, None),
-    "softsign": ("Softsign", None, None),
-    "tanh": ("Tanh", None, None),
+FUNCTIONS: dict[str, tuple[str, float | None]] = {
+    "hard_sigmoid": ("HardSigmoid", 1 / 6),
+    HARD_SIGMOID: ("HardSigmoid", 0.2),
+    "relu": ("Relu", None),
+    "sigmoid": ("Sigmoid", None),
+    "tanh": ("Tanh", None),
 }
-"""The activations that the nodes know, with alpha and beta."""
+"""The activations of nodes that every runtime knows, with alpha (OpenVINO refuses the others that ONNX has)."""
 
 DEFAULTS = {"SimpleRNNCell": ["Tanh"], "LSTMCell": ["Sigmoid", "Tanh", "Tanh"], "GRUCell": ["Sigmoid", "Tanh"]}
 """What the operators compute where no activations are given."""
@@ -52,8 +47,9 @@ def has_node(cell: StoredLayer, dtype: str) -> bool:
 
 
 def together(first: StoredLayer, second: StoredLayer) -> bool:
-    """Whether one node can hold both cells, one in each direction."""
-    same = first.kind == second.kind and units_of(first) == units_of(second)
+    """Whether one node can hold both cells, one in each direction; OpenVINO wants the same activations, and none with alpha."""
+    same = first.kind == second.kind and units_of(first) == units_of(second) and _functions(first) == _functions(second)
+    same = same and all(FUNCTIONS[name][1] is None for name in _functions(first))
     return same and (first.kind != "GRUCell" or reset_after(first) == reset_after(second))
 
 
@@ -78,21 +74,18 @@ class Result:
     """The outputs of a node, one direction after the other.
 
     Args:
-        steps: (T, directions, N, units), None where nobody wants it; with a mask the kept steps at the front.
+        steps: (T, directions, N, units); without a name where it is not wanted.
         states: (directions, N, units) each: h, and c of an LSTM.
-        kept: the steps that were computed; None for all.
     """
 
-    steps: Value | None
+    steps: Value
     states: list[Value]
-    kept: Kept | None
 
 
 def add_node(
     g: Graph,
     cells: Sequence[StoredLayer],
-    x: Value,
-    kept: Kept | None,
+    series: Value,
     states: Sequence[Value],
     *,
     steps: bool,
@@ -103,36 +96,32 @@ def add_node(
     Args:
         g: the graph.
         cells: one, or two for both directions.
-        x: (N, T, F).
-        kept: the steps that the mask keeps; None without a mask.
+        series: (T, N, F).
         states: the initial states of the first cell, then those of the second; none for zeros.
         steps: whether the output of each step is wanted.
         reverse: whether a single cell begins with the last step.
     """
-    cell, dtype = cells[0], x.dtype
-    series = steps_first(g, x) if kept is None else at_front(g, x, kept)
-    count, shape = STATES[cell.kind], (len(cells), x.shape[0], units_of(cell))
+    cell, dtype = cells[0], series.dtype
+    count, shape = STATES[cell.kind], (len(cells), series.shape[1], units_of(cell))
     given = [_initial(g, states[nth::count]) for nth in range(count)] if states else []
-    names, alphas, betas = _activations(cells)
+    names, alphas = _activations(cells)
     made = g.node_with_outputs(
         OPERATORS[cell.kind],
-        [g.cast(series, "float32"), *_weights(g, cells, dtype), kept.lengths if kept is not None else None, *given],
-        [((x.shape[1], *shape), "float32") if steps else None, *[(shape, "float32")] * count],
+        [g.cast(series, "float32"), *_weights(g, cells, dtype), None, *given],
+        [((series.shape[0], *shape), "float32") if steps else None, *[(shape, "float32")] * count],
         hidden_size=units_of(cell),
         direction="bidirectional" if len(cells) == 2 else "reverse" if reverse else None,
         linear_before_reset=1 if cell.kind == "GRUCell" and reset_after(cell) else None,
         activations=names if names != DEFAULTS[cell.kind] * len(cells) else None,
         activation_alpha=alphas or None,
-        activation_beta=betas or None,
+        activation_beta=[0.5] * len(alphas) or None,
     )
-    return Result(g.cast(made[0], dtype) if steps else None, [g.cast(state, dtype) for state in made[1:]], kept)
+    return Result(g.cast(made[0], dtype) if steps else made[0], [g.cast(state, dtype) for state in made[1:]])
 
 
-def _activations(cells: Sequence[StoredLayer]) -> tuple[list[str], list[float], list[float]]:
+def _activations(cells: Sequence[StoredLayer]) -> tuple[list[str], list[float]]:
     functions = [FUNCTIONS[name] for cell in cells for name in _functions(cell)]
-    alphas = [alpha for _, alpha, _ in functions if alpha is not None]
-    betas = [beta for _, _, beta in functions if beta is not None]
-    return [name for name, _, _ in functions], alphas, betas
+    return [name for name, _ in functions], [alpha for _, alpha in functions if alpha is not None]
 
 
 def _initial(g: Graph, states: Sequence[Value]) -> Value:
@@ -180,26 +169,24 @@ def _bias(cell: StoredLayer) -> Array:
     return np.concatenate([_gates_first(cell, part[None])[:, 0] for part in parts])
 
 
-def one_way(g: Graph, result: Result, initial: Sequence[Value], wants: Wants, *, reverse: bool) -> Pass:
-    """What a layer gives, from a node with one direction."""
-    states = [squeeze(g, state, 0) for state in result.states]
-    kept = result.kept
-    series = None if result.steps is None else squeeze(g, result.steps, 1)
-    sequence = None if series is None else steps_second(g, series)
-    if kept is None:
-        return Pass(sequence, states[0], states)
-    if sequence is not None and series is not None:
-        sequence = put_back(g, sequence, kept, zero=wants.zero, reverse=reverse)
+def one_way(g: Graph, cell: StoredLayer, x: Value, states: Sequence[Value], wants: Wants, *, reverse: bool) -> Pass:
+    """What a layer computes of (N, T, F) in one direction."""
+    result = add_node(g, [cell], steps_first(g, x), states, steps=wants.sequence, reverse=reverse)
+    sequence = steps_second(g, squeeze(g, result.steps, 1)) if wants.sequence else None
+    ends = [squeeze(g, state, 0) for state in result.states]
+    return Pass(sequence, ends[0], ends)
+
+
+def masked(g: Graph, cell: StoredLayer, x: Value, kept: Kept, states: Sequence[Value], wants: Wants) -> Pass:
+    """The same of the kept steps, for a cell whose state is its output."""
+    series = squeeze(g, add_node(g, [cell], at_front(g, x, kept), states, steps=True).steps, 1)
+    computed = steps_second(g, series)
+    last = last_kept(g, computed, kept)
+    sequence = None
+    if wants.sequence:
+        sequence = put_back(g, computed, kept, zero=wants.zero)
         g.forms[sequence.name, kept.form] = series
-    return Pass(sequence, where(g, kept.some, states[0], 0.0), _held(g, kept, states, initial, wants))
-
-
-def _held(g: Graph, kept: Kept, states: list[Value], initial: Sequence[Value], wants: Wants) -> list[Value]:
-    """The last states, which are the initial ones where no step is kept."""
-    if not wants.states:
-        return states
-    before: Sequence[Value | float] = list(initial) or [0.0] * len(states)
-    return [where(g, kept.some, new, old) for new, old in zip(states, before, strict=True)]
+    return Pass(sequence, last, [last_kept(g, computed, kept, states[0]) if states else last])
 
 
 REDUCTIONS = {"sum": "ReduceSum", "ave": "ReduceMean", "mul": "ReduceProd"}
@@ -207,30 +194,24 @@ REDUCTIONS = {"sum": "ReduceSum", "ave": "ReduceMean", "mul": "ReduceProd"}
 
 
 def both_ways(
-    g: Graph, result: Result, mode: str | None, initial: Sequence[Value], wants: Wants
+    g: Graph, cells: Sequence[StoredLayer], x: Value, states: Sequence[Value], mode: str | None, wants: Wants
 ) -> tuple[list[Value], list[Value]]:
-    """What Bidirectional gives, from a node with two directions: its output (two where they are not merged), and the last states."""
-    kept, h = result.kept, result.states[0]
-    states: list[Value] = []
+    """What Bidirectional gives, from one node: its output (two where they are not merged), and the last states."""
+    result = add_node(g, cells, steps_first(g, x), states, steps=wants.sequence)
+    ends: list[Value] = []
     if wants.states:
         split = [_directions(g, state, 0) for state in result.states]
-        states = [state[nth] for nth in (0, 1) for state in split]
-        states = states if kept is None else _held(g, kept, states, initial, wants)
-    if result.steps is None:
-        if kept is not None:
-            h = elementwise(g, "Where", kept.some, h, g.value(0.0, h.dtype), dtype=h.dtype)
-        return _merged(g, h, 0, mode), states
+        ends = [state[nth] for nth in (0, 1) for state in split]
+    if not wants.sequence:
+        return _merged(g, result.states[0], 0, mode), ends
     outputs = []
     for series in _merged(g, result.steps, 1, mode):
         output = steps_second(g, series)
-        if kept is not None:
-            output = put_back(g, output, kept, zero=True, reverse=False)
-            g.forms[output.name, kept.form] = series
-        elif mode == "concat":
+        if mode == "concat":
             output = _side_by_side(g, transpose(g, result.steps, [2, 0, 1, 3]))
             g.forms[output.name, STEPS_FIRST] = series
         outputs.append(output)
-    return outputs, states
+    return outputs, ends
 
 
 def _merged(g: Graph, x: Value, axis: int, mode: str | None) -> list[Value]:

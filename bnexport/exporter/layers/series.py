@@ -111,43 +111,47 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The steps of a series that its mask keeps: at the front in their order, as ONNX' recurrent operators want them.
+    """The steps that a mask keeps, in the order in which a layer computes them.
+
+    ONNX' own way (`sequence_lens`) knows only series whose last steps are left out, and OpenVINO ignores it. Here the kept steps
+    are moved to the front, where what comes behind them has no influence, and the results are moved back.
 
     Args:
         mask: (N, T).
-        order: (N, T, 1): the kept steps, then the others.
-        lengths: (N,), int32: how many are kept, at least 1.
-        some: (N, 1): whether any is.
+        reverse: whether the last step is computed first.
+        order: (N, T, 1): where the first, second ... kept step is, then where the others are.
+        count: (N, T): how many kept steps are computed up to each step, itself included.
+        total: (N, 1): how many are kept.
     """
 
     mask: Value
+    reverse: bool
     order: Value
-    lengths: Value
-    some: Value
+    count: Value
+    total: Value
 
     @property
     def form(self) -> str:
-        """What the steps of a series are called that are moved to the front, steps first (`Graph.forms`)."""
-        return f"{STEPS_FIRST}, kept by {self.mask.name}"
+        """What the steps of a series are called in this order, steps first (`Graph.forms`)."""
+        return f"{STEPS_FIRST}, {'backwards, ' if self.reverse else ''}kept by {self.mask.name}"
 
 
-def kept_steps(g: Graph, mask: Value) -> Kept:
-    """What a mask (N, T) keeps; computed once for each mask.
+def kept_steps(g: Graph, mask: Value, *, reverse: bool) -> Kept:
+    """What a mask (N, T) keeps, computed once for each mask and direction.
 
-    The keys T * mask - t are larger for kept steps than for others, and fall with t: their order is the one wanted.
+    The keys T * mask - t are larger for kept steps than for others, and fall with t; T * mask + t rise with it.
     """
-    forms = [g.forms.get((mask.name, form)) for form in ("order", "lengths", "some")]
-    order, lengths, some = forms
-    if order is None or lengths is None or some is None:
+    names = [f"{name}, backwards" if reverse else name for name in ("order", "count", "total")]
+    if (mask.name, names[0]) not in g.forms:
         steps, whole = size_of(g, mask, 1), g.cast(mask, "int64")
-        keys = elementwise(g, "Sub", elementwise(g, "Mul", whole, steps), positions(g, mask, 1))
+        keys = elementwise(g, "Mul", whole, steps)
+        keys = elementwise(g, "Add" if reverse else "Sub", keys, positions(g, mask, 1))
         _, order = g.node_with_outputs("TopK", [keys, steps], [(mask.shape, "int64")] * 2)
-        order = expand(g, order, -1)
-        count = reduce(g, "ReduceSum", whole, [1])
-        lengths = g.cast(elementwise(g, "Max", count, np.asarray(1)), "int32")
-        some = expand(g, elementwise(g, "Greater", count, np.asarray(0), dtype="bool"), -1)
-        g.forms |= {(mask.name, "order"): order, (mask.name, "lengths"): lengths, (mask.name, "some"): some}
-    return Kept(mask, order, lengths, some)
+        count = g.node("CumSum", [whole, np.asarray(1)], mask.shape, reverse=int(reverse) or None)
+        made = (expand(g, order, -1), count, reduce(g, "ReduceSum", whole, [1], keepdims=True))
+        g.forms |= {(mask.name, name): value for name, value in zip(names, made, strict=True)}
+    order, count, total = (g.forms[mask.name, name] for name in names)
+    return Kept(mask, reverse, order, count, total)
 
 
 def positions(g: Graph, x: Value, axis: int) -> Value:
@@ -160,41 +164,40 @@ def positions(g: Graph, x: Value, axis: int) -> Value:
 
 
 def at_front(g: Graph, x: Value, kept: Kept) -> Value:
-    """A series (N, T, F) with the kept steps at its front, steps first; what the others hold does not matter."""
+    """A series (N, T, F) with the kept steps at its front, steps first."""
     x = g.in_keras_order(x)
     if (x.name, kept.form) not in g.forms:
-        g.forms[x.name, kept.form] = steps_first(g, _steps(g, x, kept.order))
+        g.forms[x.name, kept.form] = steps_first(g, g.node("GatherND", [x, kept.order], x.shape, batch_dims=1))
     return g.forms[x.name, kept.form]
 
 
-def _steps(g: Graph, x: Value, indices: Value) -> Value:
-    return g.node("GatherND", [x, indices], x.shape, batch_dims=1)
-
-
-def put_back(g: Graph, x: Value, kept: Kept, *, zero: bool, reverse: bool) -> Value:
-    """What was computed at the kept steps, where these steps were.
+def put_back(g: Graph, x: Value, kept: Kept, *, zero: bool) -> Value:
+    """What was computed of the kept steps, where these steps were.
 
     Args:
         g: the graph.
         x: (N, T, ...), the kept steps at the front.
         kept: the steps.
         zero: whether the others become 0; else they repeat the result of the kept step that was computed before them.
-        reverse: whether the last step was computed first.
 
     Returns:
         (N, T, ...); 0 where no kept step was computed before.
     """
-    mask = kept.mask
-    count = g.node("CumSum", [g.cast(mask, "int64"), np.asarray(1)], mask.shape, reverse=int(reverse and not zero))
-    before = mask if zero else elementwise(g, "Greater", count, np.asarray(0), dtype="bool")
-    if reverse and not zero:
-        total = expand(g, g.cast(kept.lengths, "int64"), -1)
-        place = elementwise(g, "Sub", total, count)
-        place = elementwise(g, "Min", place, elementwise(g, "Sub", total, np.asarray(1)))
-    else:
-        place = elementwise(g, "Max", elementwise(g, "Sub", count, np.asarray(1)), np.asarray(0))
-    result = _steps(g, x, expand(g, place, -1))
+    before = kept.mask if zero else elementwise(g, "Greater", kept.count, np.asarray(0), dtype="bool")
+    result = g.node("GatherND", [x, expand(g, _last_of(g, kept.count), -1)], x.shape, batch_dims=1)
     return where(g, before, result, 0.0)
+
+
+def last_kept(g: Graph, x: Value, kept: Kept, otherwise: Value | float = 0.0) -> Value:
+    """The result (N, ...) of the kept step that was computed last, of (N, T, ...) with the kept steps at the front."""
+    last = g.node("GatherND", [x, _last_of(g, kept.total)], (x.shape[0], *x.shape[2:]), batch_dims=1)
+    some = squeeze(g, elementwise(g, "Greater", kept.total, np.asarray(0), dtype="bool"), 1)
+    return where(g, some, last, otherwise)
+
+
+def _last_of(g: Graph, count: Value) -> Value:
+    """The position of the last one of so many; 0 of none."""
+    return elementwise(g, "Max", elementwise(g, "Sub", count, np.asarray(1)), np.asarray(0))
 
 
 def where(g: Graph, condition: Value, x: Value, other: Value | float) -> Value:

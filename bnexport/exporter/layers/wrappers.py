@@ -20,7 +20,7 @@ from bnexport.exporter.layers.recurrent import (
     refuse_stateful,
     wants_of,
 )
-from bnexport.exporter.layers.series import backwards, fold, kept_steps, unfold
+from bnexport.exporter.layers.series import backwards, fold, unfold
 from bnexport.exporter.registry import emits
 from bnexport.keras_files.layers import StoredLayer
 
@@ -40,11 +40,9 @@ def bidirectional(
     wants = wants_of(forward, zero=bool(forward.config.get("return_sequences", False)))
     mode = layer.config.get("merge_mode", "concat")
     reverse = [bool(forward.config.get("go_backwards", False)), _reads_backwards(layer, backward)]
-    if _is_one_node(forward, backward, x.dtype) and reverse == [False, True]:
-        kept = None if mask is None else kept_steps(g, mask)
+    if mask is None and reverse == [False, True] and _is_one_node(forward, backward, x.dtype):
         cells = [cell_of(forward), cell_of(backward)]
-        result = recurrent_nodes.add_node(g, cells, x, kept, states, steps=wants.sequence)
-        outputs, ends = recurrent_nodes.both_ways(g, result, mode, states, wants)
+        outputs, ends = recurrent_nodes.both_ways(g, cells, x, states, mode, wants)
     else:
         outputs, ends, half = [], [], len(states) // 2
         for part, own, back in zip((forward, backward), (states[:half], states[half:]), reverse, strict=True):
