@@ -48,15 +48,26 @@ def step(g: Graph, cell: StoredLayer, x: Value, states: Sequence[Value]) -> list
     made: list[Value] = []
     for inner in cells_of(cell):
         old = states[len(made) : len(made) + STATES[inner.kind]]
-        with g.scope(inner.name):
-            new = STEPS[inner.kind](g, inner, x, old)
+        new = advance(g, inner, inputs_of(g, inner, x), old)
         x = new[0]
         made += new
     return made
 
 
-def _bias(g: Graph, cell: StoredLayer, x: Value) -> Value:
-    return elementwise(g, "Add", x, stored(g, cell, "bias", x.dtype)) if cell.config.get("use_bias", True) else x
+def inputs_of(g: Graph, cell: StoredLayer, x: Value) -> Value:
+    """The product of the inputs (..., F) with the kernel, plus the bias: what of a step does not depend on the state."""
+    with g.scope(cell.name):
+        product = matmul(g, x, stored(g, cell, "kernel", x.dtype))
+        if not cell.config.get("use_bias", True):
+            return product
+        bias = cell.array("bias")
+        return elementwise(g, "Add", product, _part(g, "bias", bias[0] if bias.ndim == 2 else bias, x.dtype))
+
+
+def advance(g: Graph, cell: StoredLayer, inputs: Value, states: Sequence[Value]) -> list[Value]:
+    """The new states of a cell, from `inputs_of` one step and the former states."""
+    with g.scope(cell.name):
+        return STEPS[cell.kind](g, cell, inputs, states)
 
 
 def _function(g: Graph, cell: StoredLayer, name: str, default: str, x: Value) -> Value:
@@ -70,18 +81,19 @@ def split(g: Graph, x: Value, count: int, axis: int = -1) -> list[Value]:
     return g.node_with_outputs("Split", [x], [(shape, x.dtype)] * count, axis=axis, num_outputs=count)
 
 
-def _simple(g: Graph, cell: StoredLayer, x: Value, states: Sequence[Value]) -> list[Value]:
+def _with_state(g: Graph, cell: StoredLayer, inputs: Value, h: Value) -> Value:
+    """The inputs plus the product of the state with the recurrent kernel."""
+    return elementwise(g, "Add", inputs, matmul(g, h, stored(g, cell, "recurrent_kernel", inputs.dtype)))
+
+
+def _simple(g: Graph, cell: StoredLayer, inputs: Value, states: Sequence[Value]) -> list[Value]:
     """The new state f(x W + b + h R)."""
-    own = _bias(g, cell, matmul(g, x, stored(g, cell, "kernel", x.dtype)))
-    recurrent = matmul(g, states[0], stored(g, cell, "recurrent_kernel", x.dtype))
-    return [_function(g, cell, "activation", "tanh", elementwise(g, "Add", own, recurrent))]
+    return [_function(g, cell, "activation", "tanh", _with_state(g, cell, inputs, states[0]))]
 
 
-def _lstm(g: Graph, cell: StoredLayer, x: Value, states: Sequence[Value]) -> list[Value]:
+def _lstm(g: Graph, cell: StoredLayer, inputs: Value, states: Sequence[Value]) -> list[Value]:
     """The gates i, f, c, o = x W + h R + b;  carry' = f carry + i g(c);  h' = o g(carry')."""
-    recurrent = matmul(g, states[0], stored(g, cell, "recurrent_kernel", x.dtype))
-    gates = elementwise(g, "Add", matmul(g, x, stored(g, cell, "kernel", x.dtype)), recurrent)
-    return lstm_gates(g, cell, split(g, _bias(g, cell, gates), 4), states[1])
+    return lstm_gates(g, cell, split(g, _with_state(g, cell, inputs, states[0]), 4), states[1])
 
 
 def lstm_gates(g: Graph, cell: StoredLayer, gates: Sequence[Value], carry: Value) -> list[Value]:
@@ -95,24 +107,20 @@ def lstm_gates(g: Graph, cell: StoredLayer, gates: Sequence[Value], carry: Value
     return [elementwise(g, "Mul", shown, _function(g, cell, "activation", "tanh", carry)), carry]
 
 
-def _gru(g: Graph, cell: StoredLayer, x: Value, states: Sequence[Value]) -> list[Value]:
+def _gru(g: Graph, cell: StoredLayer, inputs: Value, states: Sequence[Value]) -> list[Value]:
     """The gates z, r = s(x W + h R + b);  h' = z h + (1 - z) g(c), where r weighs h before or after its product with R."""
-    h = states[0]
-    bias = cell.array("bias") if cell.config.get("use_bias", True) else None
-    own = matmul(g, x, stored(g, cell, "kernel", x.dtype))
-    if bias is not None:
-        own = elementwise(g, "Add", own, _part(g, "bias", bias[0] if bias.ndim == 2 else bias, x.dtype))
-    update_x, reset_x, new_x = split(g, own, 3)
+    h, dtype = states[0], inputs.dtype
+    update_x, reset_x, new_x = split(g, inputs, 3)
     if reset_after(cell):
-        inner = matmul(g, h, stored(g, cell, "recurrent_kernel", x.dtype))
-        if bias is not None:
-            inner = elementwise(g, "Add", inner, _part(g, "recurrent_bias", bias[1], x.dtype))
+        inner = matmul(g, h, stored(g, cell, "recurrent_kernel", dtype))
+        if cell.config.get("use_bias", True):
+            inner = elementwise(g, "Add", inner, _part(g, "recurrent_bias", cell.array("bias")[1], dtype))
         update_h, reset_h, new_h = split(g, inner, 3)
     else:
         recurrent, units = cell.array("recurrent_kernel"), units_of(cell)
-        gates = _part(g, "recurrent_kernel/gates", recurrent[:, : 2 * units], x.dtype)
+        gates = _part(g, "recurrent_kernel/gates", recurrent[:, : 2 * units], dtype)
         update_h, reset_h = split(g, matmul(g, h, gates), 2)
-        new_h = _part(g, "recurrent_kernel/new", recurrent[:, 2 * units :], x.dtype)
+        new_h = _part(g, "recurrent_kernel/new", recurrent[:, 2 * units :], dtype)
     update = _function(g, cell, "recurrent_activation", "sigmoid", elementwise(g, "Add", update_x, update_h))
     reset = _function(g, cell, "recurrent_activation", "sigmoid", elementwise(g, "Add", reset_x, reset_h))
     if reset_after(cell):

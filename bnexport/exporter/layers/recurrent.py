@@ -13,7 +13,7 @@ from bnexport.exporter.arithmetic import squeeze, take, transpose
 from bnexport.exporter.graph import Graph, Value
 from bnexport.exporter.keras_graph import compute_dtype, flat
 from bnexport.exporter.layers import recurrent_nodes
-from bnexport.exporter.layers.cells import STATES, cells_of, lstm_gates, split, step, units_of
+from bnexport.exporter.layers.cells import STATES, advance, cells_of, inputs_of, lstm_gates, split, step, units_of
 from bnexport.exporter.layers.convolution import convolve, outputs_first
 from bnexport.exporter.layers.loops import loop
 from bnexport.exporter.layers.series import (
@@ -145,9 +145,12 @@ def _loop(
     given = [g.in_keras_order(state) for state in states] or [zeros(g, x, (x.shape[0], size)) for size in sizes]
     shown = len(sizes) - STATES[cells[-1].kind]
     output = zeros(g, x, (x.shape[0], sizes[-1]))
-    return loop(
-        g, lambda now, old: step(g, cell, now, old), x, mask, given, output, wants, shown=shown, reverse=reverse
-    )
+
+    def one_step(now: Value, old: Sequence[Value]) -> list[Value]:
+        return advance(g, cells[0], now, old) if len(cells) == 1 else step(g, cell, now, old)
+
+    series = inputs_of(g, cells[0], x) if len(cells) == 1 else x
+    return loop(g, one_step, series, mask, given, output, wants, shown=shown, reverse=reverse)
 
 
 def _convolutional(

@@ -23,19 +23,12 @@ from bnexport.exporter.layers.series import (
     steps_second,
 )
 from bnexport.keras_files.layers import StoredLayer
-from bnexport.keras_files.repairs import HARD_SIGMOID
 from bnexport.types import Array
 
 OPERATORS = {"SimpleRNNCell": "RNN", "LSTMCell": "LSTM", "GRUCell": "GRU"}
 
-FUNCTIONS: dict[str, tuple[str, float | None]] = {
-    "hard_sigmoid": ("HardSigmoid", 1 / 6),
-    HARD_SIGMOID: ("HardSigmoid", 0.2),
-    "relu": ("Relu", None),
-    "sigmoid": ("Sigmoid", None),
-    "tanh": ("Tanh", None),
-}
-"""The activations of nodes that every runtime knows, with alpha (OpenVINO refuses the others that ONNX has)."""
+FUNCTIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
+"""The activations of nodes that every runtime knows. ONNX has more, HardSigmoid among them, but OpenVINO refuses these nodes."""
 
 DEFAULTS = {"SimpleRNNCell": ["Tanh"], "LSTMCell": ["Sigmoid", "Tanh", "Tanh"], "GRUCell": ["Sigmoid", "Tanh"]}
 """What the operators compute where no activations are given."""
@@ -47,9 +40,8 @@ def has_node(cell: StoredLayer, dtype: str) -> bool:
 
 
 def together(first: StoredLayer, second: StoredLayer) -> bool:
-    """Whether one node can hold both cells, one in each direction; OpenVINO wants the same activations, and none with alpha."""
+    """Whether one node can hold both cells, one in each direction: OpenVINO wants the same activations."""
     same = first.kind == second.kind and units_of(first) == units_of(second) and _functions(first) == _functions(second)
-    same = same and all(FUNCTIONS[name][1] is None for name in _functions(first))
     return same and (first.kind != "GRUCell" or reset_after(first) == reset_after(second))
 
 
@@ -104,7 +96,7 @@ def add_node(
     cell, dtype = cells[0], series.dtype
     count, shape = STATES[cell.kind], (len(cells), series.shape[1], units_of(cell))
     given = [_initial(g, states[nth::count]) for nth in range(count)] if states else []
-    names, alphas = _activations(cells)
+    names = [FUNCTIONS[name] for cell in cells for name in _functions(cell)]
     made = g.node_with_outputs(
         OPERATORS[cell.kind],
         [g.cast(series, "float32"), *_weights(g, cells, dtype), None, *given],
@@ -113,15 +105,8 @@ def add_node(
         direction="bidirectional" if len(cells) == 2 else "reverse" if reverse else None,
         linear_before_reset=1 if cell.kind == "GRUCell" and reset_after(cell) else None,
         activations=names if names != DEFAULTS[cell.kind] * len(cells) else None,
-        activation_alpha=alphas or None,
-        activation_beta=[0.5] * len(alphas) or None,
     )
     return Result(g.cast(made[0], dtype) if steps else made[0], [g.cast(state, dtype) for state in made[1:]])
-
-
-def _activations(cells: Sequence[StoredLayer]) -> tuple[list[str], list[float]]:
-    functions = [FUNCTIONS[name] for cell in cells for name in _functions(cell)]
-    return [name for name, _ in functions], [alpha for _, alpha in functions if alpha is not None]
 
 
 def _initial(g: Graph, states: Sequence[Value]) -> Value:
