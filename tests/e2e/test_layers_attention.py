@@ -128,7 +128,15 @@ def _axes() -> Any:
     x, y = keras.Input((4, 3, 6), name="x"), keras.Input((2, 3, 2, 6), name="y")
     outputs = [k.MultiHeadAttention(2, 3, attention_axes=axes)(x, x) for axes in (1, 2, (1, 2), (-2,), None)]
     outputs.append(k.MultiHeadAttention(2, 3, attention_axes=(2, 3), value_dim=2)(y, y))
-    return keras.Model([x, y], outputs)
+    outputs += k.MultiHeadAttention(2, 3, attention_axes=(3, 1), output_shape=(2, 2))(
+        y, y, return_attention_scores=True
+    )
+    mask = keras.Input((4, 3, 4, 3), dtype="bool", name="mask")
+    outputs.append(k.MultiHeadAttention(2, 3, attention_axes=(1, 2))(x, x, attention_mask=mask))
+    tall = keras.Input((None, None, 6), name="tall")
+    outputs.append(k.MultiHeadAttention(2, 3, attention_axes=(1, 2))(tall, tall))
+    outputs.append(k.MultiHeadAttention(2, 3, attention_axes=1)(tall, tall))
+    return keras.Model([x, y, mask, tall], outputs)
 
 
 PLAIN: dict[str, Callable[[], Any]] = {

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from bnexport.exporter.arithmetic import elementwise, expand, integers, matmul, sizes_of, transpose, unary
+from bnexport.exporter.arithmetic import (
+    elementwise,
+    expand,
+    integers,
+    matmul,
+    reshape,
+    size_of,
+    sizes_of,
+    transpose,
+    unary,
+)
 from bnexport.exporter.graph import Graph, NotCovered, Value
 from bnexport.exporter.layers.attention import Outputs, not_before, with_axis
 from bnexport.exporter.layers.series import positions
@@ -113,37 +122,70 @@ def _attend(g: Graph, layer: StoredLayer, call: Call, axes: list[int], width: in
     scale = 1.0 / math.sqrt(width)
     if not plain:
         query = elementwise(g, "Mul", query, scale)
-    scores = _products(g, query, key, axes)
+    scores = matmul(g, _rows(g, query, axes), _columns(g, key, axes))
     if plain:
         scores = elementwise(g, "Mul", g.cast(scores, _wide(scores.dtype)), scale)
-    mask = _mask(g, call.masks, scores.rank, len(axes))
-    if mask is not None:
-        lowest = LOWEST if plain else -3e4 if scores.dtype == "float16" else -1e9
-        scores = elementwise(g, "Where", mask, scores, g.value(lowest, scores.dtype), dtype=scores.dtype)
-    weights = _softmax(g, scores, len(axes))
-    if mask is not None and not plain:
-        weights = elementwise(g, "Where", mask, weights, g.value(0.0, weights.dtype), dtype=weights.dtype)
-    weights = replace(g.cast(weights, key.dtype), mask=None)
-    result = _combined(g, weights, value, axes)
+    sides = Sides(query, key, axes)
+    weights = g.cast(_weights(g, scores, _mask(g, call.masks, sides), sides, plain=plain), key.dtype)
+    result = _arranged(g, matmul(g, weights, _rows(g, value, axes)), query, axes)
     if gate is not None:
         result = elementwise(g, "Mul", result, gate)
     output = _project(g, layer, "output_dense", result, bound=2)
-    return (output, weights) if call.scores else output
+    if not call.scores:
+        return output
+    return output, reshape(g, replace(weights, mask=None), sides.shape, sides.sizes(g)) if len(axes) > 1 else weights
 
 
 def _wide(dtype: str) -> str:
     return "float64" if dtype == "float64" else "float32"
 
 
-def _mask(g: Graph, masks: Sequence[Value], rank: int, axes: int) -> Value | None:
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The axes of the scores, as Keras has them: batch axes, heads, those of the queries, those of the keys."""
+
+    query: Value
+    key: Value
+    axes: Sequence[int]
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """The sizes that are known."""
+        others = [self.query.shape[axis] for axis in _others(self.query, self.axes)]
+        return (*others, *(x.shape[axis] for x in (self.query, self.key) for axis in self.axes))
+
+    def sizes(self, g: Graph) -> list[Value]:
+        """All sizes."""
+        parts = [size_of(g, self.query, axis) for axis in (*_others(self.query, self.axes), *self.axes)]
+        return [*parts, *(size_of(g, self.key, axis) for axis in self.axes)]
+
+
+def _weights(g: Graph, scores: Value, mask: Value | None, sides: Sides, *, plain: bool) -> Value:
+    """The softmax of scores (others, queries, keys), of which masked ones get no weight."""
+    if mask is None:
+        return unary(g, "Softmax", scores, axis=-1)
+
+    def masked(x: Value, otherwise: float) -> Value:
+        wide = reshape(g, x, sides.shape, sides.sizes(g)) if len(sides.axes) > 1 else x
+        wide = elementwise(g, "Where", mask, wide, g.value(otherwise, x.dtype), dtype=x.dtype)
+        if len(sides.axes) == 1:
+            return wide
+        return g.node("Reshape", [wide, sizes_of(g, scores, range(scores.rank))], scores.shape)
+
+    lowest = LOWEST if plain else -3e4 if scores.dtype == "float16" else -1e9
+    weights = unary(g, "Softmax", masked(scores, lowest), axis=-1)
+    return weights if plain else masked(weights, 0.0)
+
+
+def _mask(g: Graph, masks: Sequence[Value], sides: Sides) -> Value | None:
     """All masks as one that can be broadcast to the scores."""
     if not masks:
         return None
     mask = masks[0]
     for other in masks[1:]:
         mask = elementwise(g, "And", mask, other)
-    for _ in range(rank - mask.rank):
-        mask = expand(g, mask, -2 * axes - 1)
+    for _ in range(len(sides.shape) - mask.rank):
+        mask = expand(g, mask, -2 * len(sides.axes) - 1)
     return mask
 
 
@@ -175,41 +217,38 @@ def _repeated(g: Graph, x: Value, count: int) -> Value:
     return g.node("Reshape", [wide, integers(0, 0, heads * count, width)], (*x.shape[:2], heads * count, width))
 
 
-def _letters(rank: int, axes: Sequence[int]) -> tuple[str, str, str]:
-    """The axes of queries, of keys and values, and of scores, as letters (Keras' `_build_attention_equation`)."""
-    queries = string.ascii_lowercase[:rank]
-    spare = iter(string.ascii_lowercase[rank:])
-    keys = "".join(next(spare) if axis in axes else letter for axis, letter in enumerate(queries))
-    others = [axis for axis in range(rank - 1) if axis not in axes]
-    scores = "".join([queries[a] for a in others] + [queries[a] for a in axes] + [keys[a] for a in axes])
-    return queries, keys, scores
+def _others(x: Value, axes: Sequence[int]) -> list[int]:
+    """The axes that are not attended over, but for the last one: the batch and the heads among them."""
+    return [axis for axis in range(x.rank - 1) if axis not in axes]
 
 
-def _products(g: Graph, query: Value, key: Value, axes: Sequence[int]) -> Value:
-    """The products of queries and keys: (batch axes, heads, queries, keys)."""
-    if query.rank == 4 and list(axes) == [1]:
-        return matmul(g, transpose(g, query, [0, 2, 1, 3]), transpose(g, key, [0, 2, 3, 1]))
-    queries, keys, scores = _letters(query.rank, axes)
-    sides = {**dict(zip(keys, key.shape, strict=True)), **dict(zip(queries, query.shape, strict=True))}
-    return g.node("Einsum", [key, query], [sides[x] for x in scores], equation=f"{keys},{queries}->{scores}")
+def _rows(g: Graph, x: Value, axes: Sequence[int]) -> Value:
+    """(N, ..., heads, D) as (others, attended, D); several attended axes become one."""
+    others, last = _others(x, axes), x.rank - 1
+    x = transpose(g, x, [*others, *axes, last])
+    if len(axes) == 1:
+        return x
+    shape = (*x.shape[: len(others)], None, x.shape[last])
+    return g.node("Reshape", [x, integers(*[0] * len(others), -1, x.shape[last] or 0)], shape)
 
 
-def _combined(g: Graph, weights: Value, value: Value, axes: Sequence[int]) -> Value:
-    """The values, weighed: (N, ..., heads, D)."""
-    if value.rank == 4 and list(axes) == [1]:
-        return transpose(g, matmul(g, weights, transpose(g, value, [0, 2, 1, 3])), [0, 2, 1, 3])
-    queries, keys, scores = _letters(value.rank, axes)
-    sides = {**dict(zip(keys, value.shape, strict=True)), **dict(zip(scores, weights.shape, strict=True))}
-    sides[queries[-1]] = value.shape[-1]
-    return g.node("Einsum", [weights, value], [sides[x] for x in queries], equation=f"{scores},{keys}->{queries}")
+def _columns(g: Graph, x: Value, axes: Sequence[int]) -> Value:
+    """The same as (others, D, attended)."""
+    others, last = _others(x, axes), x.rank - 1
+    width = x.shape[last] or 0
+    x = transpose(g, x, [*others, last, *axes])
+    if len(axes) == 1:
+        return x
+    return g.node("Reshape", [x, integers(*[0] * len(others), width, -1)], (*x.shape[: len(others)], width, None))
 
 
-def _softmax(g: Graph, scores: Value, axes: int) -> Value:
-    """Softmax over the last axes together."""
-    if axes == 1:
-        return unary(g, "Softmax", scores, axis=-1)
-    lead = scores.rank - axes
-    rows = g.node("Reshape", [scores, integers(*[0] * lead, -1)], (*scores.shape[:lead], None))
-    return g.node(
-        "Reshape", [unary(g, "Softmax", rows, axis=-1), sizes_of(g, scores, range(scores.rank))], scores.shape
-    )
+def _arranged(g: Graph, x: Value, query: Value, axes: Sequence[int]) -> Value:
+    """(others, attended, D) with its axes where those of the query are."""
+    others, last = _others(query, axes), query.rank - 1
+    order = [*others, *axes, last]
+    if len(axes) > 1:
+        sizes = sizes_of(g, query, axes)
+        ends = [g.constant(integers(*[0] * len(others))), sizes, g.constant(integers(x.shape[-1] or 0))]
+        shape = (*x.shape[: len(others)], *(query.shape[axis] for axis in axes), x.shape[-1])
+        x = g.node("Reshape", [x, g.node("Concat", ends, (len(shape),), "int64", axis=0)], shape)
+    return transpose(g, x, [order.index(axis) for axis in range(query.rank)])
