@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bnexport.errors import InputError
 from bnexport.keras_files.defaults import Config
 from bnexport.keras_files.layers import Store, StoredLayer, StoredWeight, Structure, UnclearFile, is_foreign
-from bnexport.keras_files.naming import snake_case, unique
+from bnexport.keras_files.naming import group_name, unique
 from bnexport.keras_files.repairs import LEGACY
 from bnexport.keras_files.variables import structure_of
 
@@ -89,7 +89,7 @@ def layer_tree(entry: Config, path: str, group: str, find: Find, *, trainable: b
         container, _, numbered = attribute.partition("/")
         key = attribute
         if numbered:
-            key = f"{container}/{unique(snake_case(str(inner.get('class_name'))), used.setdefault(container, {}))}"
+            key = f"{container}/{unique(group_name(str(inner.get('class_name'))), used.setdefault(container, {}))}"
         inner_path = f"{path}/{_config(inner).get('name') or attribute}"
         parts[attribute] = layer_tree(inner, inner_path, f"{group}/{key}", find, trainable=trainable)
     return replace(layer, weights=find(group, own) if own else {}, parts=parts)
@@ -105,7 +105,7 @@ def _members(
         if not isinstance(entry, dict):
             raise InputError("the model configuration has an entry that is no layer", found=repr(entry)[:80])
         name = str(_config(entry).get("name") or entry.get("name") or "")
-        key = "" if _is_operation(entry) else unique(snake_case(str(entry.get("class_name"))), used)
+        key = "" if _is_operation(entry) else unique(group_name(str(entry.get("class_name"))), used)
         inner = f"{path}/{name}" if path else name
         prefix = f"{group}/layers" if group else "layers"
         members[name] = layer_tree(entry, inner, f"{prefix}/{key}", find, trainable=trainable)

@@ -20,8 +20,9 @@ from bnexport.exporter.arithmetic import (
     transpose,
     unary,
 )
-from bnexport.exporter.graph import Graph, NotCovered, Value
+from bnexport.exporter.graph import Graph, Value, numpy_dtype
 from bnexport.exporter.layers.attention import Outputs, not_before, with_axis
+from bnexport.exporter.layers.core import refuse_quantised
 from bnexport.exporter.layers.series import positions
 from bnexport.exporter.registry import emits
 from bnexport.keras_files.layers import StoredLayer
@@ -192,9 +193,8 @@ def _mask(g: Graph, masks: Sequence[Value], sides: Sides) -> Value | None:
 def _project(g: Graph, layer: StoredLayer, name: str, x: Value, *, bound: int = 1) -> Value:
     """The product of the last `bound` axes with the kernel of a part, plus its bias."""
     part = layer.parts[name]
-    if "kernel_scale" in part.weights or "lora_kernel_a" in part.weights:
-        raise NotCovered(f"the layer {layer.path}, whose weights are quantised or have a low-rank update")
-    kernel = part.array("kernel").astype(x.dtype, copy=False)
+    refuse_quantised(part)
+    kernel = part.array("kernel").astype(numpy_dtype(x.dtype), copy=False)
     made = kernel.shape[bound:]
     kept = x.rank - bound
     if bound > 1:
@@ -203,7 +203,7 @@ def _project(g: Graph, layer: StoredLayer, name: str, x: Value, *, bound: int = 
     with g.scope(name.removesuffix("_dense")):
         result = matmul(g, x, g.weight("kernel", kernel.reshape(x.shape[-1] or 1, -1)))
         if "bias" in part.weights:
-            bias = part.array("bias").reshape(-1).astype(x.dtype, copy=False)
+            bias = part.array("bias").reshape(-1).astype(numpy_dtype(x.dtype), copy=False)
             result = elementwise(g, "Add", result, g.weight("bias", bias))
         if len(made) == 1:
             return result

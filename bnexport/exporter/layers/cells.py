@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bnexport.exporter.arithmetic import elementwise, matmul
-from bnexport.exporter.graph import Graph, NotCovered, Value
+from bnexport.exporter.graph import Graph, NotCovered, Value, numpy_dtype
 from bnexport.exporter.keras_graph import flat
 from bnexport.exporter.layers.activations import activate
 from bnexport.exporter.layers.core import stored
@@ -134,9 +134,7 @@ def _gru(g: Graph, cell: StoredLayer, inputs: Value, states: Sequence[Value]) ->
 
 def _part(g: Graph, name: str, array: Array, dtype: str) -> Value:
     """A part of a weight, in the dtype that the layer computes in."""
-    if dtype == "bfloat16":
-        return g.cast(g.weight(name, array.copy()), dtype)
-    return g.weight(name, array.astype(dtype))
+    return g.weight(name, array.astype(numpy_dtype(dtype)))
 
 
 def reset_after(cell: StoredLayer) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from bnexport.errors import ExportError
 from bnexport.exporter.arithmetic import squeeze, take, transpose
 from bnexport.exporter.graph import Graph, Value
-from bnexport.exporter.keras_graph import compute_dtype, flat
+from bnexport.exporter.keras_graph import flat
 from bnexport.exporter.layers import recurrent_nodes
 from bnexport.exporter.layers.cells import STATES, advance, cells_of, inputs_of, lstm_gates, split, step, units_of
 from bnexport.exporter.layers.convolution import convolve, outputs_first
@@ -29,6 +29,7 @@ from bnexport.exporter.layers.series import (
 )
 from bnexport.exporter.registry import emits
 from bnexport.keras_files.layers import StoredLayer
+from bnexport.keras_files.policies import compute_dtype
 
 CONVOLUTIONAL = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
 
@@ -116,7 +117,7 @@ def one_way(
         reverse: whether the last step is computed first.
     """
     cell = cell_of(layer)
-    states = [g.cast(state, compute_dtype(cell)) for state in states]
+    states = [g.cast(state, compute_dtype(cell.config.get("dtype"))) for state in states]
     if layer.kind in CONVOLUTIONAL:
         made = _convolutional(g, cell, x, mask, states, wants, reverse=reverse)
     elif not _has_node(cell, x, mask, wants):

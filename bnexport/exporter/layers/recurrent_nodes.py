@@ -149,7 +149,7 @@ def _has_bias(cell: StoredLayer) -> bool:
 def _bias(cell: StoredLayer) -> Array:
     """The bias of the inputs, then the one of the states, which of Keras' cells only a GRU has."""
     size = cell.weights["recurrent_kernel"].shape[-1]
-    bias = cell.array("bias") if _has_bias(cell) else np.zeros(size, np.float32)
+    bias: Array = cell.array("bias") if _has_bias(cell) else np.zeros(size, np.float32)
     parts = bias if bias.ndim == 2 else (bias, np.zeros_like(bias))
     return np.concatenate([_gates_first(cell, part[None])[:, 0] for part in parts])
 

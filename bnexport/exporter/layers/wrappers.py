@@ -8,7 +8,7 @@ from typing import Any
 
 from bnexport.exporter.arithmetic import elementwise
 from bnexport.exporter.graph import Graph, NotCovered, Value
-from bnexport.exporter.keras_graph import compute_dtype, write_part
+from bnexport.exporter.keras_graph import write_part
 from bnexport.exporter.layers import recurrent_nodes
 from bnexport.exporter.layers.recurrent import (
     CONVOLUTIONAL,
@@ -23,6 +23,7 @@ from bnexport.exporter.layers.recurrent import (
 from bnexport.exporter.layers.series import backwards, fold, unfold
 from bnexport.exporter.registry import emits
 from bnexport.keras_files.layers import StoredLayer
+from bnexport.keras_files.policies import compute_dtype
 
 OPERATIONS = {"sum": "Add", "ave": "Add", "mul": "Mul"}
 """What merges the outputs of two layers; "ave" halves the sum."""
@@ -53,7 +54,7 @@ def bidirectional(
         if wants.sequence:
             outputs[1] = backwards(g, outputs[1])
         outputs = _merged(g, outputs, mode)
-    dtype = compute_dtype(layer)
+    dtype = compute_dtype(layer.config.get("dtype"))
     shown = mask if mask is not None else first_value(sequences).mask
     outputs = [replace(g.cast(y, dtype), mask=shown if wants.sequence else None) for y in outputs]
     results = (*outputs, *(ends if wants.states else ()))
