@@ -46,6 +46,7 @@ IMPORTERS = {
         "bundles/triton.py",
         "comparison/reference.py",
         "exporter/graph.py",
+        "exporter/layers/loops.py",
         "exporter/native.py",
         "exporter/tf2onnx_convert.py",
         "folding/transform.py",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from bnexport.exporter.layers.core import refuse_quantised
 from bnexport.exporter.layers.series import positions
 from bnexport.exporter.registry import emits
 from bnexport.keras_files.layers import StoredLayer
+from bnexport.types import Nested
 
 LOWEST = -0.7 * 3.38953e38
 """What Keras puts in the place of masked scores where it hands back no scores."""
@@ -52,7 +52,7 @@ class Call:
 
 @emits("MultiHeadAttention", mask="own")
 def multi_head_attention(
-    g: Graph, layer: StoredLayer, query: Value, value: Value, key: Value | None = None, **options: Any
+    g: Graph, layer: StoredLayer, query: Value, value: Value, key: Value | None = None, **options: Nested
 ) -> Outputs:
     """Each head attends by itself, and what they find is projected back. The inputs lose their masks, as in Keras."""
     config = layer.config
@@ -67,7 +67,7 @@ def multi_head_attention(
 
 @emits("GroupedQueryAttention", "GroupQueryAttention", mask="own")
 def grouped_query_attention(
-    g: Graph, layer: StoredLayer, query: Value, value: Value, key: Value | None = None, **options: Any
+    g: Graph, layer: StoredLayer, query: Value, value: Value, key: Value | None = None, **options: Nested
 ) -> Outputs:
     """The same with fewer heads for keys and values than for queries."""
     config = layer.config
@@ -82,7 +82,9 @@ def _with_mask(result: Outputs, mask: Value | None) -> Outputs:
     return replace(result[0], mask=mask), result[1]
 
 
-def _call(g: Graph, layer: StoredLayer, query: Value, value: Value, key: Value | None, options: dict[str, Any]) -> Call:
+def _call(
+    g: Graph, layer: StoredLayer, query: Value, value: Value, key: Value | None, options: dict[str, Nested]
+) -> Call:
     """The inputs in Keras' order, and all masks."""
     value_mask = options.get("value_mask") or value.mask
     key_mask = options.get("key_mask") or (key.mask if key is not None else None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -30,13 +29,14 @@ from bnexport.exporter.layers.series import (
 from bnexport.exporter.registry import emits
 from bnexport.keras_files.layers import StoredLayer
 from bnexport.keras_files.policies import compute_dtype
+from bnexport.types import Nested
 
 CONVOLUTIONAL = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
 
 
 @emits("SimpleRNN", "LSTM", "GRU", "RNN", *CONVOLUTIONAL, mask="own")
 def recurrent(
-    g: Graph, layer: StoredLayer, sequence: Any, initial_state: Any = None, mask: Value | None = None
+    g: Graph, layer: StoredLayer, sequence: Nested, initial_state: Nested = None, mask: Value | None = None
 ) -> Value | tuple[Value, ...]:
     """The output of all steps or of the last one, and with `return_state` the states behind it."""
     refuse_stateful(layer)
@@ -60,13 +60,13 @@ def refuse_stateful(layer: StoredLayer) -> None:
         )
 
 
-def first_value(sequence: Any) -> Value:
+def first_value(sequence: Nested) -> Value:
     """The series among the inputs: old files have the initial states behind it, in one list."""
     return next(iter(flat(sequence)))
 
 
 def arguments(
-    g: Graph, sequence: Any, initial_state: Any, mask: Value | None
+    g: Graph, sequence: Nested, initial_state: Nested, mask: Value | None
 ) -> tuple[Value, list[Value], Value | None]:
     """The series, the initial states and the mask that counts: Keras reads the series' own mask only where it is the only input."""
     x, *states = flat(sequence)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from bnexport.exporter.arithmetic import elementwise
 from bnexport.exporter.graph import Graph, NotCovered, Value
@@ -24,6 +23,7 @@ from bnexport.exporter.layers.series import backwards, fold, unfold
 from bnexport.exporter.registry import emits
 from bnexport.keras_files.layers import StoredLayer
 from bnexport.keras_files.policies import compute_dtype
+from bnexport.types import Nested
 
 OPERATIONS = {"sum": "Add", "ave": "Add", "mul": "Mul"}
 """What merges the outputs of two layers; "ave" halves the sum."""
@@ -31,7 +31,7 @@ OPERATIONS = {"sum": "Add", "ave": "Add", "mul": "Mul"}
 
 @emits("Bidirectional", mask="own")
 def bidirectional(
-    g: Graph, layer: StoredLayer, sequences: Any, initial_state: Any = None, mask: Value | None = None
+    g: Graph, layer: StoredLayer, sequences: Nested, initial_state: Nested = None, mask: Value | None = None
 ) -> Value | tuple[Value, ...]:
     """A recurrent layer and another one that reads the steps backwards: one node where ONNX has one for both."""
     forward, backward = layer.parts["forward_layer"], layer.parts["backward_layer"]
