@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bnexport.errors import reason as reason_of
 from bnexport.types import Array
 
 if TYPE_CHECKING:
@@ -99,7 +100,11 @@ class Graph:
 
     @contextmanager
     def layer(self, path: str) -> Iterator[str]:
-        """The scope of one call of a layer; gives its path, from the second call on with "#2", "#3" and so on behind it."""
+        """The scope of one call of a layer; gives its path, from the second call on with "#2", "#3" and so on behind it.
+
+        Raises:
+            NotCovered: with the layer's path; also where the configuration has values that no layer of the class has.
+        """
         self._calls[path] = nth = self._calls.get(path, 0) + 1
         before, self._scope = self._scope, [path if nth == 1 else f"{path}#{nth}"]
         try:
@@ -107,6 +112,10 @@ class Graph:
         except NotCovered as reason:
             reason.layer = reason.layer or path
             raise
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            refusal = NotCovered(f"a layer whose configuration or inputs do not fit its class ({reason_of(error)})")
+            refusal.layer = path
+            raise refusal from error
         finally:
             self._scope = before
 

@@ -23,6 +23,9 @@ TABLE = 1024
 FEW_CHANNELS = 4
 """Images of so few channels are interpolated linearly by matrices: exact at any size, and cheap."""
 
+LARGEST = 1 << 24
+"""The most numbers of a matrix."""
+
 FLOAT = np.float32
 
 Weights = npt.NDArray[np.floating[Any]]
@@ -67,7 +70,10 @@ def resize(
     x = g.cast(g.with_channels_first(x) if axes[0] == 1 else g.in_keras_order(x), "float32")
     channels = x.shape[-1] if x.channels_first else x.shape[1]
     linear = interpolation == "bilinear" and not antialias
-    if fixed and (not linear or (channels or FEW_CHANNELS + 1) <= FEW_CHANNELS):
+    large = any(new * side > LARGEST for new, side in zip(size, sized, strict=False))
+    if large and not linear:
+        raise NotCovered(f"the interpolation {interpolation} of images that large")
+    if fixed and not large and (not linear or (channels or FEW_CHANNELS + 1) <= FEW_CHANNELS):
         return _by_matrices(g, x, axes, sized, size, interpolation, antialias=antialias)
     if not linear:
         raise NotCovered(
