@@ -217,7 +217,7 @@ def _call(layer: StoredLayer, nth: int, node: object, model: StoredLayer) -> Cal
         return Call(layer, nth, tuple(args), dict(kwargs))
     if not isinstance(node, list):
         raise InputError(f"a call of the layer {layer.path} is not recorded as Keras does it", found=repr(node)[:80])
-    entries = [node] if _is_reference(node) else node
+    entries = [node] if node and isinstance(node[0], str) else node
     values, kwargs = [], {}
     for entry in entries:
         if isinstance(entry, list) and len(entry) >= 3 and entry[0] == "_CONSTANT_VALUE":
