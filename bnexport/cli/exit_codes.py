@@ -15,7 +15,7 @@ import typer
 
 from bnexport.errors import BnexportError
 from bnexport.results.text import plain
-from bnexport.system import machine
+from bnexport.system import machine, quiet
 
 P = ParamSpec("P")
 
@@ -105,5 +105,6 @@ def _internal(error: Exception) -> int:
 def print_error(sentence: str, code: int) -> int:
     """Says a sentence on stderr, what cannot be printed escaped; returns the code."""
     with suppress(OSError, BnexportError):  # stderr is full or gone: the exit code is what is left
+        quiet.show_output()
         print(f"bnexport: {plain(sentence)}", file=sys.stderr)
     return code

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from bnexport.progress import Progress
+from bnexport.system.quiet import open_stderr
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,10 +57,30 @@ def show_progress(*, quiet: bool) -> Iterator[Progress]:
         return
     from rich.console import Console
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield Drawn(console, None)
+    with _stderr() as file:
+        console = Console(file=file)
+        if not console.is_terminal:
+            yield Drawn(console, None)
+            return
+        yield from _draw(console)
+
+
+@contextmanager
+def _stderr() -> Iterator[TextIO]:
+    """Where progress goes: the terminal also while a library's output is held back."""
+    try:
+        real = sys.stderr.fileno() == 2
+    except (OSError, AttributeError, ValueError):
+        real = False  # somebody has put another object in its place
+    if not real:
+        yield sys.stderr
         return
+    with os.fdopen(open_stderr(), "w", encoding=sys.stderr.encoding, errors=sys.stderr.errors, buffering=1) as file:
+        yield file
+
+
+def _draw(console: Console) -> Iterator[Progress]:
+    """Progress on a terminal."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,

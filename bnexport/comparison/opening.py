@@ -139,6 +139,7 @@ def opened(request: Request, progress: Progress) -> Opening:
         reference=request.reference,
         pictures=(pictures,),
     )
+    subject.reference.preload()
     feeds, preparation = open_feeds(subject, pictures, request.inputs, request.overrides, request.batch_size, KEPT)
     deployed = (
         open_deployed(request.onnx, subject, preparation.spec if preparation else None)

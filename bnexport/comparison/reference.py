@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -59,6 +60,9 @@ class Reference:
         self.found, self.path, self.want, self._progress = found, path, want, progress
         self.store = store if found.about.kept else NOTHING_KEPT
         self._model: ReferenceModel | None = None
+        self._described_anew = False
+        self._loading: Future[ReferenceModel] | None = None
+        self._lock = threading.RLock()
         self._facts = cache.facts(path)
         self.sha256 = self._digest()
         # Everything that what is computed depends on, but for the versions that every key of the cache has.
@@ -94,14 +98,24 @@ class Reference:
             InputError: it cannot be read, or was changed since its hash was taken.
             MachineError: the framework is not installed, or fails.
         """
-        if self._model is None:
-            self._progress.stage(f"loading the model in {self.title}")
-            model = self._read()
-            same = not self.path.is_file() or cache.facts(self.path) == self._facts
-            if not same or model.info.sha256 not in ("", self.sha256):
-                raise cache.change_error(self.path)
-            self._model = model
-        return self._model
+        with self._lock:
+            if self._model is None:
+                self._model = self._loading.result() if self._loading is not None else self._load()
+            return self._model
+
+    def preload(self) -> None:
+        """Begins to load the model beside what else is to be done, where nothing about it was computed before."""
+        if self._model is None and self._loading is None and self._described_anew:
+            self._loading = Future()
+            threading.Thread(target=_run, args=(self._loading, self._load), daemon=True).start()
+
+    def _load(self) -> ReferenceModel:
+        self._progress.stage(f"loading the model in {self.title}")
+        model = self._read()
+        same = not self.path.is_file() or cache.facts(self.path) == self._facts
+        if not same or model.info.sha256 not in ("", self.sha256):
+            raise cache.change_error(self.path)
+        return model
 
     def _read(self) -> ReferenceModel:
         model = self._guarded(lambda: self.found.framework.load(self.path, self.want))
@@ -129,6 +143,7 @@ class Reference:
         if stored is not None:
             with contextlib.suppress(msgspec.MsgspecError):  # it was written by something else: computed again
                 return msgspec.json.decode(stored, type=Description)
+        self._described_anew = True
         description = self._describe()
         self.store.put(json.dumps(asdict(description)).encode(), "description", self._key)
         return description
@@ -228,8 +243,22 @@ class Reference:
     def detached(self) -> Reference:
         """The same for another machine: what it is, without what is open here."""
         other = copy.copy(self)
-        vars(other).update(_model=None, _progress=Progress(), store=NOTHING_KEPT)
+        vars(other).update(_model=None, _loading=None, _progress=Progress(), store=NOTHING_KEPT)
         return other
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state, _lock=threading.RLock())
+
+
+def _run(future: Future[R], call: Callable[[], R]) -> None:
+    """What a call gives or raises, into a future."""
+    try:
+        future.set_result(call())
+    except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+        future.set_exception(error)
 
 
 class GraphReference(Reference):
