@@ -21,6 +21,7 @@ from .errors import (
     UsageError as UsageError,
 )
 from .exporter.export import Export as Export, export as export
+from .exporter.registry import Emitter as Emitter, register_emitter as register_emitter
 from .folding.fold import fold as fold
 from .progress import Progress as Progress
 from .recalibration.recalibrate import recalibrate as recalibrate

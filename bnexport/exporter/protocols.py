@@ -99,6 +99,12 @@ CONVERTERS = Plugins(
 """The converters that are installed, in the order in which they are tried."""
 
 
+WAYS_OUT = (
+    "register a function for the layer (bnexport.register_emitter), cut the model before it, or check another exporter's "
+    "file with bnexport check MODEL --deployed FILE"
+)
+
+
 def converters_of(framework: str) -> Iterator[tuple[str, Converter]]:
     """The converters of a framework's models, with their names.
 
@@ -128,7 +134,7 @@ def convert(source: Source, framework: str, model_sidecar: Sidecar | None, progr
     missing: dict[str, str] = {}
     for name, converter in converters_of(framework):
         if missing:
-            progress.note(f"{list_missing(missing)} exported by {name}")
+            progress.note(f"bnexport has no operators for {list_missing(missing)}: {name} exports the model")
         try:
             return _convert(name, converter, source, model_sidecar)
         except NotConverted as reason:
@@ -138,7 +144,7 @@ def convert(source: Source, framework: str, model_sidecar: Sidecar | None, progr
                 raise
             raise MachineError(f"{list_missing(missing)} cannot be exported on this machine ({error})") from error
     if missing:
-        raise ExportError(f"EX002: {list_missing(missing)} cannot be exported")
+        raise ExportError(f"EX002: bnexport cannot export {list_missing(missing)}", fix=WAYS_OUT)
     raise ExportError(
         f"no installed converter exports models of the framework {framework}",
         fix="check the deployed file with --deployed model.onnx",

@@ -13,8 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
+from importlib.metadata import entry_points
 from pkgutil import iter_modules
 
+from bnexport.errors import MachineError, UsageError, reason
 from bnexport.exporter import layers
 from bnexport.exporter.graph import NotCovered
 from bnexport.exporter.refusals import IMPOSSIBLE
@@ -66,6 +68,48 @@ def emits_operation(*kinds: str) -> Callable[[Emitter], Emitter]:
     return register
 
 
+CUSTOM: dict[str, Emitter] = {}
+"""The functions of users for layers of their own, by the name of the class."""
+
+
+def register_emitter(kind: str, emitter: Emitter) -> None:
+    """Registers the function that writes the layers of a class of your own as ONNX.
+
+    A package may do the same with an entry point, whose name is that of the class:
+
+        [project.entry-points."bnexport.export"]
+        Sampling = "my_package.emitters:sampling"
+
+    Args:
+        kind: the name of the class, as it stands in the model file.
+        emitter: called as `emitter(graph, layer, *args, **kwargs)` with the arguments of the layer's `call`: `graph` adds nodes
+            (`bnexport.exporter.graph.Graph`), `layer` has the configuration and the weights (`bnexport.keras_files.layers.StoredLayer`),
+            and tensors are `bnexport.exporter.graph.Value`. It returns what the layer returns.
+
+    Raises:
+        UsageError: it is a class of Keras itself, which bnexport writes.
+    """
+    import_families()
+    if kind in LAYERS:
+        raise UsageError(
+            f"{kind} is a layer of Keras, which bnexport exports itself", fix="give your class another name"
+        )
+    CUSTOM[kind] = emitter
+
+
+def _custom(kind: str) -> Emitter | None:
+    """What users registered for a class, or what an installed package has for it."""
+    if kind not in CUSTOM:
+        for entry in entry_points(group="bnexport.export", name=kind):
+            try:
+                CUSTOM[kind] = entry.load()
+            except Exception as error:  # whatever somebody's package raises
+                raise MachineError(
+                    f"the exporter of {kind} layers cannot be loaded ({entry.value}: {reason(error)})"
+                ) from error
+    return CUSTOM.get(kind)
+
+
 def emitter_of(kind: str, module: str) -> Emitter:
     """The function for a class, whose module is "" where the file does not say.
 
@@ -75,6 +119,8 @@ def emitter_of(kind: str, module: str) -> Emitter:
     import_families()
     operation = is_operation(module)
     emitter = None if is_foreign(module) else (OPERATIONS if operation else LAYERS).get(kind)
+    if emitter is None and not operation:
+        emitter = _custom(kind)
     if emitter is None and not operation and not is_foreign(module) and kind in IMPOSSIBLE:
         raise NotCovered(f"{kind} layers, {IMPOSSIBLE[kind]}")
     if emitter is None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnexport.errors import ExportError, MachineError
+from bnexport.exporter.protocols import WAYS_OUT
 from bnexport.frameworks.traced import MARKER, Trace, TracedSite
 from bnexport.system.exclusive import exclusive
 from bnexport.system.quiet import hold_native_output
@@ -105,7 +106,7 @@ def convert(trace: Trace) -> onnx.ModelProto:
             raise
         except Exception as error:
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise ExportError(f"EX002: tf2onnx cannot convert the model ({reason})", fix=_WAY_OUT) from error
+            raise ExportError(f"EX002: tf2onnx cannot convert the model ({reason})", fix=WAYS_OUT) from error
     optimized = optimizer.optimize_graph(
         converted, catch_errors=False, optimizers={"optimize_transpose": Transposes, **others}
     )
@@ -113,12 +114,6 @@ def convert(trace: Trace) -> onnx.ModelProto:
     _refuse_foreign_operators(model, trace.layers)
     _name_lstm_weights(model, trace.constants)
     return model
-
-
-_WAY_OUT = (
-    "cut the model before that layer; or, where another exporter writes the model, check its file with "
-    "bnexport check MODEL --deployed FILE"
-)
 
 
 def _refuse_foreign_operators(model: onnx.ModelProto, layers: frozenset[str]) -> None:
@@ -133,7 +128,7 @@ def _refuse_foreign_operators(model: onnx.ModelProto, layers: frozenset[str]) ->
             foreign[node.op_type] = next((name for name in (scope, plain) if name in layers), scope)
     if foreign:
         where = ", ".join(f"{op} in the layer {layer}" for op, layer in sorted(foreign.items()))
-        raise ExportError("EX002: the model contains operators that cannot be exported", found=where, fix=_WAY_OUT)
+        raise ExportError("EX002: the model contains operators that cannot be exported", found=where, fix=WAYS_OUT)
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

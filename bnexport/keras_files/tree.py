@@ -43,8 +43,9 @@ def _module(entry: Config) -> str:
 
     HDF5 files have neither. There an operation is what has calls in Keras 3's form and no `trainable`.
     """
-    package, registered, _ = str(entry.get("registered_name") or "").partition(">")
-    module, nodes = entry.get("module") or (package if registered else ""), entry.get("inbound_nodes")
+    names = (str(entry.get(key) or "") for key in ("registered_name", "class_name"))
+    package = next((name.partition(">")[0] for name in names if ">" in name), "")
+    module, nodes = entry.get("module") or package, entry.get("inbound_nodes")
     if module or not (isinstance(nodes, list) and nodes and isinstance(nodes[0], dict) and "args" in nodes[0]):
         return str(module)
     layer = "trainable" in _config(entry) or entry.get("class_name") in _WITHOUT_TRAINABLE
@@ -69,7 +70,7 @@ def layer_tree(entry: Config, path: str, group: str, find: Find, *, trainable: b
         find: what finds its weights.
         trainable: whether everything around it is.
     """
-    config, kind = _config(entry), str(entry.get("class_name"))
+    config, kind = _config(entry), str(entry.get("class_name")).rpartition(">")[2]
     trainable = trainable and bool(config.get("trainable", True))
     name = str(config.get("name") or entry.get("name") or "")
     layer = StoredLayer(kind, name, path, _module(entry), config, trainable, {}, {})
