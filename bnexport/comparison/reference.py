@@ -23,8 +23,8 @@ from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import InputError, MachineError
 from bnexport.exporter.protocols import convert
-from bnexport.frameworks.protocols import DescribesFiles, Graph, Layer, Outputs, ReferenceModel, ShowsLayers, Want
-from bnexport.frameworks.registry import FRAMEWORKS, Recognised, recognised, refuse_needless_signature
+from bnexport.frameworks.protocols import DescribesFiles, Layer, Outputs, ReferenceModel, ShowsLayers, Want
+from bnexport.frameworks.registry import FRAMEWORKS, Recognised, refuse_needless_signature
 from bnexport.onnx_graph import metadata, outputs, tensors
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.progress import Progress
@@ -32,6 +32,7 @@ from bnexport.results.runs import Mode, Role, RunSpec
 from bnexport.runtimes import ort_library
 from bnexport.system import cache
 from bnexport.system.cache import NOTHING_KEPT, Cache
+from bnexport.system.exclusive import run_beside
 from bnexport.types import Array
 
 if TYPE_CHECKING:
@@ -106,16 +107,20 @@ class Reference:
     def preload(self) -> None:
         """Begins to load the model beside what else is to be done, where nothing about it was computed before."""
         if self._model is None and self._loading is None and self._described_anew:
-            self._loading = Future()
-            threading.Thread(target=_run, args=(self._loading, self._load), daemon=True).start()
+            self._loading = run_beside(self._load)
 
     def _load(self) -> ReferenceModel:
         self._progress.stage(f"loading the model in {self.title}")
         model = self._read()
-        same = not self.path.is_file() or cache.facts(self.path) == self._facts
-        if not same or model.info.sha256 not in ("", self.sha256):
+        self._refuse_change(model.info.sha256)
+        if self.path.is_file() and cache.facts(self.path) != self._facts:
             raise cache.change_error(self.path)
         return model
+
+    def _refuse_change(self, digest: str) -> None:
+        """Makes sure that what was read is what was hashed; "" where a framework does not say."""
+        if digest not in ("", self.sha256):
+            raise cache.change_error(self.path)
 
     def _read(self) -> ReferenceModel:
         model = self._guarded(lambda: self.found.framework.load(self.path, self.want))
@@ -153,6 +158,7 @@ class Reference:
         if self._model is None and isinstance(framework, DescribesFiles):
             described = self._guarded(lambda: framework.describe(self.path, self.want))
             if described is not None:
+                self._refuse_change(described.info.sha256)
                 return of_file(described)
         return of_model(self.model)
 
@@ -185,7 +191,10 @@ class Reference:
 
     def _exported(self, known: Sidecar | None) -> onnx.ModelProto:
         self._progress.stage("exporting")
-        return convert(self, self.found.name, known, self._progress)
+        graph = convert(self, self.found.name, known, self._progress)
+        source = metadata.read(graph, "source", {})
+        self._refuse_change(str(source.get("sha256", "")) if isinstance(source, dict) else "")
+        return graph
 
     def run(self, mode: Mode, feeds: Feeds) -> Outputs:
         """One pass over one batch: every output by name, and `OUTPUT/logits` for each that ends in softmax or sigmoid."""
@@ -246,64 +255,8 @@ class Reference:
         vars(other).update(_model=None, _loading=None, _progress=Progress(), store=NOTHING_KEPT)
         return other
 
-    def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in vars(self).items() if name != "_lock"}
+    def __getstate__(self) -> dict[str, object]:  # locks cannot be copied
+        return vars(self) | {"_lock": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update(state, _lock=threading.RLock())
-
-
-def _run(future: Future[R], call: Callable[[], R]) -> None:
-    """What a call gives or raises, into a future."""
-    try:
-        future.set_result(call())
-    except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
-        future.set_exception(error)
-
-
-class GraphReference(Reference):
-    """A file that is a graph, hashed as it is read; its pass is the graph's, with nothing optimised, and is never remembered."""
-
-    def _digest(self) -> str:
-        self._model = self._read()
-        return self._model.info.sha256 or NOTHING_KEPT.sha256(self.path)
-
-    @property
-    def itself(self) -> Graph:
-        """The model as a graph.
-
-        Raises:
-            MachineError: the framework says that it is one, and it is not.
-        """
-        model = self.model
-        if not isinstance(model, Graph):
-            raise MachineError(
-                f"the framework {self.found.name} did not return an ONNX graph", found=type(model).__name__
-            )
-        return model
-
-    def graph(self, known: Sidecar | None) -> tuple[onnx.ModelProto, bytes | None]:
-        """The graph itself."""
-        graph = self.itself.graph
-        if known is not None:
-            metadata.write(graph, sidecar.for_metadata(known))  # so that what is made of the graph carries it too
-        return graph, None
-
-    def description(self) -> Description:
-        """What it is; it is read already."""
-        return self._describe()
-
-    def _remembered(self, computed: Callable[[], Outputs], *key: str) -> Outputs:  # noqa: ARG002 - the graph is there
-        return computed()
-
-
-def open_reference(path: Path, want: Want, store: Cache, progress: Progress) -> Reference:
-    """The reference in a model file or folder.
-
-    Raises:
-        InputError: no framework knows it.
-        UsageError: a signature is named for what has none.
-    """
-    framework = recognised(path)
-    kind = GraphReference if framework.about.executable else Reference
-    return kind(framework, path, want, store, progress)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bnexport.comparison.reference import GraphReference, Reference
+from bnexport.comparison.reference import Reference
+from bnexport.comparison.references import GraphReference
 from bnexport.errors import InputError, MachineError
 from bnexport.onnx_graph import outputs as heads, subgraphs, tensors
 from bnexport.onnx_graph.protobuf import serialise

@@ -11,7 +11,8 @@ import numpy as np
 
 from bnexport import datasets
 from bnexport.comparison.keras2_reference import Keras2Reference
-from bnexport.comparison.reference import Reference, open_reference
+from bnexport.comparison.reference import Reference
+from bnexport.comparison.references import open_reference
 from bnexport.datasets import sidecar
 from bnexport.datasets.feeds import Arrays, Pictures, Source
 from bnexport.datasets.label_file import add_class_names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bnexport.datasets import sidecar
@@ -95,6 +96,8 @@ def _complete(
     renamed: dict[str, str] = {}
     for name, value in zip(names, outputs, strict=True):
         before = g.logits.get(value.name)
+        if before is not None:  # laid out as what was made of it
+            before = replace(before, shape=value.shape, channels_first=value.channels_first)
         value = g.in_keras_order(value)
         taken = value.name in renamed or value in inputs or value.name in g.initializers
         if taken or name in {v.name for v in inputs}:

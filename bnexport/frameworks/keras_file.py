@@ -17,10 +17,10 @@ from bnexport.keras_files.statistics import write_statistics
 from bnexport.system.files import Format, model_format
 from bnexport.types import Array
 
-STRENGTHS = ("rate", "stddev", "alpha", "dropout", "recurrent_dropout", "factor")
+STRENGTHS = ("rate", "stddev", "alpha", "dropout", "recurrent_dropout")
 """What the configurations of layers call how strong their random part is."""
 
-RANDOM = ("Dropout", "SpatialDropout", "Gaussian", "AlphaDropout", "Random")
+RANDOM = ("Dropout", "SpatialDropout", "Gaussian", "AlphaDropout")
 """How the names of classes begin that draw random numbers in training."""
 
 

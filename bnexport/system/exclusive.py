@@ -1,7 +1,7 @@
 """What only one thread of a process may do at a time (no framework enters here).
 
-TensorFlow's and Keras' layers are patched while a pass is traced, tf2onnx keeps the functions of a graph in a module, and file
-descriptors 1 and 2 belong to the whole process. Whatever uses one of these holds this lock; it may be taken again by its owner.
+TensorFlow's and Keras' layers are patched while a pass is traced, and tf2onnx keeps the functions of a graph in a module. Whatever
+uses one of these holds this lock; it may be taken again by its owner.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import ParamSpec, TypeVar
 
 PROCESS = threading.RLock()
@@ -27,3 +28,17 @@ def exclusive(function: Callable[_P, _R]) -> Callable[_P, _R]:
             return function(*args, **kwargs)
 
     return alone
+
+
+def run_beside(call: Callable[[], _R]) -> Future[_R]:
+    """Starts a call in a thread that nobody waits for when the process ends; the future has what it gives or raises."""
+    future: Future[_R] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future

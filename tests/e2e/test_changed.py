@@ -16,8 +16,9 @@ from bnexport.comparison import subject
 from bnexport.comparison.options import CheckOptions
 from bnexport.errors import InputError
 from bnexport.frameworks import keras_model
+from bnexport.keras_files.read import read_file
 from bnexport.results.batched import Result
-from bnexport.system.cache import NOTHING_KEPT, Cache, size
+from bnexport.system.cache import NOTHING_KEPT, Cache
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -52,7 +53,31 @@ def test_a_keras_model_that_is_replaced_while_it_loads_is_refused(
     store = Cache(tmp_path / "cache")
     with pytest.raises(InputError, match=r"changed while it was read.*again"):
         bnexport.check(path, models / "three", store=store)
-    assert size(tmp_path / "cache") == (0, 0)
+    monkeypatch.undo()
+    _replace(path, own)
+    again = bnexport.check(path, models / "three", store=store)
+    alone = bnexport.check(path, models / "three")
+    assert again.comparisons == alone.comparisons
+    assert [f.code for f in again.findings] == [f.code for f in alone.findings]
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("reader", ["bnexport.frameworks.keras_file.read_file", "bnexport.exporter.native.read_file"])
+def test_a_keras_file_that_is_replaced_before_it_is_read_is_refused(
+    reader: str, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is described and what is exported is what was hashed."""
+    path = tmp_path / "m.h5"
+    shutil.copyfile(models / "tiny_residual.h5", path)
+    other = path.read_bytes() + b"another"
+
+    def swapped(file: Path) -> Any:
+        _replace(path, other)
+        return read_file(file)
+
+    monkeypatch.setattr(reader, swapped)
+    with pytest.raises(InputError, match=r"changed while it was read.*again"):
+        bnexport.check(path, models / "three", store=Cache(tmp_path / "cache"))
 
 
 def test_an_onnx_file_is_read_once(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,11 @@ import onnx
 import pytest
 
 from bnexport.comparison import sides
+from bnexport.exporter import native
 from bnexport.exporter.conversion import graph_of
 from bnexport.frameworks import keras_model, keras_passes
+from bnexport.frameworks.keras_paths import layer_paths
+from bnexport.keras_files.read import read_file
 from bnexport.onnx_graph import metadata
 from bnexport.onnx_graph.sites import sites
 from bnexport.system.files import Format
@@ -26,6 +29,14 @@ GREY_LEVELS = {
     "high": 255.0,
 }  # some nets scale their input themselves: x / 128 - 1 leaves nothing of numbers around 0
 INFERENCE, TRAINING, HALF = 2e-5, 1e-3, 2e-2
+
+
+def exported_from_file(net: Any, folder: Path) -> tuple[keras_model.LoadedModel, onnx.ModelProto]:
+    """A saved copy of a net as Keras loads it, and what is exported from the file alone."""
+    nets.randomise(net).save(folder / "net.keras")
+    model = native.graph_of(read_file(folder / "net.keras"), None)
+    onnx.checker.check_model(model, full_check=True)
+    return keras_model.load(folder / "net.keras", trust=True), model
 
 
 def exported(net: Any) -> tuple[keras_model.LoadedModel, onnx.ModelProto]:
@@ -54,25 +65,35 @@ def distances(loaded: keras_model.LoadedModel, model: onnx.ModelProto, count: in
     return found
 
 
+@pytest.mark.parametrize("route", ["file", "trace"])
 @pytest.mark.parametrize("name", nets.BUILDERS)
-def test_special_nets_match(name: str) -> None:
-    """Every way of using BatchNormalization exports to nodes of that name, and both modes compute what Keras computes."""
-    loaded, model = exported(nets.BUILDERS[name]())
+def test_special_nets_match(name: str, route: str, tmp_path: Path) -> None:
+    """Every way of using BatchNormalization exports to nodes of that name, and both modes compute what Keras computes, by either route.
+
+    The graph that is made of the file has no more nodes than the traced one.
+    """
+    net = nets.BUILDERS[name]()
+    loaded, model = exported(net)
+    if route == "file":
+        traced, (loaded, model) = model, exported_from_file(net, tmp_path)
+        assert len(model.graph.node) <= len(traced.graph.node)
     found = distances(loaded, model, 5)
     half = name == "mixed-float16"
     assert found["inference"] < (HALF if half else INFERENCE)
     assert found["training"] < (HALF if half else TRAINING)
     keras_names = {
-        layer.path for layer in loaded.keras._flatten_layers() if type(layer).__name__ == "BatchNormalization"
+        layer_paths(loaded.keras)[id(layer)]
+        for layer in loaded.keras._flatten_layers()
+        if type(layer).__name__ == "BatchNormalization"
     }
     assert {site.name.split("#")[0] for site in sites(model)} == keras_names
     assert len(sites(model)) == {"shared": 2, "grouped": 3}.get(name, loaded.layers)
 
 
 @pytest.mark.parametrize("name", nets.FAMILIES)
-def test_families_match(name: str) -> None:
-    """Every family of keras.applications exports and matches in both modes; a small variant of each."""
-    loaded, model = exported(nets.FAMILIES[name]())
+def test_families_match(name: str, tmp_path: Path) -> None:
+    """Every family of keras.applications exports from its file and matches in both modes; a small variant of each."""
+    loaded, model = exported_from_file(nets.FAMILIES[name](), tmp_path)
     found = distances(loaded, model, 6, **GREY_LEVELS)
     assert found["inference"] < INFERENCE
     assert found.get("training", 0.0) < TRAINING
@@ -87,10 +108,10 @@ LONG = {"VGG16", "DenseNet121", "NASNetMobile"}
 @pytest.mark.parametrize(
     "name", [name for name in nets.FULL_SIZE if name not in LONG or int(os.environ.get("BNEXPORT_SEEDS", "1")) > 1]
 )
-def test_full_size_nets_match(name: str) -> None:
+def test_full_size_nets_match(name: str, tmp_path: Path) -> None:
     """The same at the size people use."""
     keras = nets._keras()
-    loaded, model = exported(getattr(keras.applications, name)(weights=None))
+    loaded, model = exported_from_file(getattr(keras.applications, name)(weights=None), tmp_path)
     assert distances(loaded, model, 2, **GREY_LEVELS)["inference"] < INFERENCE
     keras.backend.clear_session()
 
@@ -119,7 +140,7 @@ def test_nodes_say_what_they_are() -> None:
     [node] = [n for n in model.graph.node if n.op_type == "BatchNormalization"]
     assert metadata.read(node, "axis") == 3
     stored = {t.name for t in model.graph.initializer}
-    assert {f"{layer.path}/kernel" for layer in loaded.keras.layers if hasattr(layer, "kernel")} <= stored
+    assert {f"{layer.name}/kernel" for layer in loaded.keras.layers if hasattr(layer, "kernel")} <= stored
     assert metadata.read(model, "source")["sha256"] == "0" * 64
     assert set(metadata.read(model, "versions")) == {"bnexport", "keras", "tensorflow", "tf2onnx"}
 

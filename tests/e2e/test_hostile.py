@@ -177,7 +177,7 @@ def test_untrusted_has_limits(
     limits: dict[str, str], reason: str, code: tuple[int, ...], models: Path, tmp_path: Path
 ) -> None:
     """What takes too long or too much is ended with a sentence, and leaves nothing behind."""
-    done = _confined("export", models / "tiny_residual.keras", "-o", tmp_path / "m.onnx", **limits)
+    done = _confined("pack", models / "tiny_residual.keras", models / "three", "-o", tmp_path / "bundle", **limits)
     assert done.returncode in code, done.stderr
     assert reason in done.stderr
     assert "Traceback" not in done.stderr

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import bnexport
 from bnexport.checking.check import check
 from bnexport.cli import app
-from bnexport.comparison.reference import open_reference
+from bnexport.comparison.references import open_reference
 from bnexport.errors import ExportError, InputError, UsageError
 from bnexport.frameworks import saved_model, saved_model_files
 from bnexport.frameworks.protocols import Want

@@ -1,0 +1,69 @@
+"""The references of checks: a model in its framework, or a file that is a graph itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnexport.comparison.description import Description
+from bnexport.comparison.reference import Reference
+from bnexport.datasets import sidecar
+from bnexport.datasets.sidecar import Sidecar
+from bnexport.errors import MachineError
+from bnexport.frameworks.protocols import Graph, Outputs, Want
+from bnexport.frameworks.registry import recognised
+from bnexport.onnx_graph import metadata
+from bnexport.progress import Progress
+from bnexport.system.cache import NOTHING_KEPT, Cache
+
+if TYPE_CHECKING:
+    import onnx
+
+
+class GraphReference(Reference):
+    """A file that is a graph, hashed as it is read; its pass is the graph's, with nothing optimised, and is never remembered."""
+
+    def _digest(self) -> str:
+        self._model = self._read()
+        return self._model.info.sha256 or NOTHING_KEPT.sha256(self.path)
+
+    @property
+    def itself(self) -> Graph:
+        """The model as a graph.
+
+        Raises:
+            MachineError: the framework says that it is one, and it is not.
+        """
+        model = self.model
+        if not isinstance(model, Graph):
+            raise MachineError(
+                f"the framework {self.found.name} did not return an ONNX graph", found=type(model).__name__
+            )
+        return model
+
+    def graph(self, known: Sidecar | None) -> tuple[onnx.ModelProto, bytes | None]:
+        """The graph itself."""
+        graph = self.itself.graph
+        if known is not None:
+            metadata.write(graph, sidecar.for_metadata(known))  # so that what is made of the graph carries it too
+        return graph, None
+
+    def description(self) -> Description:
+        """What it is; it is read already."""
+        return self._describe()
+
+    def _remembered(self, computed: Callable[[], Outputs], *key: str) -> Outputs:  # noqa: ARG002 - the graph is there
+        return computed()
+
+
+def open_reference(path: Path, want: Want, store: Cache, progress: Progress) -> Reference:
+    """The reference in a model file or folder.
+
+    Raises:
+        InputError: no framework knows it.
+        UsageError: a signature is named for what has none.
+    """
+    framework = recognised(path)
+    kind = GraphReference if framework.about.executable else Reference
+    return kind(framework, path, want, store, progress)
