@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from bnexport.errors import InputError
 from bnexport.exporter.graph import Graph, NotCovered, Value
 from bnexport.exporter.registry import MASKLESS, OWN_MASK, emitter_of, is_operation
 from bnexport.keras_files.graph import Network, Tensor, network
@@ -49,7 +50,14 @@ def write_network(g: Graph, model: StoredLayer, inputs: Sequence[Value]) -> list
         outputs = write_call(g, call.layer, args, kwargs)
         for position, value in enumerate(flat(outputs)):
             made[Tensor(call.layer.name, call.nth, position)] = value
-    return [made[tensor] for tensor in net.outputs]
+    return [_value_of(made, tensor) for tensor in net.outputs]
+
+
+def _value_of(made: Mapping[Tensor, Value], tensor: Tensor) -> Value:
+    value = made.get(tensor)
+    if value is None:
+        raise InputError(f"the layer {tensor.layer} has no output {tensor.index}, which the model reads")
+    return value
 
 
 def write_call(g: Graph, layer: StoredLayer, args: Sequence[Nested], kwargs: Mapping[str, Nested]) -> Nested:
@@ -124,7 +132,7 @@ def flat(structure: Nested) -> Iterable[Value]:
 def fill(structure: Nested, made: Mapping[Tensor, Value]) -> Nested:
     """The arguments of a call with values in the position of the tensors."""
     if isinstance(structure, Tensor):
-        return made[structure]
+        return _value_of(made, structure)
     if isinstance(structure, list | tuple):
         return type(structure)(fill(part, made) for part in structure)
     if isinstance(structure, dict):

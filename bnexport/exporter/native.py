@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
-from bnexport.errors import ExportError
+from bnexport.errors import ExportError, reason as reason_of
 from bnexport.exporter.graph import OPSET, Graph, NotCovered, Value, tensor_type
 from bnexport.exporter.keras_graph import find_uncovered, write_network
 from bnexport.exporter.protocols import NotConverted, Source
@@ -44,6 +44,10 @@ class KerasFiles:
             return graph_of(read_file(source.path), model_sidecar)
         except UnclearFile as error:
             raise NotConverted({"": str(error)}) from error
+        except finish.InvalidGraph as error:  # of layers whose shapes do not fit each other, perhaps: Keras says which
+            raise NotConverted(
+                {"": f"a model whose graph ONNX refuses ({reason_of(error.__cause__ or error)})"}
+            ) from error
 
 
 def graph_of(file: KerasFile, model_sidecar: Sidecar | None) -> onnx.ModelProto:
@@ -106,7 +110,7 @@ def _complete(
         given.append(Value(name, value.shape, value.dtype))
         if before is not None:
             before = g.in_keras_order(before)
-            if before in inputs or before.name in renamed:
+            if before in inputs or before.name in renamed or before.name in g.initializers:
                 before = g.node("Identity", [before], before.shape, before.dtype, name=f"{name}/logits/Identity")
             hidden[name] = renamed[before.name] = f"{name}/logits"
     for node in g.nodes:

@@ -163,6 +163,8 @@ def list_missing(missing: Mapping[str, str]) -> str:
     layers: dict[str, list[str]] = {}
     for layer, reason in missing.items():
         layers.setdefault(reason, []).append(layer)
+    named = {reason: [path for path in paths if path] for reason, paths in layers.items()}
     return "; ".join(
-        f"{reason} ({', '.join(paths[:3])}{' ...' if len(paths) > 3 else ''})" for reason, paths in layers.items()
+        f"{reason} ({', '.join(paths[:3])}{' ...' if len(paths) > 3 else ''})" if paths else reason
+        for reason, paths in named.items()
     )

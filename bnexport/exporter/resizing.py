@@ -61,6 +61,8 @@ def resize(
     sides = [x.shape[axis] for axis in axes]
     if x.rank != len(axes) + 2:
         raise NotCovered("the resizing of a single image instead of a batch")
+    if min(size) < 1 or 0 in sides:
+        raise NotCovered("the resizing of images without pixels")
     sized = [side for side in sides if side is not None]
     fixed = len(sized) == len(sides)
     if factors and fixed:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bnexport.errors import InputError
+from bnexport.errors import InputError, reason
 from bnexport.keras_files.layers import StoredLayer, UnclearFile
-from bnexport.keras_files.policies import compute_dtype
+from bnexport.keras_files.policies import input_dtype
 from bnexport.keras_files.repairs import input_shape_of
 from bnexport.types import Nested
 
@@ -128,6 +128,8 @@ def _functional(model: StoredLayer) -> Network:
     for entry in entries:
         layer = _layer(model, str(entry["config"].get("name") or entry.get("name")))
         nodes = entry.get("inbound_nodes") or []
+        if not isinstance(nodes, list):
+            raise _not_recorded(layer, nodes)
         waiting += [_call(layer, nth, node, model) for nth, node in enumerate(nodes) if node]
     unknown = [t for t in (*inputs, *outputs) if t.layer not in model.parts]
     if unknown or not inputs:
@@ -214,9 +216,11 @@ def _ends(value: object) -> Nested:
 def _call(layer: StoredLayer, nth: int, node: object, model: StoredLayer) -> Call:
     if isinstance(node, dict):  # Keras 3
         args, kwargs = _plain(node.get("args") or []), _plain(node.get("kwargs") or {})
+        if not isinstance(args, list) or not isinstance(kwargs, dict):
+            raise _not_recorded(layer, node)
         return Call(layer, nth, tuple(args), dict(kwargs))
     if not isinstance(node, list):
-        raise InputError(f"a call of the layer {layer.path} is not recorded as Keras does it", found=repr(node)[:80])
+        raise _not_recorded(layer, node)
     entries = [node] if node and isinstance(node[0], str) else node
     values, kwargs = [], {}
     for entry in entries:
@@ -225,12 +229,14 @@ def _call(layer: StoredLayer, nth: int, node: object, model: StoredLayer) -> Cal
         elif _is_reference(entry):
             values.append(Tensor(entry[0], entry[1], entry[2]))
         else:
-            raise InputError(
-                f"a call of the layer {layer.path} is not recorded as Keras does it", found=repr(entry)[:80]
-            )
+            raise _not_recorded(layer, entry)
         if len(entry) > 3 and isinstance(entry[3], dict):
             kwargs |= {key: _of_keras2(value, model) for key, value in entry[3].items()}
     return Call(layer, nth, (values[0] if len(values) == 1 else values,), kwargs)
+
+
+def _not_recorded(layer: StoredLayer, entry: object) -> InputError:
+    return InputError(f"a call of the layer {layer.path} is not recorded as Keras does it", found=repr(entry)[:80])
 
 
 def _of_keras2(value: Nested, model: StoredLayer) -> Nested:
@@ -257,7 +263,10 @@ def _plain(value: Nested) -> Nested:
             return Tensor(history[0], history[1], history[2])
         case "__tensor__" | "__numpy__" if isinstance(config, dict):
             dtype = str(config.get("dtype", "float32"))
-            return np.asarray(config.get("value"), dtype if dtype != "bfloat16" else "float32")
+            try:
+                return np.asarray(config.get("value"), dtype if dtype != "bfloat16" else "float32")
+            except (TypeError, ValueError, OverflowError) as error:
+                raise InputError(f"the model configuration has a constant that is none ({reason(error)})") from error
         case "__tuple__":
             return tuple(_plain(part) for part in value.get("items") or config or ())
         case "__slice__" if isinstance(config, dict):
@@ -283,4 +292,4 @@ def _shape(given: Sequence[Nested]) -> Shape:
 
 
 def _input_dtype(layer: StoredLayer) -> str:
-    return compute_dtype(layer.config.get("dtype"))
+    return input_dtype(layer.config.get("dtype"), layer.name)

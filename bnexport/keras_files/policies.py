@@ -26,3 +26,22 @@ def policy_name(dtype: object) -> str:
 def compute_dtype(dtype: object) -> str:
     """The dtype that a layer with this policy computes in."""
     return policy_name(dtype).removeprefix("mixed_").partition("_from_")[0]
+
+
+DTYPES = {
+    *("bool", "string", "bfloat16", "float16", "float32", "float64", "complex64", "complex128"),
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+}
+"""What tensors of Keras hold."""
+
+
+def input_dtype(dtype: object, name: str) -> str:
+    """The dtype of an input.
+
+    Raises:
+        InputError: Keras has none of that name.
+    """
+    given = compute_dtype(dtype)
+    if given not in DTYPES:
+        raise InputError(f"the input {name} has a dtype that Keras does not have", found=repr(given)[:40])
+    return given

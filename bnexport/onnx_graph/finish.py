@@ -17,6 +17,10 @@ IR_VERSION = 10
 """The first IR version whose nodes carry metadata."""
 
 
+class InvalidGraph(ExportError):  # noqa: N818 - no error where another converter makes a valid one
+    """The checker or the shape inference of ONNX refuses a graph."""
+
+
 def finish(
     model: onnx.ModelProto,
     *,
@@ -37,7 +41,7 @@ def finish(
         properties: metadata for the model.
 
     Raises:
-        ExportError: the checker or the shape inference refuses the graph.
+        InvalidGraph: the checker or the shape inference refuses the graph.
     """
     import onnx
 
@@ -63,7 +67,7 @@ def finish(
         onnx.checker.check_model(light)
         inferred = onnx.shape_inference.infer_shapes(light, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(
+        raise InvalidGraph(
             f"the exported graph is not valid ONNX ({reason(error)})",
             fix="report it as a bug of bnexport, with the model",
         ) from error

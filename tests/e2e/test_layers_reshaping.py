@@ -154,6 +154,16 @@ def _others() -> Any:
     return keras.Model([x, series, volume, row], [*outputs, L.Dense(2)(L.Identity()(row))])
 
 
+def _there_and_back() -> Any:
+    ids = keras.Input((5,), dtype="int32")
+    outputs = []
+    for options in ({}, {"tie_weights": False, "logit_soft_cap": 2.0}, {"mask_zero": True}):
+        layer = L.ReversibleEmbedding(6, 4, **options)
+        outputs.append(layer(L.Dense(4)(layer(ids)), reverse=True))
+    cells = L.StackedRNNCells([L.LSTMCell(3), L.GRUCell(2)])
+    return keras.Model(ids, [*outputs, L.RNN(cells)(L.Embedding(6, 4)(ids))])
+
+
 MODELS: dict[str, Callable[[], Any]] = {
     "flatten": of_images(L.Flatten, first(L.Flatten)),
     "flatten-vectors": of_shape((), L.Flatten),
@@ -210,6 +220,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "masks-concatenate-steps": _masked(lambda parts: L.Concatenate(axis=1)(parts)),
     "dropped": _dropped,
     "others": _others,
+    "embeddings": _there_and_back,
 }
 
 
