@@ -10,7 +10,7 @@ import numpy as np
 from bnexport.errors import InputError, reason
 from bnexport.keras_files.layers import StoredLayer, UnclearFile
 from bnexport.keras_files.policies import input_dtype
-from bnexport.keras_files.repairs import input_shape_of
+from bnexport.keras_files.repairs import MODELS, input_shape_of
 from bnexport.types import Nested
 
 Shape = tuple[int | None, ...]
@@ -122,7 +122,7 @@ def _functional(model: StoredLayer) -> Network:
             f"the calls of the model {model.name or model.kind} are not recorded (a subclassed model)",
             fix="save it as a functional or Sequential model",
         )
-    ins, outs = _ends(config["input_layers"]), _ends(config["output_layers"])
+    ins, outs = _ends(config["input_layers"], model), _ends(config["output_layers"], model)
     inputs, outputs = tuple(tensors_in(ins)), tuple(tensors_in(outs))
     waiting = []
     for entry in entries:
@@ -202,14 +202,18 @@ def _is_reference(value: object) -> bool:
     )
 
 
-def _ends(value: object) -> Nested:
-    """The inputs or outputs of a model as they are nested."""
+def _ends(value: object, model: StoredLayer) -> Nested:
+    """The inputs or outputs of a model as they are nested.
+
+    Here, unlike in the calls, Keras counts the graph of a functional model inside as its first call.
+    """
     if isinstance(value, list | tuple) and _is_reference(value):
-        return Tensor(value[0], value[1], value[2])
+        layer = model.parts.get(value[0])
+        return Tensor(value[0], max(value[1] - (layer is not None and layer.kind in MODELS), 0), value[2])
     if isinstance(value, list | tuple):
-        return [_ends(part) for part in value]
+        return [_ends(part, model) for part in value]
     if isinstance(value, dict):
-        return {str(key): _ends(part) for key, part in value.items()}
+        return {str(key): _ends(part, model) for key, part in value.items()}
     raise InputError("the inputs or outputs of the model are not recorded", found=repr(value)[:80])
 
 

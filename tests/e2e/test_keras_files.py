@@ -259,9 +259,6 @@ def test_quantised_weights_are_those_of_keras(
     _same_weights(path, model)
 
 
-@pytest.mark.xfail(
-    reason="Keras 3 counts a nested functional model's own node in output_layers, but not in the calls", strict=True
-)
 @pytest.mark.parametrize("form", ["keras", "h5"])
 @pytest.mark.parametrize("calls", [1, 2])
 def test_outputs_of_nested_models_are_read(calls: int, form: str, tmp_path: Path) -> None:
