@@ -93,7 +93,11 @@ def layer_tree(entry: Config, path: str, group: str, find: Find, *, trainable: b
             key = f"{container}/{unique(group_name(str(inner.get('class_name'))), used.setdefault(container, {}))}"
         inner_path = f"{path}/{_config(inner).get('name') or attribute}"
         parts[attribute] = layer_tree(inner, inner_path, f"{group}/{key}", find, trainable=trainable)
-    return replace(layer, weights=find(group, own) if own else {}, parts=parts)
+    weights = dict(find(group, own)) if own else {}
+    if kind == "SpectralNormalization":  # an archive has the kernel of the layer inside as the wrapper's own, too
+        weights = dict(find(group, [("kernel", True), *own]))
+        weights.pop("kernel", None)
+    return replace(layer, weights=weights, parts=parts)
 
 
 def _members(
@@ -182,6 +186,9 @@ Slot = tuple[str, str, bool]
 def _slots(layer: StoredLayer) -> list[Slot]:
     """The weights of a layer and of what is inside it, in Keras' order."""
     structure = _structure(layer)
+    if layer.kind == "SpectralNormalization" and structure is not None:  # its kernel is that of the layer inside
+        first, *others = [slot for part in layer.parts.values() for slot in _slots(part)]
+        return [first, (layer.path, "vector_u", False), *others]
     own: list[Slot] = []
     if structure is not None:
         own = [(layer.path, name, layer.trainable) for name in structure.trainable]
@@ -199,6 +206,12 @@ def _fill(layer: StoredLayer, names: Sequence[str], datasets: Sequence[StoredWei
             f"the layer {layer.path} has other weights in the file than its class has",
             found=f"{len(names)} ({', '.join(_tail(name) for name in names[:4])})",
             expected=f"{len(slots)} ({', '.join(name for _, name, _ in slots[:4])})",
+        )
+    by_name = {slot[1]: slot for slot in slots}
+    tails = [_tail(name) for name in names]
+    if not layer.parts and len(by_name) == len(names) and by_name.keys() == set(tails):
+        return replace(
+            layer, weights={t: replace(d, trainable=by_name[t][2]) for t, d in zip(tails, datasets, strict=True)}
         )
     orders = [slots] if not layer.trainable else [[s for s in slots if s[2]] + [s for s in slots if not s[2]], slots]
     fixed = [s for s in slots if s[1] in _FIXED]

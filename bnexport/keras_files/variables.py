@@ -55,11 +55,10 @@ def _embedding(config: Config) -> Structure:
 
 
 def _reversible_embedding(config: Config) -> Structure:
-    tied = config.get("tie_weights", True)
-    names: tuple[str, ...] = ("embeddings",) if tied else ("embeddings", "reverse_embeddings")
-    if _mode(config) == "int8":
-        names += ("embeddings_scale",) if tied else ("embeddings_scale", "reverse_embeddings_scale")
-    return Structure(names)
+    matrices = ("embeddings",) if config.get("tie_weights", True) else ("embeddings", "reverse_embeddings")
+    if _mode(config) != "int8":
+        return Structure(matrices)
+    return Structure(tuple(name for matrix in matrices for name in (matrix, f"{matrix}_scale")))
 
 
 def _cell(kind: str) -> Callable[[Config], Structure]:

@@ -178,12 +178,6 @@ DEFECTS = {
         "Dense, bfloat16",
         "h5",
     ): "HDF5 has these values as raw bytes, and nothing says what they are; Keras cannot load the file",
-    ("SpectralNormalization", "keras"): "the wrapper keeps the kernel of its layer too, which is read as vector_u",
-    ("SpectralNormalization", "h5"): "the order of the weights of a frozen wrapper is refused",
-    ("int8 Dense", "h5"): "the order of quantised weights is refused",
-    ("int8 EinsumDense", "h5"): "the order of quantised weights is refused",
-    ("int8 ReversibleEmbedding, two matrices", "keras"): "embeddings_scale comes before reverse_embeddings",
-    ("int8 ReversibleEmbedding, two matrices", "h5"): "embeddings_scale comes before reverse_embeddings",
 }
 """What is not read right yet."""
 
