@@ -151,7 +151,10 @@ def _pairs(stored: StoredLayer, layer: Any) -> Iterator[tuple[str, Any, Any]]:
     """Each weight's name with what was read and what Keras has."""
     import keras
 
-    own = {v.name: v for v in (*layer._trainable_variables, *layer._non_trainable_variables)}
+    inside = {
+        id(v) for inner in layer._layers for v in inner.variables
+    }  # a wrapper may have a weight of its layer, too
+    own = {v.name: v for v in (*layer._trainable_variables, *layer._non_trainable_variables) if id(v) not in inside}
     assert set(stored.weights) == set(own), stored.path
     for name, variable in own.items():
         yield f"{stored.path}/{name}", stored.weights[name], variable
