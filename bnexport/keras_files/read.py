@@ -6,9 +6,10 @@ import io
 import zipfile
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-from bnexport.errors import InputError, refusing
+from bnexport.errors import InputError, MachineError, refusing
 from bnexport.keras_files import config as keras_config, container, repairs, weights
 from bnexport.keras_files.contents import Contents, read_contents
 from bnexport.keras_files.defaults import Config
@@ -80,7 +81,13 @@ def prepare(path: Path) -> Prepared:
 
     Raises:
         InputError: the file is not a complete Keras model, refers to others, or would become far larger than it is.
+        MachineError: h5py is not installed.
     """
+    if find_spec("h5py") is None:
+        raise MachineError(
+            "h5py is required to read Keras files",
+            fix="install it with: pip install 'bnexport[keras]', which brings Keras too",
+        )
     kind = model_format(path)
     if kind in (Format.ONNX, Format.SAVED_MODEL):
         what = "an ONNX file" if kind == Format.ONNX else "a SavedModel, which Keras cannot load as a model"

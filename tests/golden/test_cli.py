@@ -500,6 +500,40 @@ def test_keras_models_without_tensorflow_say_what_to_install(
     assert set(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("export MODEL -o out.onnx", 0),
+        ("export OLD -o out.onnx", 0),
+        ("recalibrate MODEL IMAGES -o out.onnx", 0),
+        ("recalibrate MODEL IMAGES -o out.keras", 0),
+        ("recalibrate OLD IMAGES -o out.h5", 0),
+        ("check MODEL IMAGES", 3),
+    ],
+)
+def test_keras_files_are_exported_and_repaired_without_tensorflow(
+    command: str, code: int, models: Path, pictures: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Only the reference of a check needs TensorFlow: where it is missing, one sentence says what to install."""
+    places = {"MODEL": models / "tiny_residual.keras", "OLD": models / "tiny_residual.h5", "IMAGES": pictures}
+    arguments = [str(places.get(part, part)) for part in [*command.split(), "-q"]]
+    blocked = "import sys; sys.modules.update(dict.fromkeys(['tensorflow', 'keras', 'tf2onnx'])); from bnexport.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", blocked, *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "BNEXPORT_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    if code:
+        assert "pip install 'bnexport[keras]'" in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+    else:
+        assert (tmp_path / command.split()[-1]).exists()
+
+
 def test_an_assumed_specification_is_said_aloud(models: Path, tmp_path: Path) -> None:
     """A model that does not say how its images are prepared gets a warning with what was assumed."""
     import onnx
