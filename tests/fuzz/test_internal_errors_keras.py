@@ -28,10 +28,10 @@ pytestmark = [pytest.mark.keras, pytest.mark.slow, pytest.mark.filterwarnings("i
 @pytest.mark.parametrize(
     ("layer", "key", "value", "words"),
     [
-        ("block1_1_relu", "name", "\0", r"cannot run the model \('\\x00' is not a valid root scope name"),
-        ("block2_2_conv", "dilation_rate", [1 << 40, 1], "cannot run the model .*1099511627776"),
-        ("stem_relu", "dtype", "string", "cannot run the model .*DataType string"),
-        ("stem_relu", "name", {}, "cannot read .*must be a string"),
+        ("block1_1_relu", "name", "\0", "the model tiny_residual has a tensor that nothing makes"),
+        ("block2_2_conv", "dilation_rate", [1 << 40, 1], "Keras .*cannot run the model .*1099511627776"),
+        ("stem_relu", "dtype", "string", "Keras .*cannot run the model .*DataType string"),
+        ("stem_relu", "name", {}, "Keras .*cannot read .*must be a string"),
     ],
 )
 def test_configurations_that_ended_in_an_internal_error(
@@ -50,7 +50,7 @@ def test_configurations_that_ended_in_an_internal_error(
             new.writestr(name, content)
     outcome = CliRunner().invoke(app, ["check", str(path), str(models / "three"), "-q", "--no-cache"])
     assert (outcome.exit_code, outcome.stdout) == (2, "")
-    assert re.fullmatch(rf"bnexport: Keras .*{words}[\x20-\x7e]*\n", outcome.stderr)
+    assert re.fullmatch(rf"bnexport: {words}[\x20-\x7e]*\n", outcome.stderr)
     assert (
         nets._keras().Variable(0.0, name="mine").path == "mine"
     )  # what this process makes afterwards is named as before
