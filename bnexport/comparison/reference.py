@@ -99,10 +99,11 @@ class Reference:
             InputError: it cannot be read, or was changed since its hash was taken.
             MachineError: the framework is not installed, or fails.
         """
-        with self._lock:
-            if self._model is None:
-                self._model = self._loading.result() if self._loading is not None else self._load()
-            return self._model
+        if self._model is None:
+            with self._lock:
+                if self._model is None:
+                    self._model = self._loading.result() if self._loading is not None else self._load()
+        return self._model
 
     def preload(self) -> None:
         """Begins to load the model beside what else is to be done, where nothing about it was computed before."""
