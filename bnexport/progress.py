@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Progress:
-    """Told by a job where it is. Every method may be ignored."""
+    """Notified by a job where it is. Every method may be ignored."""
 
     def stage(self, text: str) -> None:
         """A new stage begins; its length is unknown."""

@@ -92,7 +92,7 @@ def _throughput(folder: Path, count: int, rounds: int) -> dict[str, Any]:
             tally.begin(feed, golden[nth])
             tally.add(reference.id, feed, golden[nth], {})
             tally.add(runner.id, feed, runner.compute(feed.inputs), recorded)
-        assert all(comparison for comparison in tally.judged((), ())[0])  # noqa: S101 - a benchmark of nothing else
+        assert all(comparison for comparison in tally.judge((), ())[0])  # noqa: S101 - a benchmark of nothing else
 
     seconds: dict[str, list[float]] = {"bare": [], "whole": []}
     cpu: dict[str, list[float]] = {"bare": [], "whole": []}

@@ -67,12 +67,17 @@ IMPORTERS = {
 }
 # The packages whose names and prose keep to the glossary.
 PLAIN = [
+    "batch",
     "bundles",
+    "checking",
+    "cli",
+    "comparison",
     "datasets",
     "demo",
     "environment",
     "exporter",
     "folding",
+    "frameworks",
     "keras_files",
     "numerics",
     "onnx_graph",

@@ -31,13 +31,13 @@ class Planned:
     jobs: int
     timeout: float
 
-    def finished(self) -> dict[str, Result]:
+    def earlier_results(self) -> dict[str, Result]:
         """The results of earlier runs that still hold, by key."""
-        found = {key: self.folder.get(key) for key, _ in self.checks}
-        return {key: result for key, result in found.items() if result is not None}
+        earlier = {key: self.folder.get(key) for key, _ in self.checks}
+        return {key: result for key, result in earlier.items() if result is not None}
 
 
-def planned(
+def read_plan(
     path: Path | Mapping[str, object],
     store: Cache,
     *,
@@ -62,7 +62,7 @@ def planned(
     if isinstance(path, Path):
         content, base = plan.read(path), path.resolve().parent
     else:
-        content, base = plan.parsed(path, "the plan"), Path.cwd()
+        content, base = plan.parse(path, "the plan"), Path.cwd()
     seconds = timeout or content.timeout
     confined.refuse_unusable(seconds, "the timeout of a check")
     checks = plan.checks(content, base)
@@ -91,7 +91,7 @@ def left(
         finished: the keys of what has one.
         evaluate: runs a check in a process of its own.
         cluster: the address of a Ray cluster, "" for the one that Ray finds or starts; None for this machine.
-        began: told of each check that starts, by name.
+        began: called with the name of each check that starts.
 
     Raises:
         MachineError: there is no Ray, or no such cluster.
@@ -106,13 +106,13 @@ def left(
     else:
         shop = running.Workshop(evaluate, keras=any(check.keras for _, check in checks))
         results = shop.run(checks, min(wanted.jobs, len(checks)), wanted.timeout, began)
-    planned = dict(checks)
+    checks_by_key = dict(checks)
     for result in results:
-        wanted.folder.put(result, planned.get(result.key))
+        wanted.folder.put(result, checks_by_key.get(result.key))
         yield result
 
 
-def summed(wanted: Planned, results: Mapping[str, Result], finished: Collection[str]) -> Batch:
+def summarise(wanted: Planned, results: Mapping[str, Result], finished: Collection[str]) -> Batch:
     """What came of a plan that was gone through; the next run is compared with it.
 
     Args:
@@ -122,6 +122,6 @@ def summed(wanted: Planned, results: Mapping[str, Result], finished: Collection[
     """
     ordered = tuple(results[key] for key, _ in wanted.checks)
     repeated = frozenset(result.name for result in ordered if result.key not in finished)
-    done = Batch(wanted.folder.path, ordered, repeated, wanted.folder.last())
+    batch = Batch(wanted.folder.path, ordered, repeated, wanted.folder.last())
     wanted.folder.finish(ordered)
-    return done
+    return batch

@@ -31,7 +31,7 @@ def run(
         address: of the cluster.
         jobs: how many are handed over at a time, at least; as many as the cluster has CPUs where that is more.
         timeout: seconds for one.
-        began: told of each that is handed over, by name.
+        began: called with the name of each that is handed over.
 
     Raises:
         MachineError: there is no cluster, or a check's node was lost too often.
@@ -50,8 +50,8 @@ def run(
                 running[task.options(num_gpus=gpus).remote(key, check, evaluate, timeout, dict(os.environ))] = (
                     check.name
                 )
-            done, _ = ray.wait(list(running), timeout=1.0)
-            for reference in done:
+            ready, _ = ray.wait(list(running), timeout=1.0)
+            for reference in ready:
                 name = running.pop(reference)
                 try:
                     result: Result = ray.get(reference)

@@ -72,7 +72,7 @@ class Check:
     """One check of a plan.
 
     Args:
-        name: by which it is told apart in reports, and from one run to the next.
+        name: by which reports distinguish it, and from one run to the next.
         model: the model.
         images: a path or URL, as `bnexport check` takes it; "" where there are arrays.
         arrays: the arrays; None where there are images.
@@ -127,10 +127,10 @@ def read(path: Path) -> Plan:
         raise InputError(f"the plan {path} does not exist", fix="see bnexport batch --help for the format") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"cannot read {path} ({error})") from error
-    return parsed(values, str(path))
+    return parse(values, str(path))
 
 
-def parsed(values: Mapping[str, object], named: str) -> Plan:
+def parse(values: Mapping[str, object], named: str) -> Plan:
     """A plan of plain values.
 
     Args:
@@ -231,17 +231,17 @@ def _of(entry: Entry, folder: Path) -> Iterator[Check]:
 
 
 def _matching(patterns: Sequence[str], folder: Path) -> list[str]:
-    found: dict[str, None] = {}
+    paths: dict[str, None] = {}
     for pattern in patterns:
         if "://" in pattern or ".." in pattern.partition("{")[2]:  # a URL; shards {0000..0099} are one set
-            found[pattern if "://" in pattern else str(folder / pattern)] = None
+            paths[pattern if "://" in pattern else str(folder / pattern)] = None
             continue
         names = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207 - Path.glob refuses absolute patterns
         here = [str(folder / name) for name in sorted(names)]
         if not here:
             raise UsageError(f"no file matches {pattern} in {folder}")
-        found |= dict.fromkeys(here)
-    return list(found)
+        paths |= dict.fromkeys(here)
+    return list(paths)
 
 
 def _short(path: str, folder: Path) -> str:

@@ -73,25 +73,25 @@ class Folder:
 
     def _images(self, source: str) -> str:
         """A hash of the pictures, read again only where a file's facts have changed; "" where they cannot be listed, which the check will say."""
-        place = Path(source)
-        if place not in self._hashed:
+        path = Path(source)
+        if path not in self._hashed:
             try:
-                self._hashed[place] = datasets.fingerprint(source, self._store.remember_hash)
+                self._hashed[path] = datasets.fingerprint(source, self._store.remember_hash)
             except BnexportError:
-                self._hashed[place] = ""
-        return self._hashed[place]
+                self._hashed[path] = ""
+        return self._hashed[path]
 
     def get(self, key: str) -> Result | None:
         """The result of an earlier run; None where there is none with a verdict."""
         try:
-            found = msgspec.json.decode((self._checks / f"{key}.json").read_bytes(), type=Result)
-            if found.report is not None:
-                msgspec.convert(found.report, _Report)
+            result = msgspec.json.decode((self._checks / f"{key}.json").read_bytes(), type=Result)
+            if result.report is not None:
+                msgspec.convert(result.report, _Report)
         except (OSError, ValueError, RecursionError):
             return None  # nothing there, or nothing that this version wrote: it is computed anew
-        if found.status not in STATUSES or found.evaluated != (found.report is not None):
+        if result.status not in STATUSES or result.evaluated != (result.report is not None):
             return None
-        return found if found.evaluated else None
+        return result if result.evaluated else None
 
     def put(self, result: Result, check: Check | None = None) -> None:
         """Keeps a result, whole or not at all; not one of a model that was changed since `check` got its key.

@@ -47,7 +47,7 @@ KERAS = ("bnexport.frameworks.keras_loaded",)
 _SAFE_PATH = "PYTHONSAFEPATH"
 
 _GRACE = 5.0
-"""Seconds to clean up in, once a process was told to end."""
+"""Seconds to clean up in, once a process was asked to end."""
 
 
 @dataclass(slots=True)
@@ -97,7 +97,7 @@ class Workshop:
             wanted: the checks with their keys.
             jobs: how many at a time.
             timeout: seconds for one.
-            began: told of each that starts, by name.
+            began: called with the name of each that starts.
         """
         waiting, free = list(reversed(wanted)), _shares(jobs)
         running: list[_Running] = []
@@ -115,7 +115,7 @@ class Workshop:
                         continue
                     running.remove(one)
                     free.append(one.cores)
-                    yield _finished(one, timeout)
+                    yield _end_check(one, timeout)
         finally:
             for one in running:
                 _end(one.process)
@@ -125,7 +125,7 @@ class Workshop:
         """Runs one check on some cores."""
         running = self._start(key, check, cores, timeout)
         running.process.join(timeout)
-        return _finished(running, timeout)
+        return _end_check(running, timeout)
 
     def _start(self, key: str, check: Check, cores: list[int], timeout: float) -> _Running:
         folder = tempfile.TemporaryDirectory(dir=folders.batch_folder())
@@ -172,7 +172,7 @@ def _inside(
     evaluate: Evaluate,
     folder: str,
     environment: dict[str, str],
-    place: str,
+    working_folder: str,
     cores: list[int],
     seconds: float,
 ) -> None:
@@ -181,7 +181,7 @@ def _inside(
         os._exit(0)  # whoever asked was interrupted, and is gone
     os.environ.clear()
     os.environ.update(environment)
-    os.chdir(place)
+    os.chdir(working_folder)
     confined.enter(cores, seconds)
     for descriptor, name, mode in ((0, os.devnull, "r"), (1, f"{folder}/out", "w"), (2, f"{folder}/err", "w")):
         with open(name, mode) as stream:  # noqa: PTH123 - devices, and names that were just made
@@ -206,7 +206,7 @@ def _end(process: BaseProcess) -> None:
     process.join()
 
 
-def _finished(one: _Running, timeout: float) -> Result:
+def _end_check(one: _Running, timeout: float) -> Result:
     """What came of a check whose process has ended, or has to."""
     late = one.process.is_alive()
     if late:
@@ -221,10 +221,10 @@ def _finished(one: _Running, timeout: float) -> Result:
     report = _report(out) if code in (0, 1) else None
     if report is not None:
         return _result(one, code, report["verdict"], "", report)
-    said = next((line for line in reversed(err.splitlines()) if line.strip()), "")
+    message = next((line for line in reversed(err.splitlines()) if line.strip()), "")
     if code is None or code < 0:
-        said = f"the process was ended by signal {-(code or 0)}; the file is damaged, made to do harm, or needs more memory"
-    return _result(one, code, "error", said.removeprefix("bnexport: ") or "no report", None)
+        message = f"the process was ended by signal {-(code or 0)}; the file is damaged, made to do harm, or needs more memory"
+    return _result(one, code, "error", message.removeprefix("bnexport: ") or "no report", None)
 
 
 def _report(out: str) -> dict[str, Any] | None:

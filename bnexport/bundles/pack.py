@@ -13,10 +13,10 @@ import numpy as np
 from bnexport import datasets
 from bnexport.bundles import bundle, triton
 from bnexport.bundles.bundle import Bundle, DataSet, Floor, Item, Tensor
-from bnexport.checking.check import Examination, examined
+from bnexport.checking.check import Examination, examine
 from bnexport.comparison import sides
 from bnexport.comparison.interface import Interface
-from bnexport.comparison.opening import Opening, Request, opened
+from bnexport.comparison.opening import Opening, Request, open_request
 from bnexport.comparison.sides import Feeds, Outputs
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import UsageError
@@ -91,8 +91,8 @@ def pack(
     _refuse_odd_output(output)
     if samples < 1:
         raise UsageError("the number of samples is invalid", found=str(samples), expected="1 or more")
-    opening = opened(request, progress)
-    examination = examined(opening, progress)
+    opening = open_request(request, progress)
+    examination = examine(opening, progress)
     opening = examination.opening
     report = examination.report
     wrong = [c for c in report.comparisons if not c and c.actual in examination.deployed]

@@ -151,7 +151,7 @@ def compare_with_bundle(bundle_files: Opened, how: CheckOptions, progress: Progr
         replay(baseline, run, tally, progress)
     items, count = tally.answers.items, baseline.count
     tally.refuse_unknown([how.rtol, how.atol])
-    comparisons, reduced = tally.judged((), ())
+    comparisons, reduced = tally.judge((), ())
     explained: list[Finding | None] = []
     if tally.lost():
         from bnexport.checking.mismatch import Inquiry  # most bundles need none of it

@@ -14,7 +14,7 @@ from bnexport.checking.mismatch import Inquiry
 from bnexport.checking.runs import open_runs
 from bnexport.comparison import floors
 from bnexport.comparison.engine import compare
-from bnexport.comparison.opening import Opening, Request, opened
+from bnexport.comparison.opening import Opening, Request, open_request
 from bnexport.comparison.options import by_tensor
 from bnexport.comparison.subject import Subject
 from bnexport.comparison.tally import Tally
@@ -94,7 +94,7 @@ def check(
         trust: load a Keras model even where it holds code of its own.
         signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
         reference: whose outputs are taken as right: "keras", or "keras2" for what the file computes in Keras 2 (tf_keras).
-        progress: told of each stage.
+        progress: notified of each stage.
 
     Returns:
         The report; truthy when the check passed.
@@ -136,7 +136,7 @@ def check(
             reference=reference,
             temporary=temporary,
         )
-        return examined(opened(request, progress), progress).report
+        return examine(open_request(request, progress), progress).report
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class Examination:
     deployed: frozenset[str]
 
 
-def examined(opening: Opening, progress: Progress) -> Examination:
+def examine(opening: Opening, progress: Progress) -> Examination:
     """Runs and compares everything that a check consists of.
 
     Raises:
@@ -178,7 +178,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
     finally:
         beside.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for it
     alone, dependent = (
-        one_by_one.compared(runners, first, subject, tolerances, progress, noun)
+        one_by_one.compare(runners, first, subject, tolerances, progress, noun)
         if one_by_one.possible(subject, feeds.count)
         else ([], [])
     )
@@ -210,7 +210,7 @@ def examined(opening: Opening, progress: Progress) -> Examination:
     )
     remedy = advice(before, after, trial, causes, noun)
     wrong = [f.code for f in causes if f.code in STATISTICS_WRONG]
-    comparisons, found = tally.judged(wrong, remedy, unexamined)
+    comparisons, by_mode = tally.judge(wrong, remedy, unexamined)
     preparation = opening.preparation
     inquiry = Inquiry(subject, tally, {r.id: r for r in runners}, spec, deployed, dependent, progress)
     explained, errors = inquiry.findings(first, layers=request.layers)
@@ -239,9 +239,9 @@ def examined(opening: Opening, progress: Progress) -> Examination:
                     *explained,
                     *dependent,
                     runtime.not_finite(tally.answers.not_finite, len(names), noun),
-                    *(_remedied(finding, remedy) for finding in causes),
-                    *found,
-                    randomness.measured(subject.reference, subject.random_layers, first, progress),
+                    *(_with_remedy(finding, remedy) for finding in causes),
+                    *by_mode,
+                    randomness.measure(subject.reference, subject.random_layers, first, progress),
                     model_files.repair_note(subject.repairs),
                     input_rules.unreadable(unreadable, noun),
                     modes.frozen(subject.facts.layers, seen, subject.facts.frozen, before, after, noun),
@@ -269,13 +269,13 @@ def _tolerances(subject: Subject, feed: Feed) -> Tolerances:
     if subject.reference.graph_itself:
         return Tolerances(half=subject.half)
     try:
-        found = floors.measured(subject.reference, feed, subject.reference.modes, subject.heads(()).natural)
+        measured = floors.measure(subject.reference, feed, subject.reference.modes, subject.heads(()).natural)
     except InputError as error:
         return Tolerances(half=subject.half, missing=str(error))
-    return Tolerances(found, floors.IMAGES, "", half=subject.half)
+    return Tolerances(measured, floors.IMAGES, "", half=subject.half)
 
 
-def _remedied(finding: Finding, remedy: tuple[Action, ...]) -> Finding:
+def _with_remedy(finding: Finding, remedy: tuple[Action, ...]) -> Finding:
     """Where recalibrating may be the repair, the fix is what it was seen to give on these images."""
     match finding.code:
         case "BN001":

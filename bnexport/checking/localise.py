@@ -43,23 +43,23 @@ def layer_errors(
 
     Args:
         reference: the Keras model.
-        graph: the graph, or its training twin.
+        graph: the graph, or its training-mode graph.
         mode: which Keras pass it is held against.
         provider: where it runs.
         feeds: a batch for Keras.
         given: the same batch as the graph takes it.
-        progress: told of the stage.
+        progress: notified of the stage.
     """
     progress.stage("comparing layer by layer")
     exact = _exact(reference, mode, feeds)
-    found: list[LayerError] = []
+    errors: list[LayerError] = []
     runs = None
     for layer, rounded in reference.layers(mode, feeds, most_bytes=MOST_BYTES):
         runs = runs or _Runs(graph, provider, given)
         wide = next(exact, None)
         floor = depth.floor(rounded, wide) if wide is not None else None
-        found.append(_error(layer, rounded, runs.outputs_of(layer.name), floor))
-    return found
+        errors.append(_error(layer, rounded, runs.outputs_of(layer.name), floor))
+    return errors
 
 
 def _exact(reference: Reference, mode: Mode, feeds: Feeds) -> Iterator[Array]:
@@ -76,7 +76,7 @@ class _Runs:
     def __init__(self, graph: onnx.ModelProto, provider: ort_session.Provider, feeds: Feeds) -> None:
         self._graph, self._provider, self._feeds = graph, provider, feeds
         made = [output for node in graph.graph.node for output in node.output if output]
-        self._order = {name: place for place, name in enumerate(made)}
+        self._order = {name: index for index, name in enumerate(made)}
         self._groups: dict[str, list[list[str]]] = {}
         self._session = ort_session.Session(
             serialise(tensors.with_outputs(graph, _floats(graph, made))), provider, optimized=False
@@ -84,7 +84,7 @@ class _Runs:
         self._known = set(_floats(graph, made)) | {o.name for o in graph.graph.output}
         images = len(next(iter(feeds.values())))
         self._bytes = {
-            info.name: 4 * math.prod(images if place == 0 or side is None else side for place, side in enumerate(shape))
+            info.name: 4 * math.prod(images if axis == 0 or side is None else side for axis, side in enumerate(shape))
             for info in [*graph.graph.value_info, *graph.graph.output]
             if (shape := tensors.shape(info)) is not None
         }
@@ -94,8 +94,10 @@ class _Runs:
         """What may be the layer's output: for each node scope that may be the layer its tensors, the last one first."""
         path, _, nth = layer.partition("#")
         if path not in self._groups:
-            found = tensors_of(self._graph, [path])[path]
-            self._groups[path] = [kept for group in found if (kept := [n for n in reversed(group) if n in self._known])]
+            groups = tensors_of(self._graph, [path])[path]
+            self._groups[path] = [
+                kept for group in groups if (kept := [n for n in reversed(group) if n in self._known])
+            ]
         groups = self._groups[path]
         if nth and len(groups) >= int(nth):
             groups = [groups[int(nth) - 1]]

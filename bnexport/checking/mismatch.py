@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bnexport.checking.localise import layer_errors
-from bnexport.checking.optimisations import blamed
+from bnexport.checking.optimisations import find_blame
 from bnexport.comparison.deployed import Deployed
 from bnexport.comparison.expectations import Expected
 from bnexport.comparison.sides import Feeds, Outputs, Runner
@@ -41,7 +41,7 @@ class Inquiry:
         spec: how images are prepared; None for arrays.
         deployed: the deployed file; None where bnexport's own export is checked.
         dependent: the BN006 findings.
-        progress: told of each stage.
+        progress: notified of each stage.
     """
 
     subject: Subject | None
@@ -59,24 +59,24 @@ class Inquiry:
             first: a batch.
             layers: compare layers also where the sides agree.
         """
-        found: list[Finding | None] = []
+        findings: list[Finding | None] = []
         errors: tuple[LayerError, ...] = ()
         every = self.tally.lost()
         inference_lost = any(lost.pair.expectation.mode == "inference" for lost in every)
         for lost in every:
-            finding, compared = self.explained(lost, inference_lost=inference_lost)
-            found.append(finding)
+            finding, compared = self.explain(lost, inference_lost=inference_lost)
+            findings.append(finding)
             errors = errors or compared
         notes = (*(self.subject.notes if self.subject else ()), *(self.deployed.notes if self.deployed else ()))
-        found += [model_files.file_notes(notes), self.tally.uneven()]
+        findings += [model_files.file_notes(notes), self.tally.uneven()]
         if self.deployed is not None:
-            found.append(export.interface_differs(self.deployed.interface.differences))
+            findings.append(export.interface_differs(self.deployed.interface.differences))
             on_batch = {f.evidence["side"] for f in self.dependent}
-            if not any(f and f.code == "EX003" for f in found) and any(
+            if not any(f and f.code == "EX003" for f in findings) and any(
                 runner.spec.external and runner.id in on_batch and self.tally.matches_other_mode(runner.id)
                 for runner in self.runners.values()
             ):
-                found.append(export.training_exported(()))
+                findings.append(export.training_exported(()))
         shown = next(
             (
                 r
@@ -87,16 +87,16 @@ class Inquiry:
         )
         # Layers are compared with float32 rounding: they say nothing about 16 bits and fewer.
         exact = shown is not None and shown.spec.precision == Precision.FLOAT32
-        agreed = self.deployed is not None and exact and not any(f and f.severity == Severity.ERROR for f in found)
+        agreed = self.deployed is not None and exact and not any(f and f.severity == Severity.ERROR for f in findings)
         if shown and not errors and (layers or agreed):
             errors = self.layers(shown, {name: x[:IMAGES] for name, x in first.inputs.items()})
             if (culprit := hidden(errors)) is not None:
-                found.append(export.hidden_error(culprit, errors, self.tally.noun))
+                findings.append(export.hidden_error(culprit, errors, self.tally.noun))
         if not layers and not any(layer.off for layer in errors):
             errors = ()
-        return found, errors
+        return findings, errors
 
-    def explained(self, lost: Lost, *, inference_lost: bool = True) -> tuple[Finding | None, tuple[LayerError, ...]]:
+    def explain(self, lost: Lost, *, inference_lost: bool = True) -> tuple[Finding | None, tuple[LayerError, ...]]:
         """The finding that names the cause, and the layers where they were compared.
 
         A quantised file that loses answers has its own finding already; None where nothing else is wrong with it.
@@ -118,7 +118,7 @@ class Inquiry:
 
         if not measured and not right(runner.compute(lost.feed.inputs)):  # one batch alone shows it
             given = runner.given(lost.feed.inputs)
-            blame = blamed(runner.graph(), _provider(runner), given, runner.names, right, self.progress)
+            blame = find_blame(runner.graph(), _provider(runner), given, runner.names, right, self.progress)
             if blame is not None:
                 return runtime.optimised_away(lost.failed, blame.optimizers, blame.nodes, blame.tensor), ()
         if self.deployed is not None and self.subject is not None:
@@ -191,10 +191,10 @@ class Inquiry:
 
     def _otherwise(self, deployed: Deployed, runner: Runner, feeds: Feeds, wanted: Outputs) -> Iterator[str]:
         """Other ways of calling the deployed file under which it is right."""
-        found = runner.compute(feeds)
+        outputs = runner.compute(feeds)
         for name, logits in wanted.items():
             plain = name.removesuffix("/logits")
-            if plain != name and plain in found and self._equal(found[plain], logits):
+            if plain != name and plain in outputs and self._equal(outputs[plain], logits):
                 yield f"it gives out the logits of {plain}, not what the last activation makes of them"
         for name, x in feeds.items():
             if x.ndim == 4:
@@ -230,8 +230,8 @@ def _prepared_otherwise(spec: Preprocessing | None, feeds: Feeds) -> Iterator[tu
     channels = spec.channels if spec else x.shape[-1] if x.ndim == 4 else 1
     for old, new in candidates(spec, channels):
         changed = Refit(old, new, 0.0).changed
-        said = " and ".join(f"{what} {after}" for what, (_, after) in changed.items())
+        preparation = " and ".join(f"{what} {after}" for what, (_, after) in changed.items())
         yield (
-            f"it takes images with {said}, the model {' and '.join(before for before, _ in changed.values())}",
+            f"it takes images with {preparation}, the model {' and '.join(before for before, _ in changed.values())}",
             {name: rescale(x, old, new)},
         )

@@ -32,7 +32,7 @@ def possible(subject: Subject, count: int) -> bool:
     return count >= 2 and all(shape and shape[0] is None for shape in subject.shapes.values())
 
 
-def compared(
+def compare(
     runners: Sequence[Runner],
     feed: Feed,
     subject: Subject,
@@ -48,7 +48,7 @@ def compared(
     batch = {name: x[:IMAGES_TOGETHER] for name, x in feed.inputs.items()}
     few = Feed({name: x[:ALONE] for name, x in batch.items()}, feed.names[:ALONE], feed.labels[:ALONE])
     comparisons: list[Comparison] = []
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for runner in runners:
         spec = runner.spec
         if spec.mode != "inference" or spec.as_deployed or (spec.role == Role.CONTROL and spec.artifact):
@@ -71,15 +71,15 @@ def compared(
         except InputError as error:
             progress.note(f"whether {runner.id} depends on the batch could not be checked: {error}")
             continue
-        judged, _ = tally.judged((), ())
+        judged, _ = tally.judge((), ())
         by_batch = not all(judged) and normalises_by_batch(runner.graph() if runner.graph else subject.graph)
         comparisons += judged
-        found += [
+        findings += [
             modes.batch_dependent(comparison, by_batch=by_batch, noun=noun)
             for comparison in judged
             if not (comparison or comparison.difference.nonfinite)
         ][:1]
-    return comparisons, found
+    return comparisons, findings
 
 
 def _alone(runner: Runner, feeds: Feeds) -> Outputs:

@@ -53,7 +53,7 @@ class Blame:
     tensor: str
 
 
-def blamed(
+def find_blame(
     graph: onnx.ModelProto,
     provider: ort_session.Provider,
     feeds: Feeds,
@@ -69,31 +69,31 @@ def blamed(
         feeds: a batch on which the optimised graph is wrong.
         names: what to compute: the name a check gives it, and the tensor.
         right: whether outputs agree with Keras.
-        progress: told of the stage.
+        progress: notified of the stage.
     """
     content = serialise(graph)
 
     def good(session: Session) -> bool:
-        found = session.run(feeds, list(names.values()))
-        return right({name: found[tensor] for name, tensor in names.items()})
+        outputs = session.run(feeds, list(names.values()))
+        return right({name: outputs[tensor] for name, tensor in names.items()})
 
     if not good(Session(content, provider, optimized=False)):
         return None
     progress.stage("finding the optimisation that changes the result")
     optimizers: tuple[str, ...] = ()
     if good(Session(content, provider, without=OPTIMIZERS)):
-        optimizers = tuple(_needed(OPTIMIZERS, lambda off: good(Session(content, provider, without=off))))
+        optimizers = tuple(_smallest(OPTIMIZERS, lambda off: good(Session(content, provider, without=off))))
     inner = _inner(graph)
 
     def kept(some: Sequence[str]) -> bool:
         return good(Session(serialise(tensors.with_outputs(graph, some)), provider))
 
     # A tensor that the graph gives out cannot be fused away.
-    place = _needed(inner, kept)[-1:] if kept(inner) else []
-    return Blame(optimizers, _around(graph, place[0]) if place else (), place[0] if place else "")
+    last = _smallest(inner, kept)[-1:] if kept(inner) else []
+    return Blame(optimizers, _around(graph, last[0]) if last else (), last[0] if last else "")
 
 
-def _needed(candidates: Sequence[str], works: Callable[[Sequence[str]], bool]) -> list[str]:
+def _smallest(candidates: Sequence[str], works: Callable[[Sequence[str]], bool]) -> list[str]:
     """A small set that works where all `candidates` together do: found by halving, one member after the other, the last one first."""
     needed: list[str] = []
     while not (needed and works(needed)):

@@ -1,4 +1,4 @@
-"""How much of what `fit` sees is chance (ST001): dropout and other random layers told apart from BatchNormalization."""
+"""How much of what `fit` sees is chance (ST001): dropout and other random layers distinguished from BatchNormalization."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ DRAWS = 4
 """How often the training pass is repeated."""
 
 
-def measured(reference: Reference, layers: list[str], feed: Feed, progress: Progress) -> Finding | None:
+def measure(reference: Reference, layers: list[str], feed: Feed, progress: Progress) -> Finding | None:
     """ST001 for a model with random layers; None where they change nothing.
 
     Args:
         reference: the model.
         layers: its random layers.
         feed: a batch.
-        progress: told of the stage.
+        progress: notified of the stage.
     """
     if not layers:
         return None

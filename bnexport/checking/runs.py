@@ -39,7 +39,7 @@ def open_runs(opening: Opening, first: Feed) -> tuple[list[Runner], list[Finding
     if "cpu" in opening.providers:
         runners += open_on(["cpu"])
         if deployed is None and sides.has_training_mode(subject.graph):
-            runners.append(sides.remembered_twin(subject.graph, subject.store, subject.facts.sha256))
+            runners.append(sides.recall_training_graph(subject.graph, subject.store, subject.facts.sha256))
     for target in opening.targets:
         if deployed is not None:
             runners.append(deployed.target_run(target))

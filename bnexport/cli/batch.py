@@ -103,14 +103,14 @@ def command(
     """
     from rich.console import Console
 
-    from bnexport.batch.batch import left, planned, summed
+    from bnexport.batch.batch import left, read_plan, summarise
     from bnexport.cli.batch_progress import show_batch_progress
     from bnexport.reporting import batch as report
     from bnexport.system.files import write_text
 
     if running.cluster is not None:
         stdio.redirect_other_threads()
-    wanted = planned(
+    wanted = read_plan(
         plan,
         options.open_cache(),
         jobs=running.jobs,
@@ -118,34 +118,34 @@ def command(
         results=output_dir,
     )
     console = Console(highlight=False, soft_wrap=True)
-    finished = wanted.finished()
+    finished = wanted.earlier_results()
     if running.dry_run:
         for key, check in wanted.checks:
             console.print("finished" if key in finished else "to run  ", check.name, markup=False)
         return 0
     tracker = report_output.open_tracker(tracking)
-    found = dict(finished)
+    results = dict(finished)
     with show_batch_progress(len(finished), len(wanted.checks), quiet=progress.quiet) as watcher:
         for result in left(wanted, finished, scripting.evaluate, cluster=running.cluster, began=watcher.start_check):
-            found[result.key] = result
+            results[result.key] = result
             watcher.finish_check(result)
             if form == BatchFormat.NDJSON:
                 typer.echo(report.record(result))
-    done = summed(wanted, found, finished)
+    batch_report = summarise(wanted, results, finished)
     summaries = {
-        "summary.ndjson": report.ndjson(done),
-        "summary.xml": report.junit(done),
-        "summary.md": report.markdown(done),
-        "summary.html": report.html(done),
+        "summary.ndjson": report.ndjson(batch_report),
+        "summary.xml": report.junit(batch_report),
+        "summary.md": report.markdown(batch_report),
+        "summary.html": report.html(batch_report),
     }
     for name, content in summaries.items():
-        write_text(done.path / name, content)
+        write_text(batch_report.path / name, content)
     if form == BatchFormat.NDJSON:
-        for result in done.results:
-            if result.name not in done.repeated:
+        for result in batch_report.results:
+            if result.name not in batch_report.repeated:
                 typer.echo(report.record(result))
     else:
-        report.show(done, console)
+        report.show(batch_report, console)
     if tracker is not None:
-        report_output.log_batch(done, plan.stem, summaries, tracker)
-    return done.exit_code
+        report_output.log_batch(batch_report, plan.stem, summaries, tracker)
+    return batch_report.exit_code

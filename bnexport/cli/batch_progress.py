@@ -21,12 +21,12 @@ class Lines:
 
     Args:
         console: where.
-        done: how many checks were finished before.
+        earlier: how many checks were finished before.
         total: how many there are.
     """
 
-    def __init__(self, console: Console, done: int, total: int) -> None:
-        self._console, self._done, self._total = console, done, total
+    def __init__(self, console: Console, earlier: int, total: int) -> None:
+        self._console, self._done, self._total = console, earlier, total
 
     def start_check(self, name: str) -> None:
         """A check was started."""
@@ -40,10 +40,10 @@ class Lines:
 class Table(Lines):
     """Lines, and below them a row for each check that runs, and one for all of them with the time that is left."""
 
-    def __init__(self, rows: Progress, console: Console, done: int, total: int) -> None:
-        super().__init__(console, done, total)
+    def __init__(self, rows: Progress, console: Console, earlier: int, total: int) -> None:
+        super().__init__(console, earlier, total)
         self._rows = rows
-        self._all = rows.add_task("all checks", total=total, completed=done)
+        self._all = rows.add_task("all checks", total=total, completed=earlier)
         self._running: dict[str, TaskID] = {}
 
     def start_check(self, name: str) -> None:
@@ -58,11 +58,11 @@ class Table(Lines):
 
 
 @contextmanager
-def show_batch_progress(done: int, total: int, *, quiet: bool) -> Iterator[Lines]:
+def show_batch_progress(earlier: int, total: int, *, quiet: bool) -> Iterator[Lines]:
     """What is shown on stderr.
 
     Args:
-        done: how many checks were finished before.
+        earlier: how many checks were finished before.
         total: how many there are.
         quiet: nothing is.
     """
@@ -70,7 +70,7 @@ def show_batch_progress(done: int, total: int, *, quiet: bool) -> Iterator[Lines
 
     console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
     if quiet or not console.is_terminal:
-        yield Lines(console, done, total)
+        yield Lines(console, earlier, total)
         return
     from rich.progress import (
         BarColumn,
@@ -91,4 +91,4 @@ def show_batch_progress(done: int, total: int, *, quiet: bool) -> Iterator[Lines
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as rows:
-        yield Table(rows, console, done, total)
+        yield Table(rows, console, earlier, total)

@@ -46,9 +46,9 @@ class Command(TyperCommand):
         rest = super().parse_args(ctx, args)
         for name, (alias, option, spelling) in self._aliases.items():
             value = ctx.params.pop(name, None)
-            if not _typed(ctx, name):
+            if not _was_typed(ctx, name):
                 continue
-            if _typed(ctx, option.name):
+            if _was_typed(ctx, option.name):
                 raise typer.BadParameter(f"{conflict(spelling, alias.opts[0])}; give one of them", ctx=ctx)
             ctx.params[option.name] = value
         return rest
@@ -77,6 +77,6 @@ def _alias(option: Any, former: str) -> Any:
     return alias
 
 
-def _typed(ctx: typer.Context, name: str) -> bool:
+def _was_typed(ctx: typer.Context, name: str) -> bool:
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"

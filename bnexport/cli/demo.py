@@ -48,27 +48,29 @@ def command(
     from bnexport.demo.demo import SEED, demo
 
     with output.show_progress() as progress:
-        done = demo(folder, epochs=epochs, momentum=momentum, seed=SEED if seed is None else seed, progress=progress)
-    report_output.write_reports(done.report, [folder / "check.json"])
-    _tell(done, folder)
+        result = demo(folder, epochs=epochs, momentum=momentum, seed=SEED if seed is None else seed, progress=progress)
+    report_output.write_reports(result.report, [folder / "check.json"])
+    _tell(result, folder)
     return 0
 
 
-def _tell(done: Demo, folder: Path) -> None:
+def _tell(result: Demo, folder: Path) -> None:
     from rich.console import Console
 
     from bnexport.reporting.story import show_repair, show_story
 
     console = Console(highlight=False)
-    show_story(done.training.epochs, done.asked_epochs, done.report, console)
+    show_story(result.training.epochs, result.asked_epochs, result.report, console)
     written = "images/, model.h5 with model.h5.toml, model.onnx, check.json"
     steps = [
         (f"bnexport check {folder}/model.h5 {folder}/images", "the check again, with all numbers"),
         (f"bnexport check {folder}/model.onnx {folder}/images", "check the ONNX file alone, without TensorFlow"),
     ]
-    if done.repair is not None:
-        repaired = next(side for side in done.repair.keras.sides if side.id == "keras-inference")
-        show_repair(repaired, done.repair.onnx, done.repair.folded, done.repair.recalibration.residual.largest, console)
+    if result.repair is not None:
+        repaired = next(side for side in result.repair.keras.sides if side.id == "keras-inference")
+        show_repair(
+            repaired, result.repair.onnx, result.repair.folded, result.repair.recalibration.residual.largest, console
+        )
         written += ", repaired.keras with its .toml, repaired.onnx, folded.onnx"
         steps += [
             (f"bnexport check {folder}/repaired.keras {folder}/images", "check the repaired model, which passes"),

@@ -50,23 +50,23 @@ def command(
     from bnexport.folding.fold import fold
 
     with result.show_progress() as progress:
-        done = fold(model, output, images, progress=progress)
+        folding = fold(model, output, images, progress=progress)
     if result.form == PlainFormat.JSON:
         from bnexport.reporting import json
 
-        typer.echo(json.dumps(json.folding(done)))
-        return 0 if done else 1
-    if done:
+        typer.echo(json.dumps(json.folding(folding)))
+        return 0 if folding else 1
+    if folding:
         typer.echo(
-            f"{done.written}: {len(done.folded)} nodes folded, {len(done.refused)} BatchNormalization nodes not folded"
+            f"{folding.written}: {len(folding.folded)} nodes folded, {len(folding.refused)} BatchNormalization nodes not folded"
         )
-        typer.echo(f"largest difference between both graphs: {done.max_rel:.1e} relative to the largest output")
+        typer.echo(f"largest difference between both graphs: {folding.max_rel:.1e} relative to the largest output")
     else:
         typer.echo(f"REFUSED: {output} was not written")
         typer.echo(
-            f"folding changes the outputs by {done.max_rel:.1e} relative to the largest output, more than rounding explains ({done.tolerance:.0e})"
+            f"folding changes the outputs by {folding.max_rel:.1e} relative to the largest output, more than rounding explains ({folding.tolerance:.0e})"
         )
         typer.echo("  -> run bnexport check: a channel may have a variance near zero, or values may overflow")
-    for name, reason in done.refused:
+    for name, reason in folding.refused:
         typer.echo(f"not folded: {name}: {reason}")
-    return 0 if done else 1
+    return 0 if folding else 1

@@ -1,4 +1,4 @@
-"""How a check is told: on stdout in the format that was asked for, and in report files by their suffix."""
+"""How a check is reported: on stdout in the format that was asked for, and in report files by their suffix."""
 
 from __future__ import annotations
 
@@ -137,13 +137,13 @@ def log_check(result: CheckReport, tracker: Tracker) -> None:
     typer.echo(f"logged to {tracker.uri} as run {run}", err=True)
 
 
-def log_batch(done: Batch, name: str, summaries: Mapping[str, str], tracker: Tracker) -> None:
+def log_batch(batch: Batch, name: str, summaries: Mapping[str, str], tracker: Tracker) -> None:
     """Logs a batch as a run, and each check that was run now as one below it."""
     from bnexport.reporting import json
 
-    run = tracker.batch(name, Counter(result.status for result in done.results), summaries, summaries["summary.md"])
-    for result in done.results:
-        if result.name not in done.repeated:
+    run = tracker.batch(name, Counter(result.status for result in batch.results), summaries, summaries["summary.md"])
+    for result in batch.results:
+        if result.name not in batch.repeated:
             continue
         if result.report is None:
             tracker.record_failure(result.name, result.error, run)
@@ -161,18 +161,30 @@ def _thumbnail(picture: Readable) -> bytes | None:
         return None  # it is gone since it was read
 
 
-def print_bundle(done: Packing, form: OutputFormat) -> None:
+def print_bundle(packing: Packing, form: OutputFormat) -> None:
     """Prints what became of a packing; in any format but text and JSON, the check that was made first."""
     if form in (OutputFormat.JUNIT, OutputFormat.GITHUB, OutputFormat.NDJSON):
-        print_check(done.report, form)
+        print_check(packing.report, form)
         return
     if form == OutputFormat.JSON:
         from bnexport.reporting import json
 
-        typer.echo(json.dumps(json.packing(done.path, done.samples, done.sets, done.size, done.refused, done.report)))
+        typer.echo(
+            json.dumps(
+                json.packing(packing.path, packing.samples, packing.sets, packing.size, packing.refused, packing.report)
+            )
+        )
         return
     from rich.console import Console
 
     from bnexport.reporting.text import show_packing
 
-    show_packing(done.path, done.samples, done.sets, done.size, done.refused, done.report, Console(highlight=False))
+    show_packing(
+        packing.path,
+        packing.samples,
+        packing.sets,
+        packing.size,
+        packing.refused,
+        packing.report,
+        Console(highlight=False),
+    )

@@ -20,10 +20,10 @@ def evaluate(check: Check) -> None:
     """Runs a check of a batch in this process, which ends with it: the report as JSON on stdout, or a sentence on stderr."""
     from bnexport import cli
 
-    cli.end_with(lambda: sys.exit(exit_codes.code_of(functools.partial(_evaluated, check))))
+    cli.end_with(lambda: sys.exit(exit_codes.code_of(functools.partial(_exit_code_of, check))))
 
 
-def _evaluated(check: Check) -> int:
+def _exit_code_of(check: Check) -> int:
     from bnexport.checking.check import check as check_model
     from bnexport.reporting import json
 
@@ -61,20 +61,20 @@ def iter_checks(
         UsageError: it is none, or something in it is not there.
         MachineError: the folder of the results cannot be made, or there is no such cluster.
     """
-    from bnexport.batch.batch import left, planned, summed
+    from bnexport.batch.batch import left, read_plan, summarise
     from bnexport.system.cache import Cache, folder
 
-    wanted = planned(
+    wanted = read_plan(
         Path(plan) if isinstance(plan, str) else plan,
         Cache(folder()),
         jobs=jobs,
         timeout=timeout,
         results=Path(results) if results is not None else None,
     )
-    finished = wanted.finished()
+    finished = wanted.earlier_results()
     yield from finished.values()
-    found = dict(finished)
+    by_key = dict(finished)
     for result in left(wanted, finished, evaluate, cluster=cluster):
-        found[result.key] = result
+        by_key[result.key] = result
         yield result
-    summed(wanted, found, finished)
+    summarise(wanted, by_key, finished)

@@ -72,17 +72,17 @@ def read_settings(options: Options, folder: Path, environment: Mapping[str, str]
         InputError: a file cannot be read.
         UsageError: a file sets an option that does not exist, or an option is set by both of its names.
     """
-    known = {(command, name) for command, table in options.items() for name in table}
-    found = {(c, n): Setting(c, n, p.default, "default") for c, table in options.items() for n, p in table.items()}
-    for command, name, value, origin in [*_filed(options, folder), *_set(options, environment)]:
-        for key in known:
+    names = {(command, name) for command, table in options.items() for name in table}
+    by_key = {(c, n): Setting(c, n, p.default, "default") for c, table in options.items() for n, p in table.items()}
+    for command, name, value, origin in [*_from_file(options, folder), *_set(options, environment)]:
+        for key in names:
             if key[1] == name and command in ("", key[0]):
                 parameter = options[key[0]][name]
-                found[key] = Setting(*key, _typed(value, parameter, origin), origin)
-    return list(found.values())
+                by_key[key] = Setting(*key, _convert(value, parameter, origin), origin)
+    return list(by_key.values())
 
 
-def _filed(options: Options, folder: Path) -> Iterator[tuple[str, str, object, str]]:
+def _from_file(options: Options, folder: Path) -> Iterator[tuple[str, str, object, str]]:
     path, table = _file(folder)
     everywhere = {name for command in options.values() for name in command}
     own = {key: value for key, value in table.items() if key not in options}
@@ -114,14 +114,14 @@ def _file(folder: Path) -> tuple[Path, dict[str, object]]:
         own, project = parent / "bnexport.toml", parent / "pyproject.toml"
         if own.is_file():
             return own, _read(own)
-        if _mentioned(project):
+        if _mentions_bnexport(project):
             tool = _read(project).get("tool", {})
             if isinstance(tool, dict) and isinstance(tool.get("bnexport"), dict):
                 return project, tool["bnexport"]
     return folder, {}
 
 
-def _mentioned(path: Path) -> bool:
+def _mentions_bnexport(path: Path) -> bool:
     """Whether a file contains the word bnexport. Most do not, and parsing TOML takes a while."""
     try:
         return path.is_file() and b"bnexport" in files.read_bounded(path, files.MOST_TEXT)
@@ -196,7 +196,7 @@ def describe_unknown_variables(options: Options, environment: Mapping[str, str])
     return notes
 
 
-def _typed(value: object, parameter: Any, origin: str) -> object:
+def _convert(value: object, parameter: Any, origin: str) -> object:
     """A value as the command line would have it: lists for options that may be repeated, words for flags, and paths from where they were written."""
     if parameter.is_flag:
         if isinstance(value, bool):
@@ -207,7 +207,7 @@ def _typed(value: object, parameter: Any, origin: str) -> object:
     if isinstance(value, dict):
         raise UsageError(f"{origin}: {parameter.name} is a table", expected="a value")
     values = value if isinstance(value, list) else str(value).split() if parameter.multiple else [value]
-    texts = [_placed(str(entry), parameter, origin) for entry in values]
+    texts = [_resolve_path(str(entry), parameter, origin) for entry in values]
     if parameter.multiple:
         return texts
     if len(texts) != 1:
@@ -218,7 +218,7 @@ def _typed(value: object, parameter: Any, origin: str) -> object:
 _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
-def _placed(text: str, parameter: Any, origin: str) -> str:
+def _resolve_path(text: str, parameter: Any, origin: str) -> str:
     if parameter.type.name not in ("path", "file", "directory") or origin.startswith("environment"):
         return text
     if "\0" in text:
@@ -234,10 +234,10 @@ def _placed(text: str, parameter: Any, origin: str) -> str:
     return str(path)
 
 
-def list_changes(found: list[Setting], options: Options) -> dict[str, dict[str, object]]:
+def list_changes(settings: list[Setting], options: Options) -> dict[str, dict[str, object]]:
     """The settings that differ from the defaults, by command and by the name of the parameter."""
     changed: dict[str, dict[str, object]] = {}
-    for setting in found:
+    for setting in settings:
         if setting.origin != "default":
             name = options[setting.command][setting.option].name
             changed.setdefault(setting.command, {})[name] = setting.value
@@ -246,9 +246,9 @@ def list_changes(found: list[Setting], options: Options) -> dict[str, dict[str, 
 
 def list_options(group: Any, context: Any) -> dict[str, dict[str, Any]]:
     """The options of every command by name, with underscores; former names are left out."""
-    found: dict[str, dict[str, Any]] = {}
+    by_command: dict[str, dict[str, Any]] = {}
     for name in group.list_commands(context):
         given = [p for p in group.get_command(context, name).params if p.param_type_name == "option" and not p.hidden]
         typed = {next(o for o in p.opts if o.startswith("--"))[2:].replace("-", "_"): p for p in given}
-        found[name] = {key: p for key, p in typed.items() if key != "help"}
-    return found
+        by_command[name] = {key: p for key, p in typed.items() if key != "help"}
+    return by_command

@@ -23,7 +23,7 @@ PREPROCESSED = {
     "aspect": Fit.STRETCH,
     "channel-order": Order.RGB,
 }
-"""How images are prepared where nothing is said."""
+"""How images are prepared by default."""
 
 
 @with_exit_code

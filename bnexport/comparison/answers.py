@@ -62,7 +62,7 @@ class Items:
         """Their classes, -1 where unknown, in the order of the list."""
         return in_order(self.seen_labels, self.order)
 
-    def placed(self, comparison: Comparison) -> Comparison:
+    def in_list_order(self, comparison: Comparison) -> Comparison:
         """A comparison whose worst image is counted in the order of the list."""
         order, worst = self.order, comparison.difference.worst_image
         if not comparison.difference.images or worst >= len(
@@ -213,14 +213,14 @@ def broken_rows(x: Array, count: int) -> NDArray[np.bool_]:
     return np.asarray(~np.isfinite(x).reshape(count, -1).all(axis=1))
 
 
-def confidence(probabilities: Array, found: NDArray[np.int64]) -> Array:
+def confidence(probabilities: Array, classes: NDArray[np.int64]) -> Array:
     """The probability of each image's class, from probabilities of shape (N, K) and the classes of shape (N,)."""
     if probabilities.shape[1] > 1:
-        return np.take_along_axis(probabilities, np.maximum(found, 0)[:, None], axis=1)[:, 0]
-    return np.where(found == 1, probabilities[:, 0], 1 - probabilities[:, 0])
+        return np.take_along_axis(probabilities, np.maximum(classes, 0)[:, None], axis=1)[:, 0]
+    return np.where(classes == 1, probabilities[:, 0], 1 - probabilities[:, 0])
 
 
-def allowed(comparison: Comparison, *, answers: bool = True) -> Comparison:
+def allow(comparison: Comparison, *, answers: bool = True) -> Comparison:
     """A comparison that may fail, but for tensors that cannot be compared and, with `answers`, other answers."""
     if comparison or not comparison.difference.images:
         return comparison

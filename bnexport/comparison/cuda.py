@@ -14,7 +14,7 @@ from bnexport.runtimes.ort_session import Cuda
 
 @dataclass(frozen=True, slots=True)
 class CudaSides:
-    """The sides that ran, and what is to be said about them."""
+    """The sides that ran, and what is to be reported about them."""
 
     runners: list[Runner]
     findings: list[Finding]

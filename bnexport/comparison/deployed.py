@@ -86,9 +86,9 @@ class Deployed:
         interface: Interface,
     ) -> Runner:
         def compute(feeds: Feeds) -> Outputs:
-            found = [run(part, list(self.names.values())) for part in _parts(interface.given(feeds), interface.batch)]
+            outputs = [run(part, list(self.names.values())) for part in _parts(interface.given(feeds), interface.batch)]
             count = len(next(iter(feeds.values())))
-            joined = {name: _joined([part[tensor] for part in found], count) for name, tensor in self.names.items()}
+            joined = {name: _join([part[tensor] for part in outputs], count) for name, tensor in self.names.items()}
             return {
                 name: _as_float(np.moveaxis(x, 1, -1) if name in interface.moved_out else x, self.dtypes.get(name))
                 for name, x in joined.items()
@@ -106,7 +106,7 @@ class Deployed:
         )
 
 
-def _joined(parts: list[Array], count: int) -> Array:
+def _join(parts: list[Array], count: int) -> Array:
     """An output of all parts of a batch; what the file adds to fill up its fixed batch size is cut off."""
     if len(parts) == 1 and (not parts[0].ndim or len(parts[0]) <= count):
         return parts[0]
@@ -225,7 +225,11 @@ _FLOAT32 = np.dtype(np.float32)
 
 def _preparation(graph: onnx.ModelProto, subject: Subject) -> list[str]:
     theirs = metadata.read(graph, "preprocessing")
-    ours = subject.known.preprocessing.as_dict() if subject.known and subject.known.preprocessing else None
+    ours = (
+        subject.model_sidecar.preprocessing.as_dict()
+        if subject.model_sidecar and subject.model_sidecar.preprocessing
+        else None
+    )
     if not theirs or not ours:
         return []
     return [

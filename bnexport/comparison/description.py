@@ -32,13 +32,13 @@ def of_model(model: ReferenceModel) -> Description:
     """What is known about a model that is loaded."""
     signature = model.signature
     names = tuple(port.name for port in signature.outputs)
-    return Description(model.info, _listed(signature.inputs), names, tuple(model.modes))
+    return Description(model.info, _list(signature.inputs), names, tuple(model.modes))
 
 
 def of_file(file: FileDescription) -> Description:
     """What a file says about its model."""
-    return Description(file.info, _listed(file.inputs), file.outputs, file.modes)
+    return Description(file.info, _list(file.inputs), file.outputs, file.modes)
 
 
-def _listed(ports: tuple[Port, ...]) -> tuple[Listed, ...]:
+def _list(ports: tuple[Port, ...]) -> tuple[Listed, ...]:
     return tuple((port.name, tuple(port.shape), str(port.dtype)) for port in ports)

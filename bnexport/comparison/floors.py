@@ -30,7 +30,7 @@ BEYOND = 1000.0
 Feeds = Mapping[str, Array]
 
 
-def measured(
+def measure(
     reference: Reference, feed: Feed, modes: Sequence[Mode], natural: Mapping[str, float] | None = None
 ) -> dict[tuple[str, str], float]:
     """The floor by mode and tensor: max |float32 - float64| / max |float64| over all images.
@@ -67,10 +67,10 @@ def where_lost(tally: Tally, reference: Reference, progress: Progress) -> None:
         mode: Mode = "training" if lost.pair.expectation.mode == "training" else "inference"
         progress.stage("measuring the noise floor where sides differ")
         try:
-            found = _floors(reference, mode, [lost.feed.inputs], tally.heads.natural)
+            floors = _floors(reference, mode, [lost.feed.inputs], tally.heads.natural)
         except InputError:
             continue  # a batch with values that are not finite has no floor; RT006 names them
-        tally.raise_floors({(mode, name): floor for name, floor in found.items()})
+        tally.raise_floors({(mode, name): floor for name, floor in floors.items()})
 
 
 def _floors(

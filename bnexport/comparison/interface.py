@@ -42,12 +42,12 @@ class Interface:
         Raises:
             InputError: the file takes pixels, and the batch holds something else.
         """
-        unscaled = {name: self._unscaled(name, x) if name in self.pixels else x for name, x in feeds.items()}
+        unscaled = {name: self._unscale(name, x) if name in self.pixels else x for name, x in feeds.items()}
         return {
             self.inputs[name]: np.moveaxis(x, -1, 1) if name in self.moved_in else x for name, x in unscaled.items()
         }
 
-    def _unscaled(self, name: str, x: Array) -> Array:
+    def _unscale(self, name: str, x: Array) -> Array:
         """The pixels before scaling."""
         spec = self.pixels[name]
         if spec is not None:

@@ -12,7 +12,7 @@ from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import ExportError, InputError, UsageError
 from bnexport.frameworks import keras2
 from bnexport.frameworks.protocols import Outputs, Want
-from bnexport.frameworks.registry import named, recognised
+from bnexport.frameworks.registry import framework_named, recognise
 from bnexport.progress import Progress
 from bnexport.results.runs import Mode
 from bnexport.system.cache import Cache
@@ -33,7 +33,7 @@ class Keras2Reference(Reference):
     """
 
     def __init__(self, path: Path, want: Want, store: Cache, progress: Progress) -> None:
-        keras3 = recognised(path)
+        keras3 = recognise(path)
         if keras3.name != "keras":
             raise UsageError(
                 "the reference keras2 requires a Keras file",
@@ -41,7 +41,7 @@ class Keras2Reference(Reference):
                 fix="omit --reference",
             )
         keras2.refuse_absence()
-        super().__init__(named("keras2", keras3.format), path, want, store, progress)
+        super().__init__(framework_named("keras2", keras3.format), path, want, store, progress)
         self.keras3 = Reference(keras3, path, want, store, progress)
 
     def _describe(self) -> Description:
@@ -61,14 +61,14 @@ class Keras2Reference(Reference):
         info = replace(other.info, random_layers=(), versions={**other.info.versions, **own.info.versions})
         return replace(other, info=info, modes=own.modes)
 
-    def graph(self, known: Sidecar | None) -> tuple[onnx.ModelProto, bytes | None]:
+    def graph(self, model_sidecar: Sidecar | None) -> tuple[onnx.ModelProto, bytes | None]:
         """The inference graph that is made of the file through Keras 3.
 
         Raises:
             ExportError: Keras 3 cannot read it, or it cannot be written as ONNX.
         """
         try:
-            return self.keras3.graph(known)
+            return self.keras3.graph(model_sidecar)
         except ExportError:
             raise
         except InputError as error:

@@ -19,7 +19,7 @@ from bnexport.datasets.feeds import Source
 from bnexport.datasets.preparation import Preparation
 from bnexport.errors import UsageError
 from bnexport.frameworks.protocols import Want
-from bnexport.frameworks.registry import recognised
+from bnexport.frameworks.registry import recognise
 from bnexport.progress import Progress
 from bnexport.results.actions import spell_options
 from bnexport.results.verdict import Finding
@@ -103,7 +103,7 @@ class Opening:
     targets: Sequence[Target]
 
 
-def opened(request: Request, progress: Progress) -> Opening:
+def open_request(request: Request, progress: Progress) -> Opening:
     """Opens what `request` names.
 
     Raises:
@@ -160,7 +160,7 @@ def _part(pictures: datasets.Listing | None, nth: int, count: int) -> datasets.L
 
 
 def _refuse_odd_pair(model: Path, onnx: Path | None, *, layers: bool) -> None:
-    if (onnx is not None or layers) and recognised(model).about.executable:
+    if (onnx is not None or layers) and recognise(model).about.executable:
         what = (
             "--deployed compares an ONNX file with a Keras model"
             if onnx is not None
@@ -171,7 +171,7 @@ def _refuse_odd_pair(model: Path, onnx: Path | None, *, layers: bool) -> None:
             found=f"{model}, an ONNX file",
             fix=f"pass the Keras model first: bnexport check model.keras images/ --deployed {onnx or model}",
         )
-    if onnx is not None and (theirs := recognised(onnx)).format != Format.ONNX:
+    if onnx is not None and (theirs := recognise(onnx)).format != Format.ONNX:
         raise UsageError(
             f"{onnx} is not an ONNX file",
             found=f"a {theirs.about.title or theirs.name} model",

@@ -46,7 +46,7 @@ class Reference:
     """A model file in its framework, which is loaded when something has to be computed.
 
     Args:
-        found: the framework that knows the file.
+        recognition: the framework that knows the file.
         path: the file or folder.
         want: how it is to be loaded.
         store: what was computed before.
@@ -56,10 +56,10 @@ class Reference:
         UsageError: a signature is named for what has none.
     """
 
-    def __init__(self, found: Recognised, path: Path, want: Want, store: Cache, progress: Progress) -> None:
-        refuse_needless_signature(found, path, want)
-        self.found, self.path, self.want, self._progress = found, path, want, progress
-        self.store = store if found.about.kept else NOTHING_KEPT
+    def __init__(self, recognition: Recognised, path: Path, want: Want, store: Cache, progress: Progress) -> None:
+        refuse_needless_signature(recognition, path, want)
+        self.recognition, self.path, self.want, self._progress = recognition, path, want, progress
+        self.store = store if recognition.about.kept else NOTHING_KEPT
         self._model: ReferenceModel | None = None
         self._described_anew = False
         self._loading: Future[ReferenceModel] | None = None
@@ -67,7 +67,7 @@ class Reference:
         self._facts = cache.facts(path)
         self.sha256 = self._digest()
         # Everything that what is computed depends on, but for the versions that every key of the cache has.
-        self._key = json.dumps([found.name, found.about.version, self.sha256, want.signature, want.trust])
+        self._key = json.dumps([recognition.name, recognition.about.version, self.sha256, want.signature, want.trust])
 
     def _digest(self) -> str:
         with ThreadPoolExecutor(1) as beside:  # large files take a while to hash, and packages to import
@@ -79,17 +79,17 @@ class Reference:
     @property
     def title(self) -> str:
         """What sentences call the framework."""
-        return self.found.about.title or self.found.name
+        return self.recognition.about.title or self.recognition.name
 
     @property
     def graph_itself(self) -> bool:
         """Whether runtimes execute the file as it is, so that there is no framework to compare them with."""
-        return self.found.about.executable
+        return self.recognition.about.executable
 
     def spec(self, mode: Mode) -> RunSpec:
         """What its pass in a mode is as a run."""
-        about = self.found.about
-        return RunSpec(about.runs_as or self.found.name, mode, about.device, Role.CONTROL)
+        about = self.recognition.about
+        return RunSpec(about.runs_as or self.recognition.name, mode, about.device, Role.CONTROL)
 
     @property
     def model(self) -> ReferenceModel:
@@ -124,10 +124,10 @@ class Reference:
             raise cache.change_error(self.path)
 
     def _read(self) -> ReferenceModel:
-        model = self._guarded(lambda: self.found.framework.load(self.path, self.want))
+        model = self._guard(lambda: self.recognition.framework.load(self.path, self.want))
         if not isinstance(model, ReferenceModel):
             raise MachineError(
-                f"the framework {self.found.name} did not return a model",
+                f"the framework {self.recognition.name} did not return a model",
                 found=type(model).__name__,
                 expected="info, signature, modes and forward",
             )
@@ -135,8 +135,8 @@ class Reference:
             self.store = NOTHING_KEPT  # entries are keyed by the file, and not by what lies beside it
         return model
 
-    def _guarded(self, call: Callable[[], R]) -> R:
-        return FRAMEWORKS.guard(self.found.name, call)
+    def _guard(self, call: Callable[[], R]) -> R:
+        return FRAMEWORKS.guard(self.recognition.name, call)
 
     @property
     def modes(self) -> tuple[Mode, ...]:
@@ -155,19 +155,19 @@ class Reference:
         return description
 
     def _describe(self) -> Description:
-        framework = self.found.framework
+        framework = self.recognition.framework
         if self._model is None and isinstance(framework, DescribesFiles):
-            described = self._guarded(lambda: framework.describe(self.path, self.want))
+            described = self._guard(lambda: framework.describe(self.path, self.want))
             if described is not None:
                 self._refuse_change(described.info.sha256)
                 return of_file(described)
         return of_model(self.model)
 
-    def graph(self, known: Sidecar | None) -> tuple[onnx.ModelProto, bytes | None]:
+    def graph(self, model_sidecar: Sidecar | None) -> tuple[onnx.ModelProto, bytes | None]:
         """Its inference graph; and the same serialise, with the logits among its outputs, where that was made.
 
         Args:
-            known: what travels into the graph.
+            model_sidecar: what travels into the graph.
 
         Raises:
             ExportError: it cannot be written as ONNX.
@@ -175,7 +175,7 @@ class Reference:
         """
         import onnx
 
-        travelling = json.dumps(sidecar.for_metadata(known), sort_keys=True)
+        travelling = json.dumps(sidecar.for_metadata(model_sidecar), sort_keys=True)
         key = ("graph", self._key, self.path.name, travelling)
         stored = self.store.get(*key)
         if stored is not None:
@@ -184,28 +184,28 @@ class Reference:
             del graph.graph.output[:]
             graph.graph.output.extend(given)
             return graph, stored
-        graph = self._exported(known)
+        graph = self._export(model_sidecar)
         logits = [tensor for tensor, _ in outputs.squashing_functions(graph).values()]
         whole = serialise(tensors.with_outputs(graph, logits))
         self.store.put(whole, *key)
         return graph, whole
 
-    def _exported(self, known: Sidecar | None) -> onnx.ModelProto:
+    def _export(self, model_sidecar: Sidecar | None) -> onnx.ModelProto:
         self._progress.stage("exporting")
-        graph = convert(self, self.found.name, known, self._progress)
+        graph = convert(self, self.recognition.name, model_sidecar, self._progress)
         source = metadata.read(graph, "source", {})
         self._refuse_change(str(source.get("sha256", "")) if isinstance(source, dict) else "")
         return graph
 
     def run(self, mode: Mode, feeds: Feeds) -> Outputs:
         """One pass over one batch: every output by name, and `OUTPUT/logits` for each that ends in softmax or sigmoid."""
-        return self._remembered(lambda: self._forward(feeds, mode), mode, "float32", cache.fingerprint(feeds))
+        return self._recall(lambda: self._forward(feeds, mode), mode, "float32", cache.fingerprint(feeds))
 
     def _forward(self, feeds: Feeds, mode: Mode, dtype: str = "float32", seed: int | None = None) -> Outputs:
         model = self.model
-        arrays = self._guarded(lambda: dict(model.forward(feeds, mode=mode, dtype=dtype, seed=seed)))
+        arrays = self._guard(lambda: dict(model.forward(feeds, mode=mode, dtype=dtype, seed=seed)))
         if missing := [port.name for port in model.signature.outputs if port.name not in arrays]:
-            raise MachineError(f"the framework {self.found.name} did not return the output {missing[0]}")
+            raise MachineError(f"the framework {self.recognition.name} did not return the output {missing[0]}")
         return arrays
 
     def run_in_float32(self, mode: Mode, feeds: Feeds) -> Outputs:
@@ -218,13 +218,11 @@ class Reference:
         Raises:
             InputError: the model does not compute in float64.
         """
-        return self._remembered(
-            lambda: self._forward(feeds, mode, "float64"), mode, "float64", cache.fingerprint(feeds)
-        )
+        return self._recall(lambda: self._forward(feeds, mode, "float64"), mode, "float64", cache.fingerprint(feeds))
 
     def drawn(self, feeds: Feeds, seed: int) -> Outputs:
         """What `fit` computes, random layers included; another `seed`, other random numbers."""
-        return self._remembered(
+        return self._recall(
             lambda: self._forward(feeds, "training", seed=seed), "drawn", str(seed), cache.fingerprint(feeds)
         )
 
@@ -239,18 +237,18 @@ class Reference:
         model = self.model
         if not isinstance(model, ShowsLayers):
             raise InputError(f"layers cannot be compared with {self.title} as the reference")
-        layers = self._guarded(lambda: iter(model.layers(feeds, mode=mode, dtype=dtype, most_bytes=most_bytes)))
-        while (entry := self._guarded(lambda: next(layers, None))) is not None:
+        layers = self._guard(lambda: iter(model.layers(feeds, mode=mode, dtype=dtype, most_bytes=most_bytes)))
+        while (entry := self._guard(lambda: next(layers, None))) is not None:
             yield entry
 
-    def _remembered(self, computed: Callable[[], Outputs], *key: str) -> Outputs:
+    def _recall(self, computed: Callable[[], Outputs], *key: str) -> Outputs:
         arrays = self.store.get_arrays("pass", self._key, *key)
         if arrays is None:
             arrays = computed()
             self.store.put_arrays(arrays, "pass", self._key, *key)
         return arrays
 
-    def detached(self) -> Reference:
+    def without_model(self) -> Reference:
         """The same for another machine: what it is, without what is open here."""
         other = copy.copy(self)
         vars(other).update(_model=None, _loading=None, _progress=Progress(), store=NOTHING_KEPT)

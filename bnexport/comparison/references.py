@@ -12,7 +12,7 @@ from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import MachineError
 from bnexport.frameworks.protocols import Graph, Outputs, Want
-from bnexport.frameworks.registry import recognised
+from bnexport.frameworks.registry import recognise
 from bnexport.onnx_graph import metadata
 from bnexport.progress import Progress
 from bnexport.system.cache import NOTHING_KEPT, Cache
@@ -38,22 +38,24 @@ class GraphReference(Reference):
         model = self.model
         if not isinstance(model, Graph):
             raise MachineError(
-                f"the framework {self.found.name} did not return an ONNX graph", found=type(model).__name__
+                f"the framework {self.recognition.name} did not return an ONNX graph", found=type(model).__name__
             )
         return model
 
-    def graph(self, known: Sidecar | None) -> tuple[onnx.ModelProto, bytes | None]:
+    def graph(self, model_sidecar: Sidecar | None) -> tuple[onnx.ModelProto, bytes | None]:
         """The graph itself."""
         graph = self.itself.graph
-        if known is not None:
-            metadata.write(graph, sidecar.for_metadata(known))  # so that what is made of the graph carries it too
+        if model_sidecar is not None:
+            metadata.write(
+                graph, sidecar.for_metadata(model_sidecar)
+            )  # so that what is made of the graph carries it too
         return graph, None
 
     def description(self) -> Description:
         """What it is; it is read already."""
         return self._describe()
 
-    def _remembered(self, computed: Callable[[], Outputs], *key: str) -> Outputs:  # noqa: ARG002 - the graph is there
+    def _recall(self, computed: Callable[[], Outputs], *key: str) -> Outputs:  # noqa: ARG002 - the graph is there
         return computed()
 
 
@@ -64,6 +66,6 @@ def open_reference(path: Path, want: Want, store: Cache, progress: Progress) -> 
         InputError: no framework knows it.
         UsageError: a signature is named for what has none.
     """
-    framework = recognised(path)
+    framework = recognise(path)
     kind = GraphReference if framework.about.executable else Reference
     return kind(framework, path, want, store, progress)

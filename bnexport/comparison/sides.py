@@ -92,7 +92,7 @@ def reference_sides(reference: Reference) -> list[Runner]:
 
 def _as_written(reference: GraphReference) -> Runner:
     reference.itself.open()
-    model, about = reference.itself.graph, reference.found.about
+    model, about = reference.itself.graph, reference.recognition.about
     names, quantised = heads.fetches(model), quantisation(model)
 
     def compute(feeds: Feeds) -> Outputs:
@@ -101,7 +101,7 @@ def _as_written(reference: GraphReference) -> Runner:
         except InputError as error:
             raise _out_of_range(model, feeds) or error from error
 
-    spec = graph_spec(quantised, "inference", about.device, runtime=about.runs_as or reference.found.name)
+    spec = graph_spec(quantised, "inference", about.device, runtime=about.runs_as or reference.recognition.name)
     return Runner(
         replace(spec, role=Role.CONTROL, variant="unoptimised"),
         compute,
@@ -118,7 +118,7 @@ def onnx_sides(
     whole: bytes | None = None,
     cuda: Cuda = STRICT_CUDA,
 ) -> list[Runner]:
-    """The inference graph and, where it has BatchNormalization nodes, its training twin, on each provider.
+    """The inference graph and, where it has BatchNormalization nodes, its training-mode graph, on each provider.
 
     Args:
         model: the inference graph.
@@ -133,18 +133,19 @@ def onnx_sides(
     """
     fetched = heads.fetches(model)
 
-    def exposed() -> onnx.ModelProto:
+    def with_outputs() -> onnx.ModelProto:
         return tensors.with_outputs(model, fetched.values())
 
-    found = [
-        _onnx_side(model, exposed, "inference", provider, fetched, content=whole, cuda=cuda) for provider in providers
+    runners = [
+        _onnx_side(model, with_outputs, "inference", provider, fetched, content=whole, cuda=cuda)
+        for provider in providers
     ]
     if "training" in modes and has_training_mode(model):
-        found += [
-            _onnx_side(model, lambda: training_mode_graph(exposed()), "training", provider, fetched, cuda=cuda)
+        runners += [
+            _onnx_side(model, lambda: training_mode_graph(with_outputs()), "training", provider, fetched, cuda=cuda)
             for provider in providers
         ]
-    return found
+    return runners
 
 
 def has_training_mode(model: onnx.ModelProto) -> bool:
@@ -152,41 +153,41 @@ def has_training_mode(model: onnx.ModelProto) -> bool:
     return bool(sites(model)) and not subgraphs.inner_normalisations(model)
 
 
-def remembered_twin(model: onnx.ModelProto, store: Cache, *key: str) -> Runner:
-    """The training twin on the CPU, opened when the cache does not hold its outputs: nobody deploys it, and it computes the same each time."""
+def recall_training_graph(model: onnx.ModelProto, store: Cache, *key: str) -> Runner:
+    """The training-mode graph on the CPU, opened when the cache does not hold its outputs: nobody deploys it, and it computes the same each time."""
     fetched = heads.fetches(model)
 
-    def twin() -> onnx.ModelProto:
+    def training_graph() -> onnx.ModelProto:
         return training_mode_graph(tensors.with_outputs(model, fetched.values()))
 
-    def opened() -> Runner:
-        return _onnx_side(model, twin, "training", "cpu", fetched)
+    def open_runner() -> Runner:
+        return _onnx_side(model, training_graph, "training", "cpu", fetched)
 
     quantised = quantisation(model)
-    runner = remembered(graph_spec(quantised, "training", "cpu"), opened, store, *key)
-    runner.graph, runner.names, runner.quantised = twin, fetched, quantised
+    runner = recall(graph_spec(quantised, "training", "cpu"), open_runner, store, *key)
+    runner.graph, runner.names, runner.quantised = training_graph, fetched, quantised
     return runner
 
 
-def remembered(spec: RunSpec, opened: Callable[[], Runner], store: Cache, *key: str) -> Runner:
-    """A run on the CPU that is `opened` when the cache does not hold its outputs.
+def recall(spec: RunSpec, open_runner: Callable[[], Runner], store: Cache, *key: str) -> Runner:
+    """A run on the CPU that `open_runner` opens when the cache does not hold its outputs.
 
     Args:
         spec: what it is.
-        opened: opens it.
+        open_runner: opens it.
         store: what was computed before.
         key: everything its outputs depend on, but for the batch and onnxruntime.
     """
-    found: list[Runner] = []
+    runners: list[Runner] = []
 
     def compute(feeds: Feeds) -> Outputs:
-        place = ("side", spec.id, *key, ort_library.version(), str(machine.threads()), cache.fingerprint(feeds))
-        outputs = store.get_arrays(*place)
+        entry = ("side", spec.id, *key, ort_library.version(), str(machine.threads()), cache.fingerprint(feeds))
+        outputs = store.get_arrays(*entry)
         if outputs is None:
-            if not found:
-                found.append(opened())
-            outputs = found[0].compute(feeds)
-            store.put_arrays(outputs, *place)
+            if not runners:
+                runners.append(open_runner())
+            outputs = runners[0].compute(feeds)
+            store.put_arrays(outputs, *entry)
         return outputs
 
     return Runner(spec, compute, remembered=True)

@@ -48,7 +48,7 @@ class Subject:
         graph: its inference graph.
         whole: the same serialise, with the logits among its outputs; None where it was not serialise yet.
         shapes: the shape of each input by name, None for an open axis.
-        known: what travels with it, from the sidecar or the ONNX metadata; class names also from a labels.txt.
+        model_sidecar: what travels with it, from the sidecar or the ONNX metadata; class names also from a labels.txt.
         origin: which of sidecar and metadata.
         reference: the model in its framework; an ONNX file as it is written.
         iterations: how many updates the optimizer in the file has made; None where the file has none.
@@ -64,7 +64,7 @@ class Subject:
     graph: onnx.ModelProto
     whole: bytes | None
     shapes: dict[str, Shape]
-    known: Sidecar | None
+    model_sidecar: Sidecar | None
     origin: str
     reference: Reference
     iterations: int | None
@@ -86,7 +86,7 @@ class Subject:
             tuple(output.name for output in self.graph.graph.output),
             {output: kind for output, (_, kind) in outputs.squashing_functions(self.graph).items()},
             classes,
-            bool(self.known and self.known.classes),
+            bool(self.model_sidecar and self.model_sidecar.classes),
             outputs.bounded_outputs(self.graph),
             frozenset(outputs.selections(self.graph)),
             frozenset(outputs.selection_sources(self.graph)),
@@ -111,7 +111,7 @@ def open_subject(
 
     Args:
         model: .h5, .hdf5, .keras or .onnx.
-        progress: told of each stage.
+        progress: notified of each stage.
         store: what was computed before.
         want: how it is loaded.
         deployed: an ONNX file of this model by another exporter, whose graph is taken where bnexport cannot export the model.
@@ -125,24 +125,26 @@ def open_subject(
         MachineError: it is a Keras model and TensorFlow is not installed.
     """
     subject = _open(model, want, store, deployed, progress, reference)
-    return replace(subject, known=add_class_names(model, subject.graph, subject.known, progress, pictures))
+    return replace(
+        subject, model_sidecar=add_class_names(model, subject.graph, subject.model_sidecar, progress, pictures)
+    )
 
 
 def _open(model: Path, want: Want, store: Cache, deployed: Path | None, progress: Progress, reference: str) -> Subject:
     opens = Keras2Reference if reference == "keras2" else open_reference
     made = opens(model, want, store, progress)
-    known = None if made.graph_itself else sidecar.read(model)  # before anything is loaded
+    model_sidecar = None if made.graph_itself else sidecar.read(model)  # before anything is loaded
     description = made.description()
     info = description.info
     stated = any(info.stated.values())
     if stated:
-        known = sidecar.from_values(dict(info.stated), str(model))
+        model_sidecar = sidecar.from_values(dict(info.stated), str(model))
     elif made.graph_itself:
-        known = sidecar.read(model)
+        model_sidecar = sidecar.read(model)
     store = made.store
     whole: bytes | None
     try:
-        graph, whole = made.graph(known)
+        graph, whole = made.graph(model_sidecar)
     except ExportError as error:
         if deployed is None:
             raise
@@ -151,11 +153,11 @@ def _open(model: Path, want: Want, store: Cache, deployed: Path | None, progress
         tensors.rename_outputs(graph, description.outputs)
         store = NOTHING_KEPT  # entries are keyed by the model, not by the deployed file
     return Subject(
-        facts=ModelFacts(str(model), made.sha256, made.found.format, info.parameters, info.layers, info.frozen),
+        facts=ModelFacts(str(model), made.sha256, made.recognition.format, info.parameters, info.layers, info.frozen),
         graph=graph,
         whole=whole,
         shapes={name: tuple(shape) for name, shape, _ in description.inputs},
-        known=known,
+        model_sidecar=model_sidecar,
         origin="onnx metadata" if stated else "sidecar",
         reference=made,
         iterations=info.iterations,
@@ -164,7 +166,7 @@ def _open(model: Path, want: Want, store: Cache, deployed: Path | None, progress
         store=store,
         half=info.dtype in ("float16", "bfloat16"),
         versions={
-            **(info.versions or {made.found.name: made.found.about.version}),
+            **(info.versions or {made.recognition.name: made.recognition.about.version}),
             **_converter_versions(graph),
         },
         notes=info.notes,
@@ -199,7 +201,7 @@ def open_feeds(
 
     Raises:
         InputError: the arrays do not fit the model, or the model does not take images.
-        UsageError: what was said about preprocessing does not fit.
+        UsageError: what was given about preprocessing does not fit.
     """
     feeds: Source
     preparation = None
@@ -221,7 +223,7 @@ def open_feeds(
 
 
 def _open_arrays(subject: Subject, inputs: Path | Mapping[str, Array], batch_size: int) -> Arrays:
-    classes = subject.known.classes if subject.known else ()
+    classes = subject.model_sidecar.classes if subject.model_sidecar else ()
     if isinstance(inputs, Path):
         return Arrays.read(inputs, subject.shapes, classes, batch_size)
     return Arrays.of(inputs, "the data", subject.shapes, classes, batch_size)
@@ -239,6 +241,6 @@ def _open_pictures(
                 fix="omit this option",
             )
         overrides = replace(overrides, scaling=Scaling.NONE)
-    preparation = prepare(shape, subject.known, subject.origin, overrides)
+    preparation = prepare(shape, subject.model_sidecar, subject.origin, overrides)
     reader = datasets.Reader(pictures, preparation.spec, batch_size, machine.threads(), kept=Prepared(keep))
-    return Pictures(pictures, reader, subject.known, name), preparation
+    return Pictures(pictures, reader, subject.model_sidecar, name), preparation

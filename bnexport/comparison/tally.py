@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bnexport.comparison.answers import Answers, allowed
+from bnexport.comparison.answers import Answers, allow
 from bnexport.comparison.expectations import Expectation, Expected, expectations
 from bnexport.comparison.pairs import Pair
 from bnexport.comparison.sides import Outputs
@@ -88,18 +88,18 @@ class Tally:
         Raises:
             UsageError: there is no tensor of that name.
         """
-        known = {self.heads.shown(name) for pair in self._pairs for name in [*pair.running, *pair.broken]}
-        for name in {name for table in tables for name in table} - known - {""}:
+        names = {self.heads.shown(name) for pair in self._pairs for name in [*pair.running, *pair.broken]}
+        for name in {name for table in tables for name in table} - names - {""}:
             raise UsageError(
-                f"a tolerance names the tensor {name}, which is not compared", expected=", ".join(sorted(known))
+                f"a tolerance names the tensor {name}, which is not compared", expected=", ".join(sorted(names))
             )
 
     @property
     def modes_differ(self) -> bool:
         """Whether training and inference mode answer differently."""
-        return any(f.code == "BN005" for f in self.judged((), ())[1])
+        return any(f.code == "BN005" for f in self.judge((), ())[1])
 
-    def judged(
+    def judge(
         self, causes: Sequence[str], remedy: Sequence[Action], unexamined: str = ""
     ) -> tuple[list[Comparison], list[Finding]]:
         """Every comparison with its verdict, and what follows where the modes differ.
@@ -110,43 +110,45 @@ class Tally:
             unexamined: why the statistics could not be examined; "" where they were.
         """
         comparisons: list[Comparison] = []
-        found: list[Finding] = []
+        findings: list[Finding] = []
         for pair in self._pairs:
             if pair.expected == Expected.EQUAL:
                 comparisons += self._held(pair)
             elif pair.expected == Expected.MODES:
-                told = [self._between_modes(pair, name, causes, remedy, unexamined) for name in pair.running]
-                comparisons += [comparison for comparison, _ in told]
-                found += [finding for _, finding in told[:1] if finding]
+                between = [self._between_modes(pair, name, causes, remedy, unexamined) for name in pair.running]
+                comparisons += [comparison for comparison, _ in between]
+                findings += [finding for _, finding in between[:1] if finding]
             elif pair.expected == Expected.QUANTIZED:
-                held = self._held(pair)
-                cost = self._cost(pair, held)
+                compared = self._held(pair)
+                cost = self._cost(pair, compared)
                 lost = cost is None or cost.severity == Severity.ERROR
-                comparisons += held if lost else [allowed(comparison, answers=False) for comparison in held]
-                found += [cost] if cost else []
+                comparisons += compared if lost else [allow(comparison, answers=False) for comparison in compared]
+                findings += [cost] if cost else []
             elif pair.expected == Expected.AS_DEPLOYED:
-                held = self._held(pair)
-                comparisons += [allowed(comparison) for comparison in held]
-                imprecise = [runtime.reduced_precision(c, self.noun) for c in held if not c]
-                found += [finding for finding in imprecise if finding][:1]
-        return [self.answers.items.placed(comparison) for comparison in comparisons], found
+                compared = self._held(pair)
+                comparisons += [allow(comparison) for comparison in compared]
+                imprecise = [runtime.reduced_precision(c, self.noun) for c in compared if not c]
+                findings += [finding for finding in imprecise if finding][:1]
+        return [self.answers.items.in_list_order(comparison) for comparison in comparisons], findings
 
-    def _cost(self, pair: Pair, held: Sequence[Comparison]) -> Finding | None:
+    def _cost(self, pair: Pair, compared: Sequence[Comparison]) -> Finding | None:
         how = self._quantised.get(pair.actual) or self._quantised[pair.reference]
         alone = pair.reference in self._quantised
         right = None if alone else self.answers.right(pair.actual, pair.reference)
-        return cost_of_quantisation(held, how.described, dynamic=how.dynamic, right=right, alone=alone, noun=self.noun)
+        return cost_of_quantisation(
+            compared, how.described, dynamic=how.dynamic, right=right, alone=alone, noun=self.noun
+        )
 
     def uneven(self) -> Finding | None:
         """RT008 where two sides select another number of rows, other than two modes, whose scores differ by more than rounding."""
-        held = [pair for pair in self._pairs if pair.expected not in (Expected.MODES, Expected.ALTERNATIVE)]
+        pairs = [pair for pair in self._pairs if pair.expected not in (Expected.MODES, Expected.ALTERNATIVE)]
         return runtime.uneven_rows(
-            [(p.actual, p.reference, self.heads.shown(n), c) for p in held for n, c in p.uneven.items()]
+            [(p.actual, p.reference, self.heads.shown(n), c) for p in pairs for n, c in p.uneven.items()]
         )
 
     def lost(self) -> list[Lost]:
         """The pairs that must be equal and are not, or where a quantised file loses answers."""
-        found = []
+        findings = []
         for pair in self._pairs:
             failed = (
                 tuple(c for c in self._held(pair) if not c)
@@ -157,8 +159,8 @@ class Tally:
                 cost = self._cost(pair, self._held(pair))
                 failed = failed if cost is None or cost.severity == Severity.ERROR else ()
             if failed and pair.worst is not None:
-                found.append(Lost(pair, tuple(map(self.answers.items.placed, failed)), *pair.worst))
-        return found
+                findings.append(Lost(pair, tuple(map(self.answers.items.in_list_order, failed)), *pair.worst))
+        return findings
 
     def raise_floors(self, floors: Mapping[tuple[str, str], float]) -> None:
         """Takes the larger ones of the floors so far and these."""
@@ -170,10 +172,10 @@ class Tally:
     def matches_other_mode(self, actual: str) -> bool:
         """Whether a file that another exporter made computes what the reference computes in training mode."""
         return any(
-            all(held) and bool(held)
+            all(compared) and bool(compared)
             for pair in self._pairs
             if pair.expected == Expected.ALTERNATIVE and pair.actual == actual
-            for held in [self._held(pair)]
+            for compared in [self._held(pair)]
         )
 
     def agree(self, mode: Mode, actual: Outputs, reference: Outputs) -> bool:

@@ -12,7 +12,7 @@ from bnexport.datasets.label_file import add_class_names
 from bnexport.errors import InputError
 from bnexport.exporter.protocols import convert
 from bnexport.frameworks.protocols import ReferenceModel, Want
-from bnexport.frameworks.registry import FRAMEWORKS, Recognised, recognised, refuse_needless_signature
+from bnexport.frameworks.registry import FRAMEWORKS, Recognised, recognise, refuse_needless_signature
 from bnexport.onnx_graph import metadata, protobuf, tensors
 from bnexport.onnx_graph.sites import sites
 from bnexport.progress import Progress
@@ -62,10 +62,10 @@ def export(
     progress = progress or Progress()
     model, output = Path(model), files.writable(Path(output), (".onnx",))
     model_sidecar = sidecar.read(model)
-    source = _File(recognised(model), model, Want(trust, signature), progress)
+    source = _File(recognise(model), model, Want(trust, signature), progress)
     begun = time.perf_counter()
     progress.stage("exporting")
-    graph = convert(source, source.recognised.name, model_sidecar, progress)
+    graph = convert(source, source.recognition.name, model_sidecar, progress)
     add_class_names(model, graph, model_sidecar, progress)
     with files.whole(output) as temporary:
         protobuf.write(graph, temporary)
@@ -87,11 +87,11 @@ class _File:
         refuse_needless_signature(source, path, want)
         if source.about.executable:
             raise InputError(f"{path} is an ONNX file", expected="a Keras model (.h5, .hdf5 or .keras)")
-        self.recognised, self.path, self.want, self._progress = source, path, want, progress
+        self.recognition, self.path, self.want, self._progress = source, path, want, progress
 
     @cached_property
     def model(self) -> ReferenceModel:
         """The model in its framework."""
-        self._progress.stage(f"loading the model in {self.recognised.about.title or self.recognised.name}")
-        framework = self.recognised.framework
-        return FRAMEWORKS.guard(self.recognised.name, lambda: framework.load(self.path, self.want))
+        self._progress.stage(f"loading the model in {self.recognition.about.title or self.recognition.name}")
+        framework = self.recognition.framework
+        return FRAMEWORKS.guard(self.recognition.name, lambda: framework.load(self.path, self.want))

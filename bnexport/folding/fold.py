@@ -102,7 +102,7 @@ def _batches(subject: Subject, pictures: datasets.Listing | None) -> Iterator[di
         yield from (dict(feed.inputs) for feed in feeds)
         return
     rng = np.random.default_rng(0)
-    spec = subject.known.preprocessing if subject.known else None
+    spec = subject.model_sidecar.preprocessing if subject.model_sidecar else None
     if spec is not None and len(subject.shapes) == 1:
         noise = rng.integers(0, 256, (RANDOM_IMAGES, *spec.size, spec.channels), dtype=np.uint8)
         yield {next(iter(subject.shapes)): np.stack([preprocess(image, spec) for image in noise])}

@@ -97,7 +97,7 @@ class Model:
         self._path, self._calls, self._lock = path, 0, threading.Lock()
         self._folder = Path(tempfile.mkdtemp(prefix="bnexport-keras2-"))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        copy = _inspected(path, digest, self._folder, trust=trust)
+        copy = _inspect(path, digest, self._folder, trust=trust)
         self._child = subprocess.Popen(  # noqa: S603 - this very program
             [sys.executable, "-P", "-m", "bnexport.frameworks.keras2_child", str(copy), "trust" if trust else "safe"],
             stdin=subprocess.PIPE,
@@ -125,7 +125,7 @@ class Model:
         with self._lock:  # one question at a time
             self._calls += 1
             given, out = (self._folder / f"{name}{self._calls}.npz" for name in ("in", "out"))
-            numbered: dict[str, Any] = {str(place): array for place, array in enumerate(arrays)}
+            numbered: dict[str, Any] = {str(number): array for number, array in enumerate(arrays)}
             np.savez(given, **numbered)
             stdin = self._child.stdin
             try:
@@ -133,13 +133,13 @@ class Model:
                     stdin.write(json.dumps([str(given), str(out)]).encode() + b"\n")
                     stdin.flush()
             except BrokenPipeError as error:
-                raise self._ended() from error
+                raise self._unexpected_end() from error
             self._answer()
             with np.load(out, allow_pickle=False) as file:
-                found = {name: file[name] for name in file.files}
+                outputs = {name: file[name] for name in file.files}
             given.unlink()
             out.unlink()
-            return found
+            return outputs
 
     def _answer(self) -> Mapping[str, Any]:
         stream = self._child.stdout
@@ -149,7 +149,7 @@ class Model:
             raise MachineError(f"Keras 2 took more than {SECONDS:g} s for {self._path} and was stopped")
         line = stream.readline()
         if not line:
-            raise self._ended()
+            raise self._unexpected_end()
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise InputError(
@@ -158,13 +158,13 @@ class Model:
             )
         return answer
 
-    def _ended(self) -> MachineError:
+    def _unexpected_end(self) -> MachineError:
         return MachineError(
             f"the Keras 2 process for {self._path} ended unexpectedly", found=f"exit status {self._child.wait()}"
         )
 
 
-def _inspected(path: Path, digest: str, folder: Path, *, trust: bool) -> Path:
+def _inspect(path: Path, digest: str, folder: Path, *, trust: bool) -> Path:
     """A copy of the file under a name that tf_keras knows, after the inspection that every Keras file passes."""
     kind = model_format(path)
     copy = folder / ("model.h5" if kind == Format.HDF5 else "model.keras")

@@ -41,7 +41,7 @@ def main(path: str, trust: str) -> None:
         import tf_keras
 
         model = tf_keras.models.load_model(path, compile=False, safe_mode=trust != "trust")
-        answer(_described(model))
+        answer(_describe(model))
     except Exception as error:  # noqa: BLE001 - whatever Keras says of the file is the answer
         answer({"error": _reason(error)})
         return
@@ -49,8 +49,8 @@ def main(path: str, trust: str) -> None:
         given, out = json.loads(line)
         try:
             with np.load(given, allow_pickle=False) as file:
-                arrays = [file[str(place)] for place in range(len(file.files))]
-            np.savez(out, **_computed(model, arrays))
+                arrays = [file[str(number)] for number in range(len(file.files))]
+            np.savez(out, **_compute(model, arrays))
             answer({})
         except Exception as error:  # noqa: BLE001 - as above
             answer({"error": _reason(error)})
@@ -68,7 +68,7 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _described(model: tf_keras.Model) -> dict[str, object]:
+def _describe(model: tf_keras.Model) -> dict[str, object]:
     if not getattr(model, "inputs", None):
         raise ValueError("the inputs of the model are not recorded in the file")
     return {
@@ -80,7 +80,7 @@ def _described(model: tf_keras.Model) -> dict[str, object]:
     }
 
 
-def _computed(model: tf_keras.Model, arrays: Sequence[Array]) -> dict[str, Any]:
+def _compute(model: tf_keras.Model, arrays: Sequence[Array]) -> dict[str, Any]:
     import tensorflow as tf
 
     given = [tf.constant(x, dtype=t.dtype) for x, t in zip(arrays, model.inputs, strict=True)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from bnexport.errors import InputError
 from bnexport.frameworks import keras2
 from bnexport.frameworks.formats import format_of
-from bnexport.frameworks.models import dtype_named, installed, refuse_unknown
+from bnexport.frameworks.models import dtype_named, installed_version, refuse_unknown
 from bnexport.frameworks.protocols import About, ModelInfo, Outputs, Port, Signature, Tensors, Want
 from bnexport.results.runs import Mode
 from bnexport.system.files import Format, model_format, sha256
@@ -18,7 +18,7 @@ class Keras2:
 
     def about(self) -> About:
         """The version of tf_keras, which is not imported."""
-        return About(installed("tf_keras"), title="Keras 2", device="tensorflow", kept=True)
+        return About(installed_version("tf_keras"), title="Keras 2", device="tensorflow", kept=True)
 
     def recognises(self, source: object) -> str:
         """The files that Keras 3 reads."""

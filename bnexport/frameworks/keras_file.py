@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from bnexport.frameworks.models import dtype_named, installed
+from bnexport.frameworks.models import dtype_named, installed_version
 from bnexport.frameworks.protocols import FileDescription, ModelInfo, Port
 from bnexport.keras_files.graph import distinct, network
 from bnexport.keras_files.layers import StoredLayer, UnclearFile
@@ -80,7 +80,7 @@ def _info(file: KerasFile) -> ModelInfo:
         iterations=file.iterations,
         repairs=file.repairs,
         random_layers=tuple(layer.name for layer in layers if _is_random(layer)),
-        versions={"tensorflow": installed("tensorflow"), "keras": installed("keras")},
+        versions={"tensorflow": installed_version("tensorflow"), "keras": installed_version("keras")},
         sha256=file.sha256,
     )
 

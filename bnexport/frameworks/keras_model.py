@@ -223,7 +223,7 @@ def refuse_format(loaded: LoadedModel, path: Path) -> None:
 
 
 def describe(model: Model, path: Path, kind: Format, digest: str) -> LoadedModel:
-    """`model` with the facts about it that other rooms need."""
+    """`model` with the facts about it that other packages need."""
     import keras
 
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]

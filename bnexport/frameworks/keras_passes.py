@@ -103,9 +103,9 @@ class Passes:
                 outputs = self._forward(mode, self._given(feeds))
         except Exception as error:
             raise _no_float64(error) from error
-        found = {name: np.asarray(value) for name, value in outputs.items()}
-        _refuse_narrow({name: value.dtype.name for name, value in found.items() if value.dtype.kind == "f"})
-        return found
+        arrays = {name: np.asarray(value) for name, value in outputs.items()}
+        _refuse_narrow({name: value.dtype.name for name, value in arrays.items() if value.dtype.kind == "f"})
+        return arrays
 
     def _run(self, function: tuple[ConcreteFunction, list[str]], feeds: Mapping[str, Array]) -> dict[str, Array]:
         traced, names = function
@@ -118,12 +118,12 @@ class Passes:
 
     def random_layers(self) -> list[str]:
         """The layers that compute something else at each call in training mode: those that hold a generator of random numbers and use it."""
-        found = []
+        names = []
         for layer in self._loaded.keras._flatten_layers(include_self=False):
             strength = [getattr(layer, name) for name in ("rate", "stddev", "alpha") if hasattr(layer, name)]
             if hasattr(layer, "seed_generator") and (not strength or any(strength)):
-                found.append(layer.name)
-        return found
+                names.append(layer.name)
+        return names
 
     def drawn(self, feeds: Mapping[str, Array], seed: int) -> dict[str, Array]:
         """What `fit` computes in one step, with the random layers' generators started from `seed`; the model is not changed."""
@@ -147,11 +147,11 @@ class Passes:
         paths = layer_paths(self._loaded.keras)
         listing = Recorder((), paths)
         self._trace_in(float64, mode, listing)
-        found = {layer.name: layer for layer in listing.found()}
+        layers = {layer.name: layer for layer in listing.layers()}
         images, width = len(next(iter(feeds.values()))), 8 if float64 else 4
         parts: list[list[str]] = [[]]
         size = 0
-        for layer in found.values():
+        for layer in layers.values():
             more = images * math.prod(side or 1 for side in layer.shape[1:]) * width
             if size and size + more > most_bytes:
                 parts.append([])
@@ -162,7 +162,7 @@ class Passes:
             traced, names = self._trace_in(float64, mode, Recorder(part, paths))
             results = dict(zip(names, traced(*self._given(feeds)), strict=True))
             for name in part:
-                yield found[name], np.asarray(results.pop(f"{name}{OF_A_LAYER}"))
+                yield layers[name], np.asarray(results.pop(f"{name}{OF_A_LAYER}"))
 
     @exclusive
     @name_scopes_restored()
@@ -179,17 +179,17 @@ class Passes:
         packed = keras.tree.pack_sequence_as(structure, list(x)) if structure is not None else x[0]
         train = [v.value for v in model.trainable_variables]
         fixed = [
-            keras.ops.cast([place, seed], v.dtype)
+            keras.ops.cast([number, seed], v.dtype)
             if seed is not None and v.path.endswith("seed_generator_state")
             else v.value
-            for place, v in enumerate(model.non_trainable_variables)
+            for number, v in enumerate(model.non_trainable_variables)
         ]
         with _batch_statistics(enabled=mode == "training"), logits_kept(), recording(recorder):
             y, _ = model.stateless_call(train, fixed, packed, training=seed is not None)
         outputs = dict(zip(self._loaded.outputs, keras.tree.flatten(y), strict=True))
         # Keras keeps what it fed to softmax or sigmoid (keras.activations.softmax).
         logits = {f"{n}/logits": t._keras_logits for n, t in outputs.items() if hasattr(t, "_keras_logits")}
-        return {**outputs, **logits, **(recorder.wanted() if recorder else {})}
+        return {**outputs, **logits, **(recorder.tensors() if recorder else {})}
 
     @exclusive
     def _trace(self, mode: Mode, recorder: Recorder | None = None) -> tuple[ConcreteFunction, list[str]]:

@@ -41,11 +41,11 @@ class Recorder:
         self._calls[path] = nth = self._calls.get(path, 0) + 1
         self._seen[path if nth == 1 else f"{path}#{nth}"] = type(layer).__name__, flat[0]
 
-    def wanted(self) -> dict[str, tf.Tensor]:
+    def tensors(self) -> dict[str, tf.Tensor]:
         """The tensors of the layers that were asked for."""
         return {f"{name}{OF_A_LAYER}": self._seen[name][1] for name in self._names}
 
-    def found(self) -> list[Layer]:
+    def layers(self) -> list[Layer]:
         """Every layer, with the layers whose outputs it reads."""
         maker = {id(tensor.op): name for name, (_, tensor) in self._seen.items()}
         return [
@@ -57,7 +57,7 @@ class Recorder:
 
 def _before(tensor: tf.Tensor, maker: Mapping[int, str]) -> list[str]:
     """The layers whose outputs the operations behind a tensor read."""
-    found: dict[str, None] = {}
+    before: dict[str, None] = {}
     waiting, visited = [i.op for i in tensor.op.inputs], set()
     while waiting:
         op = waiting.pop()
@@ -65,10 +65,10 @@ def _before(tensor: tf.Tensor, maker: Mapping[int, str]) -> list[str]:
             continue
         visited.add(id(op))
         if id(op) in maker:
-            found[maker[id(op)]] = None
+            before[maker[id(op)]] = None
         else:
             waiting += [i.op for i in op.inputs]
-    return list(found)
+    return list(before)
 
 
 @contextmanager

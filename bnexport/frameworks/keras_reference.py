@@ -11,7 +11,7 @@ from bnexport.frameworks import keras_file, keras_model
 from bnexport.frameworks.formats import format_of
 from bnexport.frameworks.keras_model import LoadedModel
 from bnexport.frameworks.keras_passes import Passes
-from bnexport.frameworks.models import dtype_named, installed, refuse_unknown
+from bnexport.frameworks.models import dtype_named, installed_version, refuse_unknown
 from bnexport.frameworks.protocols import (
     About,
     FileDescription,
@@ -37,7 +37,7 @@ class Keras:
 
     def about(self) -> About:
         """The version of Keras, which is not imported."""
-        return About(installed("keras"), title="Keras", device="tensorflow", kept=True)
+        return About(installed_version("keras"), title="Keras", device="tensorflow", kept=True)
 
     def recognises(self, source: object) -> str:
         """HDF5 or a Keras archive, or an object that can be saved as one."""

@@ -10,7 +10,7 @@ from bnexport.errors import InputError
 from bnexport.results.runs import Mode
 
 
-def installed(package: str) -> str:
+def installed_version(package: str) -> str:
     """The version of a package; "" where it is not installed."""
     try:
         return version(package)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnexport.errors import InputError, MachineError, reason
 from bnexport.frameworks.formats import format_of
-from bnexport.frameworks.models import installed, refuse_unknown
+from bnexport.frameworks.models import installed_version, refuse_unknown
 from bnexport.frameworks.protocols import About, ModelInfo, Outputs, Signature, Tensors, Want
 from bnexport.onnx_graph import metadata, tensors
 from bnexport.onnx_graph.order import sort_nodes
@@ -119,15 +119,15 @@ class Onnx:
 
     def about(self) -> About:
         """The version of onnxruntime, which is not imported."""
-        known = installed("onnxruntime-gpu") or installed("onnxruntime")
-        return About(known, title="the file as it is written", runs_as="onnxruntime", executable=True, kept=True)
+        version = installed_version("onnxruntime-gpu") or installed_version("onnxruntime")
+        return About(version, title="the file as it is written", runs_as="onnxruntime", executable=True, kept=True)
 
     def recognises(self, source: object) -> str:
         """A file with the suffix .onnx, or an `onnx.ModelProto`."""
-        known = format_of(source) == Format.ONNX or (
+        mine = format_of(source) == Format.ONNX or (
             not isinstance(source, Path) and hasattr(source, "SerializeToString")
         )
-        return str(Format.ONNX) if known else ""
+        return str(Format.ONNX) if mine else ""
 
     def load(self, source: Path, want: Want) -> OnnxModel:  # noqa: ARG002 - a graph brings no code
         """The graph, brought into order (`read_onnx`)."""
@@ -145,12 +145,12 @@ class OnnxModel:
 
     def __init__(self, file: OnnxFile) -> None:
         self.graph = graph = file.graph
-        found = sites(graph)
+        normalisations = sites(graph)
         stated = {name: metadata.read(graph, name) for name in ("preprocessing", "classes", "labels")}
         self.info = ModelInfo(
             parameters=sum(math.prod(tensor.dims) for tensor in graph.graph.initializer),
-            layers=len(found),
-            frozen=sum(site.frozen for site in found),
+            layers=len(normalisations),
+            frozen=sum(site.frozen for site in normalisations),
             dtype="float16" if any(tensor.data_type in _HALF for tensor in graph.graph.initializer) else "float32",
             versions={"onnxruntime": ort_library.version()},
             sha256=file.sha256,
@@ -164,9 +164,9 @@ class OnnxModel:
 
     def open(self) -> None:
         """Opens the graph in onnxruntime, with its optimisations off."""
-        self._opened()
+        self._open_session()
 
-    def _opened(self) -> ort_session.Session:
+    def _open_session(self) -> ort_session.Session:
         if self._session is None:
             whole = tensors.with_outputs(self.graph, self._names.values())
             self._session = ort_session.Session(serialise(whole), optimized=False)
@@ -177,7 +177,7 @@ class OnnxModel:
         refuse_unknown(mode, self.modes, dtype, ("float32",))
         if seed is not None:
             raise InputError("an ONNX file has no random layers to switch on")
-        values = self._opened().run(x, list(self._names.values()))
+        values = self._open_session().run(x, list(self._names.values()))
         return {name: values[tensor] for name, tensor in self._names.items()}
 
 

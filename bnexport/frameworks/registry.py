@@ -42,26 +42,26 @@ class Recognised:
     about: About
 
 
-def recognised(source: Path) -> Recognised:
+def recognise(source: Path) -> Recognised:
     """The framework of a model file.
 
     Raises:
         InputError: there is no such file, or no framework knows it.
         MachineError: a plug-in fails.
     """
-    if files.status(source) is not None and (found := _first(source)) is not None:
-        return found
+    if files.status(source) is not None and (recognition := _first(source)) is not None:
+        return recognition
     kind = str(files.model_format(source))  # says what else it is; or it is an archive that Keras may say more about
-    return _found("keras", FRAMEWORKS.open("keras"), kind)
+    return _recognition("keras", FRAMEWORKS.open("keras"), kind)
 
 
-def refuse_needless_signature(found: Recognised, path: Path, want: Want) -> None:
+def refuse_needless_signature(recognition: Recognised, path: Path, want: Want) -> None:
     """Makes sure that a signature is named only for what may have several.
 
     Raises:
         UsageError: it is named for another model.
     """
-    if want.signature and not found.about.signatures:
+    if want.signature and not recognition.about.signatures:
         raise UsageError("a signature requires a SavedModel", found=str(path), fix="omit --signature")
 
 
@@ -74,14 +74,14 @@ def in_memory(model: object) -> Recognised | None:
     return _first(model)
 
 
-def named(name: str, kind: str) -> Recognised:
+def framework_named(name: str, kind: str) -> Recognised:
     """The framework of a name, for a file that another one has recognised.
 
     Raises:
         UsageError: there is no such framework.
         MachineError: the plug-in fails.
     """
-    return _found(name, FRAMEWORKS.open(name), kind)
+    return _recognition(name, FRAMEWORKS.open(name), kind)
 
 
 def _first(source: object) -> Recognised | None:
@@ -95,11 +95,11 @@ def _first(source: object) -> Recognised | None:
             failed = failed or error
             continue
         if kind:
-            return _found(name, framework, kind)
+            return _recognition(name, framework, kind)
     if failed is not None:
         raise failed
     return None
 
 
-def _found(name: str, framework: Framework, kind: str) -> Recognised:
+def _recognition(name: str, framework: Framework, kind: str) -> Recognised:
     return Recognised(name, kind, framework, FRAMEWORKS.guard(name, framework.about))

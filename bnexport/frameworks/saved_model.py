@@ -94,7 +94,7 @@ def load(path: Path, *, signature: str = "", trust: bool = False) -> SavedModel:
     with saved_model_files.private_copy(message, path, read_as, trust=trust) as (copy, digest):
         try:
             with hold_native_output():
-                return _loaded(copy, path, name, digest)
+                return _load(copy, path, name, digest)
         except BnexportError:
             raise
         except Exception as error:
@@ -126,7 +126,7 @@ def _chosen(names: list[str], wanted: str, path: Path) -> str:
     )
 
 
-def _loaded(copy: Path, path: Path, name: str, digest: str) -> SavedModel:
+def _load(copy: Path, path: Path, name: str, digest: str) -> SavedModel:
     """The signature of that name in a private copy of the folder `path`."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2

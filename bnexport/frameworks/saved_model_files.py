@@ -135,11 +135,11 @@ def private_copy(message: SavedModel, path: Path, read_as: str, *, trust: bool) 
                 elif source.is_dir():
                     raise InputError(f"{source} is a link to a folder", expected="a file of a SavedModel")
                 else:
-                    hashes[source] = _copied(source, target, path, trust=trust)
+                    hashes[source] = _copy(source, target, path, trust=trust)
         yield copy, files.sha256(path, hashes)
 
 
-def _copied(source: Path, target: Path, folder: Path, *, trust: bool) -> str:
+def _copy(source: Path, target: Path, folder: Path, *, trust: bool) -> str:
     digest = hashlib.sha256()
     with open_regular(source, folder, trust=trust) as stream, target.open("wb") as copy:
         while chunk := stream.read(_CHUNK):

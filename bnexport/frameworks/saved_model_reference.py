@@ -7,7 +7,7 @@ from pathlib import Path
 from bnexport.errors import InputError
 from bnexport.frameworks import keras_model, saved_model
 from bnexport.frameworks.formats import format_of
-from bnexport.frameworks.models import dtype_named, installed, refuse_unknown
+from bnexport.frameworks.models import dtype_named, installed_version, refuse_unknown
 from bnexport.frameworks.protocols import About, ModelInfo, Outputs, Port, Signature, Tensors, Want
 from bnexport.frameworks.saved_model import SavedModel
 from bnexport.results.runs import Mode
@@ -20,7 +20,7 @@ class SavedModels:
     def about(self) -> About:
         """The version of TensorFlow, which is not imported."""
         return About(
-            installed("tensorflow"),
+            installed_version("tensorflow"),
             title="TensorFlow",
             runs_as="tensorflow",
             device="tensorflow",

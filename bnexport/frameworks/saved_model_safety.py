@@ -82,14 +82,14 @@ def refuse_more_than_computing(message: SavedModel, path: Path) -> None:
             name = function.signature.name
             refused += [(node.op, name) for node in function.node_def if node.op not in lists.get(name, accepted)]
         if refused:
-            raise InputError(f"{path} may do more than compute: {_listed(refused)}", fix=TRUST)
+            raise InputError(f"{path} may do more than compute: {_list(refused)}", fix=TRUST)
         _refuse_other_uses(graph, nodes, functions, saver, path)
         _refuse_changed_classes(graph.object_graph_def, path)
         _refuse_other_files(graph, nodes, functions, saver, path)
         _remove_saving(graph, saver)
 
 
-def _listed(refused: list[tuple[str, str]]) -> str:
+def _list(refused: list[tuple[str, str]]) -> str:
     """Operations with their functions, at most five; every operation once before one is named again."""
     first = {op: (op, name) for op, name in reversed(refused)}
     unique = list(dict.fromkeys([*(first[op] for op in dict.fromkeys(op for op, _ in refused)), *refused]))
@@ -100,7 +100,7 @@ def _listed(refused: list[tuple[str, str]]) -> str:
 def find_saver(graph: MetaGraphDef, nodes: Mapping[str, NodeDef], functions: Mapping[str, FunctionDef]) -> Saver:
     """The saver of a graph, as its saver definition names it. Nodes of which more than the saver depends are none of its."""
     save, restore = node_of(graph.saver_def.save_tensor_name), node_of(graph.saver_def.restore_op_name)
-    saving, restoring = _called(nodes.get(save)), _called(nodes.get(restore))
+    saving, restoring = _function_called(nodes.get(save)), _function_called(nodes.get(restore))
     inputs = {name: [node_of(each) for each in node.input] for name, node in nodes.items()}
     uses: dict[str, list[str]] = {}
     for name, sources in inputs.items():
@@ -136,7 +136,7 @@ def node_of(tensor: str) -> str:
     return tensor.removeprefix("^").partition(":")[0]
 
 
-def _called(node: NodeDef | None) -> str:
+def _function_called(node: NodeDef | None) -> str:
     return str(node.attr["f"].func.name) if node is not None and node.op in CALLS else ""
 
 

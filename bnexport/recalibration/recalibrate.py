@@ -24,7 +24,7 @@ from bnexport.errors import InputError, UsageError
 from bnexport.folding.fold import distance, folding_tolerance
 from bnexport.folding.transform import fold as folded_graph
 from bnexport.frameworks.protocols import RewritesFiles, SavesWeights, Want
-from bnexport.frameworks.registry import recognised
+from bnexport.frameworks.registry import recognise
 from bnexport.onnx_graph import metadata, stages, statistics
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import sites
@@ -125,7 +125,7 @@ def recalibrate(
             found=f"{samples} samples, batch size {batch_size}",
             expected="1 or more",
         )
-    if recognised(model).about.executable and output.suffix != ".onnx":
+    if recognise(model).about.executable and output.suffix != ".onnx":
         raise UsageError("an ONNX file cannot be written as a Keras model", found=str(output), expected=".onnx")
     if fold and output.suffix != ".onnx":
         raise UsageError("only an ONNX file can be folded", found=str(output), expected=".onnx")
@@ -204,7 +204,9 @@ def _team(
 
         ray = machines.connect(cluster)
         count = max(1, min(machines.cpus(ray), feeds.count // LEAST, others.count // LEAST))
-        there = dataclasses.replace(subject, reference=subject.reference.detached(), whole=None, store=NOTHING_KEPT)
+        there = dataclasses.replace(
+            subject, reference=subject.reference.without_model(), whole=None, store=NOTHING_KEPT
+        )
         shards = [(feeds.shard(nth, count), others.shard(nth, count)) for nth in range(count)]
         shares = [part.count for part, _ in shards]
         progress.note(f"{count} workers on the cluster")
@@ -257,7 +259,7 @@ def _fold(
 
 def _build_sidecar(subject: Subject, preparation: Preparation | None) -> Sidecar:
     """What travels with the new model: what did with the old one, and how its images were prepared if that was stated."""
-    model_sidecar = subject.known or Sidecar()
+    model_sidecar = subject.model_sidecar or Sidecar()
     if preparation is None or preparation.origin.startswith("assumed"):
         return model_sidecar
     return dataclasses.replace(model_sidecar, preprocessing=preparation.spec)
@@ -292,5 +294,5 @@ def _write(
 
 def _rewrite(subject: Subject, values: Mapping[str, Array], target: Path) -> bool:
     """Whether the model's file could be written with other statistics as it is."""
-    framework = subject.reference.found.framework
+    framework = subject.reference.recognition.framework
     return isinstance(framework, RewritesFiles) and framework.rewrite(subject.reference.path, values, target)

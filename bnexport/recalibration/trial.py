@@ -69,7 +69,7 @@ def try_recalibration(
     except InputError as error:
         progress.note(f"the effect of recalibration could not be measured: {error}")
         return Untried(str(error))
-    runner = sides.remembered(
+    runner = sides.recall(
         sides.recalibrated_spec(graph),
         lambda: sides.recalibrated_side(statistics.with_statistics(graph, values)),
         subject.store,

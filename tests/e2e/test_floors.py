@@ -20,7 +20,7 @@ from bnexport.exporter.conversion import graph_of
 from bnexport.frameworks import keras_model
 from bnexport.frameworks.keras_passes import Mode, Passes
 from bnexport.frameworks.keras_reference import KerasModel
-from bnexport.frameworks.registry import named
+from bnexport.frameworks.registry import framework_named
 from bnexport.onnx_graph import weights
 from bnexport.onnx_graph.outputs import squashing_functions
 from bnexport.progress import Progress
@@ -45,7 +45,7 @@ class InMemory(Reference):
     def __init__(self, net: Any) -> None:
         self.path, self.store = Path("net.keras"), NOTHING_KEPT
         self.loaded = keras_model.describe(net, self.path, Format.KERAS, "0" * 64)
-        self.found = named("keras", "keras")
+        self.recognition = framework_named("keras", "keras")
         self._model, self._key = KerasModel(self.loaded), ""
 
 
@@ -60,13 +60,13 @@ def failures(
         np.full(batch, -1),
     )
     half = reference.loaded.dtype == "float16"
-    tolerances = Tolerances(floors.measured(reference, feed, MODES), floors.IMAGES, "", half=half)
+    tolerances = Tolerances(floors.measure(reference, feed, MODES), floors.IMAGES, "", half=half)
     names = tuple(output.name for output in graph.graph.output)
     squash = {output: kind for output, (_, kind) in squashing_functions(graph).items()}
     tally = Tally([run.spec for run in runners], Heads(names, squash), tolerances)
     compare([feed], runners, tally, Progress())
     floors.where_lost(tally, reference, Progress())
-    judged = [c for c in tally.judged((), ())[0] if c.actual.startswith("onnx")]
+    judged = [c for c in tally.judge((), ())[0] if c.actual.startswith("onnx")]
     assert {c.actual for c in judged} == {runner.id for runner in runners if runner.spec.artifact}
     return [f"seed {seed}, batch {batch}, {c.actual}, {c.tensor}: {c.reason}" for c in judged if not c]
 

@@ -19,7 +19,7 @@ from onnx import numpy_helper
 
 from bnexport.errors import BnexportError, InputError, UsageError
 from bnexport.frameworks.protocols import Framework, Graph, Mode, ReferenceModel, ShowsLayers, Want, WritesModels
-from bnexport.frameworks.registry import FRAMEWORKS, in_memory, recognised
+from bnexport.frameworks.registry import FRAMEWORKS, in_memory, recognise
 
 RNG = np.random.default_rng(0)
 KERNEL = RNG.normal(size=(4, 3)).astype(np.float32)
@@ -307,7 +307,7 @@ def test_a_name_or_a_model_that_there_is_not(models: Path) -> None:
     """The frameworks that are installed are listed; each file has the framework that knows it, an object has none."""
     with pytest.raises(UsageError, match="keras or saved-model or onnx or keras2"):
         FRAMEWORKS.open("kera")
-    assert [recognised(models / f"tiny_residual.{s}").name for s in ("h5", "keras", "onnx")] == [
+    assert [recognise(models / f"tiny_residual.{s}").name for s in ("h5", "keras", "onnx")] == [
         "keras",
         "keras",
         "onnx",

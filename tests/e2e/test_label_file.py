@@ -148,7 +148,7 @@ def test_a_file_that_does_not_fit_is_ignored(model: Path, content: bytes | None,
         path.write_bytes(content)
     notes = Notes()
     subject = open_subject(model, notes)
-    assert not (subject.known and subject.known.classes)
+    assert not (subject.model_sidecar and subject.model_sidecar.classes)
     assert metadata.read(subject.graph, "classes") is None
     assert len(notes.lines) == 1
     assert why in notes.lines[0]
@@ -161,7 +161,7 @@ def test_what_names_the_classes_already_stays(models: Path, tmp_path: Path) -> N
     (tmp_path / "labels.txt").write_text("0 a\n1 b\n2 c\n")
     for name in ("tiny_residual.onnx", "torch_residual.onnx"):
         notes = Notes()
-        known = open_subject(tmp_path / name, notes).known
+        known = open_subject(tmp_path / name, notes).model_sidecar
         assert known is not None
         assert (known.classes, notes.lines) == (NAMES, [])
 
@@ -213,7 +213,7 @@ def test_several_outputs_have_no_names(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(graph.SerializeToString())
     (tmp_path / "labels.txt").write_text(NUMBERED)
     notes = Notes()
-    assert open_subject(tmp_path / "net.onnx", notes).known is None
+    assert open_subject(tmp_path / "net.onnx", notes).model_sidecar is None
     assert "the model has 2 outputs" in notes.lines[0]
 
 

@@ -42,7 +42,7 @@ def judged(actual: Sequence[Outputs], reference: Sequence[Outputs]) -> list[Comp
         tally.begin(feed, dict(theirs))
         tally.add(keras.id, feed, dict(theirs), {})
         tally.add(exported.id, feed, dict(ours), {keras.id: dict(theirs)})
-    return tally.judged((), ())[0]
+    return tally.judge((), ())[0]
 
 
 # What differs: the two sides' outputs batch by batch, whether Polygraphy passes it, and our words.

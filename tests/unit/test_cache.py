@@ -13,7 +13,7 @@ import pytest
 from bnexport.comparison.description import Description
 from bnexport.comparison.reference import Reference
 from bnexport.frameworks.protocols import ModelInfo, Want
-from bnexport.frameworks.registry import named
+from bnexport.frameworks.registry import framework_named
 from bnexport.progress import Progress
 from bnexport.system import cache, files
 from bnexport.system.cache import NOTHING_KEPT, Cache
@@ -70,7 +70,7 @@ def test_a_description_of_other_types_is_made_anew(
     """R8: an entry that another version, or somebody, wrote is not believed; the right one is, and the model is not loaded."""
     (tmp_path / "m.h5").write_bytes(b"model")
     store = Cache(tmp_path / "cache")
-    reference = Reference(named("keras", "h5"), tmp_path / "m.h5", Want(), store, Progress())
+    reference = Reference(framework_named("keras", "h5"), tmp_path / "m.h5", Want(), store, Progress())
     monkeypatch.setattr(Reference, "_describe", lambda _: DESCRIPTION)
     store.put(stored, "description", reference._key)
     assert reference.description() == DESCRIPTION

@@ -53,7 +53,7 @@ def judged(deployed: np.ndarray) -> tuple[list[Any], list[Any]]:
     )
     feed = Feed({}, ("1", "2"), np.array([-1, -1]))
     compare([feed], runners, tally, Progress())
-    comparisons, findings = tally.judged((), ())
+    comparisons, findings = tally.judge((), ())
     return comparisons, findings
 
 

@@ -96,13 +96,13 @@ def test_a_plan_is_refused_before_anything_runs(options: dict[str, Any], sentenc
     (tmp_path / "a.onnx").touch()
     entry = {"models": ["a.onnx"], "images": ["a.onnx"], "options": options}
     with pytest.raises(UsageError, match=sentence):
-        plan.checks(plan.parsed({"check": [entry]}, "the plan"), tmp_path)
+        plan.checks(plan.parse({"check": [entry]}, "the plan"), tmp_path)
 
 
 def test_an_isolated_check_of_a_plan_reads_only_what_it_names(tmp_path: Path) -> None:
     """Every check of a batch has its own process; `isolate` adds that images lie in the folder that is named."""
     (tmp_path / "a.onnx").touch()
     entry = {"models": ["a.onnx"], "images": ["a.onnx"], "options": [{"isolate": True}, {"name": "not"}]}
-    there, not_there = plan.checks(plan.parsed({"check": [entry]}, "the plan"), tmp_path)
+    there, not_there = plan.checks(plan.parse({"check": [entry]}, "the plan"), tmp_path)
     assert (there.options.local, not_there.options.local) == (True, False)
     assert "--isolate" in there.arguments
