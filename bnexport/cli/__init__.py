@@ -114,7 +114,7 @@ def end_with(command: Callable[[], None]) -> NoReturn:
         folders.remove()
     # Everything is written and cleaned up: neither a thread that is still computing nor the freeing of gigabytes is
     # waited for.
-    os._exit(code)
+    os._exit(code + confined.ENDED if os.environ.get(confined.INSIDE) == confined.STARTED else code)
 
 
 def _unraisable(about: sys.UnraisableHookArgs) -> None:

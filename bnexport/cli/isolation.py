@@ -7,7 +7,8 @@ import signal
 import sys
 from dataclasses import dataclass
 
-from bnexport.errors import InputError
+from bnexport.cli.exit_codes import INTERRUPTED
+from bnexport.errors import InputError, MachineError
 from bnexport.results.option_values import parse_size
 from bnexport.results.options import ISOLATION, Flag, option
 
@@ -95,6 +96,7 @@ def run_isolated(seconds: float, memory: int | None) -> int:
 
     Raises:
         InputError: it took longer, or crashed.
+        MachineError: it did not start.
         UsageError: the time limit is invalid.
         MachineError: this system cannot limit a process.
     """
@@ -120,4 +122,9 @@ def run_isolated(seconds: float, memory: int | None) -> int:
             f"the process that read the file was ended by {signal.Signals(-code).name}",
             fix="the file is damaged, or made to do harm; or it needs more memory, see --isolate-memory",
         )
-    return code
+    if code < confined.ENDED:
+        raise MachineError(
+            f"the process that was to read the file ended by itself with exit code {code}",
+            fix="it may need more memory, see --isolate-memory",
+        )
+    return code if code == INTERRUPTED else code - confined.ENDED

@@ -20,8 +20,14 @@ if TYPE_CHECKING:
 INSIDE = "BNEXPORT_CONFINED"
 """Set in the environment of such a process."""
 
+STARTED = "1"
+"""What it is set to where a command runs once more, with the arguments that it was started with."""
+
 PLANNED = "plan"
 """What it is set to where the arguments come from a plan, which says everything: no file and no other variable does."""
+
+ENDED = 100
+"""Added to the exit code of such a process where bnexport ended it: a Python that has no memory to start ends with 1, too."""
 
 MOST_SECONDS = 10.0**8
 """The longest time limit: three years."""
@@ -71,7 +77,7 @@ def start(arguments: Sequence[str], memory: int | None = None, seconds: float | 
     """
     return subprocess.Popen(  # noqa: S603 - this very program
         [sys.executable, "-P", "-m", "bnexport", *arguments],  # -P: nothing is imported from the current folder
-        env={**(_SMALL if memory else {}), **os.environ, INSIDE: "1"},
+        env={**(_SMALL if memory else {}), **os.environ, INSIDE: STARTED},
         preexec_fn=_limits(memory, (), seconds),
         start_new_session=True,
     )
