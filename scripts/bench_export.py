@@ -33,6 +33,8 @@ NETS = [
     "ConvNeXtTiny",
 ]
 
+EXPORTERS = ("bnexport", "from_keras", "model.export")
+
 FROM_KERAS = """
 import sys, keras, tensorflow as tf, tf2onnx
 model = keras.models.load_model(sys.argv[1], compile=False)
@@ -52,7 +54,7 @@ sys.argv = ["bnexport", "export", sys.argv[1], "-o", sys.argv[2], "-q"]
 try:
     main()
 finally:
-    print("tensorflow" in sys.modules, file=sys.__stdout__, flush=True)
+    print("tensorflow" in sys.modules, file=sys.__stdout__, flush=True)  # after everything else
 """
 """`bnexport export`, and whether TensorFlow was imported."""
 
@@ -73,17 +75,25 @@ def save_net(name: str, path: Path) -> None:
     np.savez(path.with_suffix(".npz"), x=x, y=net(x, training=False).numpy())
 
 
-def run_process(command: Sequence[str]) -> tuple[float, int, str]:
-    """Seconds, peak memory in bytes and output of a whole process."""
+def run_process(command: Sequence[str]) -> dict[str, Any]:
+    """Seconds, peak memory in bytes, exit code, and the end of the output of a whole process.
+
+    It is started by a process without packages: the system counts the memory that a process has when it starts another.
+    """
+    child = subprocess.run([sys.executable, __file__, "time", *command], stdout=subprocess.PIPE, text=True, check=True)
+    return dict(json.loads(child.stdout))
+
+
+def time_process(command: Sequence[str]) -> dict[str, Any]:
+    """As `run_process`, as a child of this process."""
     begun = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     output = child.stdout.read() if child.stdout else ""
     _, status, usage = os.wait4(child.pid, 0)
     seconds = time.perf_counter() - begun
     child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"{command[:3]} ended with {child.returncode}")
-    return seconds, usage.ru_maxrss * 1024, output
+    last = (output.strip().splitlines() or [""])[-1]
+    return {"seconds": seconds, "peak_bytes": usage.ru_maxrss * 1024, "exit_code": child.returncode, "last_line": last}
 
 
 def describe_file(path: Path, arrays: Path) -> dict[str, Any]:
@@ -125,15 +135,19 @@ def measure_processes(name: str, folder: Path) -> dict[str, Any]:
     result: dict[str, Any] = {"net": name, "bytes": model.stat().st_size}
     for exporter, command in commands.items():
         out = folder / f"{exporter}.onnx"
-        seconds, peak, _ = run_process([*command, str(out)])
-        result[exporter] = {"seconds": seconds, "peak_bytes": peak} | describe_file(out, model.with_suffix(".npz"))
-    _, _, output = run_process([sys.executable, "-c", MODULES, str(model), str(folder / "again.onnx")])
-    result["imports_tensorflow"] = output.split()[-1] == "True"
+        entry = run_process([*command, str(out)])
+        if entry["exit_code"]:
+            entry["broken"] = entry["last_line"]
+        else:
+            entry |= describe_file(out, model.with_suffix(".npz"))
+        result[exporter] = entry
+    modules = run_process([sys.executable, "-c", MODULES, str(model), str(folder / "again.onnx")])
+    result["imports_tensorflow"] = modules["last_line"] == "True"
     return result
 
 
-def measure_in_memory(model: Path) -> dict[str, float]:
-    """Seconds of the exporters in this process; each exports a tiny model first, whose costs are not what is compared."""
+def measure_in_memory(exporter: str, model: Path) -> dict[str, float]:
+    """Seconds of an exporter in this process; it exports a tiny model first, whose costs are not what is compared."""
     import keras
     import tensorflow as tf
     import tf2onnx
@@ -149,7 +163,6 @@ def measure_in_memory(model: Path) -> dict[str, float]:
         "from_keras": from_keras,
         "model.export": lambda net, _, out: net.export(out, format="onnx", verbose=False),
     }
-    seconds = {}
     with tempfile.TemporaryDirectory() as folder:
         tiny_input = keras.Input((4,))
         tiny = keras.Model(tiny_input, keras.layers.Dense(2)(tiny_input))
@@ -157,12 +170,10 @@ def measure_in_memory(model: Path) -> dict[str, float]:
         net = keras.models.load_model(model, compile=False)
         for called in (tiny, net):  # Keras exports no model that was never called
             called(keras.ops.zeros([1, *called.input_shape[1:]]))
-        for exporter, exported in exporters.items():
-            exported(tiny, Path(folder, "tiny.keras"), Path(folder, "tiny.onnx"))
-            begun = time.perf_counter()
-            exported(net, model, Path(folder, "net.onnx"))
-            seconds[exporter] = time.perf_counter() - begun
-    return seconds
+        exporters[exporter](tiny, Path(folder, "tiny.keras"), Path(folder, "tiny.onnx"))
+        begun = time.perf_counter()
+        exporters[exporter](net, model, Path(folder, "net.onnx"))
+        return {"seconds": time.perf_counter() - begun}
 
 
 def mean_of(ratios: Sequence[float]) -> float:
@@ -170,56 +181,74 @@ def mean_of(ratios: Sequence[float]) -> float:
     return math.exp(sum(map(math.log, ratios)) / len(ratios))
 
 
+def ratio(row: dict[str, Any], exporter: str, quantity: str) -> float | None:
+    """How many times bnexport's figure another exporter's is; None where it has none."""
+    if "broken" in row[exporter] or quantity not in row[exporter]:
+        return None
+    return float(row[exporter][quantity] / row["bnexport"][quantity])
+
+
+def spell(value: float | None, form: str) -> str:
+    """A figure of a table, or that there is none."""
+    return "broken" if value is None else format(value, form)
+
+
 def run(nets: list[str]) -> dict[str, Any]:
-    """Prints the two tables net by net, and returns them."""
-    columns = ("bnexport", "from_keras", "model.export")
+    """Prints the tables net by net, and returns them."""
+    others = EXPORTERS[1:]
     print(
-        f"{'whole process':18} {columns[0]:>9} {columns[1]:>11} {'ratio':>6} {columns[2]:>13} {'ratio':>6}  peak/file"
-        "  nodes            BN nodes left  largest relative difference to Keras"
+        f"{'whole process':18} {'bnexport':>9} {'from_keras':>11} {'ratio':>6} {'model.export':>13} {'ratio':>6}  peak/file"
+        "  nodes            BN nodes left  largest relative difference to Keras        run time, ratios"
     )
     rows: list[dict[str, Any]] = []
     for name in nets:
         with tempfile.TemporaryDirectory() as folder:
             row = measure_processes(name, Path(folder))
-            entries = [row[column] for column in columns]
-            done = subprocess.run(
-                [sys.executable, __file__, "memory", str(Path(folder, "net.keras"))],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                check=True,
-            )
-            row["in_memory"] = json.loads(done.stdout.strip().splitlines()[-1])
-        row["ratios"] = {c: row[c]["seconds"] / row["bnexport"]["seconds"] for c in columns[1:]}
+            row["in_memory"] = {}
+            for exporter in EXPORTERS:
+                child = run_process([sys.executable, __file__, "memory", exporter, str(Path(folder, "net.keras"))])
+                row["in_memory"][exporter] = (
+                    {"broken": child["last_line"]} if child["exit_code"] else json.loads(child["last_line"])
+                )
+        entries = [row[exporter] for exporter in EXPORTERS]
+        row["ratios"] = {exporter: ratio(row, exporter, "seconds") for exporter in others}
+        row["run_ratios"] = {exporter: ratio(row, exporter, "run_seconds") for exporter in others}
         times = [f"{entry['seconds']:.2f} s" for entry in entries]
-        nodes = "/".join(str(entry["nodes"]) for entry in entries)
-        left = "/".join(str(entry["batch_normalization"]) for entry in entries)
-        far = "  ".join(f"{entry['max_rel']:.1e}" if "max_rel" in entry else "broken" for entry in entries)
+        nodes = "/".join(str(entry.get("nodes", "-")) for entry in entries)
+        left = "/".join(str(entry.get("batch_normalization", "-")) for entry in entries)
+        far = "  ".join(spell(entry.get("max_rel"), ".1e") for entry in entries)
+        ratios = [spell(row["ratios"][exporter], ".1f") for exporter in others]
+        runs = " ".join(spell(row["run_ratios"][exporter], ".2f") for exporter in others)
         print(
-            f"{name:18} {times[0]:>9} {times[1]:>11} {row['ratios'][columns[1]]:>6.1f} {times[2]:>13} {row['ratios'][columns[2]]:>6.1f}"
-            f"  {row['bnexport']['peak_bytes'] / row['bytes']:>9.1f}  {nodes:15}  {left:13}  {far}"
+            f"{name:18} {times[0]:>9} {times[1]:>11} {ratios[0]:>6} {times[2]:>13} {ratios[1]:>6}"
+            f"  {row['bnexport']['peak_bytes'] / row['bytes']:>9.1f}  {nodes:15}  {left:13}  {far:42}  {runs}"
             f"{'  imports TensorFlow' if row['imports_tensorflow'] else ''}",
             flush=True,
         )
         rows.append(row)
-    means = {c: mean_of([row["ratios"][c] for row in rows]) for c in columns[1:]}
+    means = {e: mean_of([row["ratios"][e] for row in rows if row["ratios"][e] is not None]) for e in others}
     print(
-        f"geometric means over {len(rows)} nets: from_keras {means[columns[1]]:.1f}, model.export {means[columns[2]]:.1f}"
+        f"geometric means over {len(rows)} nets: from_keras {means[others[0]]:.1f}, model.export {means[others[1]]:.1f}"
     )
-    print(f"\n{'in memory':18} {columns[0]:>9} {columns[1]:>11} {'ratio':>6} {columns[2]:>13} {'ratio':>6}")
+    print(f"\n{'in memory':18} {'bnexport':>9} {'from_keras':>11} {'ratio':>6} {'model.export':>13} {'ratio':>6}")
+    in_memory: dict[str, list[float]] = {exporter: [] for exporter in others}
     for row in rows:
         inside = row["in_memory"]
-        print(
-            f"{row['net']:18} {inside[columns[0]]:>7.2f} s {inside[columns[1]]:>9.2f} s {inside[columns[1]] / inside[columns[0]]:>6.1f}"
-            f" {inside[columns[2]]:>11.2f} s {inside[columns[2]] / inside[columns[0]]:>6.1f}"
-        )
-    in_memory = {c: mean_of([row["in_memory"][c] / row["in_memory"]["bnexport"] for row in rows]) for c in columns[1:]}
-    print(f"geometric means: from_keras {in_memory[columns[1]]:.1f}, model.export {in_memory[columns[2]]:.1f}")
-    return {"nets": rows, "geometric_means": means, "geometric_means_in_memory": in_memory}
+        cells = [f"{inside['bnexport']['seconds']:>7.2f} s"]
+        for exporter, width in zip(others, (9, 11), strict=True):
+            value = ratio(inside, exporter, "seconds")
+            cells += [f"{spell(inside[exporter].get('seconds'), '.2f'):>{width}} s", f"{spell(value, '.1f'):>6}"]
+            in_memory[exporter] += [] if value is None else [value]
+        print(f"{row['net']:18} {' '.join(cells)}")
+    inside_means = {exporter: mean_of(values) for exporter, values in in_memory.items()}
+    print(f"geometric means: from_keras {inside_means[others[0]]:.1f}, model.export {inside_means[others[1]]:.1f}")
+    return {"nets": rows, "geometric_means": means, "geometric_means_in_memory": inside_means}
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "save":
         save_net(sys.argv[2], Path(sys.argv[3]))
+    elif sys.argv[1] == "time":
+        print(json.dumps(time_process(sys.argv[2:])))
     else:
-        print(json.dumps(measure_in_memory(Path(sys.argv[2]))))
+        print(json.dumps(measure_in_memory(sys.argv[2], Path(sys.argv[3]))))
