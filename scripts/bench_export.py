@@ -86,12 +86,16 @@ def run_process(command: Sequence[str]) -> dict[str, Any]:
 
 def time_process(command: Sequence[str]) -> dict[str, Any]:
     """As `run_process`, as a child of this process."""
-    begun = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    output = child.stdout.read() if child.stdout else ""
-    _, status, usage = os.wait4(child.pid, 0)
-    seconds = time.perf_counter() - begun
-    child.returncode = os.waitstatus_to_exitcode(status)
+    with tempfile.TemporaryFile("w+") as errors:
+        begun = time.perf_counter()
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        output = child.stdout.read() if child.stdout else ""
+        _, status, usage = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - begun
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            errors.seek(0)
+            output = errors.read()
     last = (output.strip().splitlines() or [""])[-1]
     return {"seconds": seconds, "peak_bytes": usage.ru_maxrss * 1024, "exit_code": child.returncode, "last_line": last}
 
