@@ -12,32 +12,15 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from bnexport.cli import (
-    batch,
-    cache,
-    check,
-    config,
-    demo,
-    doctor,
-    exit_codes,
-    explain,
-    export,
-    fold,
-    interrupts,
-    pack,
-    recalibrate,
-    settings,
-    stdio,
-    train,
-    verify,
-)
-from bnexport.cli.command import Command
+from bnexport.cli import exit_codes, interrupts, settings, stdio
+from bnexport.cli.group import Group
 from bnexport.errors import BnexportError, UsageError
 from bnexport.system import confined
 from bnexport.version import __version__
 
 app = typer.Typer(
     name="bnexport",
+    cls=Group,
     help="Does a Keras model and its ONNX export compute the same thing in every runtime? Check it before you deploy.",
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help: it is four times as fast
@@ -66,8 +49,11 @@ def _options(
     if context.resilient_parsing or os.environ.get(confined.INSIDE) == confined.PLANNED:  # shell completion
         return
     try:
-        options = settings.list_options(context.command, context)
-        values = settings.read_settings(options, _current_folder(), os.environ)
+        folder = _current_folder()
+        if not settings.are_there(folder, os.environ):
+            return
+        options = settings.list_options(context)
+        values = settings.read_settings(options, folder, os.environ)
         context.default_map = settings.list_changes(values, options)
         for note in settings.describe_unknown_variables(options, os.environ):
             exit_codes.print_error(note, 0)
@@ -80,10 +66,6 @@ def _current_folder() -> Path:
         return Path.cwd()
     except OSError as error:
         raise UsageError("the current folder is gone", fix="change to a folder that exists") from error
-
-
-for _module in (demo, train, export, check, recalibrate, fold, pack, verify, batch, doctor, explain, config, cache):
-    app.command(_module.__name__.rpartition(".")[2], cls=Command)(_module.command)
 
 
 def main() -> None:

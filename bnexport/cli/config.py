@@ -36,7 +36,7 @@ def command(
     parent = context.parent
     if parent is None:
         raise UsageError("config is a command of bnexport")
-    options = settings.list_options(parent.command, parent)
+    options = settings.list_options(parent)
     values = settings.read_settings(options, Path.cwd(), os.environ)
     if name is not None:
         if name not in {setting.command for setting in values}:

@@ -56,6 +56,15 @@ class Setting:
     origin: str
 
 
+def are_there(folder: Path, environment: Mapping[str, str]) -> bool:
+    """Whether a file or a variable sets any option, or seems to: the options of all commands take time to list.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    return bool(_file(folder)[1]) or any(name.startswith(PREFIX) and name not in _OTHERS for name in environment)
+
+
 def read_settings(options: Options, folder: Path, environment: Mapping[str, str]) -> list[Setting]:
     """The value of every option of every command, when nothing is typed.
 
@@ -244,8 +253,9 @@ def list_changes(settings: list[Setting], options: Options) -> dict[str, dict[st
     return changed
 
 
-def list_options(group: Any, context: Any) -> dict[str, dict[str, Any]]:
-    """The options of every command by name, with underscores; former names are left out."""
+def list_options(context: Any) -> dict[str, dict[str, Any]]:
+    """The options of every command by name, with underscores; former names are left out. The context is that of the group of all commands."""
+    group = context.command
     by_command: dict[str, dict[str, Any]] = {}
     for name in group.list_commands(context):
         given = [p for p in group.get_command(context, name).params if p.param_type_name == "option" and not p.hidden]

@@ -97,7 +97,7 @@ def load_settings(path: Path) -> None:
     place.mkdir()
     path.rename(place / "bnexport.toml")
     try:
-        read_settings(list_options(group, group.make_context("bnexport", ["config"])), place, {})
+        read_settings(list_options(group.make_context("bnexport", ["config"])), place, {})
     finally:
         (place / "bnexport.toml").rename(path)
         place.rmdir()

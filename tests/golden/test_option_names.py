@@ -132,7 +132,7 @@ def test_a_typed_former_name_overrides_a_setting(models: Path, tmp_path: Path, m
 
 def test_a_note_about_a_variable_knows_former_names() -> None:
     """A variable of a former name sets an option, so there is no note about it."""
-    options = settings.list_options(GROUP, typer.Context(GROUP))
+    options = settings.list_options(typer.Context(GROUP))
     assert settings.describe_unknown_variables(options, {"BNEXPORT_INPUTS": "x", "BNEXPORT_ARRAYS": "x"}) == []
     [note] = settings.describe_unknown_variables(options, {"BNEXPORT_INPUT": "x"})
     assert "sets no option" in note

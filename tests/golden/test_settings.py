@@ -139,7 +139,7 @@ def test_shells_complete_commands_and_options(shell: str) -> None:
 def test_every_path_that_a_file_may_set_is_an_input_or_kept_below_its_folder() -> None:
     """An option that names a file is read, or written below the settings' own folder, or not for files: a new one must be one of them."""
     group = typer.main.get_command(app)
-    known = settings.list_options(group, typer.Context(group))
+    known = settings.list_options(typer.Context(group))
     paths = {
         n for options in known.values() for n, p in options.items() if p.type.name in ("path", "file", "directory")
     }

@@ -1,0 +1,51 @@
+"""The commands of bnexport, of which a process imports and builds the one that was asked for: all of them take a tenth of a second."""
+
+from __future__ import annotations
+
+from collections import UserDict
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from bnexport.cli.command import Command
+
+NAMES = (
+    "demo",
+    "train",
+    "export",
+    "check",
+    "recalibrate",
+    "fold",
+    "pack",
+    "verify",
+    "batch",
+    "doctor",
+    "explain",
+    "config",
+    "cache",
+)
+"""In the order of the help. `bnexport.cli.NAME` has the function `command`."""
+
+
+class Group(TyperGroup):
+    """The group of all commands."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _OnDemand()
+
+
+class _OnDemand(UserDict[str, Any]):
+    """The commands by name, each made when it is first looked up."""
+
+    def __init__(self) -> None:
+        super().__init__(dict.fromkeys(NAMES))
+
+    def __getitem__(self, name: str) -> object:
+        if self.data[name] is None:
+            single = typer.Typer(add_completion=False, rich_markup_mode=None)
+            single.command(name, cls=Command)(import_module(f"bnexport.cli.{name}").command)
+            self.data[name] = typer.main.get_command(single)
+        return self.data[name]
