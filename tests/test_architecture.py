@@ -31,6 +31,7 @@ IMPORTERS = {
     },
     "tf_keras": {"frameworks/keras2_child.py"},
     "keras": {
+        "frameworks/keras_architecture.py",
         "frameworks/keras_paths.py",
         "demo/keras_train.py",
         "exporter/keras_trace.py",

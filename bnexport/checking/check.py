@@ -63,6 +63,7 @@ def check(
     store: Cache = NOTHING_KEPT,
     trust: bool = False,
     signature: str = "",
+    architecture: str | Path = "",
     reference: str = "keras",
     progress: Progress | None = None,
 ) -> CheckReport:
@@ -93,6 +94,8 @@ def check(
         store: what was computed before; nothing by default.
         trust: load a Keras model even where it holds code of its own.
         signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
+        architecture: of a Keras file that has weights only: a JSON file that `model.to_json()` wrote, or the name of a network of keras.applications;
+            "" for model.json or config.json beside it.
         reference: whose outputs are taken as right: "keras", or "keras2" for what the file computes in Keras 2 (tf_keras).
         progress: notified of each stage.
 
@@ -133,6 +136,7 @@ def check(
             store=store,
             trust=trust or temporary,  # it is the caller's own
             signature=signature,
+            architecture=str(architecture),
             reference=reference,
             temporary=temporary,
         )

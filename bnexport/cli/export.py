@@ -38,7 +38,7 @@ def command(
     ],
     *,
     result: PlainOutput,
-    how: Annotated[CheckOptions, Chosen({"trust", "signature"})],
+    how: Annotated[CheckOptions, Chosen({"trust", "signature", "architecture"})],
     modules: options.Modules,
     isolation: Isolation,
 ) -> int:
@@ -52,7 +52,14 @@ def command(
     from bnexport.exporter.export import export
 
     with result.show_progress() as progress:
-        exported = export(model, output, trust=how.trust, signature=how.signature, progress=progress)
+        exported = export(
+            model,
+            output,
+            trust=how.trust,
+            signature=how.signature,
+            architecture=how.architecture,
+            progress=progress,
+        )
     if result.form == PlainFormat.JSON:
         from bnexport.reporting import json
 
@@ -74,6 +81,7 @@ def command(
         typer.echo(
             f"{exported.path}: {exported.nodes} nodes, {exported.batch_normalization} of them BatchNormalization, exported in {exported.seconds:.1f} s"
         )
-        chosen = f" --signature {shlex.quote(how.signature)}" if how.signature else ""
+        named = {"signature": how.signature, "architecture": how.architecture}
+        chosen = "".join(f" --{name} {shlex.quote(value)}" for name, value in named.items() if value)
         typer.echo(f"next: bnexport check {model} IMAGES{chosen}")
     return 0

@@ -67,6 +67,7 @@ class Request(CheckOptions):
         if data:
             data |= {"labels": self.labels} if self.labels is not None else {}
             data |= {"signature": self.signature} if self.signature else {}
+            data |= {"architecture": self.architecture} if self.architecture else {}
             data |= self.overrides.given
         return Names(self.model, data, {"onnx": self.onnx} if self.onnx is not None else {})
 
@@ -134,7 +135,7 @@ def open_request(request: Request, progress: Progress) -> Opening:
         request.model,
         progress,
         store=request.store,
-        want=Want(request.trust, request.signature),
+        want=Want(request.trust, request.signature, request.architecture),
         deployed=request.onnx,
         reference=request.reference,
         pictures=(pictures,),

@@ -139,6 +139,14 @@ SIGNATURE = Flag(
     panel=MODEL,
     help="The function of a SavedModel to run. By default this is serving_default, or the only function.",
 )
+ARCHITECTURE = Flag(
+    name="architecture",
+    default="",
+    metavar="FILE.json|NET",
+    panel=MODEL,
+    help="The architecture of a Keras file with weights only: a file that model.to_json() wrote, or the name of a network of "
+    "keras.applications, for example ResNet50. By default it is model.json or config.json beside the file.",
+)
 REFERENCE = Flag(
     name="reference",
     kind=ReferenceKind,
@@ -170,6 +178,8 @@ class CheckOptions:
         gpu_memory_limit: the most GPU memory that onnxruntime may take, in bytes.
         trust: load a Keras model even where it holds code of its own.
         signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
+        architecture: of a Keras file that has weights only: a JSON file that `model.to_json()` wrote, or the name of a network of keras.applications;
+            "" for model.json or config.json beside it.
         reference: whose outputs are taken as right: "keras", or "keras2" for what the file computes in Keras 2 (tf_keras).
         local: refuse images outside of the folder, or of the manifest's folder, that names them: links and URLs.
 
@@ -193,6 +203,7 @@ class CheckOptions:
     gpu_memory_limit: int | None = option(GPU_MEM_LIMIT)
     trust: bool = option(ALLOW_CUSTOM_CODE)
     signature: str = option(SIGNATURE)
+    architecture: str = option(ARCHITECTURE)
     reference: str = option(REFERENCE)
     local: bool = False
 

@@ -23,8 +23,8 @@ from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import InputError, MachineError
 from bnexport.exporter.protocols import convert
-from bnexport.frameworks.protocols import DescribesFiles, Layer, Outputs, ReferenceModel, ShowsLayers, Want
-from bnexport.frameworks.registry import FRAMEWORKS, Recognised, refuse_needless_signature
+from bnexport.frameworks.protocols import DescribesFiles, Layer, Outputs, ReadsBeside, ReferenceModel, ShowsLayers, Want
+from bnexport.frameworks.registry import FRAMEWORKS, Recognised, refuse_needless
 from bnexport.onnx_graph import metadata, outputs, tensors
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.progress import Progress
@@ -57,7 +57,7 @@ class Reference:
     """
 
     def __init__(self, recognition: Recognised, path: Path, want: Want, store: Cache, progress: Progress) -> None:
-        refuse_needless_signature(recognition, path, want)
+        refuse_needless(recognition, path, want)
         self.recognition, self.path, self.want, self._progress = recognition, path, want, progress
         self.store = store if recognition.about.kept else NOTHING_KEPT
         self._model: ReferenceModel | None = None
@@ -67,7 +67,10 @@ class Reference:
         self._facts = cache.facts(path)
         self.sha256 = self._digest()
         # Everything that what is computed depends on, but for the versions that every key of the cache has.
-        self._key = json.dumps([recognition.name, recognition.about.version, self.sha256, want.signature, want.trust])
+        key = [recognition.name, recognition.about.version, self.sha256, want.signature, want.trust]
+        framework = recognition.framework
+        beside = self._guard(lambda: framework.digest_beside(path, want)) if isinstance(framework, ReadsBeside) else ""
+        self._key = json.dumps([*key, beside] if beside else key)
 
     def _digest(self) -> str:
         with ThreadPoolExecutor(1) as beside:  # large files take a while to hash, and packages to import

@@ -12,7 +12,7 @@ from bnexport.datasets.label_file import add_class_names
 from bnexport.errors import InputError
 from bnexport.exporter.protocols import convert
 from bnexport.frameworks.protocols import ReferenceModel, Want
-from bnexport.frameworks.registry import FRAMEWORKS, Recognised, recognise, refuse_needless_signature
+from bnexport.frameworks.registry import FRAMEWORKS, Recognised, recognise, refuse_needless
 from bnexport.onnx_graph import metadata, protobuf, tensors
 from bnexport.onnx_graph.sites import sites
 from bnexport.progress import Progress
@@ -43,7 +43,13 @@ class Export:
 
 
 def export(
-    model: Path | str, output: Path | str, *, trust: bool = False, signature: str = "", progress: Progress | None = None
+    model: Path | str,
+    output: Path | str,
+    *,
+    trust: bool = False,
+    signature: str = "",
+    architecture: str | Path = "",
+    progress: Progress | None = None,
 ) -> Export:
     """Writes the inference graph of a Keras model as ONNX.
 
@@ -52,6 +58,8 @@ def export(
         output: .onnx, written whole or not at all.
         trust: load the model even where it holds code of its own.
         signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
+        architecture: of a Keras file that has weights only: a JSON file that `model.to_json()` wrote, or the name of a network of keras.applications;
+            "" for model.json or config.json beside it.
         progress: notified of each stage.
 
     Raises:
@@ -62,7 +70,7 @@ def export(
     progress = progress or Progress()
     model, output = Path(model), files.writable(Path(output), (".onnx",))
     model_sidecar = sidecar.read(model)
-    source = _File(recognise(model), model, Want(trust, signature), progress)
+    source = _File(recognise(model), model, Want(trust, signature, str(architecture)), progress)
     begun = time.perf_counter()
     progress.stage("exporting")
     graph = convert(source, source.recognition.name, model_sidecar, progress)
@@ -84,7 +92,7 @@ class _File:
     """A model file, which its framework loads when the model is asked for."""
 
     def __init__(self, source: Recognised, path: Path, want: Want, progress: Progress) -> None:
-        refuse_needless_signature(source, path, want)
+        refuse_needless(source, path, want)
         if source.about.executable:
             raise InputError(f"{path} is an ONNX file", expected="a Keras model (.h5, .hdf5 or .keras)")
         self.recognition, self.path, self.want, self._progress = source, path, want, progress

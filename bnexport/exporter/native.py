@@ -13,6 +13,7 @@ from bnexport.errors import ExportError, reason as reason_of
 from bnexport.exporter.graph import OPSET, Graph, NotCovered, Value, tensor_type
 from bnexport.exporter.keras_graph import find_uncovered, write_network
 from bnexport.exporter.protocols import NotConverted, Source
+from bnexport.frameworks.keras_architecture import architecture_of
 from bnexport.keras_files.graph import Network, distinct, network
 from bnexport.keras_files.layers import UnclearFile
 from bnexport.keras_files.read import KerasFile, read_file
@@ -41,7 +42,7 @@ class KerasFiles:
             NotConverted: a layer is not covered.
         """
         try:
-            return graph_of(read_file(source.path), model_sidecar)
+            return graph_of(read_file(source.path, architecture_of(source.path, source.want)), model_sidecar)
         except UnclearFile as error:
             raise NotConverted({"": str(error)}) from error
         except finish.InvalidGraph as error:  # of layers whose shapes do not fit each other, perhaps: Keras says which

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bnexport.frameworks.models import dtype_named, installed_version
 from bnexport.frameworks.protocols import FileDescription, ModelInfo, Port
+from bnexport.keras_files.architecture import Architecture
 from bnexport.keras_files.graph import distinct, network
 from bnexport.keras_files.layers import StoredLayer, UnclearFile
 from bnexport.keras_files.policies import compute_dtype
@@ -24,13 +25,13 @@ RANDOM = ("Dropout", "SpatialDropout", "Gaussian", "AlphaDropout")
 """How the names of classes begin that draw random numbers in training."""
 
 
-def describe(path: Path) -> FileDescription:
+def describe(path: Path, architecture: Architecture | None = None) -> FileDescription:
     """The model in a file.
 
     Raises:
         InputError: the file is damaged, or holds no model.
     """
-    file = read_file(path)
+    file = read_file(path, architecture)
     net = network(file.model)
     inputs = []
     for name, tensor in zip(distinct([tensor.layer for tensor in net.inputs]), net.inputs, strict=True):
@@ -43,7 +44,7 @@ def describe(path: Path) -> FileDescription:
     )
 
 
-def rewrite(source: Path, values: Mapping[str, Array], target: Path) -> bool:
+def rewrite(source: Path, architecture: Architecture | None, values: Mapping[str, Array], target: Path) -> bool:
     """A copy of a model file with other values in some of its weights, where both are of one format; whether it was written.
 
     Raises:
@@ -53,7 +54,7 @@ def rewrite(source: Path, values: Mapping[str, Array], target: Path) -> bool:
     if model_format(source) != wanted:
         return False
     try:
-        file = read_file(source)
+        file = read_file(source, architecture)
     except UnclearFile:
         return False
     if file.renamed:

@@ -18,6 +18,8 @@ from bnexport.frameworks.keras_installed import choose_backend, refuse_absence
 from bnexport.frameworks.keras_patch import load_error, name_scopes_restored
 from bnexport.frameworks.keras_paths import weight_names
 from bnexport.keras_files import config as keras_config, repairs as keras_repairs, weights as keras_weights
+from bnexport.keras_files.architecture import Architecture
+from bnexport.keras_files.naming import public_names
 from bnexport.keras_files.read import Prepared, prepare
 from bnexport.system import machine
 from bnexport.system.files import Format, sha256
@@ -118,7 +120,7 @@ def versions() -> dict[str, str]:
     return {"tensorflow": tf.__version__, "keras": keras.__version__}
 
 
-def load(path: Path, *, trust: bool = False) -> LoadedModel:
+def load(path: Path, *, trust: bool = False, architecture: Architecture | None = None) -> LoadedModel:
     """The model in a .h5, .hdf5 or .keras file; what counts is the content, not the suffix.
 
     The model is not compiled. Its configuration is looked at before Keras is imported: classes that are not Keras' own, and those that run code
@@ -127,16 +129,17 @@ def load(path: Path, *, trust: bool = False) -> LoadedModel:
     Args:
         path: the file.
         trust: load it even where it holds code of its own, and run that code.
+        architecture: of a file that has weights only.
 
     Raises:
         InputError: the file is not a complete Keras model, or Keras cannot read it.
         MachineError: TensorFlow is not installed.
     """
     refuse_absence()
-    prepared = prepare(path)
+    prepared = prepare(path, architecture)
     kind, config, repaired = prepared.kind, prepared.config, prepared.repaired
     written, repairs = prepared.version, prepared.repairs
-    if not trust and keras_config.public_names():
+    if not trust and public_names():
         keras_config.refuse_foreign(config, path, written)
     load_framework()
     model = _read(path, prepared, trust=trust)
@@ -264,7 +267,10 @@ def _read(path: Path, prepared: Prepared, *, trust: bool) -> Model:
     suffix = ".h5" if kind == Format.HDF5 else ".keras"
     with tempfile.TemporaryDirectory(prefix="bnexport-") as folder:
         named = path
-        if prepared.repairs:
+        if prepared.bare:
+            named = Path(folder, "model.h5" if keras_weights.is_by_layer(path) else "model.keras")
+            keras_weights.write_complete(path, prepared.repaired.config, named)
+        elif prepared.repairs:
             named = Path(folder, f"model{suffix}")
             keras_weights.write_with(path, kind, prepared.repaired.config, named, renamed=prepared.renamed)
         elif path.suffix != suffix and not (kind == Format.HDF5 and path.suffix == ".hdf5"):  # Keras goes by the suffix

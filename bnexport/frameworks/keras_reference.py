@@ -9,6 +9,7 @@ from typing import Any
 from bnexport.errors import refusing
 from bnexport.frameworks import keras_file, keras_model
 from bnexport.frameworks.formats import format_of
+from bnexport.frameworks.keras_architecture import architecture_of
 from bnexport.frameworks.keras_model import LoadedModel
 from bnexport.frameworks.keras_passes import Passes
 from bnexport.frameworks.models import dtype_named, installed_version, refuse_unknown
@@ -37,7 +38,7 @@ class Keras:
 
     def about(self) -> About:
         """The version of Keras, which is not imported."""
-        return About(installed_version("keras"), title="Keras", device="tensorflow", kept=True)
+        return About(installed_version("keras"), title="Keras", device="tensorflow", architectures=True, kept=True)
 
     def recognises(self, source: object) -> str:
         """HDF5 or a Keras archive, or an object that can be saved as one."""
@@ -46,21 +47,26 @@ class Keras:
             return str(kind)
         return str(Format.KERAS) if not isinstance(source, Path) and hasattr(source, "save") else ""
 
-    def describe(self, source: Path, want: Want) -> FileDescription | None:  # noqa: ARG002 - nothing in the file is run
+    def describe(self, source: Path, want: Want) -> FileDescription | None:
         """What the file says about the model; Keras is not imported."""
         try:
-            return keras_file.describe(source)
+            return keras_file.describe(source, architecture_of(source, want))
         except UnclearFile:
             return None
 
-    def rewrite(self, source: Path, values: Mapping[str, Array], target: Path) -> bool:
+    def digest_beside(self, source: Path, want: Want) -> str:
+        """The hash of the architecture of a file that has weights only."""
+        architecture = architecture_of(source, want)
+        return architecture.sha256 if architecture else ""
+
+    def rewrite(self, source: Path, want: Want, values: Mapping[str, Array], target: Path) -> bool:
         """A copy of the file with other statistics; Keras is not imported."""
-        return keras_file.rewrite(source, values, target)
+        return keras_file.rewrite(source, architecture_of(source, want), values, target)
 
     def load(self, source: Path, want: Want) -> KerasModel:
         """The model, not compiled (`bnexport.frameworks.keras_model.load`)."""
         with PROCESS:  # Keras reads one model at a time
-            return KerasModel(keras_model.load(source, trust=want.trust))
+            return KerasModel(keras_model.load(source, trust=want.trust, architecture=architecture_of(source, want)))
 
     def write(self, model: Any, path: Path) -> None:
         """Saves a `keras.Model`, or another that saves itself so."""

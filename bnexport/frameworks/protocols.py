@@ -38,6 +38,7 @@ class About:
         runs_as: what the ids of its runs begin with; "" for its name.
         device: what it computes with.
         signatures: whether a file may hold several functions, of which one is chosen.
+        architectures: whether a file may have weights only, to which an architecture is named.
         executable: whether a runtime executes its files as they are, so that nothing is exported or held against them; its
             models are `Graph`s.
         kept: whether what it computes may be kept in the cache, by its version: not where its code changes and its version does not.
@@ -48,6 +49,7 @@ class About:
     runs_as: str = ""
     device: str = "cpu"
     signatures: bool = False
+    architectures: bool = False
     executable: bool = False
     kept: bool = False
 
@@ -59,10 +61,12 @@ class Want:
     Args:
         trust: run code that the file brings; otherwise a file that brings any is refused.
         signature: which of its functions is meant; "" for the usual one.
+        architecture: of a file that has weights only: a JSON file, or the name of a network; "" for what lies beside it.
     """
 
     trust: bool = False
     signature: str = ""
+    architecture: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +207,23 @@ class SavesWeights(Protocol):
 
 
 @runtime_checkable
+class ReadsBeside(Protocol):
+    """The ability of a framework to read more than the model's own file."""
+
+    def digest_beside(self, source: Path, want: Want) -> str:
+        """A hash of what else decides what the model computes; "" where nothing does.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        ...
+
+
+@runtime_checkable
 class RewritesFiles(Protocol):
     """The ability of a framework to write a model file with other weights without loading it."""
 
-    def rewrite(self, source: Path, values: Mapping[str, Array], target: Path) -> bool:
+    def rewrite(self, source: Path, want: Want, values: Mapping[str, Array], target: Path) -> bool:
         """Writes a copy of `source` in which only the weights named in `values` are others; False where `target` is of another format.
 
         Raises:

@@ -55,12 +55,16 @@ def recognise(source: Path) -> Recognised:
     return _recognition("keras", FRAMEWORKS.open("keras"), kind)
 
 
-def refuse_needless_signature(recognition: Recognised, path: Path, want: Want) -> None:
-    """Makes sure that a signature is named only for what may have several.
+def refuse_needless(recognition: Recognised, path: Path, want: Want) -> None:
+    """Makes sure that a signature is named only for what may have several, and an architecture for what may lack one.
 
     Raises:
-        UsageError: it is named for another model.
+        UsageError: one is named for another model.
     """
+    if want.architecture and not recognition.about.architectures:
+        raise UsageError(
+            "an architecture requires a Keras file with weights only", found=str(path), fix="omit --architecture"
+        )
     if want.signature and not recognition.about.signatures:
         raise UsageError("a signature requires a SavedModel", found=str(path), fix="omit --signature")
 

@@ -1,20 +1,17 @@
-"""The configuration in a Keras file, before Keras sees it: whether it asks for code that is not Keras'.
-
-Keras is not imported here: its public names are read from its files.
-"""
+"""The configuration in a Keras file, before Keras sees it: whether it asks for code that is not Keras'."""
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Iterator
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 from bnexport.errors import InputError
 from bnexport.keras_files import container as keras_container
+from bnexport.keras_files.architecture import nets_like
+from bnexport.keras_files.contents import Contents
 from bnexport.keras_files.defaults import Config
+from bnexport.keras_files.naming import PUBLIC, public_names
 from bnexport.keras_files.repairs import LEGACY, current_module, input_shape_of, numbers
 from bnexport.results.actions import spell_options
 from bnexport.system.files import Format
@@ -22,15 +19,6 @@ from bnexport.system.files import Format
 RUNS_CODE = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "FlaxLayer", "JaxLayer", "__lambda__"}
 """Keras' own classes that run whatever the file tells them to."""
 
-_PUBLIC = (
-    "layers",
-    "initializers",
-    "regularizers",
-    "constraints",
-    "activations",
-    "dtype_policies",
-    "quantizers",
-)
 _INNER = ("keras.src.layers.", "keras.src.ops.", "keras.src.models.")
 _FOREIGN_OPS = {
     "TFOpLambda",
@@ -42,8 +30,13 @@ _FOREIGN_OPS = {
 }
 
 
-def read(path: Path, kind: Format) -> Config:
+def read(path: Path, kind: Format, contents: Contents) -> Config:
     """The configuration of the model in a file.
+
+    Args:
+        path: the file.
+        kind: what it is.
+        contents: what is in its HDF5 part.
 
     Raises:
         InputError: the file is damaged, or holds no model.
@@ -55,7 +48,7 @@ def read(path: Path, kind: Format) -> Config:
             expected="a file config.json inside, as written by model.save(...)",
         )
     if text is None:
-        raise _no_model(path, weights=keras_container.holds_weights(path))
+        raise _no_model(path, contents)
     try:
         config = json.loads(text)
     except (ValueError, TypeError) as error:
@@ -67,12 +60,21 @@ def read(path: Path, kind: Format) -> Config:
     return config
 
 
-def _no_model(path: Path, *, weights: bool) -> InputError:
-    return InputError(
-        f"{path} does not contain a complete model",
-        found="weights only" if weights else "an HDF5 file without a model",
-        fix="save the model with model.save(...), not model.save_weights(...)",
-    )
+def _no_model(path: Path, contents: Contents) -> InputError:
+    what = f"{path} does not contain a complete model"
+    if not keras_container.holds_weights(path):
+        return InputError(what, found="an HDF5 file without a model", fix="save the model with model.save(...)")
+    nets = [net.name for net in nets_like(contents)]
+    fix = "save the model with model.save(...), or name its architecture"
+    if nets:
+        option = spell_options(architecture=nets[0])
+        return InputError(
+            what,
+            found=f"weights only, in the shapes of {' or '.join(nets)}",
+            fix=f"{fix}: {option} if it is that network of keras.applications, otherwise a file that model.to_json() wrote",
+        )
+    option = spell_options(architecture="model.json")
+    return InputError(what, found="weights only", fix=f"{fix}: {option}, a file that model.to_json() wrote")
 
 
 def refuse_foreign(config: object, path: Path, version: str | None = None) -> None:
@@ -164,9 +166,7 @@ def _is_keras(name: str, module: object, entry: Config) -> bool:
     public = public_names()
     if name == "function":  # a function by its name
         given = entry.get("config")
-        plain = module in ("builtins", "keras") or (
-            isinstance(module, str) and module.removeprefix("keras.") in _PUBLIC
-        )
+        plain = module in ("builtins", "keras") or (isinstance(module, str) and module.removeprefix("keras.") in PUBLIC)
         return plain and given in public and entry.get("registered_name") in (None, given)
     if not module:
         return entry.get("registered_name") in (None, name) and (name in public or name in LEGACY)
@@ -176,24 +176,9 @@ def _is_keras(name: str, module: object, entry: Config) -> bool:
         return name in public or name in LEGACY or name in ("DTypePolicy", "Variable", "KerasTensor")
     if module in ("keras.models", "keras.random"):
         return name in LEGACY or name == "SeedGenerator"
-    if module.startswith("keras.") and module.removeprefix("keras.") in _PUBLIC:
+    if module.startswith("keras.") and module.removeprefix("keras.") in PUBLIC:
         return name in public
     return module.startswith(_INNER) and name[:1].isupper()
-
-
-@cache
-def public_names() -> frozenset[str]:
-    """The names that Keras gives out in the modules a model may be made of."""
-    spec = find_spec("keras")
-    if spec is None or not spec.origin:
-        return frozenset()
-    names: set[str] = set()
-    for module in _PUBLIC:
-        tree = ast.parse((Path(spec.origin).parent / module / "__init__.py").read_text(encoding="utf-8"))
-        for node in tree.body:
-            if isinstance(node, ast.ImportFrom):
-                names |= {alias.asname or alias.name for alias in node.names}
-    return frozenset(names - {"get", "serialize", "deserialize"})
 
 
 def input_shape(config: object) -> list[object] | None:

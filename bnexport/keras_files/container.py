@@ -191,7 +191,10 @@ def holds_weights(path: Path) -> bool:
 
     try:
         with h5py.File(path, "r") as file:
-            return "layer_names" in file.attrs or "layers" in file or "model_weights" in file
+            by_layer = any(name.startswith("layer_names") for name in file.attrs)
+            return by_layer or any(
+                name in file for name in ("layers", "_layer_checkpoint_dependencies", "model_weights")
+            )
     except Exception as error:  # as above
         raise _damage_error(path, Format.HDF5, error) from error
 
@@ -247,7 +250,7 @@ _UNREADABLE = (KeyError, OSError, ValueError, TypeError, RuntimeError, Attribute
 
 def iterations(file: h5py.File, contents: Contents, kind: Format) -> int | None:
     """The update counter of the optimizer in a file, wherever its Keras put it; None where there is none."""
-    if kind == Format.HDF5:
+    if kind == Format.HDF5 and "optimizer/vars/0" not in contents.datasets:  # which a file with weights only may have
         names = ("iteration", "iteration:0", "iter", "iter:0")
         places = [name for name in contents.datasets if name.replace("\\", "/").startswith("optimizer_weights/")]
         places = [name for name in places if name.replace("\\", "/").rsplit("/", 1)[-1] in names]

@@ -1,8 +1,23 @@
-"""How Keras names the groups of a .keras file."""
+"""The names of Keras: of the groups of a .keras file, and of what it has. Keras is not imported: its public names are read from its files."""
 
 from __future__ import annotations
 
+import ast
 import re
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+PUBLIC = (
+    "layers",
+    "initializers",
+    "regularizers",
+    "constraints",
+    "activations",
+    "dtype_policies",
+    "quantizers",
+)
+"""The modules of Keras that a model may be made of."""
 
 
 def snake_case(name: str) -> str:
@@ -33,3 +48,18 @@ def unique(name: str, used: dict[str, int]) -> str:
     """The name, or from its second use on the name with a number behind it."""
     used[name] = nth = used.get(name, -1) + 1
     return name if nth == 0 else f"{name}_{nth}"
+
+
+@cache
+def public_names() -> frozenset[str]:
+    """The names that Keras gives out in the modules a model may be made of."""
+    spec = find_spec("keras")
+    if spec is None or not spec.origin:
+        return frozenset()
+    names: set[str] = set()
+    for module in PUBLIC:
+        tree = ast.parse((Path(spec.origin).parent / module / "__init__.py").read_text(encoding="utf-8"))
+        for node in tree.body:
+            if isinstance(node, ast.ImportFrom):
+                names |= {alias.asname or alias.name for alias in node.names}
+    return frozenset(names - {"get", "serialize", "deserialize"})

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from bnexport.errors import InputError, MachineError, refusing
 from bnexport.keras_files import config as keras_config, container, repairs, weights
+from bnexport.keras_files.architecture import Architecture, refuse_misfits
 from bnexport.keras_files.contents import Contents, read_contents
 from bnexport.keras_files.defaults import Config
-from bnexport.keras_files.layers import Store, StoredLayer
+from bnexport.keras_files.layers import Store, StoredLayer, UnclearFile
 from bnexport.keras_files.tree import in_archive, layer_tree, with_weights_of_hdf5
 from bnexport.system.files import Format, model_format, sha256
 
@@ -31,6 +32,7 @@ class Prepared:
         renamed: whether the weights have names of an older Keras.
         contents: what is in its HDF5 part.
         iterations: how many updates the optimizer in the file has made; None where the file has none.
+        bare: whether the file has weights only, and the configuration is another file's.
     """
 
     kind: Format
@@ -41,6 +43,7 @@ class Prepared:
     renamed: bool
     contents: Contents
     iterations: int | None
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +79,12 @@ class KerasFile:
         return self._digest.result()
 
 
-def prepare(path: Path) -> Prepared:
+def prepare(path: Path, architecture: Architecture | None = None) -> Prepared:
     """The configuration of the model in a file, after the checks that need no framework.
+
+    Args:
+        path: the file.
+        architecture: its architecture, where it has weights only.
 
     Raises:
         InputError: the file is not a complete Keras model, refers to others, or would become far larger than it is.
@@ -95,31 +102,42 @@ def prepare(path: Path) -> Prepared:
     with container.open_file(path, kind) as file:
         contents = container.contents_of(file, path, kind) if file is not None else Contents(bytes=path.stat().st_size)
         count = container.iterations(file, contents, kind) if file is not None else None
-    written = container.version(path, kind)
+    written = container.version(path, kind) or (architecture.version if architecture else None)
     with refusing(f"the configuration of the model in {path} is not one that Keras writes"):
         try:
-            config = keras_config.read(path, kind)
+            config = architecture.config if architecture else keras_config.read(path, kind, contents)
             container.refuse_absurd(config, contents.bytes, path)
             repaired = repairs.repair(config, written)
         except RecursionError as error:
             raise InputError(f"the model configuration in {path} is nested too deeply") from error
     layout = weights.old_layout([*contents.groups, *contents.datasets]) if kind == Format.KERAS else ()
-    return Prepared(kind, config, repaired, written, (*repaired.notes, *layout), bool(layout), contents, count)
+    notes = (
+        *repaired.notes,
+        *layout,
+        *([f"combined with the architecture {architecture.origin}"] if architecture else []),
+    )
+    return Prepared(kind, config, repaired, written, notes, bool(layout), contents, count, architecture is not None)
 
 
-def read_file(path: Path) -> KerasFile:
+def read_file(path: Path, architecture: Architecture | None = None) -> KerasFile:
     """The model in a .h5, .hdf5 or .keras file; what counts is the content, not the suffix. Nothing in the file is run.
+
+    Args:
+        path: the file.
+        architecture: its architecture, where it has weights only.
 
     Raises:
         UnclearWeights: it is not clear which weight is which.
         InputError: the file is not a complete Keras model.
     """
-    prepared = prepare(path)
+    prepared = prepare(path, architecture)
     config = prepared.repaired.config
     with refusing(f"the configuration of the model in {path} is not one that Keras writes"):
         if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
             raise InputError(f"the model configuration in {path} is damaged", expected="a model with its configuration")
-        if prepared.kind == Format.HDF5:
+        if architecture:
+            model = _read_weights(path, config, prepared.contents, architecture)
+        elif prepared.kind == Format.HDF5:
             model = _read_hdf5(path, config, prepared.contents)
         else:
             model = layer_tree(config, "", "", in_archive(_open_archive(path, prepared)))
@@ -138,13 +156,34 @@ def _digest(path: Path, kind: Format) -> str:
     return sha256(path)
 
 
-def _read_hdf5(path: Path, config: Config, contents: Contents) -> StoredLayer:
+def _open_hdf5(path: Path, contents: Contents) -> Store:
     import h5py
 
     file = h5py.File(path, "r")
-    store = Store(file, contents, None if file.userblock_size else path)
+    return Store(file, contents, None if file.userblock_size else path)
+
+
+def _read_hdf5(path: Path, config: Config, contents: Contents) -> StoredLayer:
+    store = _open_hdf5(path, contents)
     model = layer_tree(config, "", "", lambda *_: {})
     return with_weights_of_hdf5(model, store, "model_weights" if "model_weights" in store.file else "")
+
+
+def _read_weights(path: Path, config: Config, contents: Contents, architecture: Architecture) -> StoredLayer:
+    """The model of an architecture with the weights in a file.
+
+    Raises:
+        InputError: they do not belong together.
+    """
+    try:
+        if weights.is_by_layer(path):
+            model = _read_hdf5(path, config, contents)
+        else:
+            model = layer_tree(config, "", "", in_archive(_open_hdf5(path, contents)))
+        refuse_misfits(model, contents)
+    except UnclearFile as error:
+        raise InputError(f"the weights in {path} do not fit the architecture {architecture.origin}: {error}") from error
+    return model
 
 
 def _open_archive(path: Path, prepared: Prepared) -> Store:

@@ -56,7 +56,8 @@ _WITHOUT_TRAINABLE = {"Discretization", "HashedCrossing", "Pipeline", *(f"Spatia
 """The layers of Keras 3 whose configurations lack what those of all others have."""
 
 
-def _structure(layer: StoredLayer) -> Structure | None:
+def structure_of_layer(layer: StoredLayer) -> Structure | None:
+    """The weights and parts that the class of a layer has; None for a class that nobody here knows."""
     return None if is_foreign(layer.module) else structure_of(layer.kind, layer.config)
 
 
@@ -76,9 +77,9 @@ def layer_tree(entry: Config, path: str, group: str, find: Find, *, trainable: b
     layer = StoredLayer(kind, name, path, _module(entry), config, trainable, {}, {})
     if _is_operation(entry):
         return layer
-    if isinstance(config.get("layers"), list) and (kind in LEGACY or _structure(layer) is None):
+    if isinstance(config.get("layers"), list) and (kind in LEGACY or structure_of_layer(layer) is None):
         return replace(layer, parts=_members(config["layers"], path, group, find, trainable=trainable))
-    structure = _structure(layer)
+    structure = structure_of_layer(layer)
     if structure is None:
         return replace(layer, weights=find(group, None))
     own = [*((name, True) for name in structure.trainable), *((name, False) for name in structure.fixed)]
@@ -185,7 +186,7 @@ Slot = tuple[str, str, bool]
 
 def _slots(layer: StoredLayer) -> list[Slot]:
     """The weights of a layer and of what is inside it, in Keras' order."""
-    structure = _structure(layer)
+    structure = structure_of_layer(layer)
     if layer.kind == "SpectralNormalization" and structure is not None:  # its kernel is that of the layer inside
         first, *others = [slot for part in layer.parts.values() for slot in _slots(part)]
         return [first, (layer.path, "vector_u", False), *others]

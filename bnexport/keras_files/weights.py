@@ -69,6 +69,40 @@ def _renumber(names: set[str]) -> dict[str, str]:
     }
 
 
+def is_by_layer(path: Path) -> bool:
+    """Whether a HDF5 file has its weights by the names of the layers (Keras 1 and 2), not by their classes (`.weights.h5`)."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return any(name.startswith("layer_names") for name in file.attrs)
+
+
+def write_complete(path: Path, config: object, target: Path) -> None:
+    """A model file out of a file that has weights only.
+
+    Args:
+        path: the file.
+        config: the configuration of the model.
+        target: .h5 where the weights are by layer (`is_by_layer`), otherwise .keras.
+    """
+    import h5py
+
+    if is_by_layer(path):
+        shutil.copyfile(path, target)
+        with h5py.File(target, "r+") as file:
+            group = file.create_group("model_weights")
+            for name in [name for name in file if name != "model_weights"]:
+                file.move(name, f"model_weights/{name}")
+            for name, value in file.attrs.items():
+                group.attrs[name] = value
+            file.attrs["model_config"] = json.dumps(config)
+        return
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr("metadata.json", json.dumps({"keras_version": "3.0.0"}))
+        archive.writestr(CONFIG, json.dumps(config))
+        archive.write(path, WEIGHTS)
+
+
 def write_with(
     path: Path,
     kind: Format,

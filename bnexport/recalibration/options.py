@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bnexport.comparison.options import ALLOW_CUSTOM_CODE, ARRAYS, BATCH_SIZE, LABELS, SIGNATURE
+from bnexport.comparison.options import ALLOW_CUSTOM_CODE, ARCHITECTURE, ARRAYS, BATCH_SIZE, LABELS, SIGNATURE
 from bnexport.results.option_values import parse_size
 from bnexport.results.options import DATA, Flag, option, options_of
 from bnexport.results.overrides import Overrides
@@ -98,3 +98,4 @@ class RecalibrationOptions:
     )
     trust: bool = option(ALLOW_CUSTOM_CODE)
     signature: str = option(SIGNATURE)
+    architecture: str = option(ARCHITECTURE)

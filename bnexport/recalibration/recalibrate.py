@@ -78,6 +78,7 @@ def recalibrate(
     force: bool = False,
     trust: bool = False,
     signature: str = "",
+    architecture: str | Path = "",
     cluster: str | None = None,
     progress: Progress | None = None,
 ) -> Recalibration:
@@ -103,6 +104,7 @@ def recalibrate(
         force: write even where accuracy falls, the images are unfit, or nothing shows that the old statistics are wrong.
         trust: load a Keras model even where it holds code of its own.
         signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
+        architecture: of a Keras file that has weights only (`bnexport.check`).
         cluster: the address of a Ray cluster, "" for the one that Ray finds or starts; None for this machine.
         progress: notified of each stage.
 
@@ -134,7 +136,9 @@ def recalibrate(
     if pictures is not None and len(pictures) > samples:
         pictures = pictures.select(np.sort(np.random.default_rng(seed).choice(len(pictures), samples, replace=False)))
 
-    subject = open_subject(model, progress, want=Want(trust, signature), pictures=(pictures, judged_on))
+    subject = open_subject(
+        model, progress, want=Want(trust, signature, str(architecture)), pictures=(pictures, judged_on)
+    )
     overrides = overrides or Overrides()
     feeds, preparation = open_feeds(subject, pictures, inputs, overrides, batch_size)
     settled = settle(subject, feeds, preparation, progress)
@@ -273,26 +277,23 @@ def _write(
     model_sidecar: Sidecar,
     output: Path,
 ) -> None:
+    reference, framework = subject.reference, subject.reference.recognition.framework
     with files.whole(output) as temporary:
         if output.suffix == ".onnx":
             about = {"recalibrated": {"images": measured.images, "sites": len(measured.moments)}}
             metadata.write(repaired, about | sidecar.for_metadata(model_sidecar))
             temporary.write_bytes(serialise(repaired))
-        elif _rewrite(subject, values, temporary):
+        elif isinstance(framework, RewritesFiles) and framework.rewrite(
+            reference.path, reference.want, values, temporary
+        ):
             pass
-        elif isinstance(model := subject.reference.model, SavesWeights):
+        elif isinstance(model := reference.model, SavesWeights):
             model.save_with(values, temporary)
         else:
             raise InputError(
                 f"{subject.facts.path} cannot be written with other statistics",
-                found=f"a model that {subject.reference.title} runs as a whole",
+                found=f"a model that {reference.title} runs as a whole",
                 fix="choose an output that ends in .onnx",
             )
     if output.suffix != ".onnx":
         sidecar.write(output, model_sidecar)
-
-
-def _rewrite(subject: Subject, values: Mapping[str, Array], target: Path) -> bool:
-    """Whether the model's file could be written with other statistics as it is."""
-    framework = subject.reference.recognition.framework
-    return isinstance(framework, RewritesFiles) and framework.rewrite(subject.reference.path, values, target)

@@ -54,7 +54,8 @@ class Names:
             return None
         onnx, stem = self.model.suffix == ".onnx", self.model.with_suffix("") if self.model.suffix else self.model
         if operation.name == EXPORT.name:
-            return None if onnx else {"model": self.model, "output": Path(f"{stem}.onnx")}
+            which = {key: value for key, value in self.data.items() if key in ("signature", "architecture")}
+            return None if onnx else {"model": self.model, "output": Path(f"{stem}.onnx"), **which}
         if not self.data:
             return None
         if operation.name == RECALIBRATE.name:

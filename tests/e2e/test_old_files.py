@@ -14,7 +14,7 @@ from bnexport import check
 from bnexport.errors import InputError
 from bnexport.frameworks import keras_model
 from bnexport.frameworks.keras_passes import Passes
-from bnexport.keras_files import config as keras_config
+from bnexport.keras_files import naming
 from tests.e2e import nets, old_formats
 
 pytestmark = pytest.mark.keras
@@ -128,6 +128,6 @@ assert not {{"keras", "tensorflow"}} & set(sys.modules)
 def test_every_layer_of_keras_is_allowed() -> None:
     """The allowlist is what the installed Keras exports, found without importing it: it is not shorter than the real one."""
     keras = nets._keras()
-    public = keras_config.public_names()
+    public = naming.public_names()
     assert {name for name in dir(keras.layers) if name[0].isupper()} <= public
     assert {"GlorotUniform", "L2", "MaxNorm", "relu", "Functional"} - public <= {"Functional"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -65,10 +66,10 @@ DESCRIPTION = Description(
     ],
 )
 def test_a_description_of_other_types_is_made_anew(
-    stored: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stored: bytes, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R8: an entry that another version, or somebody, wrote is not believed; the right one is, and the model is not loaded."""
-    (tmp_path / "m.h5").write_bytes(b"model")
+    shutil.copy(models / "tiny_residual.h5", tmp_path / "m.h5")
     store = Cache(tmp_path / "cache")
     reference = Reference(framework_named("keras", "h5"), tmp_path / "m.h5", Want(), store, Progress())
     monkeypatch.setattr(Reference, "_describe", lambda _: DESCRIPTION)
