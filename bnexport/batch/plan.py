@@ -210,6 +210,9 @@ def _of(entry: Entry, folder: Path) -> Iterator[Check]:
         for data in sets:
             for options in variants or [{}]:
                 values = _values(options)
+                architecture = folder / str(values.get("architecture", ""))
+                if architecture.is_file():  # otherwise it is the name of a network
+                    values["architecture"] = str(architecture)
                 how = _options(values)
                 labels = values.pop("labels", "")
                 arguments = tuple(_arguments(values))

@@ -184,7 +184,7 @@ WRONG = {
     ),
     "a command of the shell": (
         "[[check]]\nmodels = ['models/*']\nimages = ['sets/a']\noptions = {install-completion = true}",
-        "expected aspect, atol, batch-size, channel-order, color-mode, gpu-mem-limit, interpolation, isolate,",
+        "expected architecture, aspect, atol, batch-size, channel-order, color-mode, gpu-mem-limit, interpolation, isolate,",
     ),
     "a timeout without end": (
         "timeout = inf\n[[check]]\nmodels = ['models/*']\nimages = ['sets/a']",
