@@ -17,7 +17,7 @@ from importlib.metadata import entry_points
 from pkgutil import iter_modules
 
 from bnexport.errors import MachineError, UsageError, reason
-from bnexport.exporter import layers
+from bnexport.exporter import layers, operations
 from bnexport.exporter.graph import NotCovered
 from bnexport.exporter.refusals import IMPOSSIBLE
 from bnexport.keras_files.layers import is_foreign
@@ -131,8 +131,9 @@ def emitter_of(kind: str, module: str) -> Emitter:
 @cache
 def import_families() -> None:
     """Registers the functions of all families."""
-    for module in iter_modules(layers.__path__):
-        import_module(f"{layers.__name__}.{module.name}")
+    for package in (layers, operations):
+        for module in iter_modules(package.__path__):
+            import_module(f"{package.__name__}.{module.name}")
 
 
 def is_operation(module: str) -> bool:

@@ -12,7 +12,7 @@ from bnexport.exporter.axes import pad, permute
 from bnexport.exporter.graph import Graph, NotCovered, Value
 from bnexport.exporter.layers.convolution import sides_of, window
 from bnexport.exporter.layers.merging import EPSILON
-from bnexport.exporter.layers.operations import angle
+from bnexport.exporter.operations.elementwise import angle
 from bnexport.exporter.registry import emits
 from bnexport.keras_files.defaults import Config
 from bnexport.keras_files.layers import StoredLayer

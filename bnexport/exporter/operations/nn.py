@@ -12,7 +12,7 @@ from bnexport.exporter.axes import permute, reduce_over, tensor_axis
 from bnexport.exporter.graph import Graph, NotCovered, Value
 from bnexport.exporter.layers import activations
 from bnexport.exporter.layers.merging import EPSILON
-from bnexport.exporter.layers.operations_axes import axes_of
+from bnexport.exporter.operations.axes import axes_of
 from bnexport.exporter.promotion import Operand, as_value, binary, floating, is_float
 from bnexport.exporter.registry import OPERATIONS, emits_operation
 from bnexport.keras_files.defaults import Config
