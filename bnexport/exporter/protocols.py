@@ -134,7 +134,7 @@ def convert(source: Source, framework: str, model_sidecar: Sidecar | None, progr
     missing: dict[str, str] = {}
     for name, converter in converters_of(framework):
         if missing:
-            progress.note(f"bnexport has no operators for {list_missing(missing)}: {name} exports the model")
+            progress.note(f"not covered by bnexport's own exporter: {list_missing(missing)}; {name} exports the model")
         try:
             return _convert(name, converter, source, model_sidecar)
         except NotConverted as reason:
@@ -142,9 +142,11 @@ def convert(source: Source, framework: str, model_sidecar: Sidecar | None, progr
         except MachineError as error:
             if not missing:
                 raise
-            raise MachineError(f"{list_missing(missing)} cannot be exported on this machine ({error})") from error
+            raise MachineError(
+                f"the model cannot be exported on this machine: {list_missing(missing)} ({error})"
+            ) from error
     if missing:
-        raise ExportError(f"EX002: bnexport cannot export {list_missing(missing)}", fix=WAYS_OUT)
+        raise ExportError(f"EX002: bnexport cannot export the model: {list_missing(missing)}", fix=WAYS_OUT)
     raise ExportError(
         f"no installed converter exports models of the framework {framework}",
         fix="check the deployed file with --deployed model.onnx",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from bnexport.errors import InputError
 
 
@@ -45,3 +47,17 @@ def input_dtype(dtype: object, name: str) -> str:
     if given not in DTYPES:
         raise InputError(f"the input {name} has a dtype that Keras does not have", found=repr(given)[:40])
     return given
+
+
+def quantisation_mode(config: Mapping[str, object]) -> str | None:
+    """How the weights of the layer of a configuration are quantised ("int8", "int4/128", "float8"); None where they are not.
+
+    >>> quantisation_mode({"dtype": "int8_from_float32"}), quantisation_mode({"dtype": "mixed_float16"})
+    ('int8', None)
+    """
+    policy = config.get("dtype")
+    if isinstance(policy, str):
+        mode, separator, _ = policy.partition("_from_")
+        return mode if separator else None
+    inner = policy.get("config") if isinstance(policy, dict) else None
+    return str(inner["mode"]) if isinstance(inner, dict) and "mode" in inner else None

@@ -15,6 +15,7 @@ from bnexport.errors import InputError
 from bnexport.keras_files.defaults import Config
 from bnexport.keras_files.layers import Store, StoredLayer, StoredWeight, Structure, UnclearFile, is_foreign
 from bnexport.keras_files.naming import group_name, unique
+from bnexport.keras_files.policies import quantisation_mode
 from bnexport.keras_files.repairs import LEGACY
 from bnexport.keras_files.variables import structure_of
 
@@ -82,6 +83,9 @@ def layer_tree(entry: Config, path: str, group: str, find: Find, *, trainable: b
     structure = structure_of_layer(layer)
     if structure is None:
         return replace(layer, weights=find(group, None))
+    mode = quantisation_mode(config)
+    if mode not in (None, "int8"):
+        raise UnclearFile(f"the layer {path} has weights quantised by {mode}", expected="int8, or none")
     own = [*((name, True) for name in structure.trainable), *((name, False) for name in structure.fixed)]
     parts: dict[str, StoredLayer] = {}
     used: dict[str, dict[str, int]] = {}
@@ -94,9 +98,11 @@ def layer_tree(entry: Config, path: str, group: str, find: Find, *, trainable: b
             key = f"{container}/{unique(group_name(str(inner.get('class_name'))), used.setdefault(container, {}))}"
         inner_path = f"{path}/{_config(inner).get('name') or attribute}"
         parts[attribute] = layer_tree(inner, inner_path, f"{group}/{key}", find, trainable=trainable)
-    weights = dict(find(group, own)) if own else {}
-    if kind == "SpectralNormalization":  # an archive has the kernel of the layer inside as the wrapper's own, too
-        weights = dict(find(group, [("kernel", True), *own]))
+    spectral = (
+        kind == "SpectralNormalization"
+    )  # an archive has the kernel of the layer inside as the wrapper's own, too
+    weights = dict(find(group, [("kernel", True), *own] if spectral else own)) if own else {}
+    if spectral:
         weights.pop("kernel", None)
     return replace(layer, weights=weights, parts=parts)
 
@@ -127,9 +133,15 @@ def in_archive(store: Store) -> Find:
         order = sorted(stored, key=lambda key: int(key) if key.isdigit() else -1)
         if names is None:
             names = [(key, True) for key in order]
+        if len(names) != len(order):
+            raise UnclearFile(
+                f"the layer in {group} has other weights in the file than its class has",
+                found=f"{len(order)}",
+                expected=f"{len(names)} ({', '.join(name for name, _ in names[:4])})",
+            )
         return {
             name: store.weight(stored[key].name, trainable=trainable)
-            for (name, trainable), key in zip(names, order, strict=False)
+            for (name, trainable), key in zip(names, order, strict=True)
         }
 
     return find

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from bnexport.keras_files.defaults import Config
 from bnexport.keras_files.layers import Structure
+from bnexport.keras_files.policies import quantisation_mode
 
 RECURRENT = ("LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
 
@@ -19,18 +20,9 @@ def structure_of(kind: str, config: Config) -> Structure | None:
 def _with_bias(*names: str, also: tuple[str, ...] = ()) -> Callable[[Config], Structure]:
     def describe(config: Config) -> Structure:
         bias = ("bias",) if config.get("use_bias", True) else ()
-        return Structure((*names, *bias, *(also if _mode(config) == "int8" else ())))
+        return Structure((*names, *bias, *(also if quantisation_mode(config) == "int8" else ())))
 
     return describe
-
-
-def _mode(config: Config) -> str | None:
-    """How the weights of a layer are quantised; None where they are not."""
-    policy = config.get("dtype")
-    inner = policy.get("config") if isinstance(policy, dict) else None
-    if isinstance(inner, dict) and policy is not None and policy.get("class_name") == "QuantizedDTypePolicy":
-        return str(inner.get("mode"))
-    return None
 
 
 def _affine(*fixed: str) -> Callable[[Config], Structure]:
@@ -47,16 +39,16 @@ def _only(*names: str, parts: Mapping[str, Config] | None = None) -> Callable[[C
 
 def _einsum_dense(config: Config) -> Structure:
     bias = ("bias",) if config.get("bias_axes") else ()
-    return Structure(("kernel", *bias, *(("kernel_scale",) if _mode(config) == "int8" else ())))
+    return Structure(("kernel", *bias, *(("kernel_scale",) if quantisation_mode(config) == "int8" else ())))
 
 
 def _embedding(config: Config) -> Structure:
-    return Structure(("embeddings", *(("embeddings_scale",) if _mode(config) == "int8" else ())))
+    return Structure(("embeddings", *(("embeddings_scale",) if quantisation_mode(config) == "int8" else ())))
 
 
 def _reversible_embedding(config: Config) -> Structure:
     matrices = ("embeddings",) if config.get("tie_weights", True) else ("embeddings", "reverse_embeddings")
-    if _mode(config) != "int8":
+    if quantisation_mode(config) != "int8":
         return Structure(matrices)
     return Structure(tuple(name for matrix in matrices for name in (matrix, f"{matrix}_scale")))
 

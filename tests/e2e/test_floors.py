@@ -40,19 +40,17 @@ FAMILIES = [name for name in nets.FAMILIES if COUNT > 1 or name not in {"Incepti
 """Those take the longest: one is made of what two others are made of, the other has no BatchNormalization layer."""
 
 
-class InMemory(Reference):
-    """A net that was never written to a file."""
+class Loaded(Reference):
+    """A model that is loaded and may be changed."""
 
-    def __init__(self, net: Any) -> None:
-        self.path, self.store = Path("net.keras"), NOTHING_KEPT
-        self.loaded = keras_model.describe(net, self.path, Format.KERAS, "0" * 64)
+    def __init__(self, path: Path) -> None:
+        self.path, self.store = path, NOTHING_KEPT
+        self.loaded = keras_model.load(path, trust=True)
         self.recognition = framework_named("keras", "keras")
         self._model, self._key = KerasModel(self.loaded), ""
 
 
-def failures(
-    net: Any, seed: int, batch: int, reference: InMemory, runners: list[sides.Runner], graph: Any
-) -> list[str]:
+def failures(net: Any, seed: int, batch: int, reference: Loaded, runners: list[sides.Runner], graph: Any) -> list[str]:
     """What a check with default settings would call a difference, as `bnexport.checking.check` does it."""
     values = nets.inputs_for(net, batch, seed)
     feed = Feed(
@@ -74,9 +72,9 @@ def failures(
 
 def alarms(build: Any, folder: Path, seeds: Sequence[int] = SEEDS, batches: Sequence[int] = (1, 8)) -> list[str]:
     """All of them over seeds and batch sizes; the net is exported once, and each seed's parameters of the normalisations are put into the graph."""
-    net = build()
-    reference, found = InMemory(net), []
-    net.save(folder / "net.keras")
+    build().save(folder / "net.keras")
+    reference, found = Loaded(folder / "net.keras"), []
+    net = reference.loaded.keras
     graph = native.graph_of(read_file(folder / "net.keras"), None)
     for seed in seeds:
         nets.randomise(net, seed)

@@ -8,10 +8,15 @@ from itertools import product
 from pathlib import Path
 
 import keras
+import onnx
 import pytest
 from keras import layers as L  # noqa: N812 - as Keras users write it
 
-from tests.exported import agree
+from bnexport.errors import InputError
+from bnexport.exporter.native import graph_of
+from bnexport.exporter.protocols import NotConverted
+from bnexport.keras_files.read import read_file
+from tests.exported import agree, randomise
 
 pytestmark = pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`:UserWarning")
 
@@ -147,6 +152,7 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
         L.LayerNormalization(center=False, scale=False),
     ),
     "batch normalization of vectors": lambda: stack((6,), L.Dense(5), L.BatchNormalization(), L.Dense(3)),
+    "equalization": lambda: stack((9, 8, 3), L.Equalization(), L.Conv2D(2, 3)),
     "spectral": lambda: stack((9, 8, 3), L.SpectralNormalization(L.Conv2D(3, 3)), L.SpectralNormalization(L.Dense(4))),
 }
 
@@ -177,3 +183,46 @@ def test_answers_in_float64(tmp_path: Path) -> None:
     """What onnxruntime has kernels for."""
     layers = [L.Dense(4, dtype="float64"), L.LayerNormalization(dtype="float64"), L.Softmax(dtype="float64")]
     agree(keras.Sequential([L.Input((5, 3), dtype="float64"), *layers]), tmp_path, tolerance=1e-7)
+
+
+def _tokens() -> keras.Model:
+    ids = keras.Input((5,), dtype="int32")
+    tied, untied = L.ReversibleEmbedding(6, 4), L.ReversibleEmbedding(6, 4, tie_weights=False, logit_soft_cap=2.0)
+    return keras.Model(ids, [L.Embedding(6, 3)(ids), tied(tied(ids), reverse=True), untied(untied(ids), reverse=True)])
+
+
+QUANTISED: dict[str, Callable[[], keras.Model]] = {
+    "dense": lambda: stack((8,), L.Dense(7, activation="relu")),
+    "dense on a series": lambda: stack((None, 8), L.Dense(7, use_bias=False)),
+    "einsum": lambda: stack((6, 8), L.EinsumDense("abc,cde->abde", output_shape=(None, 2, 4), bias_axes="de")),
+    "einsum of two axes": lambda: stack((5, 2, 3), L.EinsumDense("abcd,cde->abe", output_shape=(None, 4))),
+    "einsum in another order": lambda: stack((6, 8), L.EinsumDense("abc,bd->adc", output_shape=(4, 8))),
+    "einsum with an ellipsis": lambda: stack(
+        (6, 8), L.EinsumDense("...x,xy->...y", output_shape=(6, 3), bias_axes="y")
+    ),
+    "tokens": _tokens,
+}
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning")
+@pytest.mark.parametrize("name", QUANTISED)
+@pytest.mark.parametrize("inputs", ["quantised", "as they are"])
+def test_answers_of_quantised_layers(name: str, inputs: str, tmp_path: Path) -> None:
+    """What `model.quantize` makes of it, with 8 bits for the weights in the file; inputs are rounded as Keras rounds them."""
+    model = QUANTISED[name]()
+    randomise(model)
+    options = {} if inputs == "quantised" else {"activation_quantizer": None}
+    model.quantize(config=keras.quantizers.Int8QuantizationConfig(**options))
+    graph = agree(model, tmp_path, random_weights=False)
+    assert any(tensor.data_type == onnx.TensorProto.INT8 for tensor in graph.graph.initializer)
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning")
+@pytest.mark.parametrize("mode", ["int4", "float8"])
+def test_other_quantised_weights_are_named(mode: str, tmp_path: Path) -> None:
+    """They are left to Keras, and nothing is taken for what it is not."""
+    model = stack((8,), L.Dense(6))
+    model.quantize(mode)
+    model.save(tmp_path / "model.keras")
+    with pytest.raises((NotConverted, InputError), match=f"weights quantised by {mode}"):
+        graph_of(read_file(tmp_path / "model.keras"), None)

@@ -21,7 +21,7 @@ from bnexport.exporter.arithmetic import (
 )
 from bnexport.exporter.graph import Graph, Value, numpy_dtype
 from bnexport.exporter.layers.attention import Outputs, not_before, with_axis
-from bnexport.exporter.layers.core import refuse_quantised
+from bnexport.exporter.layers.quantised import refuse_quantised
 from bnexport.exporter.layers.series import positions
 from bnexport.exporter.registry import emits
 from bnexport.keras_files.layers import StoredLayer

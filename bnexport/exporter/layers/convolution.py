@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from bnexport.exporter.graph import Graph, Value, numpy_dtype
-from bnexport.exporter.layers.core import finish, refuse_quantised
+from bnexport.exporter.layers.core import finish
+from bnexport.exporter.layers.quantised import refuse_quantised
 from bnexport.exporter.registry import emits
 from bnexport.keras_files.layers import StoredLayer
 from bnexport.types import Array

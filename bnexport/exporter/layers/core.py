@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from bnexport.exporter.arithmetic import elementwise, expand, integers, matmul, reduce
-from bnexport.exporter.graph import Graph, NotCovered, Value, numpy_dtype
+from bnexport.exporter.graph import Graph, Value, numpy_dtype
+from bnexport.exporter.layers import quantised
 from bnexport.exporter.layers.activations import activate
 from bnexport.exporter.registry import emits
 from bnexport.keras_files.layers import StoredLayer
@@ -35,7 +36,13 @@ def identity(g: Graph, layer: StoredLayer, inputs: Value) -> Value:  # noqa: ARG
 def dense(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     """X W + b over the last axis."""
     x = g.in_keras_order(inputs)
-    refuse_quantised(layer)
+    if quantised.is_quantised(layer):
+        kernel = quantised.weight(g, layer, "kernel", "float32")
+        scale = stored(g, layer, "kernel_scale", x.dtype)
+        result = quantised.product(g, layer, x, [-1], scale, lambda x: matmul(g, x, kernel), lambda factor: factor)
+        if layer.config.get("use_bias", True):
+            result = elementwise(g, "Add", result, stored(g, layer, "bias", x.dtype))
+        return finish(g, layer, result)
     kernel = stored(g, layer, "kernel", x.dtype)
     bias = stored(g, layer, "bias", x.dtype) if layer.config.get("use_bias", True) else None
     if x.rank == 2 and bias is not None:
@@ -44,16 +51,6 @@ def dense(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
         result = matmul(g, x, kernel)
         result = result if bias is None else elementwise(g, "Add", result, bias)
     return finish(g, layer, result)
-
-
-def refuse_quantised(layer: StoredLayer) -> None:
-    """Leaves layers with quantised weights to Keras, which quantises their inputs too.
-
-    Raises:
-        NotCovered: it is one.
-    """
-    if any(name.endswith("_scale") for name in layer.weights):
-        raise NotCovered(f"the quantised weights of the layer {layer.path}")
 
 
 @emits("EinsumDense")
@@ -65,25 +62,40 @@ def einsum_dense(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
 
 def einsum_with_bias(g: Graph, layer: StoredLayer, x: Value) -> Value:
     """The same without activation: as a product of matrices where the equation is one."""
-    refuse_quantised(layer)
-    kernel = layer.array("kernel").astype(numpy_dtype(x.dtype), copy=False)
+    kernel = layer.array("kernel")
     left, right, result = equation(str(layer.config["equation"]), x.rank, kernel.ndim)
     sizes = {**dict(zip(right, kernel.shape, strict=True))}
     sides = {**dict(zip(left, x.shape, strict=True)), **sizes}
     shape = tuple(sides[axis] for axis in result)
     summed = [axis for axis in left if axis not in result]
     kept, new = left[: len(left) - len(summed)], [axis for axis in right if axis not in summed]
+    if quantised.is_quantised(layer):
+        matrix = quantised.weight(g, layer, "kernel", "float32")
+        value = quantised.product(
+            g,
+            layer,
+            x,
+            [axis for axis, letter in enumerate(left) if letter in summed],
+            stored(g, layer, "kernel_scale", x.dtype),
+            lambda x: g.node("Einsum", [x, matrix], shape, "float32", equation=f"{left},{right}->{result}"),
+            lambda factor: quantised.aligned(g, factor, left, result),
+        )
+        return _with_bias(g, layer, value)
+    kernel = kernel.astype(numpy_dtype(x.dtype), copy=False)
     plain = list(left) == [*kept, *summed] and list(result) == [*kept, *new] and not set(kept) & set(right)
     if plain and len(summed) == 1 and list(right) == [*summed, *new]:
-        matrix = kernel.reshape(kernel.shape[0], -1)
-        value = matmul(g, x, g.weight("kernel", matrix))
+        value = matmul(g, x, g.weight("kernel", kernel.reshape(kernel.shape[0], -1)))
         if len(new) > 1:
             value = _split_last(g, value, shape)
     else:
         value = g.node("Einsum", [x, g.weight("kernel", kernel)], shape, equation=f"{left},{right}->{result}")
-    if layer.config.get("bias_axes"):
-        value = elementwise(g, "Add", value, stored(g, layer, "bias", x.dtype))
-    return value
+    return _with_bias(g, layer, value)
+
+
+def _with_bias(g: Graph, layer: StoredLayer, value: Value) -> Value:
+    if not layer.config.get("bias_axes"):
+        return value
+    return elementwise(g, "Add", value, stored(g, layer, "bias", value.dtype))
 
 
 def _split_last(g: Graph, x: Value, shape: tuple[int | None, ...]) -> Value:
@@ -105,11 +117,13 @@ def equation(text: str, rank: int, kernel_rank: int) -> tuple[str, str, str]:
 def embedding(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     """The rows of a table by number; with mask_zero a mask of what is not 0."""
     ids = inputs if inputs.dtype in ("int32", "int64") else g.cast(inputs, "int32")
-    refuse_quantised(layer)
-    table = layer.array("embeddings")
     dtype = compute_dtype(layer.config.get("dtype"))
-    weight = g.weight("embeddings", table.astype(numpy_dtype(dtype), copy=False))
-    made = g.node("Gather", [weight, ids], (*ids.shape, table.shape[1]), dtype)
+    if quantised.is_quantised(layer):
+        made = quantised.rows(g, layer, "embeddings", ids, dtype)
+    else:
+        table = layer.array("embeddings")
+        weight = g.weight("embeddings", table.astype(numpy_dtype(dtype), copy=False))
+        made = g.node("Gather", [weight, ids], (*ids.shape, table.shape[1]), dtype)
     if not layer.config.get("mask_zero"):
         return made
     zero = g.constant(np.zeros((), ids.dtype))
