@@ -134,6 +134,12 @@ def _dataset(node: h5py.h5d.DatasetID, name: str, path: Path) -> Dataset:
     if h5py.h5a.get_num_attrs(node) and h5py.h5a.exists(node, b"dtype"):
         stated = h5py.Dataset(node).attrs.get("dtype")
         kind = "bfloat16" if stated in ("bfloat16", b"bfloat16") else kind
+    if kind.startswith("|V") and not name.startswith("optimizer_weights/"):
+        raise InputError(
+            f"{path} contains weights as raw bytes ({name}), and Keras cannot load it either",
+            found="bfloat16, which HDF5 does not have" if dtype.itemsize == 2 else f"{dtype.itemsize} bytes a value",
+            fix="save the model as .keras",
+        )
     offset = node.get_offset() if properties.get_layout() == h5d.CONTIGUOUS else None
     return Dataset(name, tuple(node.shape), kind, offset, dtype if kind == str(dtype) else None)
 
