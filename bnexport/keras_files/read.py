@@ -16,6 +16,7 @@ from bnexport.keras_files.contents import Contents, read_contents
 from bnexport.keras_files.defaults import Config
 from bnexport.keras_files.layers import Store, StoredLayer, UnclearFile
 from bnexport.keras_files.tree import in_archive, layer_tree, with_weights_of_hdf5
+from bnexport.system import cache
 from bnexport.system.files import Format, model_format, sha256
 
 
@@ -130,6 +131,20 @@ def read_file(path: Path, architecture: Architecture | None = None) -> KerasFile
         UnclearWeights: it is not clear which weight is which.
         InputError: the file is not a complete Keras model.
     """
+    if not path.is_file():  # whoever reads it says what it is
+        return _read(path, architecture)
+    key = (path, *cache.facts(path), architecture.sha256 if architecture else "")
+    latest = _LATEST.get("file")
+    if latest is None or latest[0] != key:
+        latest = _LATEST["file"] = key, _read(path, architecture)
+    return latest[1]
+
+
+_LATEST: dict[str, tuple[tuple[object, ...], KerasFile]] = {}
+"""The file that was read last, with what changes with it: a model is described, exported and rewritten one after the other."""
+
+
+def _read(path: Path, architecture: Architecture | None) -> KerasFile:
     prepared = prepare(path, architecture)
     config = prepared.repaired.config
     with refusing(f"the configuration of the model in {path} is not one that Keras writes"):

@@ -39,9 +39,9 @@ def test_a_keras_model_that_is_replaced_while_it_loads_is_refused(
     own, other = path.read_bytes(), path.read_bytes() + b"another"
     load = keras_model.load
 
-    def swapped(file: Path, *, trust: bool = False) -> Any:
+    def swapped(file: Path, **options: Any) -> Any:
         _replace(path, other)
-        loaded = load(file, trust=trust)
+        loaded = load(file, **options)
         if back:
             _replace(path, own)
             return type(loaded)(
@@ -71,9 +71,9 @@ def test_a_keras_file_that_is_replaced_before_it_is_read_is_refused(
     shutil.copyfile(models / "tiny_residual.h5", path)
     other = path.read_bytes() + b"another"
 
-    def swapped(file: Path) -> Any:
+    def swapped(file: Path, architecture: Any = None) -> Any:
         _replace(path, other)
-        return read_file(file)
+        return read_file(file, architecture)
 
     monkeypatch.setattr(reader, swapped)
     with pytest.raises(InputError, match=r"changed while it was read.*again"):
