@@ -16,12 +16,10 @@ from bnexport.comparison.engine import compare
 from bnexport.comparison.reference import Reference
 from bnexport.comparison.tally import Tally
 from bnexport.datasets.feeds import Feed
-from bnexport.exporter import native
 from bnexport.frameworks import keras_model
 from bnexport.frameworks.keras_passes import Mode, Passes
 from bnexport.frameworks.keras_reference import KerasModel
 from bnexport.frameworks.registry import framework_named
-from bnexport.keras_files.read import read_file
 from bnexport.onnx_graph import weights
 from bnexport.onnx_graph.outputs import squashing_functions
 from bnexport.progress import Progress
@@ -30,6 +28,7 @@ from bnexport.results.tolerance import Tolerances
 from bnexport.system.cache import NOTHING_KEPT
 from bnexport.system.files import Format
 from tests.e2e import nets
+from tests.e2e.test_export import assert_family_matches, exported_from_file
 
 pytestmark = pytest.mark.keras
 
@@ -43,9 +42,9 @@ FAMILIES = [name for name in nets.FAMILIES if COUNT > 1 or name not in {"Incepti
 class Loaded(Reference):
     """A model that is loaded and may be changed."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.store = path, NOTHING_KEPT
-        self.loaded = keras_model.load(path, trust=True)
+    def __init__(self, loaded: keras_model.LoadedModel) -> None:
+        self.path, self.store = loaded.path, NOTHING_KEPT
+        self.loaded = loaded
         self.recognition = framework_named("keras", "keras")
         self._model, self._key = KerasModel(self.loaded), ""
 
@@ -70,12 +69,12 @@ def failures(net: Any, seed: int, batch: int, reference: Loaded, runners: list[s
     return [f"seed {seed}, batch {batch}, {c.actual}, {c.tensor}: {c.reason}" for c in judged if not c]
 
 
-def alarms(build: Any, folder: Path, seeds: Sequence[int] = SEEDS, batches: Sequence[int] = (1, 8)) -> list[str]:
-    """All of them over seeds and batch sizes; the net is exported once, and each seed's parameters of the normalisations are put into the graph."""
-    build().save(folder / "net.keras")
-    reference, found = Loaded(folder / "net.keras"), []
-    net = reference.loaded.keras
-    graph = native.graph_of(read_file(folder / "net.keras"), None)
+def alarms(
+    loaded: keras_model.LoadedModel, graph: Any, seeds: Sequence[int] = SEEDS, batches: Sequence[int] = (1, 8)
+) -> list[str]:
+    """All of them over seeds and batch sizes; each seed's parameters of the normalisations are put into the exported graph."""
+    reference, found = Loaded(loaded), []
+    net = loaded.keras
     for seed in seeds:
         nets.randomise(net, seed)
         new = {path: np.asarray(variable) for path, variable in reference.loaded.weights.items() if "/" in path}
@@ -92,14 +91,16 @@ def alarms(build: Any, folder: Path, seeds: Sequence[int] = SEEDS, batches: Sequ
 @pytest.mark.parametrize("name", nets.BUILDERS)
 def test_no_false_alarm(name: str, tmp_path: Path) -> None:
     """Every special net passes in both modes, at batch 1 and 8, with three seeds."""
-    assert alarms(nets.BUILDERS[name], tmp_path) == []
+    assert alarms(*exported_from_file(nets.BUILDERS[name](), tmp_path)) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_no_false_alarm_on_a_family(name: str, tmp_path: Path) -> None:
-    """Every family of keras.applications passes in both modes at batch 8; with three seeds, and at batch 1 too, where there is time for it (BNEXPORT_SEEDS=3)."""
-    assert alarms(nets.FAMILIES[name], tmp_path, SEEDS[:COUNT], (1, 8) if COUNT > 1 else (8,)) == []
+    """Every family of keras.applications, exported from its file, passes in both modes at batch 8; with three seeds, and at batch 1 too, where there is time for it (BNEXPORT_SEEDS=3)."""
+    loaded, graph = exported_from_file(nets.FAMILIES[name](), tmp_path)
+    assert_family_matches(loaded, graph)
+    assert alarms(loaded, graph, SEEDS[:COUNT], (1, 8) if COUNT > 1 else (8,)) == []
 
 
 def test_float64_leaves_the_model_as_it_was() -> None:
