@@ -41,3 +41,19 @@ def test_few_classes_are_impossible() -> None:
     """Most of Keras has a form in ONNX."""
     assert len(IMPOSSIBLE) <= MOST
     assert set(IMPOSSIBLE) <= set(CLASSES)
+
+
+def test_the_page_has_every_class() -> None:
+    """docs/layers.md is what `python scripts/write_layers.py` writes: each class once, exported and tested, or refused with its reason."""
+    lines = (Path(__file__).parents[2] / "docs" / "layers.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.split(" | ")] for line in lines if line.startswith("| ")][1:]
+    page = {row[0].removeprefix("| "): row[1:] for row in rows}
+    assert len(page) == len(rows)
+    assert sorted(page) == CLASSES
+    for kind, (state, operators, *models) in page.items():
+        if kind in IMPOSSIBLE:
+            assert state == f"no: {kind} layers, {IMPOSSIBLE[kind]}"
+            continue
+        assert state == "yes"
+        around = operators.startswith(("those of the layer around", "none: it is an input"))
+        assert around or int(models[0].removesuffix(" |")) > 0

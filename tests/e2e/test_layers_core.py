@@ -197,9 +197,6 @@ QUANTISED: dict[str, Callable[[], keras.Model]] = {
     "einsum": lambda: stack((6, 8), L.EinsumDense("abc,cde->abde", output_shape=(None, 2, 4), bias_axes="de")),
     "einsum of two axes": lambda: stack((5, 2, 3), L.EinsumDense("abcd,cde->abe", output_shape=(None, 4))),
     "einsum in another order": lambda: stack((6, 8), L.EinsumDense("abc,bd->adc", output_shape=(4, 8))),
-    "einsum with an ellipsis": lambda: stack(
-        (6, 8), L.EinsumDense("...x,xy->...y", output_shape=(6, 3), bias_axes="y")
-    ),
     "tokens": _tokens,
 }
 
