@@ -94,8 +94,11 @@ def script(original: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def left(graph: onnx.ModelProto) -> int:
-    """How many elementwise nodes there are; the Add after a MatMul is where its bias belongs."""
-    maker = {output: node.op_type for node in graph.graph.node for output in node.output}
+    """How many elementwise nodes there are; the Add after a MatMul, also behind a Reshape, is where its bias belongs."""
+    maker: dict[str, str] = {}
+    for node in graph.graph.node:
+        moved = maker.get(node.input[0], "") if node.op_type == "Reshape" else node.op_type
+        maker.update(dict.fromkeys(node.output, moved))
     moving, count = {info.name for info in graph.graph.input}, 0
     for node in graph.graph.node:
         if not moving & set(node.input):

@@ -43,7 +43,7 @@ def command(
 ) -> int:
     """Fold BatchNormalization into neighboring operators.
 
-    Constant Mul and Add nodes are folded too. The file is written only if both graphs compute the same.
+    Constant Mul and Add nodes are folded too, also behind a Transpose. The file is written only if both graphs compute the same.
     """
     if isolation.wanted:
         return isolation.run()
@@ -57,9 +57,7 @@ def command(
         typer.echo(json.dumps(json.folding(folding)))
         return 0 if folding else 1
     if folding:
-        typer.echo(
-            f"{folding.written}: {len(folding.folded)} nodes folded, {len(folding.refused)} BatchNormalization nodes not folded"
-        )
+        typer.echo(f"{folding.written}: {len(folding.folded)} nodes folded, {len(folding.refused)} not folded")
         typer.echo(f"largest difference between both graphs: {folding.max_rel:.1e} relative to the largest output")
     else:
         typer.echo(f"REFUSED: {output} was not written")

@@ -61,7 +61,7 @@ def fold(
     if not folding:
         raise InputError(
             f"{model} contains nothing to fold",
-            found=f"{len(folding.refusals)} BatchNormalization nodes",
+            found=f"{len(folding.refusals)} normalisations that have to stay",
             fix=folding.refusals[0].reason if folding.refusals else "the file may already be folded",
         )
     progress.stage("comparing both graphs")

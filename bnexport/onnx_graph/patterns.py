@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnexport.numerics.linear import F64, LINEAR, Linear
-from bnexport.onnx_graph import tensors, weights
+from bnexport.onnx_graph import metadata, subgraphs, tensors, weights
 
 if TYPE_CHECKING:
     import onnx
@@ -37,21 +37,27 @@ class View:
         self.nodes = list(model.graph.node)
         self.values = weights.initializers(model)
         self.fed = {info.name for info in model.graph.input}
-        self.outputs = {info.name for info in model.graph.output}
-        self.rank = tensors.ranks(model)
+        self.outputs = {info.name for info in model.graph.output}.union(metadata.logits(model).values())
+        self.shape = tensors.shapes(model)
+        self.rank = {name: len(sides) for name, sides in self.shape.items()}
         self.index()
 
     def index(self) -> None:
         """Finds out again who makes and who reads each tensor."""
-        self.maker = {output: node for node in self.nodes for output in node.output}
+        self.maker = {output: node for node in self.nodes for output in node.output if output}
         self.readers: dict[str, list[onnx.NodeProto]] = {}
         for node in self.nodes:
-            for name in node.input:
+            captured = (name for name in subgraphs.reads(node) if name not in node.input)
+            for name in (*node.input, *captured):
                 self.readers.setdefault(name, []).append(node)
 
+    def users(self, tensor: str) -> list[onnx.NodeProto]:
+        """The nodes that read the values of a tensor: all of its readers but Shape."""
+        return [node for node in self.readers.get(tensor, ()) if node.op_type != "Shape" or node.domain]
+
     def alone(self, tensor: str) -> bool:
-        """Whether exactly one node reads a tensor, and nobody outside does."""
-        return len(self.readers.get(tensor, ())) == 1 and tensor not in self.outputs
+        """Whether exactly one node reads the values of a tensor, and nobody outside does."""
+        return len(self.users(tensor)) == 1 and tensor not in self.outputs
 
     def constant(self, name: str) -> Any:
         """The value of a stored constant; None for anything that may be fed or computed."""
@@ -97,7 +103,7 @@ class View:
                 continue
             shape = (1,) * (rank - value.ndim) + value.shape
             wide = [axis for axis, side in enumerate(shape) if side != 1]
-            if len(wide) > 1 or wide == [0]:
+            if len(wide) > 1:
                 continue
             c, one = value.astype(np.float64).reshape(-1), np.ones(max(1, value.size))
             # The same number in every channel goes with whatever axis its neighbour has.

@@ -65,15 +65,20 @@ def describe(model: onnx.ModelProto) -> None:
 
 def ranks(model: onnx.ModelProto) -> dict[str, int]:
     """The rank of every tensor whose rank is known, by shape inference where the file does not say."""
-    shapes = {
+    return {name: len(sides) for name, sides in shapes(model).items()}
+
+
+def shapes(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
+    """The shape of every tensor whose rank is known (`shape`), by shape inference where the file does not say."""
+    stated = {
         i.name: s
         for i in [*model.graph.value_info, *model.graph.input, *model.graph.output]
         if (s := shape(i)) is not None
     }
     made = {output for node in model.graph.node for output in node.output if output}
-    if not made <= set(shapes):
-        shapes.update({i.name: s for i in _infer(model) if (s := shape(i)) is not None})
-    return {name: len(s) for name, s in shapes.items()}
+    if not made <= set(stated):
+        stated.update({i.name: s for i in _infer(model) if (s := shape(i)) is not None})
+    return stated
 
 
 def declare_ranks(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -77,7 +77,7 @@ class Folding:
 
     Args:
         folded: for each node that is gone its name, the node that took it in, and how: "after", "before" or "merged".
-        refused: for each BatchNormalization node that stays its name and the reason.
+        refused: for each normalisation that stays (`bnexport.folding.refusals`) the name of its first node and the reason.
         max_rel: how far the folded graph's outputs and logits are from the original's, relative to their size.
         tolerance: the largest distance that is float rounding.
         written: the file; None where the distance is larger.

@@ -45,13 +45,23 @@ def arithmetic(kind: str, x: str, y: str, shape: tuple[int, ...], *, swap: bool 
     }
 
 
+def move(kind: str, x: str, y: str, *shape: int, **attributes: object) -> Graph:
+    """A node that moves values: a Transpose with `perm`, or a Reshape, Squeeze or Unsqueeze with `shape` as its second input."""
+    parts = {f"{y}/where": np.array(shape, np.int64)} if shape else {}
+    return [helper.make_node(kind, [x, *parts], [y], name=f"{kind}_{y}", **attributes)], parts
+
+
 def pad(x: str, y: str, rank: int) -> Graph:
     pads = np.array([0, 0, *[1] * (rank - 2), 0, 0, *[1] * (rank - 2)], np.int64)
     return [helper.make_node("Pad", [x, f"{y}/pads"], [y], name="pad")], {f"{y}/pads": pads}
 
 
 def model(
-    x: tuple[int, ...], *parts: Graph, dtype: type = np.float32, outputs: tuple[str, ...] = ("y",)
+    x: tuple[int, ...],
+    *parts: Graph,
+    dtype: type = np.float32,
+    outputs: tuple[str, ...] = ("y",),
+    opset: int = 18,
 ) -> onnx.ModelProto:
     code = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     nodes = [node for part, _ in parts for node in part]
@@ -62,7 +72,7 @@ def model(
     ]
     info = [helper.make_tensor_value_info("x", code, ["N", *x[1:]])]
     graph = helper.make_graph(nodes, "g", info, [helper.make_tensor_value_info(o, code, None) for o in outputs], stored)
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     return onnx.shape_inference.infer_shapes(made)
 
 
@@ -178,6 +188,86 @@ TABLE: dict[str, tuple[tuple[int, ...], Callable[[], list[Graph]]]] = {
             op("Conv", "x", "a", (6, 4, 3, 3), bias=6),
             arithmetic("Div", "a", "b", (6, 1, 1)),
             arithmetic("Sub", "b", "y", (6, 1, 1), swap=True),
+        ],
+    ),
+    "Conv -> Transpose -> Mul + Add": (
+        C2,
+        lambda: [
+            op("Conv", "x", "a", (6, 4, 3, 3)),
+            move("Transpose", "a", "b", perm=[0, 2, 3, 1]),
+            arithmetic("Mul", "b", "c", (6,)),
+            arithmetic("Add", "c", "y", (1, 1, 6)),
+        ],
+    ),
+    "ConvTranspose -> Transpose -> Div + Sub": (
+        C2,
+        lambda: [
+            op("ConvTranspose", "x", "a", (4, 3, 3, 3), bias=6, group=2),
+            move("Transpose", "a", "b", perm=[0, 2, 3, 1]),
+            arithmetic("Div", "b", "c", (6,)),
+            arithmetic("Sub", "c", "y", (6,), swap=True),
+        ],
+    ),
+    "Conv 3d -> Transpose -> Mul + Add": (
+        C3,
+        lambda: [
+            op("Conv", "x", "a", (6, 4, 2, 2, 2), bias=6),
+            move("Transpose", "a", "b", perm=[0, 2, 3, 4, 1]),
+            arithmetic("Mul", "b", "c", (6,)),
+            arithmetic("Add", "c", "y", (6,)),
+        ],
+    ),
+    "Conv -> Transpose -> Transpose -> BN": (
+        C2,
+        lambda: [
+            op("Conv", "x", "a", (6, 4, 3, 3)),
+            move("Transpose", "a", "b", perm=[0, 2, 3, 1]),
+            move("Transpose", "b", "c", perm=[0, 3, 1, 2]),
+            bn("c", "y", 6),
+        ],
+    ),
+    "Conv 1d as 2d -> Squeeze -> Add, Mul, Add": (
+        C1,
+        lambda: [
+            move("Unsqueeze", "x", "a", 2),
+            op("Conv", "a", "b", (6, 4, 1, 3)),
+            move("Squeeze", "b", "c", 2),
+            arithmetic("Add", "c", "d", (1, 6, 1)),
+            arithmetic("Mul", "d", "e", (1, 6, 1)),
+            arithmetic("Add", "e", "y", (1, 6, 1)),
+        ],
+    ),
+    "MatMul + Add + Mul + Add": (
+        V,
+        lambda: [
+            op("MatMul", "x", "a", (4, 6)),
+            *(arithmetic(k, x, y, (6,)) for k, x, y in (("Add", "a", "b"), ("Mul", "b", "c"), ("Add", "c", "y"))),
+        ],
+    ),
+    "MatMul -> Reshape -> Add, Mul, Add": (
+        (6, 4),
+        lambda: [
+            op("MatMul", "x", "a", (4, 6)),
+            move("Reshape", "a", "b", -1, 2, 6),
+            *(arithmetic(k, x, y, (6,)) for k, x, y in (("Add", "b", "c"), ("Mul", "c", "d"), ("Add", "d", "y"))),
+        ],
+    ),
+    "Mul + Add -> Transpose -> Conv": (
+        (2, 7, 7, 4),
+        lambda: [
+            arithmetic("Mul", "x", "a", (4,)),
+            arithmetic("Add", "a", "b", (4,)),
+            move("Transpose", "b", "c", perm=[0, 3, 1, 2]),
+            op("Conv", "c", "y", (6, 4, 3, 3)),
+        ],
+    ),
+    "Mul + Add -> MatMul + Add": (
+        V,
+        lambda: [
+            arithmetic("Mul", "x", "a", (4,)),
+            arithmetic("Add", "a", "b", (4,)),
+            op("MatMul", "b", "c", (4, 6)),
+            arithmetic("Add", "c", "y", (6,)),
         ],
     ),
     "Conv + Mul of one number": (C2, lambda: [op("Conv", "x", "a", (6, 4, 3, 3)), arithmetic("Mul", "a", "y", ())]),
