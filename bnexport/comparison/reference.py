@@ -67,7 +67,14 @@ class Reference:
         self._facts = cache.facts(path)
         self.sha256 = self._digest()
         # Everything that what is computed depends on, but for the versions that every key of the cache has.
-        key = [recognition.name, recognition.about.version, self.sha256, want.signature, want.trust]
+        key = [
+            recognition.name,
+            recognition.about.device,
+            recognition.about.version,
+            self.sha256,
+            want.signature,
+            want.trust,
+        ]
         framework = recognition.framework
         beside = self._guard(lambda: framework.digest_beside(path, want)) if isinstance(framework, ReadsBeside) else ""
         self._key = json.dumps([*key, beside] if beside else key)

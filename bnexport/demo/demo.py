@@ -64,7 +64,7 @@ def demo(
         MachineError: the folder cannot be written to, or TensorFlow is not installed.
     """
     progress = progress or Progress()
-    keras_installed.refuse_absence()
+    keras_installed.refuse_absence("tensorflow")
     pictures = folder / "images"
     try:
         pictures.mkdir(parents=True, exist_ok=True)

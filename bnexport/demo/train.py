@@ -72,7 +72,7 @@ def train(
             expected="two or more subfolders, one per class, or two or more images",
         )
     progress.stage("loading TensorFlow")
-    keras_model.load_framework()
+    keras_model.load_framework("tensorflow")
     progress.stage(f"training {how.arch} on {len(batch.names)} images")
 
     def report_epoch(epoch: Epoch) -> None:

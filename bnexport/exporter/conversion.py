@@ -66,7 +66,7 @@ def add_weights_and_metadata(
         },
         properties={
             "source": dict(source),
-            "versions": {"bnexport": __version__, **keras_model.versions(), **tf2onnx_convert.versions()},
+            "versions": {"bnexport": __version__, **keras_model.versions("tensorflow"), **tf2onnx_convert.versions()},
             **sidecar.for_metadata(model_sidecar),
         },
     )

@@ -9,6 +9,7 @@ from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import ExportError
 from bnexport.exporter import conversion, tf2onnx_convert
 from bnexport.exporter.protocols import Source
+from bnexport.frameworks import keras_model
 from bnexport.frameworks.keras_reference import KerasModel
 from bnexport.frameworks.saved_model_reference import SavedModelReference
 
@@ -29,6 +30,7 @@ class Tf2Onnx:
         """The inference graph, complete with weights and metadata."""
         model = source.model
         tf2onnx_convert.load_framework()
+        keras_model.load_framework("tensorflow")
         match model:
             case KerasModel():
                 return conversion.graph_of(model.loaded, model_sidecar)

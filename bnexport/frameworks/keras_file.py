@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from bnexport.frameworks.keras_installed import backend_name
 from bnexport.frameworks.models import dtype_named, installed_version
 from bnexport.frameworks.protocols import FileDescription, ModelInfo, Port
 from bnexport.keras_files.architecture import Architecture
@@ -81,7 +82,7 @@ def _info(file: KerasFile) -> ModelInfo:
         iterations=file.iterations,
         repairs=file.repairs,
         random_layers=tuple(layer.name for layer in layers if _is_random(layer)),
-        versions={"tensorflow": installed_version("tensorflow"), "keras": installed_version("keras")},
+        versions={backend_name(): installed_version(backend_name()), "keras": installed_version("keras")},
         sha256=file.sha256,
     )
 

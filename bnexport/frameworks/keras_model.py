@@ -1,4 +1,4 @@
-"""A Keras model from a file, and back into one (tensorflow and keras)."""
+"""A Keras model from a file, and back into one (keras)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnexport.errors import InputError, MachineError, refusing
-from bnexport.frameworks.keras_installed import choose_backend, refuse_absence
+from bnexport.frameworks.keras_backends import Backend, open_backend
+from bnexport.frameworks.keras_installed import EXTRAS, TITLES, backend_name, choose_backend, refuse_absence
 from bnexport.frameworks.keras_patch import load_error, name_scopes_restored
 from bnexport.frameworks.keras_paths import weight_names
 from bnexport.keras_files import config as keras_config, repairs as keras_repairs, weights as keras_weights
@@ -76,48 +77,53 @@ class LoadedModel:
     original: tuple[object, str] | None = None
 
 
-def load_framework() -> None:
-    """Imports TensorFlow and Keras, silently.
+def load_framework(backend: str = "") -> Backend:
+    """Imports Keras and its backend, silently.
+
+    Args:
+        backend: the one that is needed; "" for the one that is chosen (`bnexport.frameworks.keras_installed`).
 
     Raises:
         MachineError: they are not installed, or Keras runs on another backend.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    name = backend or backend_name()
     if "keras" not in sys.modules:
-        choose_backend()
+        choose_backend(name)
+    title = TITLES.get(name, name)
     try:
         with hold_native_output():
             import keras
-            import tensorflow as tf
 
-            tf.get_logger().setLevel("ERROR")
+            if keras.backend.backend() == name and name in TITLES:
+                open_backend(name).load()
     except ImportError as error:
         if machine.is_out_of_memory(error):
             raise MachineError(
-                f"there is too little memory to load TensorFlow ({error})", fix="allow more with --isolate-memory"
+                f"there is too little memory to load {title} ({error})", fix="allow more with --isolate-memory"
             ) from error
         raise MachineError(
-            f"TensorFlow and Keras are required ({error})", fix="install them with: pip install 'bnexport[keras]'"
+            f"{title} and Keras are required ({error})", fix=f"install them with: pip install '{EXTRAS[name]}'"
         ) from error
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() != name or name not in TITLES:
         raise MachineError(
             "Keras is already imported in this process with another backend",
             found=keras.backend.backend(),
-            expected="tensorflow",
-            fix="use the bnexport command, or call bnexport in a process that has not imported Keras",
+            expected=backend or " or ".join(TITLES),
+            fix=f"use the bnexport command with KERAS_BACKEND={backend or 'tensorflow'}, or call bnexport in a process that has not imported Keras",
         )
     from absl import logging
 
     logging.set_verbosity(logging.ERROR)  # Keras warns through absl about the HDF5 format
+    return open_backend(name)
 
 
-def versions() -> dict[str, str]:
-    """The versions of TensorFlow and Keras."""
-    load_framework()
+def versions(backend: str = "") -> dict[str, str]:
+    """The versions of Keras and of its backend; with the arguments and errors of `load_framework`."""
+    loaded = load_framework(backend)
     import keras
-    import tensorflow as tf
 
-    return {"tensorflow": tf.__version__, "keras": keras.__version__}
+    return {loaded.name: loaded.load(), "keras": keras.__version__}
 
 
 def load(path: Path, *, trust: bool = False, architecture: Architecture | None = None) -> LoadedModel:
@@ -133,7 +139,7 @@ def load(path: Path, *, trust: bool = False, architecture: Architecture | None =
 
     Raises:
         InputError: the file is not a complete Keras model, or Keras cannot read it.
-        MachineError: TensorFlow is not installed.
+        MachineError: Keras or its backend is not installed.
     """
     refuse_absence()
     prepared = prepare(path, architecture)
@@ -178,9 +184,8 @@ def _keras2_hard_sigmoid(x: KerasTensor) -> KerasTensor:
 def _refuse_broken(model: Model, path: Path, written: str | None) -> None:
     """Runs a repaired model once: that it loads proves nothing."""
     import keras
-    import tensorflow as tf
 
-    zeros = [tf.zeros([1, *(side or 64 for side in t.shape[1:])], t.dtype) for t in model.inputs]
+    zeros = [keras.ops.zeros([1, *(side or 64 for side in t.shape[1:])], t.dtype) for t in model.inputs]
     structure = getattr(model, "_inputs_struct", None)
     try:
         model(keras.tree.pack_sequence_as(structure, zeros) if structure is not None else zeros[0], training=False)

@@ -1,4 +1,4 @@
-"""The passes of a Keras model (tensorflow and keras).
+"""The passes of a Keras model, on any backend (keras, through `keras_backends`).
 
 Two passes, neither of which changes the model:
 
@@ -18,14 +18,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from bnexport.errors import BnexportError, InputError, MachineError, reason
-from bnexport.frameworks.keras_patch import layer_error, logits_kept, method_replaced, name_scopes_restored
+from bnexport.frameworks.keras_backends import Forward, Tensors, Traced, Weights, open_backend, weights_of
+from bnexport.frameworks.keras_logits import logits_kept
+from bnexport.frameworks.keras_patch import float64_promoted, layer_error, method_replaced, name_scopes_restored
 from bnexport.frameworks.keras_paths import layer_paths
 from bnexport.frameworks.keras_recorder import OF_A_LAYER, Recorder, recording
+from bnexport.frameworks.models import is_floating
 from bnexport.frameworks.protocols import Layer
 from bnexport.results.actions import spell_options
 from bnexport.results.runs import Mode
@@ -34,23 +36,21 @@ from bnexport.types import Array
 
 if TYPE_CHECKING:
     import keras
-    import tensorflow as tf
-    from tensorflow.types.experimental import ConcreteFunction
 
     from bnexport.frameworks.keras_model import LoadedModel
-UNTRACED = 2
-"""Passes that a small check runs once or twice are not traced before: tracing costs as much as two calls. (The inference pass, which is run most, always is, as by `predict`.)"""
+
+
+EXHAUSTED = ("ResourceExhaustedError", "OutOfMemoryError")
+"""What backends raise where the memory is not enough; JAX says it in the message."""
 
 
 class Passes:
-    """The passes of a loaded model. Any batch size goes through the same trace."""
+    """The passes of a loaded model."""
 
     def __init__(self, loaded: LoadedModel) -> None:
-        self._loaded = loaded
-        self._traced: dict[Mode, tuple[ConcreteFunction, list[str]]] = {}
-        self._calls: dict[Mode, int] = {}
-        self._wide: dict[Mode, tuple[ConcreteFunction, list[str]]] = {}
-        self._wide_calls: dict[Mode, int] = {}
+        self._loaded, self._backend = loaded, open_backend()
+        self._traced: dict[tuple[object, ...], Traced] = {}
+        self._calls: dict[tuple[Mode, bool], int] = {}
 
     def run(self, mode: Mode, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """One pass over one batch.
@@ -67,11 +67,11 @@ class Passes:
             MachineError: the memory is not enough.
         """
         try:
-            return self._ran(mode, feeds)
+            return self._compute(mode, feeds)
         except (BnexportError, MemoryError):
             raise
         except Exception as error:  # whatever a layer raises on the values in its configuration
-            if type(error).__name__ == "ResourceExhaustedError":
+            if type(error).__name__ in EXHAUSTED or str(error).startswith("RESOURCE_EXHAUSTED"):
                 raise MachineError(
                     "the model requires more memory than is available",
                     found=reason(error)[:200],
@@ -79,42 +79,35 @@ class Passes:
                 ) from error
             raise InputError(f"Keras cannot run the model ({layer_error(error)})") from error
 
-    def _ran(self, mode: Mode, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        self._calls[mode] = self._calls.get(mode, 0) + 1
-        if mode == "training" and self._calls[mode] <= UNTRACED:
-            return {name: np.asarray(value) for name, value in self._forward(mode, self._given(feeds)).items()}
-        if mode not in self._traced:
-            self._traced[mode] = self._trace(mode)
-        return self._run(self._traced[mode], feeds)
-
     def run_in_float64(self, mode: Mode, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """The same in float64 throughout, with the weights as they are.
 
         Raises:
             InputError: the model does not compute in float64.
         """
-        self._wide_calls[mode] = self._wide_calls.get(mode, 0) + 1
-        if self._wide_calls[mode] > UNTRACED:
-            if mode not in self._wide:
-                self._wide[mode] = self._trace_in(True, mode)
-            return self._run(self._wide[mode], feeds)
         try:
-            with _float64_policy(self._loaded.keras):
-                outputs = self._forward(mode, self._given(feeds))
+            arrays = self._compute(mode, feeds, float64=True)
         except Exception as error:
             raise _no_float64(error) from error
-        arrays = {name: np.asarray(value) for name, value in outputs.items()}
-        _refuse_narrow({name: value.dtype.name for name, value in arrays.items() if value.dtype.kind == "f"})
-        return arrays
+        return _refuse_narrow(arrays)
 
-    def _run(self, function: tuple[ConcreteFunction, list[str]], feeds: Mapping[str, Array]) -> dict[str, Array]:
-        traced, names = function
-        return {name: np.asarray(value) for name, value in zip(names, traced(*self._given(feeds)), strict=True)}
+    def _compute(self, mode: Mode, feeds: Mapping[str, Array], *, float64: bool = False) -> dict[str, Array]:
+        calls = self._calls[mode, float64] = self._calls.get((mode, float64), 0) + 1
+        with self._backend.precision(float64=float64):
+            x = self._given(feeds)
+            if not self._backend.traces(calls, often=mode == "inference" and not float64):  # as `predict` does
+                with _precision(self._loaded.keras, float64=float64):
+                    return self._arrays(self._forward(x, weights_of(self._loaded.keras), mode))
+            key = (mode, float64, *self._backend.traced_for(x))
+            if key not in self._traced:
+                self._traced[key] = self._trace(mode, x, float64=float64)
+            return self._arrays(self._traced[key](x))
 
-    def _given(self, feeds: Mapping[str, Array]) -> list[tf.Tensor]:
-        import tensorflow as tf
+    def _given(self, feeds: Mapping[str, Array]) -> list[object]:
+        return [self._backend.tensor(feeds[t.name], t.dtype) for t in self._loaded.inputs]
 
-        return [tf.constant(feeds[t.name], dtype=t.dtype) for t in self._loaded.inputs]
+    def _arrays(self, tensors: Tensors) -> dict[str, Array]:
+        return {name: self._backend.array(tensor) for name, tensor in tensors.items()}
 
     def random_layers(self) -> list[str]:
         """The layers that compute something else at each call in training mode: those that hold a generator of random numbers and use it."""
@@ -127,8 +120,9 @@ class Passes:
 
     def drawn(self, feeds: Mapping[str, Array], seed: int) -> dict[str, Array]:
         """What `fit` computes in one step, with the random layers' generators started from `seed`; the model is not changed."""
-        outputs = self._forward("training", self._given(feeds), seed=seed)
-        return {name: np.asarray(value) for name, value in outputs.items()}
+        with self._backend.precision(float64=False), self._backend.seeded(seed):
+            weights = weights_of(self._loaded.keras)
+            return self._arrays(self._forward(self._given(feeds), weights, "training", seed=seed))
 
     def layers(
         self, mode: Mode, feeds: Mapping[str, Array], *, float64: bool = False, most_bytes: int = 512 << 20
@@ -144,9 +138,10 @@ class Passes:
         Raises:
             InputError: float64 was asked for, and the model does not compute in it.
         """
-        paths = layer_paths(self._loaded.keras)
-        listing = Recorder((), paths)
-        self._trace_in(float64, mode, listing)
+        paths, model = layer_paths(self._loaded.keras), self._loaded.keras
+        listing = self._backend.recorder((), paths)
+        with self._recorded(mode, feeds, listing, float64=float64) as (forward, x):
+            self._backend.observe(forward, model, x, listing)
         layers = {layer.name: layer for layer in listing.layers()}
         images, width = len(next(iter(feeds.values()))), 8 if float64 else 4
         parts: list[list[str]] = [[]]
@@ -159,86 +154,91 @@ class Passes:
             size += more
             parts[-1].append(layer.name)
         for part in parts:
-            traced, names = self._trace_in(float64, mode, Recorder(part, paths))
-            results = dict(zip(names, traced(*self._given(feeds)), strict=True))
+            recorder = self._backend.recorder(part, paths)
+            with self._recorded(mode, feeds, recorder, float64=float64) as (forward, x):
+                results = self._arrays(self._backend.trace(forward, model, x)(x))
+            if float64:
+                _refuse_narrow(results)
             for name in part:
-                yield layers[name], np.asarray(results.pop(f"{name}{OF_A_LAYER}"))
+                yield layers[name], results.pop(f"{name}{OF_A_LAYER}")
+
+    @contextmanager
+    def _recorded(
+        self, mode: Mode, feeds: Mapping[str, Array], recorder: Recorder, *, float64: bool
+    ) -> Iterator[tuple[Forward, list[object]]]:
+        """A pass of which a recorder takes notes, and what it is given."""
+
+        def forward(x: Sequence[object], weights: Weights) -> Tensors:
+            return self._forward(x, weights, mode, recorder=recorder)
+
+        try:
+            with self._backend.precision(float64=float64), _precision(self._loaded.keras, float64=float64):
+                yield forward, self._given(feeds)
+        except Exception as error:
+            if not float64:
+                raise
+            raise _no_float64(error) from error
 
     @exclusive
     @name_scopes_restored()
     def _forward(
-        self, mode: Mode, x: Sequence[tf.Tensor], *, recorder: Recorder | None = None, seed: int | None = None
-    ) -> dict[str, tf.Tensor]:
-        """One pass as TensorFlow operations, traced or not; with a `seed` the random layers are on."""
+        self,
+        x: Sequence[object],
+        weights: Weights,
+        mode: Mode,
+        *,
+        recorder: Recorder | None = None,
+        seed: int | None = None,
+    ) -> Tensors:
+        """One pass as operations of the backend, traced or not; with a `seed` the random layers are on."""
         import keras
 
         model = self._loaded.keras
-        if recorder is not None:
-            recorder.graph = x[0].graph
         structure = getattr(model, "_inputs_struct", None)
         packed = keras.tree.pack_sequence_as(structure, list(x)) if structure is not None else x[0]
-        train = [v.value for v in model.trainable_variables]
-        fixed = [
-            keras.ops.cast([number, seed], v.dtype)
-            if seed is not None and v.path.endswith("seed_generator_state")
-            else v.value
-            for number, v in enumerate(model.non_trainable_variables)
-        ]
-        with _batch_statistics(enabled=mode == "training"), logits_kept(), recording(recorder):
-            y, _ = model.stateless_call(train, fixed, packed, training=seed is not None)
+        trained, fixed = weights
+        if seed is not None:
+            fixed = [
+                keras.ops.cast([number, seed], v.dtype) if v.path.endswith("seed_generator_state") else value
+                for number, (v, value) in enumerate(zip(model.non_trainable_variables, fixed, strict=True))
+            ]
+        kept = self._backend.logits()
+        with _batch_statistics(enabled=mode == "training"), logits_kept(kept), recording(recorder, x):
+            y, _ = model.stateless_call(trained, fixed, packed, training=seed is not None)
         outputs = dict(zip(self._loaded.outputs, keras.tree.flatten(y), strict=True))
-        # Keras keeps what it fed to softmax or sigmoid (keras.activations.softmax).
-        logits = {f"{n}/logits": t._keras_logits for n, t in outputs.items() if hasattr(t, "_keras_logits")}
-        return {**outputs, **logits, **(recorder.tensors() if recorder else {})}
+        logits = {f"{name}/logits": kept.of(tensor) for name, tensor in outputs.items()}
+        behind = {name: tensor for name, tensor in logits.items() if tensor is not None}
+        return {**outputs, **behind, **(recorder.tensors() if recorder else {})}
 
     @exclusive
-    def _trace(self, mode: Mode, recorder: Recorder | None = None) -> tuple[ConcreteFunction, list[str]]:
-        import tensorflow as tf
-
-        names: list[str] = []
-
-        def forward(*x: tf.Tensor) -> list[tf.Tensor]:
-            outputs = self._forward(mode, x, recorder=recorder)
-            names[:] = outputs
-            return list(outputs.values())
-
-        signature = [tf.TensorSpec(t.shape, t.dtype) for t in self._loaded.keras.inputs]
-        traced = tf.function(forward, input_signature=signature, autograph=False).get_concrete_function()
-        return traced, names
-
-    def _trace_in(
-        self, float64: bool, mode: Mode, recorder: Recorder | None = None
-    ) -> tuple[ConcreteFunction, list[str]]:
-        if not float64:
-            return self._trace(mode, recorder)
-        try:
-            with _float64_policy(self._loaded.keras):
-                traced, names = self._trace(mode, recorder)
-        except Exception as error:
-            raise _no_float64(error) from error
-        _refuse_narrow({name: t.dtype for name, t in zip(names, traced.outputs, strict=True) if t.dtype.is_floating})
-        return traced, names
+    def _trace(self, mode: Mode, x: Sequence[object], *, float64: bool) -> Traced:
+        with _precision(self._loaded.keras, float64=float64):
+            return self._backend.trace(partial(self._forward, mode=mode), self._loaded.keras, x)
 
 
 def _no_float64(error: Exception) -> InputError:
     return InputError(f"the model cannot compute in float64 ({reason(error)[:200]})")
 
 
-def _refuse_narrow(dtypes: Mapping[str, str | tf.DType]) -> None:
-    narrow = [name for name, dtype in dtypes.items() if dtype != "float64"]
+def _refuse_narrow(arrays: dict[str, Array]) -> dict[str, Array]:
+    narrow = [name for name, array in arrays.items() if is_floating(array.dtype) and array.dtype.name != "float64"]
     if narrow:
         raise InputError(f"the model cannot compute in float64: {', '.join(narrow)} uses lower precision")
+    return arrays
 
 
 @contextmanager
-def _float64_policy(model: keras.Model) -> Iterator[None]:
-    """While open, every layer computes in float64; variables stay what they are and are cast where they are read."""
+def _precision(model: keras.Model, *, float64: bool) -> Iterator[None]:
+    """While open, every layer computes in float64 where that is asked for; variables stay what they are and are cast where they are read."""
+    if not float64:
+        yield
+        return
     from keras.dtype_policies import DTypePolicy
 
     policy = DTypePolicy("float64")
     policy._variable_dtype = "float32"  # else Keras sees no need to cast, and float32 kernels meet float64 inputs
     layers = [model, *model._flatten_layers(include_self=False)]
-    with PROCESS:  # two passes of one model
+    with PROCESS, float64_promoted():  # two passes of one model
         before = [layer._dtype_policy for layer in layers]
         try:
             for layer in layers:
@@ -258,7 +258,7 @@ def _batch_statistics(*, enabled: bool) -> Iterator[None]:
         yield
         return
 
-    def call(layer: keras.Layer, inputs: tf.Tensor, training: object = None, mask: object = None) -> tf.Tensor:  # noqa: ARG001 - Keras' signature
+    def call(layer: keras.Layer, inputs: object, training: object = None, mask: object = None) -> object:  # noqa: ARG001 - Keras' signature
         return original(layer, inputs, training=True, mask=mask)
 
     with method_replaced(BatchNormalization, "call", call) as original:

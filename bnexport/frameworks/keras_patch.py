@@ -5,25 +5,21 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import Any
 
 from bnexport.errors import reason
 from bnexport.system.exclusive import PROCESS
 
-if TYPE_CHECKING:
-    import keras
-    import tensorflow as tf
-
 
 @contextmanager
-def method_replaced(owner: type, name: str, replacement: Callable[..., object]) -> Iterator[Callable[..., Any]]:
+def method_replaced(owner: object, name: str, replacement: Callable[..., object]) -> Iterator[Callable[..., Any]]:
     """While open, layers that this thread calls use `replacement`; those of any other thread keep the class' own method.
 
     Blocks of several threads wait for each other, so that what each restores is what Keras brought. Blocks of one thread may nest.
 
     Args:
-        owner: the class.
+        owner: the class, or a module whose function it is.
         name: of its method.
         replacement: takes the place of the method.
 
@@ -45,27 +41,18 @@ def method_replaced(owner: type, name: str, replacement: Callable[..., object]) 
 
 
 @contextmanager
-def logits_kept() -> Iterator[None]:
-    """While open, logits go along through layers that only lay values out otherwise.
+def float64_promoted() -> Iterator[None]:
+    """While open, float64 and another type give float64, as they always do in TensorFlow; elsewhere Keras makes float32 of them, unasked."""
+    from keras.src.backend.common import dtypes
 
-    Keras keeps them beside what softmax or sigmoid makes of them (keras.activations.softmax).
-    """
-    from keras.layers import Flatten, Permute, Reshape
-
-    with ExitStack() as stack:
-        for kind in (Flatten, Permute, Reshape):
-            _keep_logits(kind, stack)
-        yield
-
-
-def _keep_logits(kind: type, stack: ExitStack) -> None:
-    def call(layer: keras.Layer, inputs: tf.Tensor) -> tf.Tensor:
-        laid_out = original(layer, inputs)
-        if hasattr(inputs, "_keras_logits"):
-            laid_out._keras_logits = original(layer, inputs._keras_logits)
-        return laid_out
-
-    original = stack.enter_context(method_replaced(kind, "call", call))
+    table = dtypes.BIT64_TO_BIT32_DTYPE
+    with PROCESS:
+        before = table["float64"]
+        table["float64"] = "float64"
+        try:
+            yield
+        finally:
+            table["float64"] = before
 
 
 @contextmanager

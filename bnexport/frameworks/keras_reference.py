@@ -1,4 +1,4 @@
-"""Keras as a framework (tensorflow and keras, through `keras_model` and `keras_passes`)."""
+"""Keras as a framework, on any of its backends (keras, through `keras_model` and `keras_passes`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from bnexport.errors import refusing
 from bnexport.frameworks import keras_file, keras_model
 from bnexport.frameworks.formats import format_of
 from bnexport.frameworks.keras_architecture import architecture_of
+from bnexport.frameworks.keras_installed import backend_name
 from bnexport.frameworks.keras_model import LoadedModel
 from bnexport.frameworks.keras_passes import Passes
 from bnexport.frameworks.models import dtype_named, installed_version, refuse_unknown
@@ -37,8 +38,8 @@ class Keras:
     suffix = ".keras"
 
     def about(self) -> About:
-        """The version of Keras, which is not imported."""
-        return About(installed_version("keras"), title="Keras", device="tensorflow", architectures=True, kept=True)
+        """The version of Keras, which is not imported, and the backend that it runs on."""
+        return About(installed_version("keras"), title="Keras", device=backend_name(), architectures=True, kept=True)
 
     def recognises(self, source: object) -> str:
         """HDF5 or a Keras archive, or an object that can be saved as one."""

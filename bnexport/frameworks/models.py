@@ -26,6 +26,11 @@ def dtype_named(name: str) -> np.dtype[np.generic]:
         return np.dtype(np.object_)
 
 
+def is_floating(dtype: np.dtype[np.generic]) -> bool:
+    """Whether a type is one of floating-point numbers, bfloat16 included, which NumPy itself does not have."""
+    return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
 def refuse_unknown(mode: Mode, modes: tuple[Mode, ...], dtype: str, dtypes: tuple[str, ...]) -> None:
     """Makes sure that a model has a mode, and computes in a dtype.
 

@@ -35,7 +35,7 @@ class SavedModels:
 
     def load(self, source: Path, want: Want) -> SavedModelReference:
         """One signature (`bnexport.frameworks.saved_model.load`)."""
-        keras_model.load_framework()
+        keras_model.load_framework("tensorflow")
         return SavedModelReference(saved_model.load(source, signature=want.signature, trust=want.trust))
 
 
@@ -46,7 +46,9 @@ class SavedModelReference:
 
     def __init__(self, saved: SavedModel) -> None:
         self.saved = saved
-        self.info = ModelInfo(parameters=saved.parameters, versions=keras_model.versions(), sha256=saved.sha256)
+        self.info = ModelInfo(
+            parameters=saved.parameters, versions=keras_model.versions("tensorflow"), sha256=saved.sha256
+        )
         outputs = zip(saved.outputs, saved.function.outputs, strict=True)
         self.signature = Signature(
             tuple(Port(name, shape, dtype_named(dtype)) for name, shape, dtype in saved.inputs),

@@ -154,7 +154,9 @@ def _scores(report: CheckReport) -> dict[str, object] | None:
 def _repair(report: CheckReport) -> tuple[str, str] | None:
     """How many are right before and after recalibration."""
     sides = {side.id: side for side in report.sides}
-    before = sides.get("keras-inference") or sides.get("onnx-inference@cpu")
+    before = next(
+        (s for s in report.sides if (s.runtime, s.mode) == ("keras", "inference")), sides.get("onnx-inference@cpu")
+    )
     after = sides.get("onnx-recalibrated@cpu")
     if before is None or after is None or before.correct is None or after.correct is None:
         return None

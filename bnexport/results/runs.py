@@ -14,6 +14,10 @@ STORED = "golden"
 """The runtime of outputs that were stored."""
 
 
+USUAL_BACKEND = "tensorflow"
+"""What Keras computes with where an id does not name it."""
+
+
 class Role(StrEnum):
     """What a run is for."""
 
@@ -73,10 +77,13 @@ class RunSpec:
         'onnx-recalibrated@cpu'
         >>> RunSpec("onnx-reference", "inference", "cpu", artifact="onnx").id
         'onnx-inference@onnx-reference'
+        >>> RunSpec("keras", "training", "jax", Role.CONTROL).id
+        'keras-training@jax'
         """
         name = f"{self.artifact or self.runtime}-{self.variant or self.mode}"
         device = self.device
         if self.runtime != "onnxruntime":  # the runtime that a device stands for where none is named
             device = self.runtime if self.device == "cpu" else f"{self.runtime}:{self.device}"
-        where = f"@{device}" if self.artifact else ""
+        elsewhere = self.runtime == "keras" and self.device != USUAL_BACKEND
+        where = f"@{self.device}" if elsewhere else f"@{device}" if self.artifact else ""
         return f"{name}{where}{'-as-deployed' if self.as_deployed else ''}{f' {self.detail}' if self.detail else ''}"

@@ -29,7 +29,7 @@ LIMIT = 4 << 30
 LARGEST = 512 << 20
 """Nothing larger goes in."""
 
-FRAMEWORKS = ("tensorflow", "keras", "tf2onnx", "onnx", "numpy", "h5py", "ml-dtypes")
+FRAMEWORKS = ("tensorflow", "jax", "jaxlib", "torch", "keras", "tf2onnx", "onnx", "numpy", "h5py", "ml-dtypes")
 """Results depend on the versions of these, and on bnexport's own source."""
 
 SETTLED = 5.0
