@@ -56,7 +56,7 @@ class Backend(Protocol):
         """While open, tensors may be float64 where that is asked for, and nothing is recorded for gradients."""
         ...
 
-    def seeded(self, seed: int) -> AbstractContextManager[None]:
+    def with_seed(self, seed: int) -> AbstractContextManager[None]:
         """While open, what draws random numbers without a generator of its own begins with `seed`."""
         ...
 

@@ -26,7 +26,7 @@ def backend_name() -> str:
     config = getattr(sys.modules.get("keras"), "config", None)
     if config is not None:
         return str(config.backend())
-    stated, origin = _stated()
+    stated, origin = _backend_setting()
     if stated in EXTRAS and not (stated == "tensorflow" and origin != "KERAS_BACKEND"):
         return stated
     return next((name for name in EXTRAS if find_spec(name) is not None), "tensorflow")
@@ -39,7 +39,7 @@ def choose_backend(name: str = "") -> str:
         name: of the backend; "" for `backend_name`.
     """
     name = name or backend_name()
-    stated, origin = _stated()
+    stated, origin = _backend_setting()
     if stated not in ("", name) and not (stated == "tensorflow" and origin != "KERAS_BACKEND"):
         print(f"note: bnexport runs Keras with {TITLES[name]} ({origin} says {stated})", file=sys.stderr)
     os.environ["KERAS_BACKEND"] = name
@@ -61,7 +61,7 @@ def refuse_absence(name: str = "") -> None:
     missing = [package for package in (chosen, "keras", "h5py") if find_spec(package) is None]
     if not missing:
         return
-    if name or _stated()[0] == chosen != "tensorflow":
+    if name or _backend_setting()[0] == chosen != "tensorflow":
         fix = f"install them with: pip install '{EXTRAS[chosen]}'"
     else:
         usual, *others = EXTRAS.values()
@@ -72,7 +72,7 @@ def refuse_absence(name: str = "") -> None:
     raise MachineError(f"{TITLES[chosen]} and Keras are required ({', '.join(missing)} not found)", fix=fix)
 
 
-def _stated() -> tuple[str, str]:
+def _backend_setting() -> tuple[str, str]:
     """The backend that the environment or keras.json states, and which of them does; "" where neither does."""
     if stated := os.environ.get("KERAS_BACKEND"):
         return stated, "KERAS_BACKEND"

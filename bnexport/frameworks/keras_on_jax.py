@@ -42,7 +42,7 @@ class Jax:
 
         return cast("AbstractContextManager[None]", jax.enable_x64(float64))
 
-    def seeded(self, seed: int) -> AbstractContextManager[None]:  # noqa: ARG002 - Keras passes the seeds
+    def with_seed(self, seed: int) -> AbstractContextManager[None]:  # noqa: ARG002 - Keras passes the seeds
         """Every layer has a generator of its own."""
         return nullcontext()
 

@@ -43,7 +43,7 @@ class TensorFlow:
         """Nothing has to be set."""
         return nullcontext()
 
-    def seeded(self, seed: int) -> AbstractContextManager[None]:  # noqa: ARG002 - Keras passes the seeds
+    def with_seed(self, seed: int) -> AbstractContextManager[None]:  # noqa: ARG002 - Keras passes the seeds
         """Every layer has a generator of its own."""
         return nullcontext()
 

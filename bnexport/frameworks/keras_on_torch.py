@@ -38,7 +38,7 @@ class Torch:
         return cast("AbstractContextManager[None]", torch.no_grad())
 
     @contextmanager
-    def seeded(self, seed: int) -> Iterator[None]:
+    def with_seed(self, seed: int) -> Iterator[None]:
         """Dropout without a seed draws from PyTorch's own generator (keras.src.backend.torch.random)."""
         import torch
 

@@ -120,7 +120,7 @@ class Passes:
 
     def drawn(self, feeds: Mapping[str, Array], seed: int) -> dict[str, Array]:
         """What `fit` computes in one step, with the random layers' generators started from `seed`; the model is not changed."""
-        with self._backend.precision(float64=False), self._backend.seeded(seed):
+        with self._backend.precision(float64=False), self._backend.with_seed(seed):
             weights = weights_of(self._loaded.keras)
             return self._arrays(self._forward(self._given(feeds), weights, "training", seed=seed))
 
@@ -140,7 +140,7 @@ class Passes:
         """
         paths, model = layer_paths(self._loaded.keras), self._loaded.keras
         listing = self._backend.recorder((), paths)
-        with self._recorded(mode, feeds, listing, float64=float64) as (forward, x):
+        with self._record(mode, feeds, listing, float64=float64) as (forward, x):
             self._backend.observe(forward, model, x, listing)
         layers = {layer.name: layer for layer in listing.layers()}
         images, width = len(next(iter(feeds.values()))), 8 if float64 else 4
@@ -155,7 +155,7 @@ class Passes:
             parts[-1].append(layer.name)
         for part in parts:
             recorder = self._backend.recorder(part, paths)
-            with self._recorded(mode, feeds, recorder, float64=float64) as (forward, x):
+            with self._record(mode, feeds, recorder, float64=float64) as (forward, x):
                 results = self._arrays(self._backend.trace(forward, model, x)(x))
             if float64:
                 _refuse_narrow(results)
@@ -163,7 +163,7 @@ class Passes:
                 yield layers[name], results.pop(f"{name}{OF_A_LAYER}")
 
     @contextmanager
-    def _recorded(
+    def _record(
         self, mode: Mode, feeds: Mapping[str, Array], recorder: Recorder, *, float64: bool
     ) -> Iterator[tuple[Forward, list[object]]]:
         """A pass of which a recorder takes notes, and what it is given."""
