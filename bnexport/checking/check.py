@@ -35,6 +35,7 @@ from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import CheckReport, Finding
 from bnexport.rules import inputs as input_rules, model_files, modes, runtime
 from bnexport.rules.actions import add_files
+from bnexport.rules.backends import backend_rounds
 from bnexport.rules.diagnose import STATISTICS_WRONG, diagnose
 from bnexport.rules.rule import sort_findings
 from bnexport.runtimes.environment import environment
@@ -168,7 +169,7 @@ def examine(opening: Opening, progress: Progress) -> Examination:
     spec = opening.preparation.spec if opening.preparation else None
     noun = noun_of(spec)
     progress.stage("opening onnxruntime")
-    runners, failed = open_runs(opening, first)
+    runners, failed = open_runs(opening, first, progress)
     beside = ThreadPoolExecutor(1)  # tracing Keras keeps one core busy, and onnxruntime has use for the other
     try:
         measured = beside.submit(_tolerances, subject, first)
@@ -199,6 +200,7 @@ def examine(opening: Opening, progress: Progress) -> Examination:
     tally.refuse_unknown([request.rtol, request.atol])
     if tolerances.floors:
         floors.where_lost(tally, subject.reference, progress)
+    rounded = floors.where_backends_differ(tally, runners, progress)
 
     items = tally.answers.items
     names = items.names
@@ -245,6 +247,7 @@ def examine(opening: Opening, progress: Progress) -> Examination:
                     runtime.not_finite(tally.answers.not_finite, len(names), noun),
                     *(_with_remedy(finding, remedy) for finding in causes),
                     *by_mode,
+                    *(backend_rounds(lost.failed, lost.pair.expectation.actual, own) for lost, own in rounded),
                     randomness.measure(subject.reference, subject.random_layers, first, progress),
                     model_files.repair_note(subject.repairs),
                     input_rules.unreadable(unreadable, noun),
@@ -256,7 +259,7 @@ def examine(opening: Opening, progress: Progress) -> Examination:
             ),
             request.names(),
         ),
-        environment=environment(subject.versions | {target.name: target.about.version for target in opening.targets}),
+        environment=environment(subject.versions | opening.versions),
         tolerance=tolerances.described,
         layers=errors,
         drift=drift(seen) if trial else None,

@@ -21,7 +21,7 @@ from bnexport.progress import Progress
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.results.runs import Precision, Role
 from bnexport.results.verdict import Finding, LayerError, Severity
-from bnexport.rules import export, model_files, runtime
+from bnexport.rules import backends, export, model_files, runtime
 from bnexport.rules.preprocessing import Refit, candidates
 from bnexport.runtimes.ort_session import Provider, provider_of
 from bnexport.types import Array
@@ -102,6 +102,8 @@ class Inquiry:
         A quantised file that loses answers has its own finding already; None where nothing else is wrong with it.
         """
         runner, reference = self.runners[lost.pair.actual], lost.pair.expectation.reference
+        if runner.spec.runtime == reference.runtime == "keras":
+            return backends.backend_differs(lost.failed, reference), ()
         if runner.mode == "training" and not reference.artifact and not inference_lost:
             return model_files.training_graph_differs(lost.failed), ()
         measured = lost.pair.expected == Expected.QUANTIZED and not lost.pair.broken

@@ -10,18 +10,20 @@ from bnexport.comparison.opening import Opening
 from bnexport.comparison.sides import Runner
 from bnexport.comparison.targets import target_run
 from bnexport.datasets.feeds import Feed
+from bnexport.progress import Progress
 from bnexport.results.runs import Mode
 from bnexport.results.verdict import Finding
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.ort_session import Cuda
 
 
-def open_runs(opening: Opening, first: Feed) -> tuple[list[Runner], list[Finding]]:
+def open_runs(opening: Opening, first: Feed, progress: Progress) -> tuple[list[Runner], list[Finding]]:
     """Every run of a check, and a finding where CUDA was asked for and failed on a real batch.
 
     Args:
         opening: what is open.
         first: a batch: nothing less proves that CUDA runs.
+        progress: notified where a model is loaded.
 
     Raises:
         InputError: onnxruntime cannot read a graph.
@@ -45,6 +47,8 @@ def open_runs(opening: Opening, first: Feed) -> tuple[list[Runner], list[Finding
             runners.append(deployed.target_run(target))
         else:
             runners.append(target_run(subject.graph, target, subject.facts.path))
+    for backend in opening.backends:
+        runners += backend.runs(subject.reference, progress)
     if "cuda" not in opening.providers:
         return runners, []
     on_cuda = cuda_sides(

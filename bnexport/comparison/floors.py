@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bnexport.comparison.reference import Reference
-from bnexport.comparison.tally import Tally
+from bnexport.comparison.sides import Runner
+from bnexport.comparison.tally import Lost, Tally
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError
 from bnexport.progress import Progress
@@ -71,6 +72,37 @@ def where_lost(tally: Tally, reference: Reference, progress: Progress) -> None:
         except InputError:
             continue  # a batch with values that are not finite has no floor; RT006 names them
         tally.raise_floors({(mode, name): floor for name, floor in floors.items()})
+
+
+def where_backends_differ(tally: Tally, runners: Sequence[Runner], progress: Progress) -> list[tuple[Lost, float]]:
+    """Measures the floors of other backends on the batches where they differ from the reference: rounding there may be larger.
+
+    Args:
+        tally: what was seen; such floors count from then on, for the run on that backend.
+        runners: everything that was run.
+        progress: notified where anything is measured.
+
+    Returns:
+        What differed by the floors of the reference and no longer does, with the largest floor of the backend.
+    """
+    others = {runner.id: runner.model for runner in runners if runner.model is not None}
+    if not others:
+        return []
+    measured: list[tuple[Lost, float]] = []
+    for lost in tally.lost():
+        other = others.get(lost.pair.actual)
+        if other is None or lost.pair.broken:
+            continue
+        progress.stage(f"measuring the noise floor of {other.title}")
+        mode = lost.pair.expectation.mode
+        try:
+            own = _floors(other, mode, [lost.feed.inputs], tally.heads.natural)
+        except InputError:
+            continue  # it does not compute in float64 there
+        tally.add_own_floors(lost.pair.actual, {(mode, name): floor for name, floor in own.items()})
+        measured.append((lost, max(own.values(), default=0.0)))
+    still = {lost.pair.actual for lost in tally.lost()}
+    return [(lost, own) for lost, own in measured if lost.pair.actual not in still]
 
 
 def _floors(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bnexport import datasets
 from bnexport.comparison import sides
+from bnexport.comparison.backends import BackendTarget, open_backends, split_backends
 from bnexport.comparison.deployed import Deployed, open_deployed
 from bnexport.comparison.options import CheckOptions
 from bnexport.comparison.subject import Subject, open_feeds, open_subject
@@ -92,6 +93,7 @@ class Opening:
         providers: where onnxruntime runs.
         lost: a finding for each provider that was asked for and cannot run.
         targets: the other runtimes.
+        backends: the other backends of Keras.
     """
 
     request: Request
@@ -102,6 +104,13 @@ class Opening:
     providers: Sequence[Provider]
     lost: Sequence[Finding]
     targets: Sequence[Target]
+    backends: Sequence[BackendTarget] = ()
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions of what the targets run."""
+        versions = {target.name: target.about.version for target in self.targets}
+        return versions | {name: number for backend in self.backends for name, number in backend.versions.items()}
 
 
 def open_request(request: Request, progress: Progress) -> Opening:
@@ -130,7 +139,9 @@ def open_request(request: Request, progress: Progress) -> Opening:
     if request.shard is not None:
         pictures = _part(pictures, *request.shard)
     providers, lost = sides.settle_providers(request.providers, request.require)
-    targets = open_targets(request.targets)
+    named, runtimes = split_backends(request.targets)
+    backends = open_backends(named, request.model, request.reference)
+    targets = open_targets(runtimes)
     subject = open_subject(
         request.model,
         progress,
@@ -147,7 +158,7 @@ def open_request(request: Request, progress: Progress) -> Opening:
         if request.onnx is not None
         else None
     )
-    return Opening(request, subject, feeds, preparation, deployed, providers, lost, targets)
+    return Opening(request, subject, feeds, preparation, deployed, providers, lost, targets, backends)
 
 
 def _part(pictures: datasets.Listing | None, nth: int, count: int) -> datasets.Listing:

@@ -52,7 +52,8 @@ TARGET = Flag(
     read=parse_targets,
     help="Run the model on this runtime and device, for example onnxruntime:cuda or onnx-reference. onnxruntime "
     "without a device runs on the CPU, and on CUDA where CUDA works. Other runtimes are compared in addition to "
-    "onnxruntime. Repeatable.",
+    "onnxruntime. keras:jax, keras:torch and keras:tensorflow run a Keras file on that backend of Keras, in both modes. "
+    "Repeatable.",
 )
 REQUIRE_TARGET = Flag(
     name="require-target",

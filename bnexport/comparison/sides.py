@@ -48,6 +48,7 @@ class Runner:
         placement: where CUDA's nodes run.
         given: a batch as the graph takes it.
         quantised: how the graph is quantised; None where it is not.
+        model: the model that computes it, where that has noise floors of its own; None elsewhere.
         seconds: spent computing.
     """
 
@@ -59,6 +60,7 @@ class Runner:
     placement: Callable[[], list[ort_session.Node]] = list
     given: Callable[[Feeds], Feeds] = dict
     quantised: Quantised | None = None
+    model: Reference | None = None
     seconds: float = field(default=0.0)
 
     @property

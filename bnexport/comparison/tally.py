@@ -60,6 +60,7 @@ class Tally:
         self.answers = Answers([run.id for run in runs], heads)
         self.heads = heads
         self._tolerances = tolerances
+        self._own_floors: dict[str, dict[tuple[str, str], float]] = {}
         self._pairs = [Pair(expectation) for expectation in expectations(runs)]
         self.references = frozenset(pair.reference for pair in self._pairs)
         """The ids of the runs that others are compared with."""
@@ -169,6 +170,10 @@ class Tally:
             self._tolerances, floors={**old, **{key: max(floor, old.get(key, 0.0)) for key, floor in floors.items()}}
         )
 
+    def add_own_floors(self, run: str, floors: Mapping[tuple[str, str], float]) -> None:
+        """Floors of a run that computes in float64, too: where they are larger than those of the reference they count, for this run."""
+        self._own_floors[run] = {**self._own_floors.get(run, {}), **floors}
+
     def matches_other_mode(self, actual: str) -> bool:
         """Whether a file that another exporter made computes what the reference computes in training mode."""
         return any(
@@ -211,6 +216,10 @@ class Tally:
             if pair.expectation.actual.precision == Precision.FLOAT16
             else self._tolerances
         )
+        if own := self._own_floors.get(pair.actual):
+            floors = tolerances.floors
+            larger = {key: max(own.get(key, 0.0), floors.get(key, 0.0)) for key in own.keys() | floors.keys()}
+            tolerances = replace(tolerances, floors=larger)
         return tolerances.limit(pair.expectation.mode, name, self.heads.shown(name), scale)
 
     def _between_modes(

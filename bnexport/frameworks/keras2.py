@@ -1,26 +1,18 @@
-"""What a file computes in Keras 2: tf_keras, in a process of its own with limits (no framework enters this one; arrays go through files)."""
+"""What a file computes in Keras 2: tf_keras, in a process of its own with limits (no framework enters this one)."""
 
 from __future__ import annotations
 
-import json
-import os
-import select
 import shutil
-import subprocess
-import sys
 import tempfile
-import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from bnexport.errors import InputError, MachineError
+from bnexport.frameworks.child import Child
 from bnexport.keras_files import (
     config as keras_config,
     defaults as keras_defaults,
@@ -30,10 +22,6 @@ from bnexport.keras_files import (
 from bnexport.keras_files.read import prepare
 from bnexport.system.files import Format, model_format, sha256
 from bnexport.types import Array
-
-SECONDS = 600.0
-"""How long loading, or one batch, may take."""
-
 
 Listed = tuple[str, tuple[int | None, ...], str]
 """The name, shape (None for an open axis) and dtype of an input or output."""
@@ -94,19 +82,18 @@ class Model:
 
     def __init__(self, path: Path, digest: str, *, trust: bool = False) -> None:
         refuse_absence()
-        self._path, self._calls, self._lock = path, 0, threading.Lock()
         self._folder = Path(tempfile.mkdtemp(prefix="bnexport-keras2-"))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         copy = _inspect(path, digest, self._folder, trust=trust)
-        self._child = subprocess.Popen(  # noqa: S603 - this very program
-            [sys.executable, "-P", "-m", "bnexport.frameworks.keras2_child", str(copy), "trust" if trust else "safe"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONSAFEPATH": "1", "TF_USE_LEGACY_KERAS": "1"},
+        self._child = Child(
+            "bnexport.frameworks.keras2_child",
+            [str(copy), "trust" if trust else "safe"],
+            {"TF_USE_LEGACY_KERAS": "1"},
+            path=path,
+            title=f"Keras 2 (tf_keras {version('tf_keras')})",
+            fix="omit --reference keras2 if the file was written by Keras 3",
         )
-        self._close = weakref.finalize(self, _end, self._child)
-        answer = self._answer()
+        answer = self._child.description
         inputs, outputs = (
             tuple((name, tuple(shape), dtype) for name, shape, dtype in answer[key]) for key in ("inputs", "outputs")
         )
@@ -122,46 +109,7 @@ class Model:
             InputError: Keras 2 cannot run the model on them.
             MachineError: its process came to an end.
         """
-        with self._lock:  # one question at a time
-            self._calls += 1
-            given, out = (self._folder / f"{name}{self._calls}.npz" for name in ("in", "out"))
-            numbered: dict[str, Any] = {str(number): array for number, array in enumerate(arrays)}
-            np.savez(given, **numbered)
-            stdin = self._child.stdin
-            try:
-                if stdin is not None:
-                    stdin.write(json.dumps([str(given), str(out)]).encode() + b"\n")
-                    stdin.flush()
-            except BrokenPipeError as error:
-                raise self._unexpected_end() from error
-            self._answer()
-            with np.load(out, allow_pickle=False) as file:
-                outputs = {name: file[name] for name in file.files}
-            given.unlink()
-            out.unlink()
-            return outputs
-
-    def _answer(self) -> Mapping[str, Any]:
-        stream = self._child.stdout
-        ready = stream is not None and select.select([stream], [], [], SECONDS)[0]
-        if stream is None or not ready:
-            self._close()
-            raise MachineError(f"Keras 2 took more than {SECONDS:g} s for {self._path} and was stopped")
-        line = stream.readline()
-        if not line:
-            raise self._unexpected_end()
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise InputError(
-                f"Keras 2 (tf_keras {version('tf_keras')}) cannot read {self._path} ({answer['error']})",
-                fix="omit --reference keras2 if the file was written by Keras 3",
-            )
-        return answer
-
-    def _unexpected_end(self) -> MachineError:
-        return MachineError(
-            f"the Keras 2 process for {self._path} ended unexpectedly", found=f"exit status {self._child.wait()}"
-        )
+        return self._child.ask(arrays)
 
 
 def _inspect(path: Path, digest: str, folder: Path, *, trust: bool) -> Path:
@@ -184,11 +132,3 @@ def _inspect(path: Path, digest: str, folder: Path, *, trust: bool) -> Path:
     rewritten = folder / f"rewritten{copy.suffix}"
     keras_weights.write_with(copy, kind, stated, rewritten, renamed=prepared.renamed)
     return rewritten
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    child.kill()
-    for stream in (child.stdin, child.stdout):
-        if stream is not None:
-            stream.close()
-    child.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bnexport.rules import (
+    backends,
     batch_norm,
     export,
     inputs,
@@ -15,7 +16,7 @@ from bnexport.rules import (
 )
 from bnexport.rules.rule import Rule
 
-FAMILIES = (batch_norm, modes, preprocessing, inputs, export, model_files, runtime, quantization, randomness)
+FAMILIES = (batch_norm, modes, preprocessing, inputs, export, model_files, runtime, backends, quantization, randomness)
 
 _PREFIXES = ("BN", "IN", "EX", "RT", "QT", "ST")
 _RULES = {rule.code: rule for family in FAMILIES for rule in vars(family).values() if isinstance(rule, Rule)}

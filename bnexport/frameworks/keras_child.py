@@ -1,0 +1,44 @@
+"""The process in which Keras runs on another backend (keras, through `keras_reference`): `keras_elsewhere` starts it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from bnexport.frameworks.child_server import Compute, serve
+from bnexport.frameworks.keras_reference import Keras
+from bnexport.frameworks.protocols import Port, Want
+
+
+def main(path: str, trust: str, architecture: str) -> None:
+    """Serves the model in a file.
+
+    Args:
+        path: a Keras file.
+        trust: "trust" to run code of the file's own; anything else refuses it.
+        architecture: of a file that has weights only.
+    """
+
+    def open_model() -> tuple[Mapping[str, object], Compute]:
+        model = Keras().load(Path(path), Want(trust=trust == "trust", architecture=architecture))
+        names = [port.name for port in model.signature.inputs]
+
+        def describe_port(port: Port) -> tuple[str, list[int | None], str]:
+            return port.name, list(port.shape), port.dtype.name
+
+        description = {
+            "inputs": [describe_port(port) for port in model.signature.inputs],
+            "outputs": [describe_port(port) for port in model.signature.outputs],
+            "versions": dict(model.info.versions),
+            "sha256": model.info.sha256,
+        }
+        return description, lambda arrays, asked: model.forward(
+            dict(zip(names, arrays, strict=True)), mode=asked["mode"], dtype=asked["dtype"], seed=asked["seed"]
+        )
+
+    serve(open_model)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
