@@ -18,8 +18,15 @@ from bnexport.rules.diagnose import Evidence, diagnose
 from bnexport.rules.measured import Right
 
 RNG = np.random.default_rng(0)
+BEGINNING = RNG.bit_generator.state
 VARIED = Variety()
 VARIED.add([str(i) for i in range(100)], {"x": RNG.random((100, 4, 4, 1))})
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Each test draws the same numbers, whichever ran before it."""
+    RNG.bit_generator.state = BEGINNING
 
 
 def site(
