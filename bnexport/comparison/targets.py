@@ -13,7 +13,8 @@ from bnexport.onnx_graph.outputs import fetches
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.quantised import quantisation
 from bnexport.runtimes.inputs import cast_input
-from bnexport.runtimes.protocols import RUNTIMES, About, Artifact, Runtime, Want, open_runtime
+from bnexport.runtimes.isolated import IsolatedSession
+from bnexport.runtimes.protocols import RUNTIMES, About, Artifact, Runtime, Session, Want, open_runtime
 
 if TYPE_CHECKING:
     import onnx
@@ -42,9 +43,11 @@ class Target:
             InputError: the runtime cannot read it.
             MachineError: it does not run here, or fails in a way of its own.
         """
-        session = RUNTIMES.guard(
-            self.name, lambda: self.runtime.open(Artifact("onnx", content, file), Want(self.device))
-        )
+        artifact, want = Artifact("onnx", content, file), Want(self.device)
+        if self.about.isolated:
+            session: Session = IsolatedSession(self.name, artifact, want)
+        else:
+            session = RUNTIMES.guard(self.name, lambda: self.runtime.open(artifact, want))
         kinds = {port.name: port.dtype.type for port in session.signature.inputs}
 
         def run(feeds: Feeds, names: Sequence[str]) -> Outputs:

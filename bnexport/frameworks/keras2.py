@@ -12,7 +12,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bnexport.errors import InputError, MachineError
-from bnexport.frameworks.child import Child
 from bnexport.keras_files import (
     config as keras_config,
     defaults as keras_defaults,
@@ -20,6 +19,7 @@ from bnexport.keras_files import (
     weights as keras_weights,
 )
 from bnexport.keras_files.read import prepare
+from bnexport.system.child import Child
 from bnexport.system.files import Format, model_format, sha256
 from bnexport.types import Array
 

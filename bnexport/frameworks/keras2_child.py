@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnexport.frameworks.child_server import Compute, serve
+from bnexport.system.child_server import Compute, serve
 
 if TYPE_CHECKING:
     import tf_keras

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from bnexport.frameworks.child_server import Compute, serve
 from bnexport.frameworks.keras_reference import Keras
 from bnexport.frameworks.protocols import Port, Want
+from bnexport.system.child_server import Compute, serve
 
 
 def main(path: str, trust: str, architecture: str) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bnexport.frameworks.child import Child
 from bnexport.frameworks.keras_architecture import architecture_of
 from bnexport.frameworks.keras_installed import TITLES, refuse_absence
 from bnexport.frameworks.keras_reference import Keras
 from bnexport.frameworks.models import dtype_named, installed_version, refuse_unknown
 from bnexport.frameworks.protocols import About, ModelInfo, Outputs, Port, Signature, Tensors, Want
 from bnexport.results.runs import Mode
+from bnexport.system.child import Child
 
 
 class KerasElsewhere:

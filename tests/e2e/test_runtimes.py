@@ -169,6 +169,7 @@ def test_inputs_that_are_not_finite_are_no_runtimes_fault(models: Path) -> None:
 
 
 PLUGIN = '''
+import dataclasses, os
 import numpy as np
 from bnexport.runtimes.onnx_reference import OnnxReference
 
@@ -181,6 +182,18 @@ class OnePercent(OnnxReference):
         session.run = lambda inputs, outputs=(): {
             name: (value * 1.01).astype(value.dtype) for name, value in run(inputs, outputs).items()
         }
+        return session
+
+class Apart(OnePercent):
+    """The same in a process of its own, which it may end."""
+
+    def about(self):
+        return dataclasses.replace(super().about(), isolated=True)
+
+class Aborting(Apart):
+    def open(self, artifact, want):
+        session = super().open(artifact, want)
+        session.run = lambda inputs, outputs=(): os.abort()
         return session
 
 class Broken(OnnxReference):
@@ -198,7 +211,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: one-percent\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(
-        "[bnexport.runtimes]\none-percent = one_percent:OnePercent\nbroken = one_percent:Broken\nmissing = nowhere:Nothing\n"
+        "[bnexport.runtimes]\none-percent = one_percent:OnePercent\napart = one_percent:Apart\naborting = one_percent:Aborting\nbroken = one_percent:Broken\nmissing = nowhere:Nothing\n"
     )
     return {**os.environ, "PYTHONPATH": str(folder)}
 
@@ -214,22 +227,26 @@ def run(installed: dict[str, str], models: Path, target: str) -> subprocess.Comp
     )
 
 
-def test_a_runtime_of_another_package_is_run_and_failed(installed: dict[str, str], models: Path) -> None:
-    """A plug-in that is one percent wrong: exit code 1, RT009 under its own name, and onnxruntime is cleared."""
-    done = run(installed, models, "one-percent")
+@pytest.mark.parametrize("name", ["one-percent", "apart"])
+def test_a_runtime_of_another_package_is_run_and_failed(name: str, installed: dict[str, str], models: Path) -> None:
+    """A plug-in that is one percent wrong, here or in a process of its own: exit code 1, RT009 under its own name, and onnxruntime is cleared."""
+    done = run(installed, models, name)
     assert done.returncode == 1, done.stderr
     report = json.loads(done.stdout)
     [finding] = [f for f in report["findings"] if f["code"] == "RT009"]
-    assert "onnx-inference@one-percent" in finding["message"]
+    assert f"onnx-inference@{name}" in finding["message"]
     assert "the runtime is the cause" in finding["message"]
     failed = {
         c["actual"] for c in report["comparisons"] if not c["passed"] and c["reference"] == "onnx-unoptimised@cpu"
     }
-    assert failed >= {"onnx-inference@one-percent"}
+    assert failed >= {f"onnx-inference@{name}"}
     assert "onnx-inference@cpu" not in failed
 
 
-@pytest.mark.parametrize(("target", "words"), [("broken", "no such luck"), ("missing", "cannot be loaded")])
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [("broken", "no such luck"), ("missing", "cannot be loaded"), ("aborting", "ended unexpectedly")],
+)
 def test_a_plugin_that_fails_is_one_sentence(installed: dict[str, str], models: Path, target: str, words: str) -> None:
     """Exit code 3 and the plug-in's name; nothing of it is a traceback."""
     done = run(installed, models, target)

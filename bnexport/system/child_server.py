@@ -1,4 +1,4 @@
-"""The other end of `bnexport.frameworks.child`: a process that serves one model.
+"""The other end of `bnexport.system.child`: a process that serves one model.
 
 It opens the model, writes one line of JSON about it to stdout, and then answers each line of stdin, an object with two paths and what
 else is asked, with a line: the arrays in the file `given` were run, and the outputs are in the file `out`. It ends with its stdin.

@@ -25,7 +25,7 @@ SECONDS = 600.0
 
 
 class Child:
-    """A process that serves one model (`bnexport.frameworks.child_server`). It ends with this object.
+    """A process that serves one model (`bnexport.system.child_server`). It ends with this object.
 
     Args:
         module: what the process runs.
@@ -94,6 +94,10 @@ class Child:
             given.unlink()
             out.unlink()
             return outputs
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._close()
 
     def _answer(self) -> Mapping[str, Any]:
         stream = self._process.stdout
