@@ -33,7 +33,7 @@ class IsolatedSession(Session):
         with tempfile.NamedTemporaryFile(prefix="bnexport-", suffix=f".{artifact.format}") as file:
             file.write(artifact.content)
             file.flush()
-            asked = {"format": artifact.format, "name": artifact.name, "device": want.device}
+            asked: dict[str, object] = {"format": artifact.format, "name": artifact.name, "device": want.device}
             asked |= {"as_deployed": want.as_deployed, "options": dict(want.options)}
             self._child: Child | None = Child(
                 "bnexport.runtimes.isolated_child",
