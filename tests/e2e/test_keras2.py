@@ -159,6 +159,7 @@ def test_a_silent_misreading_by_keras_3_is_found(old: Path, monkeypatch: pytest.
 
     original = keras_repairs.repair
     monkeypatch.setattr(keras_repairs, "repair", misread)
+    monkeypatch.setattr("bnexport.keras_files.read._LATEST", {})  # it is read anew
     assert check(old / "old.h5", inputs=old / "data.npz")
     report = check(old / "old.h5", inputs=old / "data.npz", reference="keras2")
     [finding] = [f for f in report.findings if f.code == "EX001"]
@@ -231,7 +232,7 @@ def test_weights_under_names_that_tf_keras_does_not_look_for(old: Path, prefix: 
             target.writestr(item, weights.getvalue() if item == "model.weights.h5" else source.read(item))
     folder = tmp_path / "copy"
     folder.mkdir()
-    copy = keras2._inspected(path, sha256(path), folder, trust=False)
+    copy = keras2._inspect(path, sha256(path), folder, trust=False)
     with zipfile.ZipFile(copy) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
         assert set(file["layers/dense/vars"]) == {"0", "1"}
     if "\\" in prefix:  # one process is enough: both are the same copy
