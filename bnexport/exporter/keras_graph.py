@@ -60,6 +60,17 @@ def _value_of(made: Mapping[Tensor, Value], tensor: Tensor) -> Value:
     return value
 
 
+WEIGHTED = frozenset(
+    {
+        *("Dense", "EinsumDense", "MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention"),
+        *("BatchNormalization", "SimpleRNN", "LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"),
+        *("Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"),
+        *("DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D", "RNN", "Bidirectional"),
+    }
+)
+"""Layers whose weights are multiplied with their inputs: they compute with integers in the dtype of the layer."""
+
+
 def write_call(g: Graph, layer: StoredLayer, args: Sequence[Nested], kwargs: Mapping[str, Nested]) -> Nested:
     """Adds one call of a layer, an operation or a nested model; gives its outputs as the layer returns them.
 
@@ -80,6 +91,8 @@ def write_call(g: Graph, layer: StoredLayer, args: Sequence[Nested], kwargs: Map
         dtype = compute_dtype(layer.config.get("dtype"))
         if layer.config.get("autocast", True):
             args, kwargs = autocast(g, args, dtype), autocast(g, kwargs, dtype)
+        if layer.kind in WEIGHTED:
+            args = [_as_float(g, value, dtype) for value in args]
         outputs = emitter(g, layer, *args, **kwargs)
     if layer.kind in OWN_MASK:
         return outputs
@@ -104,6 +117,11 @@ def write_part(g: Graph, part: StoredLayer, *args: Nested, **kwargs: Nested) -> 
 def autocast(g: Graph, given: Nested, dtype: str) -> Nested:
     """Floating-point values of a structure in the dtype that the layer computes in."""
     return map_values(given, lambda value: g.cast(value, dtype) if value.floating else value)
+
+
+def _as_float(g: Graph, given: Nested, dtype: str) -> Nested:
+    """Integers as numbers of the dtype: where they meet weights, Keras promotes them, and the weights must not be rounded instead."""
+    return map_values(given, lambda value: value if value.floating else g.cast(value, dtype))
 
 
 def map_values(structure: Nested, function: Callable[[Value], Value]) -> Nested:

@@ -76,6 +76,7 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
         (8,), L.Dense(7, activation="gelu"), L.Dense(5, use_bias=False), L.Dense(3, activation="softmax")
     ),
     "dense on a series": lambda: stack((None, 8), L.Dense(7, activation="silu"), L.Dense(5, use_bias=False)),
+    "integers into weights": lambda: keras.Sequential([L.Input((3, 5), dtype="int32"), L.Dense(4)]),
     "einsum": lambda: stack(
         (6, 8),
         L.EinsumDense("abc,cde->abde", output_shape=(None, 3, 4), bias_axes="de"),
