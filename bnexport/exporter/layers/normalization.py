@@ -182,8 +182,8 @@ def _shape_of(g: Graph, x: Value) -> Value:
 
 @emits("SpectralNormalization")
 def spectral_normalization(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
-    """The layer inside; its weights are normalised in training only."""
+    """The layer inside, in the dtype of the input; its weights are normalised in training only."""
     from bnexport.exporter.keras_graph import write_part
 
     output: Value = write_part(g, layer.parts["layer"], inputs)
-    return output
+    return g.cast(output, inputs.dtype)
