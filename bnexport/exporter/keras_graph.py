@@ -60,15 +60,14 @@ def _value_of(made: Mapping[Tensor, Value], tensor: Tensor) -> Value:
     return value
 
 
-WEIGHTED = frozenset(
-    {
-        *("Dense", "EinsumDense", "MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention"),
-        *("BatchNormalization", "SimpleRNN", "LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"),
-        *("Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"),
-        *("DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D", "RNN", "Bidirectional"),
-    }
-)
-"""Layers whose weights are multiplied with their inputs: they compute with integers in the dtype of the layer."""
+INTEGERS_KEPT = {"Embedding", "ReversibleEmbedding", "SpectralNormalization"}
+"""The layers with weights whose integers are positions in a table, or go on to the layer inside."""
+
+WEIGHTS_INSIDE = {
+    *("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention", "Bidirectional", "RNN"),
+    *("SimpleRNN", "LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"),
+}
+"""The layers whose inputs meet the weights of what is inside them."""
 
 
 def write_call(g: Graph, layer: StoredLayer, args: Sequence[Nested], kwargs: Mapping[str, Nested]) -> Nested:
@@ -91,8 +90,9 @@ def write_call(g: Graph, layer: StoredLayer, args: Sequence[Nested], kwargs: Map
         dtype = compute_dtype(layer.config.get("dtype"))
         if layer.config.get("autocast", True):
             args, kwargs = autocast(g, args, dtype), autocast(g, kwargs, dtype)
-        if layer.kind in WEIGHTED:
+        if _meets_weights(layer):
             args = [_as_float(g, value, dtype) for value in args]
+            kwargs = {name: _as_float(g, given, dtype) for name, given in kwargs.items()}
         outputs = emitter(g, layer, *args, **kwargs)
     if layer.kind in OWN_MASK:
         return outputs
@@ -119,9 +119,15 @@ def autocast(g: Graph, given: Nested, dtype: str) -> Nested:
     return map_values(given, lambda value: g.cast(value, dtype) if value.floating else value)
 
 
+def _meets_weights(layer: StoredLayer) -> bool:
+    """Whether numbers that a layer takes are computed with weights that are no integers."""
+    own = any("float" in weight.dtype for weight in layer.weights.values())
+    return (own and layer.kind not in INTEGERS_KEPT) or layer.kind in WEIGHTS_INSIDE
+
+
 def _as_float(g: Graph, given: Nested, dtype: str) -> Nested:
     """Integers as numbers of the dtype: where they meet weights, Keras promotes them, and the weights must not be rounded instead."""
-    return map_values(given, lambda value: value if value.floating else g.cast(value, dtype))
+    return map_values(given, lambda value: g.cast(value, dtype) if "int" in value.dtype else value)
 
 
 def map_values(structure: Nested, function: Callable[[Value], Value]) -> Nested:

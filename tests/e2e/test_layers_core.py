@@ -77,6 +77,9 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
     ),
     "dense on a series": lambda: stack((None, 8), L.Dense(7, activation="silu"), L.Dense(5, use_bias=False)),
     "integers into weights": lambda: keras.Sequential([L.Input((3, 5), dtype="int32"), L.Dense(4)]),
+    "integers into a matrix product": lambda: keras.Sequential([L.Input((5,), dtype="int64"), L.Dense(4)]),
+    "integers into normalisation": lambda: keras.Sequential([L.Input((5,), dtype="int32"), L.BatchNormalization()]),
+    "integers into a recurrent layer": lambda: keras.Sequential([L.Input((3, 5), dtype="int32"), L.LSTM(4)]),
     "spectral normalisation of integers": lambda: keras.Sequential(
         [L.Input((5,), dtype="int32"), L.SpectralNormalization(L.Dense(4))]
     ),
