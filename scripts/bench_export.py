@@ -147,7 +147,7 @@ def time_runs(files: dict[str, Path], arrays: Path) -> dict[str, float]:
     return seconds
 
 
-def measure_processes(name: str, folder: Path) -> dict[str, Any]:
+def measure_processes(name: str, folder: Path, *, everything: bool) -> dict[str, Any]:
     """The whole processes for one net, started one after the other from the same file."""
     model = folder / "net.keras"
     subprocess.run([sys.executable, __file__, "save", name, str(model)], check=True, capture_output=True)
@@ -165,10 +165,13 @@ def measure_processes(name: str, folder: Path) -> dict[str, Any]:
         else:
             entry |= describe_file(out, model.with_suffix(".npz"))
         result[exporter] = entry
-    traced = folder / "traced.onnx"
-    run_process([sys.executable, "-c", TRACED, str(model), str(traced)])
-    result["traced"] = describe_file(traced, model.with_suffix(".npz"))
-    works = {name: folder / f"{name}.onnx" for name in (*EXPORTERS, "traced") if "broken" not in result[name]}
+    graphs = [*EXPORTERS]
+    if everything:
+        traced = folder / "traced.onnx"
+        run_process([sys.executable, "-c", TRACED, str(model), str(traced)])
+        result["traced"] = describe_file(traced, model.with_suffix(".npz"))
+        graphs.append("traced")
+    works = {name: folder / f"{name}.onnx" for name in graphs if "broken" not in result[name]}
     for name, seconds in time_runs(works, model.with_suffix(".npz")).items():
         result[name]["run_seconds"] = seconds
     modules = run_process([sys.executable, "-c", MODULES, str(model), str(folder / "again.onnx")])
@@ -230,8 +233,8 @@ def spell(value: float | None, form: str) -> str:
     return "broken" if value is None else format(value, form)
 
 
-def run(nets: list[str]) -> dict[str, Any]:
-    """Prints the tables net by net, and returns them."""
+def run(nets: list[str], *, everything: bool) -> dict[str, Any]:
+    """Prints the tables net by net, and returns them; without `everything` only the first one, and nothing is traced."""
     others = EXPORTERS[1:]
     print(
         f"{'whole process':18} {'bnexport':>9} {'from_keras':>11} {'ratio':>6} {'model.export':>13} {'ratio':>6}  peak/file"
@@ -240,16 +243,17 @@ def run(nets: list[str]) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for name in nets:
         with tempfile.TemporaryDirectory() as folder:
-            row = measure_processes(name, Path(folder))
-            inside = run_process([sys.executable, __file__, "memory", str(Path(folder, "net.keras"))])
-            if inside["exit_code"]:
-                raise SystemExit(f"the exporters in memory: {inside['last_line']}")
-            row["in_memory"] = json.loads(inside["last_line"])
+            row = measure_processes(name, Path(folder), everything=everything)
+            inside = everything and run_process([sys.executable, __file__, "memory", str(Path(folder, "net.keras"))])
+            if inside:
+                if inside["exit_code"]:
+                    raise SystemExit(f"the exporters in memory: {inside['last_line']}")
+                row["in_memory"] = json.loads(inside["last_line"])
         entries = [row[exporter] for exporter in EXPORTERS]
         row["ratios"] = {exporter: ratio(row, exporter, "seconds") for exporter in others}
-        row["run_ratios"] = {name: ratio(row, name, "run_seconds") for name in (*others, "traced")}
+        row["run_ratios"] = {name: ratio(row, name, "run_seconds") for name in (*others, "traced") if name in row}
         times = [f"{entry['seconds']:.2f} s" for entry in entries]
-        nodes = "/".join(str(entry.get("nodes", "-")) for entry in [*entries, row["traced"]])
+        nodes = "/".join(str(entry.get("nodes", "-")) for entry in [*entries, row.get("traced", {})])
         left = "/".join(str(entry.get("batch_normalization", "-")) for entry in entries)
         far = "  ".join(spell(entry.get("max_rel"), ".1e") for entry in entries)
         ratios = [spell(row["ratios"][exporter], ".1f") for exporter in others]
@@ -265,6 +269,8 @@ def run(nets: list[str]) -> dict[str, Any]:
     print(
         f"geometric means over {len(rows)} nets: from_keras {means[others[0]]:.1f}, model.export {means[others[1]]:.1f}"
     )
+    if not everything:
+        return {"nets": rows, "geometric_means": means}
     print(f"\n{'in memory':18} {'bnexport':>9} {'from_keras':>11} {'ratio':>6} {'model.export':>13} {'ratio':>6}")
     in_memory: dict[str, list[float]] = {exporter: [] for exporter in others}
     for row in rows:
