@@ -70,8 +70,8 @@ def classes() -> list[str]:
     """Every class of keras.layers by its own name."""
     import keras
 
-    found = [each for each in vars(keras.layers).values() if inspect.isclass(each) and issubclass(each, keras.Layer)]
-    return sorted({each.__name__ for each in found})
+    layers = [each for each in vars(keras.layers).values() if inspect.isclass(each) and issubclass(each, keras.Layer)]
+    return sorted({each.__name__ for each in layers})
 
 
 def row(kind: str, record: Record) -> str:

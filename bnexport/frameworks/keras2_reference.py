@@ -7,9 +7,10 @@ from pathlib import Path
 from bnexport.errors import InputError
 from bnexport.frameworks import keras2
 from bnexport.frameworks.formats import format_of
-from bnexport.frameworks.models import dtype_named, installed_version, refuse_unknown
+from bnexport.frameworks.models import installed_version, refuse_unknown
 from bnexport.frameworks.protocols import About, ModelInfo, Outputs, Port, Signature, Tensors, Want
 from bnexport.results.runs import Mode
+from bnexport.results.signature import dtype_named
 from bnexport.system.files import Format, model_format, sha256
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bnexport.frameworks.keras_reference import Keras
-from bnexport.frameworks.protocols import Port, Want
+from bnexport.frameworks.protocols import Want
 from bnexport.system.child_server import Compute, serve
 
 
@@ -24,15 +24,7 @@ def main(path: str, trust: str, architecture: str) -> None:
         model = Keras().load(Path(path), Want(trust=trust == "trust", architecture=architecture))
         names = [port.name for port in model.signature.inputs]
 
-        def describe_port(port: Port) -> tuple[str, list[int | None], str]:
-            return port.name, list(port.shape), port.dtype.name
-
-        description = {
-            "inputs": [describe_port(port) for port in model.signature.inputs],
-            "outputs": [describe_port(port) for port in model.signature.outputs],
-            "versions": dict(model.info.versions),
-            "sha256": model.info.sha256,
-        }
+        description = {**model.signature.as_dict(), "versions": dict(model.info.versions), "sha256": model.info.sha256}
         return description, lambda arrays, asked: model.forward(
             dict(zip(names, arrays, strict=True)), mode=asked["mode"], dtype=asked["dtype"], seed=asked["seed"]
         )

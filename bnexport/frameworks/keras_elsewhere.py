@@ -7,8 +7,8 @@ from pathlib import Path
 from bnexport.frameworks.keras_architecture import architecture_of
 from bnexport.frameworks.keras_installed import TITLES, refuse_absence
 from bnexport.frameworks.keras_reference import Keras
-from bnexport.frameworks.models import dtype_named, installed_version, refuse_unknown
-from bnexport.frameworks.protocols import About, ModelInfo, Outputs, Port, Signature, Tensors, Want
+from bnexport.frameworks.models import installed_version, refuse_unknown
+from bnexport.frameworks.protocols import About, ModelInfo, Outputs, Signature, Tensors, Want
 from bnexport.results.runs import Mode
 from bnexport.system.child import Child
 
@@ -62,11 +62,7 @@ class ModelElsewhere:
 
     def __init__(self, child: Child) -> None:
         self._child, about = child, child.description
-        inputs, outputs = (
-            tuple(Port(name, tuple(shape), dtype_named(dtype)) for name, shape, dtype in about[key])
-            for key in ("inputs", "outputs")
-        )
-        self.signature = Signature(inputs, outputs)
+        self.signature = Signature.from_dict(about)
         self.info = ModelInfo(versions=about["versions"], sha256=about["sha256"])
 
     def forward(self, x: Tensors, *, mode: Mode, dtype: str = "float32", seed: int | None = None) -> Outputs:

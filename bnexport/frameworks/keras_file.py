@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bnexport.frameworks.keras_installed import backend_name
-from bnexport.frameworks.models import dtype_named, installed_version
+from bnexport.frameworks.models import installed_version
 from bnexport.frameworks.protocols import FileDescription, ModelInfo, Port
 from bnexport.keras_files.architecture import Architecture
 from bnexport.keras_files.graph import distinct, network
@@ -16,6 +16,7 @@ from bnexport.keras_files.policies import compute_dtype
 from bnexport.keras_files.read import KerasFile, read_file
 from bnexport.keras_files.repairs import LEGACY
 from bnexport.keras_files.statistics import write_statistics
+from bnexport.results.signature import dtype_named
 from bnexport.system.files import Format, model_format
 from bnexport.types import Array
 

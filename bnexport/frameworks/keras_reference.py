@@ -13,7 +13,7 @@ from bnexport.frameworks.keras_architecture import architecture_of
 from bnexport.frameworks.keras_installed import backend_name
 from bnexport.frameworks.keras_model import LoadedModel
 from bnexport.frameworks.keras_passes import Passes
-from bnexport.frameworks.models import dtype_named, installed_version, refuse_unknown
+from bnexport.frameworks.models import installed_version, refuse_unknown
 from bnexport.frameworks.protocols import (
     About,
     FileDescription,
@@ -27,6 +27,7 @@ from bnexport.frameworks.protocols import (
 )
 from bnexport.keras_files.layers import UnclearFile
 from bnexport.results.runs import Mode
+from bnexport.results.signature import dtype_named
 from bnexport.system.exclusive import PROCESS
 from bnexport.system.files import Format
 from bnexport.types import Array

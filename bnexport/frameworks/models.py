@@ -18,14 +18,6 @@ def installed_version(package: str) -> str:
         return ""
 
 
-def dtype_named(name: str) -> np.dtype[np.generic]:
-    """NumPy's type of a framework's name for it; object for what NumPy does not have, such as text."""
-    try:
-        return np.dtype(name)
-    except TypeError:
-        return np.dtype(np.object_)
-
-
 def is_floating(dtype: np.dtype[np.generic]) -> bool:
     """Whether a type is one of floating-point numbers, bfloat16 included, which NumPy itself does not have."""
     return dtype.kind == "f" or dtype.name == "bfloat16"

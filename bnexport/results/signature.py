@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -13,6 +13,17 @@ from bnexport.types import Array
 
 Tensors = Mapping[str, Array]
 """Arrays by the name of the tensor; the first axis is the batch."""
+
+Entry = tuple[str, list[int | None], str]
+"""The name, the shape and the dtype of a port, as JSON has them."""
+
+
+def dtype_named(name: str) -> np.dtype[np.generic]:
+    """NumPy's type of a framework's name for it; object for what NumPy does not have, such as text."""
+    try:
+        return np.dtype(name)
+    except TypeError:
+        return np.dtype(np.object_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +41,20 @@ class Signature:
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+
+    def as_dict(self) -> dict[str, list[Entry]]:
+        """The names, shapes and dtypes, as JSON has them."""
+        ports = {"inputs": self.inputs, "outputs": self.outputs}
+        return {key: [(p.name, list(p.shape), p.dtype.name) for p in each] for key, each in ports.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, list[Entry]]) -> Self:
+        """The signature that `as_dict` describes."""
+        inputs, outputs = (
+            tuple(Port(name, tuple(shape), dtype_named(dtype)) for name, shape, dtype in values[key])
+            for key in ("inputs", "outputs")
+        )
+        return cls(inputs, outputs)
 
     def refuse_misfit(self, given: Tensors) -> None:
         """Makes sure that a batch has every input, as numbers of its shape.

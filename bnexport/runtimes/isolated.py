@@ -7,10 +7,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from bnexport.errors import InputError
-from bnexport.results.signature import Port, Signature, Tensors
+from bnexport.results.signature import Signature, Tensors
 from bnexport.runtimes.protocols import Artifact, Session, Want
 from bnexport.system.child import Child
 from bnexport.types import Array
@@ -42,9 +40,7 @@ class IsolatedSession(Session):
                 path=Path(artifact.name),
                 title=f"the runtime {name}",
             )
-        about = self._child.description
-        inputs, outputs = (tuple(Port(n, tuple(s), np.dtype(d)) for n, s, d in about[k]) for k in ("inputs", "outputs"))
-        self.signature = Signature(inputs, outputs)
+        self.signature = Signature.from_dict(self._child.description)
 
     def run(self, inputs: Tensors, outputs: Sequence[str] = ()) -> dict[str, Array]:
         """The tensors named `outputs`, or all outputs, for one batch."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from bnexport.results.signature import Port
 from bnexport.runtimes.protocols import RUNTIMES, Artifact, Want, open_runtime
 from bnexport.system.child_server import Compute, serve
 
@@ -26,16 +25,11 @@ def main(name: str, file: str, asked: str) -> None:
         artifact = Artifact(how["format"], Path(file).read_bytes(), how["name"])
         want = Want(how["device"], how["as_deployed"], how["options"])
         session = RUNTIMES.guard(name, lambda: open_runtime(name).open(artifact, want))
-        about = {"inputs": _list(session.signature.inputs), "outputs": _list(session.signature.outputs)}
-        return about, lambda arrays, question: RUNTIMES.guard(
+        return session.signature.as_dict(), lambda arrays, question: RUNTIMES.guard(
             name, lambda: session.run(dict(zip(question["inputs"], arrays, strict=True)), question["outputs"])
         )
 
     serve(open_session)
-
-
-def _list(ports: Sequence[Port]) -> list[tuple[str, list[int | None], str]]:
-    return [(port.name, list(port.shape), port.dtype.name) for port in ports]
 
 
 if __name__ == "__main__":
