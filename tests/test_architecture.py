@@ -43,7 +43,16 @@ IMPORTERS = {
         "frameworks/keras_recorder.py",
     },
     "jax": {"frameworks/keras_on_jax.py"},
-    "torch": {"frameworks/keras_on_torch.py"},
+    "torch": {
+        "frameworks/keras_on_torch.py",
+        "frameworks/torch_calls.py",
+        "frameworks/torch_float64.py",
+        "frameworks/torch_layers.py",
+        "frameworks/torch_model.py",
+        "frameworks/torch_modes.py",
+        "frameworks/torch_sources.py",
+        "frameworks/torch_weights.py",
+    },
     "tf2onnx": {"exporter/tf2onnx_convert.py"},
     "h5py": {"frameworks/keras_model.py", "keras_files"},
     "onnxruntime": {"runtimes/ort_library.py"},
@@ -104,7 +113,19 @@ PUBLIC = {  # names that callers of bnexport use, so that they stay
     "results/verdict.py": {"known"},
     "reporting/health.py": {"told"},
 }
-HEAVY = ("tensorflow", "keras", "tf_keras", "onnx", "onnxruntime", "matplotlib", "ray", "mlflow", "pyarrow", "fsspec")
+HEAVY = (
+    "tensorflow",
+    "keras",
+    "tf_keras",
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "matplotlib",
+    "ray",
+    "mlflow",
+    "pyarrow",
+    "fsspec",
+)
 
 PROSE = (tokenize.STRING, tokenize.COMMENT)
 

@@ -35,8 +35,8 @@ from bnexport.system import files
 
 Options = dict[str, Any]
 
-_OWN = {"deployed", "arrays", "allow-custom-code"}
-"""Options that a plan has keys for, or that must be typed."""
+_OWN = {"deployed", "arrays", "allow-custom-code", "weights"}
+"""Options that a plan has keys for, that must be typed, or that belong to a model that is no file."""
 
 _ISOLATE = "isolate"
 """Each check of a batch is isolated; where a plan says so, its images must lie in the folder that it names, too."""

@@ -65,6 +65,7 @@ def check(
     trust: bool = False,
     signature: str = "",
     architecture: str | Path = "",
+    weights: Path | str | None = None,
     reference: str = "keras",
     progress: Progress | None = None,
 ) -> CheckReport:
@@ -97,6 +98,7 @@ def check(
         signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
         architecture: of a Keras file that has weights only: a JSON file that `model.to_json()` wrote, or the name of a network of keras.applications;
             "" for model.json or config.json beside it.
+        weights: a state dict (.pt, .pth, .safetensors) that is loaded into a PyTorch module.
         reference: whose outputs are taken as right: "keras", or "keras2" for what the file computes in Keras 2 (tf_keras).
         progress: notified of each stage.
 
@@ -138,6 +140,7 @@ def check(
             trust=trust or temporary,  # it is the caller's own
             signature=signature,
             architecture=str(architecture),
+            weights=Path(weights) if weights is not None else None,
             reference=reference,
             temporary=temporary,
         )

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.errors import InputError, UsageError, reason
-from bnexport.frameworks.protocols import WritesModels
+from bnexport.frameworks.names import use_model
+from bnexport.frameworks.protocols import UsesModels, WritesModels
 from bnexport.frameworks.registry import in_memory
 from bnexport.types import Array
 
@@ -45,13 +46,21 @@ class OnnxModel(Protocol):
         ...
 
 
-Model: TypeAlias = str | Path | KerasModel | OnnxModel
-"""A model file, a `keras.Model` or an `onnx.ModelProto`."""
+class TorchModel(Protocol):
+    """A `torch.nn.Module`."""
+
+    def state_dict(self) -> Mapping[str, object]:
+        """The parameters and buffers by name."""
+        ...
+
+
+Model: TypeAlias = str | Path | KerasModel | OnnxModel | TorchModel
+"""A model file, `package.module:factory`, a `keras.Model`, a `torch.nn.Module` or an `onnx.ModelProto`."""
 
 
 @contextmanager
 def model_file(model: Model) -> Iterator[tuple[Path, bool]]:
-    """The file of a model, and whether it was written for this block from a model in memory.
+    """The file of a model, or its name, and whether it is there for this block only, because the model is in memory.
 
     Raises:
         InputError: the model cannot be written.
@@ -61,11 +70,15 @@ def model_file(model: Model) -> Iterator[tuple[Path, bool]]:
         yield Path(model), False
         return
     recognised = in_memory(model)
+    if recognised is not None and isinstance(recognised.framework, UsesModels):
+        with use_model(model) as source:
+            yield source, True
+        return
     if recognised is None or not isinstance(writer := recognised.framework, WritesModels):
         raise UsageError(
             "the object is not a model",
             found=type(model).__name__,
-            expected="a path, a keras.Model or an onnx.ModelProto",
+            expected="a path, a keras.Model, a torch.nn.Module or an onnx.ModelProto",
         )
     with TemporaryDirectory(prefix="bnexport-model-") as folder:
         name = re.sub(r"[^\w.-]", "_", str(getattr(model, "name", "") or "model"))

@@ -13,7 +13,7 @@ from bnexport.errors import InputError
 from bnexport.frameworks.protocols import Layer
 from bnexport.numerics import depth
 from bnexport.onnx_graph import tensors
-from bnexport.onnx_graph.layers import tensors_of
+from bnexport.onnx_graph.layers import LayerTensors
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.progress import Progress
 from bnexport.results.runs import Mode
@@ -77,7 +77,7 @@ class _Runs:
         self._graph, self._provider, self._feeds = graph, provider, feeds
         made = [output for node in graph.graph.node for output in node.output if output]
         self._order = {name: index for index, name in enumerate(made)}
-        self._groups: dict[str, list[list[str]]] = {}
+        self._layers, self._groups = LayerTensors(graph), dict[str, list[list[str]]]()
         self._session = ort_session.Session(
             serialise(tensors.with_outputs(graph, _floats(graph, made))), provider, optimized=False
         )
@@ -94,9 +94,10 @@ class _Runs:
         """What may be the layer's output: for each node scope that may be the layer its tensors, the last one first."""
         path, _, nth = layer.partition("#")
         if path not in self._groups:
-            groups = tensors_of(self._graph, [path])[path]
             self._groups[path] = [
-                kept for group in groups if (kept := [n for n in reversed(group) if n in self._known])
+                kept
+                for group in self._layers.groups(path)
+                if (kept := [n for n in reversed(group) if n in self._known])
             ]
         groups = self._groups[path]
         if nth and len(groups) >= int(nth):
@@ -151,5 +152,5 @@ def _incomparable(reference: Array, candidates: Sequence[tuple[str, Array]]) -> 
         if not np.isfinite(actual).all():
             return name, "it is not finite"
         if actual.ndim == reference.ndim and actual.ndim > 1 and len(actual) == len(reference):
-            return name, f"its shape is {actual.shape}, in Keras {reference.shape}"
+            return name, f"its shape is {actual.shape}, in the model {reference.shape}"
     return "", "no tensor of the graph is named after it"

@@ -69,6 +69,7 @@ class Request(CheckOptions):
             data |= {"labels": self.labels} if self.labels is not None else {}
             data |= {"signature": self.signature} if self.signature else {}
             data |= {"architecture": self.architecture} if self.architecture else {}
+            data |= {"weights": self.weights} if self.weights is not None else {}
             data |= self.overrides.given
         return Names(self.model, data, {"onnx": self.onnx} if self.onnx is not None else {})
 
@@ -146,7 +147,7 @@ def open_request(request: Request, progress: Progress) -> Opening:
         request.model,
         progress,
         store=request.store,
-        want=Want(request.trust, request.signature, request.architecture),
+        want=Want(request.trust, request.signature, request.architecture, request.weights, request.onnx),
         deployed=request.onnx,
         reference=request.reference,
         pictures=(pictures,),

@@ -148,6 +148,14 @@ ARCHITECTURE = Flag(
     help="The architecture of a Keras file with weights only: a file that model.to_json() wrote, or the name of a network of "
     "keras.applications, for example ResNet50. By default it is model.json or config.json beside the file.",
 )
+WEIGHTS = Flag(
+    name="weights",
+    kind=Path,
+    metavar="FILE",
+    panel=MODEL,
+    help="Load these weights into the PyTorch module that MODEL names as package.module:factory: a state dict (.pt, .pth or "
+    ".safetensors).",
+)
 REFERENCE = Flag(
     name="reference",
     kind=ReferenceKind,
@@ -181,6 +189,7 @@ class CheckOptions:
         signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.
         architecture: of a Keras file that has weights only: a JSON file that `model.to_json()` wrote, or the name of a network of keras.applications;
             "" for model.json or config.json beside it.
+        weights: a state dict (.pt, .pth, .safetensors) that is loaded into a PyTorch module.
         reference: whose outputs are taken as right: "keras", or "keras2" for what the file computes in Keras 2 (tf_keras).
         local: refuse images outside of the folder, or of the manifest's folder, that names them: links and URLs.
 
@@ -205,6 +214,7 @@ class CheckOptions:
     trust: bool = option(ALLOW_CUSTOM_CODE)
     signature: str = option(SIGNATURE)
     architecture: str = option(ARCHITECTURE)
+    weights: Path | None = option(WEIGHTS)
     reference: str = option(REFERENCE)
     local: bool = False
 

@@ -23,6 +23,7 @@ from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import InputError, MachineError
 from bnexport.exporter.protocols import convert
+from bnexport.frameworks.names import is_name
 from bnexport.frameworks.protocols import DescribesFiles, Layer, Outputs, ReadsBeside, ReferenceModel, ShowsLayers, Want
 from bnexport.frameworks.registry import FRAMEWORKS, Recognised, refuse_needless
 from bnexport.onnx_graph import metadata, outputs, tensors
@@ -64,7 +65,7 @@ class Reference:
         self._described_anew = False
         self._loading: Future[ReferenceModel] | None = None
         self._lock = threading.RLock()
-        self._facts = cache.facts(path)
+        self._facts = () if is_name(path) else cache.facts(path)
         self.sha256 = self._digest()
         # Everything that what is computed depends on, but for the versions that every key of the cache has.
         key = [

@@ -11,6 +11,7 @@ from bnexport.comparison.reference import Reference
 from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import MachineError
+from bnexport.frameworks.names import is_name
 from bnexport.frameworks.protocols import Graph, Outputs, Want
 from bnexport.frameworks.registry import recognise
 from bnexport.onnx_graph import metadata
@@ -59,13 +60,22 @@ class GraphReference(Reference):
         return computed()
 
 
+class NamedReference(Reference):
+    """A model that is no file (`bnexport.frameworks.names`): it is loaded at once, and known by the hash of what it holds."""
+
+    def _digest(self) -> str:
+        self._model = self._read()
+        return self._model.info.sha256
+
+
 def open_reference(path: Path, want: Want, store: Cache, progress: Progress) -> Reference:
-    """The reference in a model file or folder.
+    """The reference in a model file or folder, or of a name.
 
     Raises:
         InputError: no framework knows it.
         UsageError: a signature is named for what has none.
     """
     framework = recognise(path)
-    kind = GraphReference if framework.about.executable else Reference
-    return kind(framework, path, want, store, progress)
+    if framework.about.executable:
+        return GraphReference(framework, path, want, store, progress)
+    return (NamedReference if is_name(path) else Reference)(framework, path, want, store, progress)

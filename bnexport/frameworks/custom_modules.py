@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from bnexport.errors import UsageError, reason
 from bnexport.frameworks import keras_model
@@ -24,14 +25,23 @@ def import_modules(modules: Sequence[str], *, trust: bool) -> None:
             fix="if you trust the module and the model, add --allow-custom-code",
         )
     keras_model.load_framework()  # with the backend that bnexport needs, before the module imports Keras
+    for module in modules:
+        import_module(module)
+
+
+def import_module(name: str) -> ModuleType:
+    """A module, also from the current folder, but behind what is installed.
+
+    Raises:
+        UsageError: it cannot be imported.
+    """
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.append(folder)
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except Exception as error:
-            raise UsageError(
-                f"cannot import {module} ({reason(error)})",
-                fix="pass the name of a module in this folder or of an installed module, without .py",
-            ) from error
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise UsageError(
+            f"cannot import {name} ({reason(error)})",
+            fix="pass the name of a module in this folder or of an installed module, without .py",
+        ) from error

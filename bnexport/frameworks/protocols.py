@@ -39,6 +39,7 @@ class About:
         device: what it computes with.
         signatures: whether a file may hold several functions, of which one is chosen.
         architectures: whether a file may have weights only, to which an architecture is named.
+        weights: whether weights in a file of their own may be loaded into its models.
         executable: whether a runtime executes its files as they are, so that nothing is exported or held against them; its
             models are `Graph`s.
         kept: whether what it computes may be kept in the cache, by its version: not where its code changes and its version does not.
@@ -50,6 +51,7 @@ class About:
     device: str = "cpu"
     signatures: bool = False
     architectures: bool = False
+    weights: bool = False
     executable: bool = False
     kept: bool = False
 
@@ -62,11 +64,15 @@ class Want:
         trust: run code that the file brings; otherwise a file that brings any is refused.
         signature: which of its functions is meant; "" for the usual one.
         architecture: of a file that has weights only: a JSON file, or the name of a network; "" for what lies beside it.
+        weights: a file of weights that are loaded into the model; None for those it has.
+        deployed: the ONNX file that was exported of the model, by which a model that does not say what it takes is called.
     """
 
     trust: bool = False
     signature: str = ""
     architecture: str = ""
+    weights: Path | None = None
+    deployed: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,4 +274,17 @@ class WritesModels(Protocol):
 
     def write(self, model: Any, path: Path) -> None:
         """Writes it to `path`, whose suffix is `suffix`."""
+        ...
+
+
+@runtime_checkable
+class UsesModels(Protocol):
+    """The ability of a framework to compute with a model in memory, without a file."""
+
+    def load_model(self, model: object, want: Want) -> ReferenceModel:
+        """The model; what the caller holds is not changed.
+
+        Raises:
+            InputError: it cannot be used.
+        """
         ...

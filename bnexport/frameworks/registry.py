@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from bnexport.errors import MachineError, UsageError
+from bnexport.frameworks.names import is_name
 from bnexport.frameworks.protocols import About, Framework, Want
 from bnexport.system import files
 from bnexport.system.plugins import Plugins
@@ -23,6 +24,7 @@ FRAMEWORKS = Plugins(
     _is_framework,
     "about, recognises and load",
     {
+        "torch": "bnexport.frameworks.torch_reference:Torch",
         "keras": "bnexport.frameworks.keras_reference:Keras",
         "saved-model": "bnexport.frameworks.saved_model_reference:SavedModels",
         "onnx": "bnexport.frameworks.onnx_file:Onnx",
@@ -43,20 +45,20 @@ class Recognised:
 
 
 def recognise(source: Path) -> Recognised:
-    """The framework of a model file.
+    """The framework of a model: of a file, or of what is named (`bnexport.frameworks.names`).
 
     Raises:
         InputError: there is no such file, or no framework knows it.
         MachineError: a plug-in fails.
     """
-    if files.status(source) is not None and (recognition := _first(source)) is not None:
+    if (files.status(source) is not None or is_name(source)) and (recognition := _first(source)) is not None:
         return recognition
     kind = str(files.model_format(source))  # says what else it is; or it is an archive that Keras may say more about
     return _recognition("keras", FRAMEWORKS.open("keras"), kind)
 
 
 def refuse_needless(recognition: Recognised, path: Path, want: Want) -> None:
-    """Makes sure that a signature is named only for what may have several, and an architecture for what may lack one.
+    """Makes sure that a signature is named only for what may have several, an architecture or weights for what may lack them.
 
     Raises:
         UsageError: one is named for another model.
@@ -64,6 +66,12 @@ def refuse_needless(recognition: Recognised, path: Path, want: Want) -> None:
     if want.architecture and not recognition.about.architectures:
         raise UsageError(
             "an architecture requires a Keras file with weights only", found=str(path), fix="omit --architecture"
+        )
+    if want.weights is not None and not recognition.about.weights:
+        raise UsageError(
+            "weights in a file of their own require a PyTorch module",
+            found=str(path),
+            fix="name the module, or a function that makes it: bnexport check package.module:factory --weights FILE",
         )
     if want.signature and not recognition.about.signatures:
         raise UsageError("a signature requires a SavedModel", found=str(path), fix="omit --signature")

@@ -122,13 +122,47 @@ def hostile_onnx_file(folder: Path, _: Path) -> Path:
     return folder / "harm.onnx"
 
 
+def torch_file(folder: Path) -> Path:
+    import torch
+
+    layer = torch.nn.Linear(4, 3)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(KERNEL.T))
+        layer.bias.copy_(torch.from_numpy(BIAS))
+    shapes = ({0: torch.export.Dim("batch")},)
+    torch.export.save(torch.export.export(layer, (torch.from_numpy(X),), dynamic_shapes=shapes), folder / "net.pt2")
+    return folder / "net.pt2"
+
+
+class Act:
+    """What makes a file when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.mark,))
+
+
+def hostile_torch_file(folder: Path, mark: Path) -> Path:
+    import torch
+
+    torch.save({"state_dict": Act(mark)}, folder / "harm.pt")
+    return folder / "harm.pt"
+
+
 SAMPLES: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Path], Path]]] = {
     "keras": (keras_file, hostile_keras_file),
     "keras2": (keras2_file, hostile_keras_file),
     "saved-model": (saved_model, hostile_saved_model),
     "onnx": (onnx_file, hostile_onnx_file),
+    "torch": (torch_file, hostile_torch_file),
 }
 """For bnexport's own: a file of y = x @ KERNEL + BIAS, and one that means harm. Other frameworks bring `example(folder, kernel, bias)`."""
+
+
+WANTS = {"torch": Want(trust=True)}
+"""How files are loaded whose format is a program's."""
 
 
 @dataclass(frozen=True)
@@ -151,10 +185,14 @@ class Case:
 
 
 OF_KERAS = ("keras", "keras2", "saved-model")
+MARKS = {name: [pytest.mark.keras] for name in OF_KERAS} | {
+    # torch.export of 2.13 uses what other parts of PyTorch deprecate.
+    "torch": [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")]
+}
 
 
 @pytest.fixture(
-    params=[pytest.param(n, marks=[pytest.mark.keras] if n in OF_KERAS else []) for n in FRAMEWORKS.names()],
+    params=[pytest.param(n, marks=MARKS.get(n, [])) for n in FRAMEWORKS.names()],
     scope="module",
 )
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
@@ -169,7 +207,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         path = framework.example(folder, KERNEL, BIAS)
     else:
         pytest.skip("it has no method example(folder, kernel, bias), which writes a file for this test")
-    return Case(name, framework, path, framework.load(path, Want()))
+    return Case(name, framework, path, framework.load(path, WANTS.get(name, Want())))
 
 
 def test_it_says_what_it_is(case: Case) -> None:
@@ -252,7 +290,7 @@ def test_an_empty_batch_is_empty_or_refused(case: Case) -> None:
 def test_models_do_not_know_of_each_other(case: Case) -> None:
     """Two at once, the first of which computes what it did before, and goes on when the other is gone."""
     before = case.y(X)
-    second = case.framework.load(case.path, Want())
+    second = case.framework.load(case.path, WANTS.get(case.name, Want()))
     np.testing.assert_array_equal(case.y(X[::-1], second)[::-1], before)
     del second
     np.testing.assert_array_equal(case.y(X), before)
