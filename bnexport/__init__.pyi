@@ -7,6 +7,7 @@ from .checking.in_memory import (
     KerasModel as KerasModel,
     Model as Model,
     OnnxModel as OnnxModel,
+    Reference as Reference,
 )
 from .cli.scripting import iter_checks as iter_checks
 from .comparison.opening import Request as Request

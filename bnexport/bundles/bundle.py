@@ -92,6 +92,7 @@ class Tolerance:
     half: bool
     rtol: Mapping[str, float]
     atol: Mapping[str, float]
+    method: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def tolerances(index: Bundle) -> Tolerances:
     """How close is close enough, as the check knew it that was made before packing."""
     stored = index.tolerance
     floors = {("inference", floor.tensor): floor.value for floor in stored.floors}
-    return Tolerances(floors, stored.images, stored.missing, stored.half, stored.rtol, stored.atol)
+    return Tolerances(floors, stored.images, stored.missing, stored.half, stored.rtol, stored.atol, stored.method)
 
 
 def decode_images(index: Bundle, contents: Mapping[str, bytes], feeds: Sequence[Feed]) -> list[Array | None]:

@@ -14,17 +14,18 @@ from bnexport import datasets
 from bnexport.bundles import bundle, triton
 from bnexport.bundles.bundle import Bundle, DataSet, Floor, Item, Tensor
 from bnexport.checking.check import Examination, examine
-from bnexport.comparison import sides
+from bnexport.comparison import floors, sides
 from bnexport.comparison.interface import Interface
 from bnexport.comparison.opening import Opening, Request, open_request
 from bnexport.comparison.sides import Feeds, Outputs
 from bnexport.datasets.feeds import Feed
-from bnexport.errors import UsageError
+from bnexport.errors import InputError, UsageError
 from bnexport.onnx_graph import protobuf
 from bnexport.onnx_graph.outputs import fetches
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.progress import Progress
 from bnexport.results.preprocessing import Layout
+from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import CheckReport
 from bnexport.system import files, memory_file
 from bnexport.version import __version__
@@ -139,6 +140,20 @@ def _deployed_file(opening: Opening) -> tuple[onnx.ModelProto, bytes]:
     return graph, path.read_bytes()
 
 
+def _measure_floors(opening: Opening, tolerances: Tolerances) -> Tolerances:
+    """The tolerances of a check, with the noise floors of a graph, which no difference here asked for: on another machine it may."""
+    if tolerances.images or not tolerances.floors:
+        return tolerances
+    subject = opening.subject
+    try:
+        measured = floors.measure(
+            subject.reference, next(iter(opening.feeds)), subject.reference.modes, subject.heads(()).natural
+        )
+    except InputError as error:
+        return replace(tolerances, floors={}, missing=str(error))
+    return replace(tolerances, floors=measured.floors, images=floors.IMAGES, method=measured.method)
+
+
 def _build_bundle(
     opening: Opening, examination: Examination, graph: onnx.ModelProto, samples: int
 ) -> tuple[Bundle, dict[str, bytes]]:
@@ -176,7 +191,7 @@ def _build_bundle(
     spec = opening.preparation.spec if opening.preparation else None
     if spec is not None and interface.moved_in:
         spec = spec.changed(layout=Layout.NCHW)
-    tolerances = examination.tolerances
+    tolerances = _measure_floors(opening, examination.tolerances)
     index = Bundle(
         schema_version=bundle.SCHEMA_VERSION,
         bundle_sha256="",
@@ -196,6 +211,7 @@ def _build_bundle(
             tolerances.half,
             tolerances.rtol,
             tolerances.atol,
+            tolerances.method,
         ),
         sets=tuple(sets),
         verdict="pass" if examination.report else "fail",

@@ -156,7 +156,7 @@ def compare_with_bundle(bundle_files: Opened, how: CheckOptions, progress: Progr
     if tally.lost():
         from bnexport.checking.mismatch import Inquiry  # most bundles need none of it
 
-        inquiry = Inquiry(None, tally, {runner.id: runner for runner in runners}, None, None, (), progress)
+        inquiry = Inquiry(None, tally, {runner.id: runner for runner in runners}, None, None, None, (), progress)
         explained, _ = inquiry.findings(feeds[0], layers=False)
     return CheckReport(
         model=index.model,

@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import cast
 
 from bnexport.checking import one_by_one, randomness
-from bnexport.checking.in_memory import Batches, Images, Model, arrays, is_images, model_file
+from bnexport.checking.in_memory import Batches, Images, Model, Reference, arrays, is_images, model_file
 from bnexport.checking.mismatch import Inquiry
 from bnexport.checking.runs import open_runs
 from bnexport.comparison import floors
 from bnexport.comparison.engine import compare
 from bnexport.comparison.opening import Opening, Request, open_request
 from bnexport.comparison.options import by_tensor
-from bnexport.comparison.subject import Subject
 from bnexport.comparison.tally import Tally
 from bnexport.comparison.targets import split_targets
-from bnexport.datasets.feeds import Feed
-from bnexport.errors import InputError, UsageError
+from bnexport.errors import UsageError
 from bnexport.numerics.drift import drift
 from bnexport.progress import Progress
 from bnexport.recalibration.remedy import advice, in_inference_mode
@@ -29,6 +27,7 @@ from bnexport.recalibration.trial import Untried, try_recalibration
 from bnexport.results.actions import Action
 from bnexport.results.facts import SHOWN, ImageFacts
 from bnexport.results.nouns import noun_of
+from bnexport.results.option_names import conflict
 from bnexport.results.overrides import Overrides
 from bnexport.results.runs import Role
 from bnexport.results.tolerance import Tolerances
@@ -47,7 +46,7 @@ def check(
     data: Images | Batches | None = None,
     *,
     inputs: Path | str | None = None,
-    onnx: Path | str | None = None,
+    deployed: Path | str | None = None,
     labels: Path | str | None = None,
     local: bool = False,
     shard: tuple[int, int] | None = None,
@@ -66,8 +65,9 @@ def check(
     signature: str = "",
     architecture: str | Path = "",
     weights: Path | str | None = None,
-    reference: str = "keras",
+    reference: Reference = "keras",
     progress: Progress | None = None,
+    onnx: Path | str | None = None,
 ) -> CheckReport:
     """Whether a model computes the same thing in Keras and in onnxruntime, and in training and in inference mode.
 
@@ -78,7 +78,7 @@ def check(
             (`bnexport.datasets.find`). Or an array (N, ...), arrays by the name of the input, or batches of either, also with
             labels, as a `tf.data.Dataset` gives them; they are fed as they are.
         inputs: an .npz file in place of `data`.
-        onnx: the deployed ONNX file, to be held against the Keras model.
+        deployed: the deployed ONNX file, to be held against the model.
         labels: a CSV file with the columns file and label.
         local: refuse images outside of the folder, or of the manifest's folder, that `source` names: links and URLs.
         shard: the position of a part of the images, from 0, and how many parts there are.
@@ -99,8 +99,10 @@ def check(
         architecture: of a Keras file that has weights only: a JSON file that `model.to_json()` wrote, or the name of a network of keras.applications;
             "" for model.json or config.json beside it.
         weights: a state dict (.pt, .pth, .safetensors) that is loaded into a PyTorch module.
-        reference: whose outputs are taken as right: "keras", or "keras2" for what the file computes in Keras 2 (tf_keras).
+        reference: whose outputs are taken as right: "keras", or "keras2" for what the file computes in Keras 2 (tf_keras); or
+            recorded outputs of an ONNX file, an .npz file or arrays of shape (N, ...) by the name of the output.
         progress: notified of each stage.
+        onnx: the former name of `deployed`.
 
     Returns:
         The report; truthy when the check passed.
@@ -110,6 +112,9 @@ def check(
         UsageError: the arguments do not fit the model.
         MachineError: a required provider or TensorFlow is missing.
     """
+    if deployed is not None and onnx is not None:
+        raise UsageError(conflict("deployed", "onnx"))
+    deployed = deployed if deployed is not None else onnx
     of_onnxruntime, others = split_targets(targets)
     if data is not None and inputs is not None:
         raise UsageError(
@@ -122,7 +127,7 @@ def check(
             model=path,
             source=cast(Images, data) if fed is None else None,
             inputs=Path(inputs) if inputs is not None else fed,
-            onnx=Path(onnx) if onnx is not None else None,
+            onnx=Path(deployed) if deployed is not None else None,
             labels=Path(labels) if labels is not None else None,
             local=local,
             shard=shard,
@@ -141,7 +146,8 @@ def check(
             signature=signature,
             architecture=str(architecture),
             weights=Path(weights) if weights is not None else None,
-            reference=reference,
+            reference=str(reference) if isinstance(reference, str | Path) else "keras",
+            recorded=None if isinstance(reference, str | Path) else reference,
             temporary=temporary,
         )
         return examine(open_request(request, progress), progress).report
@@ -175,7 +181,7 @@ def examine(opening: Opening, progress: Progress) -> Examination:
     runners, failed = open_runs(opening, first, progress)
     beside = ThreadPoolExecutor(1)  # tracing Keras keeps one core busy, and onnxruntime has use for the other
     try:
-        measured = beside.submit(_tolerances, subject, first)
+        measured = beside.submit(floors.tolerances, subject, first)
         attempt = try_recalibration(subject, feeds, progress, settled.refits)
         trial, unexamined = (None, attempt.reason) if isinstance(attempt, Untried) else (attempt, "")
         for runner in [*runners, *([trial.runner] if trial else [])]:
@@ -221,7 +227,7 @@ def examine(opening: Opening, progress: Progress) -> Examination:
     wrong = [f.code for f in causes if f.code in STATISTICS_WRONG]
     comparisons, by_mode = tally.judge(wrong, remedy, unexamined)
     preparation = opening.preparation
-    inquiry = Inquiry(subject, tally, {r.id: r for r in runners}, spec, deployed, dependent, progress)
+    inquiry = Inquiry(subject, tally, {r.id: r for r in runners}, spec, deployed, opening.recorded, dependent, progress)
     explained, errors = inquiry.findings(first, layers=request.layers)
     report = CheckReport(
         model=subject.facts,
@@ -263,26 +269,17 @@ def examine(opening: Opening, progress: Progress) -> Examination:
             request.names(),
         ),
         environment=environment(subject.versions | opening.versions),
-        tolerance=tolerances.described,
+        tolerance=tally.tolerances.described,
         layers=errors,
         drift=drift(seen) if trial else None,
+        deployed=str(request.onnx or ""),
     )
     deployed_runs = frozenset(
         run.id
         for run in runners
         if run.spec.role == Role.CANDIDATE and run.spec.artifact and run.spec.mode == "inference"
     )
-    return Examination(report, tolerances, opening, deployed_runs)
-
-
-def _tolerances(subject: Subject, feed: Feed) -> Tolerances:
-    if subject.reference.graph_itself:
-        return Tolerances(half=subject.half)
-    try:
-        measured = floors.measure(subject.reference, feed, subject.reference.modes, subject.heads(()).natural)
-    except InputError as error:
-        return Tolerances(half=subject.half, missing=str(error))
-    return Tolerances(measured, floors.IMAGES, "", half=subject.half)
+    return Examination(report, tally.tolerances, opening, deployed_runs)
 
 
 def _with_remedy(finding: Finding, remedy: tuple[Action, ...]) -> Finding:

@@ -28,6 +28,10 @@ Batches: TypeAlias = NDArray[Any] | Mapping[str, Any] | Iterable[Any]
 """An array, arrays by the name of the input, or batches of either: arrays, mappings, or pairs of them with labels, as `tf.data.Dataset` gives them."""
 
 
+Reference: TypeAlias = str | Path | Mapping[str, NDArray[Any]]
+"""Whose outputs are taken as right: "keras", "keras2", an .npz file of recorded outputs, or those by name."""
+
+
 class KerasModel(Protocol):
     """A `keras.Model`, or another that saves itself so."""
 

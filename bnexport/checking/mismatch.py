@@ -9,6 +9,7 @@ from bnexport.checking.localise import layer_errors
 from bnexport.checking.optimisations import find_blame
 from bnexport.comparison.deployed import Deployed
 from bnexport.comparison.expectations import Expected
+from bnexport.comparison.recorded import Recorded
 from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.comparison.subject import Subject
 from bnexport.comparison.tally import Lost, Tally
@@ -21,7 +22,7 @@ from bnexport.progress import Progress
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.results.runs import Precision, Role
 from bnexport.results.verdict import Finding, LayerError, Severity
-from bnexport.rules import backends, export, model_files, runtime
+from bnexport.rules import backends, export, interface, model_files, runtime
 from bnexport.rules.preprocessing import Refit, candidates
 from bnexport.runtimes.ort_session import Provider, provider_of
 from bnexport.types import Array
@@ -40,6 +41,7 @@ class Inquiry:
         runners: the sides by id.
         spec: how images are prepared; None for arrays.
         deployed: the deployed file; None where bnexport's own export is checked.
+        recorded: outputs that somebody else recorded, where they are the reference.
         dependent: the BN006 findings.
         progress: notified of each stage.
     """
@@ -49,6 +51,7 @@ class Inquiry:
     runners: Mapping[str, Runner]
     spec: Preprocessing | None
     deployed: Deployed | None
+    recorded: Recorded | None
     dependent: Sequence[Finding]
     progress: Progress
 
@@ -69,8 +72,10 @@ class Inquiry:
             errors = errors or compared
         notes = (*(self.subject.notes if self.subject else ()), *(self.deployed.notes if self.deployed else ()))
         findings += [model_files.file_notes(notes), self.tally.uneven()]
+        if self.recorded is not None:
+            findings.append(interface.outputs_matched(self.recorded.matches))
         if self.deployed is not None:
-            findings.append(export.interface_differs(self.deployed.interface.differences))
+            findings.append(interface.interface_differs(self.deployed.interface.differences))
             on_batch = {f.evidence["side"] for f in self.dependent}
             if not any(f and f.code == "EX003" for f in findings) and any(
                 runner.spec.external and runner.id in on_batch and self.tally.matches_other_mode(runner.id)
@@ -91,7 +96,8 @@ class Inquiry:
         if shown and not errors and (layers or agreed):
             errors = self.layers(shown, {name: x[:IMAGES] for name, x in first.inputs.items()})
             if (culprit := hidden(errors)) is not None:
-                findings.append(export.hidden_error(culprit, errors, self.tally.noun))
+                node = self.subject is not None and self.subject.reference.graph_itself
+                findings.append(export.hidden_error(culprit, errors, self._reference_name, self.tally.noun, node=node))
         if not layers and not any(layer.off for layer in errors):
             errors = ()
         return findings, errors
@@ -112,7 +118,7 @@ class Inquiry:
                 return None, ()
             return runtime.runtime_differs(lost.failed, self._onnxruntime_agrees()), ()
         if runner.graph is None:
-            return export.parity_lost(lost.failed, reference, None, ()), ()
+            return export.parity_lost(lost.failed, runner.spec, reference, None, (), self._reference_name), ()
         wanted = lost.wanted
 
         def right(outputs: Outputs) -> bool:
@@ -127,7 +133,7 @@ class Inquiry:
             if self.tally.matches_other_mode(runner.id):
                 return export.training_exported(lost.failed), ()
             for how in self._otherwise(self.deployed, runner, lost.feed.inputs, wanted):
-                return export.taken_otherwise(lost.failed, how), ()
+                return interface.taken_otherwise(lost.failed, how), ()
             matched = kernels.compare_kernels(self.deployed.graph, self.subject.graph)
             if matched.foreign:
                 return export.other_checkpoint(
@@ -135,10 +141,26 @@ class Inquiry:
                 ), ()
         if measured:
             return None, ()
+        if self.recorded is not None:
+            for how, other in _prepared_otherwise(self.spec, lost.feed.inputs):
+                if self._works(runner, other, wanted):
+                    return interface.recorded_otherwise(lost.failed, how), ()
+            return export.parity_lost(lost.failed, runner.spec, reference, None, (), self._reference_name), ()
         if reference.runtime == "keras2":
             return export.read_otherwise(lost.failed, as_keras3=self._as_keras3(runner, lost.feed.inputs)), ()
         layers = self.layers(runner, lost.feed.inputs)
-        return export.parity_lost(lost.failed, reference, first_off(layers), layers), layers
+        first = first_off(layers)
+        finding = export.parity_lost(lost.failed, runner.spec, reference, first, layers, self._reference_name)
+        return finding, layers
+
+    @property
+    def _reference_name(self) -> str:
+        """What sentences call the reference."""
+        if self.subject is None:
+            return "Keras"
+        if self.recorded is not None:
+            return "the recorded outputs"
+        return "the reference file" if self.subject.reference.graph_itself else self.subject.reference.title
 
     def _not_finite_alike(self, lost: Lost) -> bool:
         """Whether a run and its reference have as many items that are not finite, and agree elsewhere.
@@ -172,8 +194,10 @@ class Inquiry:
         return self.tally.agree(runner.mode, runner.compute(feeds), wanted)
 
     def layers(self, runner: Runner, feeds: Feeds) -> tuple[LayerError, ...]:
-        """The error of every layer of the Keras model in the graph of a side; none where there is no Keras model, or the graph does not run so."""
-        if self.subject is None or self.subject.reference.graph_itself or runner.graph is None:
+        """The error of every layer of the reference in the graph of a side; none where there is no other model, or the graph does not run so."""
+        if self.subject is None or runner.graph is None:
+            return ()
+        if self.subject.reference.graph_itself and self.deployed is None:
             return ()
         try:
             return tuple(
@@ -185,6 +209,7 @@ class Inquiry:
                     feeds,
                     runner.given(feeds),
                     self.progress,
+                    self.deployed.interface.outputs if self.deployed is not None else {},
                 )
             )
         except InputError as error:

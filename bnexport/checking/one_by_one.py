@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from bnexport.comparison import floors
 from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.comparison.subject import Subject
 from bnexport.comparison.tally import Tally
@@ -51,7 +52,9 @@ def compare(
     findings: list[Finding] = []
     for runner in runners:
         spec = runner.spec
-        if spec.mode != "inference" or spec.as_deployed or (spec.role == Role.CONTROL and spec.artifact):
+        if spec.mode != "inference" or spec.as_deployed or runner.of_items is not None:
+            continue
+        if spec.role == Role.CONTROL and spec.artifact:
             continue
         alone = replace(spec, role=Role.CONTROL, detail="one by one")
         together = replace(spec, role=Role.CANDIDATE)
@@ -71,6 +74,8 @@ def compare(
         except InputError as error:
             progress.note(f"whether {runner.id} depends on the batch could not be checked: {error}")
             continue
+        if tolerances.floors and not tolerances.images:
+            floors.where_lost(tally, subject.reference, progress)
         judged, _ = tally.judge((), ())
         by_batch = not all(judged) and normalises_by_batch(runner.graph() if runner.graph else subject.graph)
         comparisons += judged

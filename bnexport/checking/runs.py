@@ -37,7 +37,7 @@ def open_runs(opening: Opening, first: Feed, progress: Progress) -> tuple[list[R
         modes: list[Mode] = ["inference"] if providers == ["cpu"] or cuda.deployed else ["inference", "training"]
         return sides.onnx_sides(subject.graph, providers, modes, subject.whole, cuda=cuda)
 
-    runners = sides.reference_sides(subject.reference)
+    runners = [opening.recorded.run()] if opening.recorded else sides.reference_sides(subject.reference)
     if "cpu" in opening.providers:
         runners += open_on(["cpu"])
         if deployed is None and sides.has_training_mode(subject.graph):

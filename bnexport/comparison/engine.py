@@ -74,7 +74,7 @@ def record(batches: Iterator[Feed], run: Runner, tally: Tally, progress: Progres
     """A baseline of the next batches, until it has `part` bytes, with what a run computes on them; it has no batch where none is left."""
     baseline, size = Baseline(), 0
     while size < part and (batch := next(batches, None)) is not None:
-        outputs = run.run(batch.inputs)
+        outputs = run.run(batch)
         baseline.add(batch, {run.id: outputs})
         tally.begin(batch, outputs)
         tally.add(run.id, batch, outputs, {})
@@ -86,7 +86,7 @@ def record(batches: Iterator[Feed], run: Runner, tally: Tally, progress: Progres
 def replay(baseline: Baseline, run: Runner, tally: Tally, progress: Progress) -> None:
     """Executes a run on a baseline; what it computes is kept there where another run is compared with it."""
     for batch, recorded in zip(baseline.batches, baseline.outputs, strict=True):
-        outputs = run.run(batch.inputs)
+        outputs = run.run(batch)
         tally.add(run.id, batch, outputs, recorded)
         if run.id in tally.references:
             recorded[run.id] = outputs

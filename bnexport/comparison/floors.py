@@ -1,19 +1,24 @@
-"""The noise floor of a Keras model on these images: how far its passes in float32 are from the same passes in float64."""
+"""The noise floor of a model on these images: how far rounding alone moves what it computes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from bnexport.comparison.reference import Reference
 from bnexport.comparison.sides import Runner
+from bnexport.comparison.subject import Subject
 from bnexport.comparison.tally import Lost, Tally
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError
+from bnexport.onnx_graph.outputs import fetches
+from bnexport.onnx_graph.quantised import quantisation
 from bnexport.progress import Progress
 from bnexport.results import tolerance
 from bnexport.results.runs import Mode
+from bnexport.results.tolerance import Tolerances
 from bnexport.types import Array
 
 IMAGES = 8
@@ -31,10 +36,23 @@ BEYOND = 1000.0
 Feeds = Mapping[str, Array]
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Noise floors.
+
+    Args:
+        floors: max |rounded - exact| / max |exact| over all images, by mode and tensor.
+        method: how rounding was made to show.
+    """
+
+    floors: dict[tuple[str, str], float]
+    method: str
+
+
 def measure(
     reference: Reference, feed: Feed, modes: Sequence[Mode], natural: Mapping[str, float] | None = None
-) -> dict[tuple[str, str], float]:
-    """The floor by mode and tensor: max |float32 - float64| / max |float64| over all images.
+) -> Measured:
+    """The floors of a model on the first images of a batch.
 
     Args:
         reference: the model.
@@ -43,17 +61,38 @@ def measure(
         natural: the size below which a tensor's scale is not taken, by tensor.
 
     Raises:
-        InputError: the model does not compute in float64.
+        InputError: the model does not compute in float64, or gives values that are not finite.
     """
     few = {name: x[:IMAGES] for name, x in feed.inputs.items()}
-    smallest = min(x.size for x in reference.run("inference", few).values())
-    groups = _groups(few, -(-VALUES // max(1, smallest)))
+    least = min(x.size for x in reference.run("inference", few).values())
+    groups = _groups(few, -(-VALUES // max(1, least)))
     joined = {name: np.concatenate([group[name] for group in groups]) for name in feed.inputs}
-    return {
-        (mode, name): floor
-        for mode in modes
-        for name, floor in _floors(reference, mode, groups if mode == "training" else [joined], natural or {}).items()
+    by_mode = {
+        str(mode): _floors(reference, mode, groups if mode == "training" else [joined], natural or {}) for mode in modes
     }
+    floors = {(mode, name): floor for mode, (of_mode, _) in by_mode.items() for name, floor in of_mode.items()}
+    return Measured(floors, next(method for _, method in by_mode.values()))
+
+
+def tolerances(subject: Subject, feed: Feed) -> Tolerances:
+    """How close is close enough for a model, by its floors on a batch.
+
+    A graph's floors are measured where something is off by more than `tolerance.LEAST` (`where_lost`): most graphs agree without.
+    """
+    if subject.reference.graph_itself:
+        if subject.half or quantisation(subject.graph):
+            return Tolerances(half=subject.half, missing="the file does not compute in float32")
+        return Tolerances(_smallest(fetches(subject.graph)))
+    try:
+        measured = measure(subject.reference, feed, subject.reference.modes, subject.heads(()).natural)
+    except InputError as error:
+        return Tolerances(half=subject.half, missing=str(error))
+    return Tolerances(measured.floors, IMAGES, "", half=subject.half, method=measured.method)
+
+
+def _smallest(names: Iterable[str]) -> dict[tuple[str, str], float]:
+    """The floor of every tensor in inference mode before any is measured."""
+    return {("inference", name): tolerance.SMALLEST_FLOOR for name in names}
 
 
 def where_lost(tally: Tally, reference: Reference, progress: Progress) -> None:
@@ -63,15 +102,16 @@ def where_lost(tally: Tally, reference: Reference, progress: Progress) -> None:
     """
     for lost in tally.lost():
         worst = max(c.noise_floors or 0.0 for c in lost.failed)
-        if lost.pair.broken or not worst < BEYOND:
+        if lost.pair.broken or not (worst < BEYOND or (tally.tolerances.floors and not tally.tolerances.images)):
             continue
         mode: Mode = "training" if lost.pair.expectation.mode == "training" else "inference"
         progress.stage("measuring the noise floor where sides differ")
         try:
-            floors = _floors(reference, mode, [lost.feed.inputs], tally.heads.natural)
+            floors, method = _floors(reference, mode, [lost.feed.inputs], tally.heads.natural)
         except InputError:
             continue  # a batch with values that are not finite has no floor; RT006 names them
-        tally.raise_floors({(mode, name): floor for name, floor in floors.items()})
+        count = len(next(iter(lost.feed.inputs.values())))
+        tally.raise_floors({(mode, name): floor for name, floor in floors.items()}, method, count)
 
 
 def where_backends_differ(tally: Tally, runners: Sequence[Runner], progress: Progress) -> list[tuple[Lost, float]]:
@@ -96,7 +136,7 @@ def where_backends_differ(tally: Tally, runners: Sequence[Runner], progress: Pro
         progress.stage(f"measuring the noise floor of {other.title}")
         mode = lost.pair.expectation.mode
         try:
-            own = _floors(other, mode, [lost.feed.inputs], tally.heads.natural)
+            own, _ = _floors(other, mode, [lost.feed.inputs], tally.heads.natural)
         except InputError:
             continue  # it does not compute in float64 there
         tally.add_own_floors(lost.pair.actual, {(mode, name): floor for name, floor in own.items()})
@@ -107,20 +147,27 @@ def where_backends_differ(tally: Tally, runners: Sequence[Runner], progress: Pro
 
 def _floors(
     reference: Reference, mode: Mode, groups: Sequence[Feeds], natural: Mapping[str, float]
-) -> dict[str, float]:
+) -> tuple[dict[str, float], str]:
+    """The floor of each tensor, and how it was measured."""
     distance: dict[str, float] = {}
     scale: dict[str, float] = dict(natural)
+    method = ""
     for group in groups:
-        exact, rounded = reference.run_in_float64(mode, group), reference.run_in_float32(mode, group)
-        for name, value in exact.items():
-            wide, narrow = (np.asarray(x, np.float64) for x in (value, rounded[name]))
-            if not (np.isfinite(wide).all() and np.isfinite(narrow).all()):
+        noise = reference.noise(mode, group)
+        method = noise.method.format(title=reference.title)
+        for name, value in noise.center.items():
+            center, *others = (np.asarray(x[name], np.float64) for x in (noise.center, *noise.others))
+            if not all(np.isfinite(x).all() for x in (center, *others)):
                 raise InputError(f"{name} contains NaN or infinity in {mode} mode")
-            distance[name] = max(distance.get(name, 0.0), float(np.abs(wide - narrow).max(initial=0.0)))
-            scale[name] = max(scale.get(name, 0.0), float(np.abs(wide).max(initial=0.0)))
-    return {
+            if any(x.shape != center.shape for x in others):
+                raise InputError(f"the shape of {name} depends on rounding in {mode} mode")
+            moved = max(float(np.abs(x - center).max(initial=0.0)) for x in others)
+            distance[name] = max(distance.get(name, 0.0), moved)
+            scale[name] = max(scale.get(name, 0.0), float(np.abs(np.asarray(value, np.float64)).max(initial=0.0)))
+    floors = {
         name: max(d / scale[name] if scale[name] else 0.0, tolerance.SMALLEST_FLOOR) for name, d in distance.items()
     }
+    return floors, method
 
 
 def _groups(few: Feeds, wanted: int) -> list[Feeds]:

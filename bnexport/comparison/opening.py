@@ -13,7 +13,8 @@ from bnexport import datasets
 from bnexport.comparison import sides
 from bnexport.comparison.backends import BackendTarget, open_backends, split_backends
 from bnexport.comparison.deployed import Deployed, open_deployed
-from bnexport.comparison.options import CheckOptions
+from bnexport.comparison.options import REFERENCES, CheckOptions
+from bnexport.comparison.recorded import Recorded, open_recorded
 from bnexport.comparison.subject import Subject, open_feeds, open_subject
 from bnexport.comparison.targets import Target, open_targets
 from bnexport.datasets.feeds import Source
@@ -28,6 +29,7 @@ from bnexport.rules.actions import Names
 from bnexport.runtimes.ort_session import Cuda, Provider
 from bnexport.system.cache import NOTHING_KEPT, Cache
 from bnexport.system.files import Format
+from bnexport.types import Array
 
 KEPT = 256 << 20
 """A check goes through its images several times: so many bytes of prepared ones stay in memory."""
@@ -43,6 +45,7 @@ class Request(CheckOptions):
         inputs: an .npz file, or arrays by the name of the input, in place of `source`.
         store: what was computed before; nothing by default.
         temporary: whether `model` is a file that is there for this check only.
+        recorded: recorded outputs by name; None where they are in a file, or something else is the reference.
     """
 
     model: Path
@@ -50,6 +53,7 @@ class Request(CheckOptions):
     inputs: Path | Mapping[str, NDArray[Any]] | None = field(default=None, kw_only=True)
     store: Cache = NOTHING_KEPT
     temporary: bool = False
+    recorded: Mapping[str, NDArray[Any]] | None = None
 
     @property
     def cuda(self) -> Cuda:
@@ -95,6 +99,7 @@ class Opening:
         lost: a finding for each provider that was asked for and cannot run.
         targets: the other runtimes.
         backends: the other backends of Keras.
+        recorded: recorded outputs that are the reference.
     """
 
     request: Request
@@ -106,6 +111,7 @@ class Opening:
     lost: Sequence[Finding]
     targets: Sequence[Target]
     backends: Sequence[BackendTarget] = ()
+    recorded: Recorded | None = None
 
     @property
     def versions(self) -> dict[str, str]:
@@ -129,8 +135,7 @@ def open_request(request: Request, progress: Progress) -> Opening:
         )
     if request.batch_size < 1:
         raise UsageError("the batch size is invalid", found=str(request.batch_size), expected="1 or more")
-    if request.reference not in ("keras", "keras2"):
-        raise UsageError("the reference is invalid", found=request.reference, expected="keras or keras2")
+    outputs = _recorded_outputs(request)
     _refuse_odd_pair(request.model, request.onnx, layers=request.layers)
     pictures = (
         datasets.find(request.source, labels=request.labels, local=request.local)
@@ -149,7 +154,7 @@ def open_request(request: Request, progress: Progress) -> Opening:
         store=request.store,
         want=Want(request.trust, request.signature, request.architecture, request.weights, request.onnx),
         deployed=request.onnx,
-        reference=request.reference,
+        reference="keras" if outputs is not None else request.reference,
         pictures=(pictures,),
     )
     subject.reference.preload()
@@ -159,7 +164,28 @@ def open_request(request: Request, progress: Progress) -> Opening:
         if request.onnx is not None
         else None
     )
-    return Opening(request, subject, feeds, preparation, deployed, providers, lost, targets, backends)
+    recorded = open_recorded(outputs, subject, feeds.count) if outputs is not None else None
+    return Opening(request, subject, feeds, preparation, deployed, providers, lost, targets, backends, recorded)
+
+
+def _recorded_outputs(request: Request) -> Path | Mapping[str, Array] | None:
+    """Where recorded outputs are; None where something else is the reference."""
+    outputs = request.recorded
+    if outputs is None and request.reference in REFERENCES:
+        return None
+    if outputs is None and Path(request.reference).suffix != ".npz":
+        raise UsageError(
+            "the reference is invalid", found=request.reference, expected=f"{', '.join(REFERENCES)} or an .npz file"
+        )
+    if not recognise(request.model).about.executable or request.onnx is not None:
+        raise UsageError(
+            "recorded outputs are compared with one ONNX file",
+            found=f"{request.model} and {request.onnx}" if request.onnx is not None else str(request.model),
+            fix="pass the ONNX file alone: bnexport check model.onnx images/ --reference outputs.npz",
+        )
+    if request.shard is not None:
+        raise UsageError("recorded outputs have a row for each item, so that --shard cannot be used with them")
+    return outputs if outputs is not None else Path(request.reference)
 
 
 def _part(pictures: datasets.Listing | None, nth: int, count: int) -> datasets.Listing:
@@ -173,16 +199,11 @@ def _part(pictures: datasets.Listing | None, nth: int, count: int) -> datasets.L
 
 
 def _refuse_odd_pair(model: Path, onnx: Path | None, *, layers: bool) -> None:
-    if (onnx is not None or layers) and recognise(model).about.executable:
-        what = (
-            "--deployed compares an ONNX file with a Keras model"
-            if onnx is not None
-            else "--layerwise compares with the layers of a Keras model"
-        )
+    if layers and onnx is None and recognise(model).about.executable:
         raise UsageError(
-            what,
-            found=f"{model}, an ONNX file",
-            fix=f"pass the Keras model first: bnexport check model.keras images/ --deployed {onnx or model}",
+            "--layerwise compares with the layers of a model in a framework, or of a reference file",
+            found=f"{model}, an ONNX file alone",
+            fix=f"pass the file to compare it with: bnexport check {model} images/ --deployed other.onnx",
         )
     if onnx is not None and (theirs := recognise(onnx)).format != Format.ONNX:
         raise UsageError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,8 @@ from bnexport.results.option_values import (
 from bnexport.results.options import DATA, MODEL, TARGETS, TOLERANCES, Flag, option, options_of
 from bnexport.results.overrides import Overrides
 
-
-class ReferenceKind(StrEnum):
-    """The framework whose outputs are the reference."""
-
-    KERAS = "keras"
-    KERAS2 = "keras2"
+REFERENCES = ("keras", "keras2")
+"""The frameworks whose outputs are taken as right on request."""
 
 
 SHARD = Flag(
@@ -158,10 +153,11 @@ WEIGHTS = Flag(
 )
 REFERENCE = Flag(
     name="reference",
-    kind=ReferenceKind,
-    default=ReferenceKind.KERAS,
+    default="keras",
+    metavar="keras|keras2|FILE.npz",
     panel=MODEL,
-    help="The framework whose outputs are the reference: keras is Keras 3, keras2 is Keras 2 (it needs tf_keras).",
+    help="What the outputs are compared with: keras is Keras 3, keras2 is Keras 2 (it needs tf_keras). FILE.npz contains "
+    "recorded outputs for an ONNX file, one array for each output with one row for each item of the data.",
 )
 
 
@@ -190,7 +186,8 @@ class CheckOptions:
         architecture: of a Keras file that has weights only: a JSON file that `model.to_json()` wrote, or the name of a network of keras.applications;
             "" for model.json or config.json beside it.
         weights: a state dict (.pt, .pth, .safetensors) that is loaded into a PyTorch module.
-        reference: whose outputs are taken as right: "keras", or "keras2" for what the file computes in Keras 2 (tf_keras).
+        reference: whose outputs are taken as right: "keras", or "keras2" for what the file computes in Keras 2 (tf_keras); or an .npz
+            file of recorded outputs.
         local: refuse images outside of the folder, or of the manifest's folder, that names them: links and URLs.
 
     Raises:

@@ -9,7 +9,7 @@ import contextlib
 import copy
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from importlib import import_module
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from bnexport.comparison.description import Description, of_file, of_model
+from bnexport.comparison.noise import Noise
 from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import InputError, MachineError
@@ -30,6 +31,7 @@ from bnexport.onnx_graph import metadata, outputs, tensors
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.progress import Progress
 from bnexport.results.runs import Mode, Role, RunSpec
+from bnexport.results.tolerance import WIDER
 from bnexport.runtimes import ort_library
 from bnexport.system import cache
 from bnexport.system.cache import NOTHING_KEPT, Cache
@@ -230,6 +232,23 @@ class Reference:
             InputError: the model does not compute in float64.
         """
         return self._recall(lambda: self._forward(feeds, mode, "float64"), mode, "float64", cache.fingerprint(feeds))
+
+    def noise(self, mode: Mode, feeds: Feeds) -> Noise:
+        """A pass, and others that differ from it by rounding only.
+
+        Raises:
+            InputError: the model does not compute in float64.
+        """
+        return Noise(self.run_in_float64(mode, feeds), [self.run_in_float32(mode, feeds)], WIDER)
+
+    def layer_noise(self, mode: Mode, feeds: Feeds, *, most_bytes: int) -> Iterator[Sequence[Array]]:
+        """For each layer of `layers` values that differ from its own by rounding only.
+
+        Raises:
+            InputError: the framework does not show its layers, or the model does not compute in float64.
+        """
+        for _, value in self.layers(mode, feeds, dtype="float64", most_bytes=most_bytes):
+            yield [value]
 
     def drawn(self, feeds: Feeds, seed: int) -> Outputs:
         """What `fit` computes, random layers included; another `seed`, other random numbers."""

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnexport.comparison.description import Description
-from bnexport.comparison.reference import Reference
+from bnexport.comparison.noise import Noise
+from bnexport.comparison.reference import Feeds, Reference
 from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
-from bnexport.errors import MachineError
+from bnexport.errors import InputError, MachineError
 from bnexport.frameworks.names import is_name
-from bnexport.frameworks.protocols import Graph, Outputs, Want
+from bnexport.frameworks.protocols import Graph, Outputs, Perturbs, Want
 from bnexport.frameworks.registry import recognise
 from bnexport.onnx_graph import metadata
 from bnexport.progress import Progress
+from bnexport.results.runs import Mode
+from bnexport.results.tolerance import PERTURBED, WIDER
 from bnexport.system.cache import NOTHING_KEPT, Cache
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
+
+
+BUDGET = 5.0
+"""A pass in float64 may take so many seconds."""
+
+SLOWER = 100.0
+"""onnx.reference takes so much longer than onnxruntime (ResNet50: 2.7 s an image)."""
+
+SEEDS = 3
+"""So many passes with other moved weights."""
 
 
 class GraphReference(Reference):
@@ -51,6 +68,30 @@ class GraphReference(Reference):
                 graph, sidecar.for_metadata(model_sidecar)
             )  # so that what is made of the graph carries it too
         return graph, None
+
+    def noise(self, mode: Mode, feeds: Feeds) -> Noise:
+        """The graph in float64 by onnx.reference where that takes no longer than `BUDGET`; otherwise the graph with every weight moved by one unit in the last place."""
+        begun = time.perf_counter()
+        rounded = self.run(mode, feeds)
+        if (time.perf_counter() - begun) * SLOWER < BUDGET:
+            with contextlib.suppress(InputError):  # an operator that onnx.reference lacks
+                return Noise(self.run_in_float64(mode, feeds), [rounded], WIDER)
+        model = self._perturbing()
+        others = [self._guard(partial(model.forward_perturbed, feeds, seed=seed)) for seed in range(SEEDS)]
+        return Noise(rounded, others, PERTURBED)
+
+    def layer_noise(self, mode: Mode, feeds: Feeds, *, most_bytes: int) -> Iterator[Sequence[Array]]:  # noqa: ARG002 - a graph has one mode
+        """For each node what it computes when every weight is moved by one unit in the last place."""
+        model = self._perturbing()
+        values = self._guard(lambda: model.layers_perturbed(feeds, seed=0, most_bytes=most_bytes))
+        while (value := self._guard(lambda: next(values, None))) is not None:
+            yield [value]
+
+    def _perturbing(self) -> Perturbs:
+        model = self.model
+        if not isinstance(model, Perturbs):
+            raise InputError(f"how far rounding moves {self.title} cannot be measured")
+        return model
 
     def description(self) -> Description:
         """What it is; it is read already."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bnexport.comparison.reference import Reference
 from bnexport.comparison.references import GraphReference
+from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError, MachineError
 from bnexport.onnx_graph import outputs as heads, subgraphs, tensors
 from bnexport.onnx_graph.protobuf import serialise
@@ -49,6 +50,7 @@ class Runner:
         given: a batch as the graph takes it.
         quantised: how the graph is quantised; None where it is not.
         model: the model that computes it, where that has noise floors of its own; None elsewhere.
+        of_items: the outputs for the items of a batch, where they depend on which items they are and not on the inputs; None elsewhere.
         seconds: spent computing.
     """
 
@@ -61,6 +63,7 @@ class Runner:
     given: Callable[[Feeds], Feeds] = dict
     quantised: Quantised | None = None
     model: Reference | None = None
+    of_items: Callable[[Feed], Outputs] | None = None
     seconds: float = field(default=0.0)
 
     @property
@@ -73,10 +76,10 @@ class Runner:
         """Inference or training mode."""
         return self.spec.mode
 
-    def run(self, feeds: Feeds) -> Outputs:
+    def run(self, batch: Feed) -> Outputs:
         """The outputs for one batch; the time it takes is added up."""
         begun = time.perf_counter()
-        outputs = self.compute(feeds)
+        outputs = self.of_items(batch) if self.of_items else self.compute(batch.inputs)
         self.seconds += time.perf_counter() - begun
         return outputs
 

@@ -59,7 +59,8 @@ class Tally:
         self.noun = noun
         self.answers = Answers([run.id for run in runs], heads)
         self.heads = heads
-        self._tolerances = tolerances
+        self.tolerances = tolerances
+        """How close is close enough, as far as floors are measured yet."""
         self._own_floors: dict[str, dict[tuple[str, str], float]] = {}
         self._pairs = [Pair(expectation) for expectation in expectations(runs)]
         self.references = frozenset(pair.reference for pair in self._pairs)
@@ -163,11 +164,12 @@ class Tally:
                 findings.append(Lost(pair, tuple(map(self.answers.items.in_list_order, failed)), *pair.worst))
         return findings
 
-    def raise_floors(self, floors: Mapping[tuple[str, str], float]) -> None:
-        """Takes the larger ones of the floors so far and these."""
-        old = self._tolerances.floors
-        self._tolerances = replace(
-            self._tolerances, floors={**old, **{key: max(floor, old.get(key, 0.0)) for key, floor in floors.items()}}
+    def raise_floors(self, floors: Mapping[tuple[str, str], float], method: str, images: int) -> None:
+        """Takes the larger ones of the floors so far and these, which were measured by a method on so many images."""
+        now = self.tolerances
+        larger = {key: max(floor, now.floors.get(key, 0.0)) for key, floor in floors.items()}
+        self.tolerances = replace(
+            now, floors={**now.floors, **larger}, images=now.images or images, method=now.method or method
         )
 
     def add_own_floors(self, run: str, floors: Mapping[tuple[str, str], float]) -> None:
@@ -212,9 +214,9 @@ class Tally:
         logits = pair.running.get(f"{name}/logits")
         scale = None if logits is None else logits.result().scale
         tolerances = (
-            replace(self._tolerances, floors={}, half=True)
+            replace(self.tolerances, floors={}, half=True)
             if pair.expectation.actual.precision == Precision.FLOAT16
-            else self._tolerances
+            else self.tolerances
         )
         if own := self._own_floors.get(pair.actual):
             floors = tolerances.floors

@@ -89,7 +89,7 @@ def distance(subject: Subject, other: onnx.ModelProto, pictures: datasets.Listin
     pair = [sides.onnx_sides(graph, ["cpu"], modes=("inference",))[0] for graph in (other, subject.graph)]
     running: dict[str, RunningDifference] = {}
     for feeds in _batches(subject, pictures):
-        actual, reference = (runner.run(feeds) for runner in pair)
+        actual, reference = (runner.compute(feeds) for runner in pair)
         for name, value in reference.items():
             running.setdefault(name, RunningDifference()).add(actual[name], value)
     differences = [difference.result().max_rel for difference in running.values()]

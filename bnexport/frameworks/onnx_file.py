@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 from bnexport.errors import InputError, MachineError, reason
 from bnexport.frameworks.formats import format_of
 from bnexport.frameworks.models import installed_version, refuse_unknown
-from bnexport.frameworks.protocols import About, ModelInfo, Outputs, Signature, Tensors, Want
-from bnexport.onnx_graph import metadata, tensors
+from bnexport.frameworks.protocols import About, Layer, ModelInfo, Outputs, Signature, Tensors, Want
+from bnexport.onnx_graph import metadata, subgraphs, tensors
 from bnexport.onnx_graph.order import sort_nodes
 from bnexport.onnx_graph.outputs import fetches
+from bnexport.onnx_graph.perturbation import perturb, with_weights_as_inputs
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import own_parameters, sites, sites_with_computed_parameters
 from bnexport.results.actions import spell_options
 from bnexport.results.runs import Mode
 from bnexport.runtimes import ort_library, ort_session
+from bnexport.runtimes.inner import MOST_BYTES, InnerTensors
+from bnexport.runtimes.onnx_reference import run_in_float64
 from bnexport.system import files
 from bnexport.system.files import Format
 from bnexport.types import Array
@@ -161,6 +164,7 @@ class OnnxModel:
         self.signature = Signature(tensors.ports(tensors.inputs(graph)), tensors.ports(graph.graph.output))
         self._names = fetches(graph)
         self._session: ort_session.Session | None = None
+        self._open_weights: tuple[ort_session.Session, dict[str, Array]] | None = None
 
     def open(self) -> None:
         """Opens the graph in onnxruntime, with its optimisations off."""
@@ -168,17 +172,64 @@ class OnnxModel:
 
     def _open_session(self) -> ort_session.Session:
         if self._session is None:
-            whole = tensors.with_outputs(self.graph, self._names.values())
-            self._session = ort_session.Session(serialise(whole), optimized=False)
+            self._session = ort_session.Session(serialise(self._whole()), optimized=False)
         return self._session
 
+    def _whole(self) -> onnx.ModelProto:
+        return tensors.with_outputs(self.graph, self._names.values())
+
     def forward(self, x: Tensors, *, mode: Mode, dtype: str = "float32", seed: int | None = None) -> Outputs:
-        """What the graph computes."""
-        refuse_unknown(mode, self.modes, dtype, ("float32",))
+        """What the graph computes; in float64 by onnx.reference, which is about a hundred times slower."""
+        refuse_unknown(mode, self.modes, dtype, ("float32", "float64"))
         if seed is not None:
             raise InputError("an ONNX file has no random layers to switch on")
-        values = self._open_session().run(x, list(self._names.values()))
+        tensors_wanted = list(self._names.values())
+        if dtype == "float64":
+            values = run_in_float64(self._whole(), x, tensors_wanted)
+        else:
+            values = self._open_session().run(x, tensors_wanted)
+        return self._by_name(values)
+
+    def forward_perturbed(self, x: Tensors, *, seed: int) -> Outputs:
+        """What the graph computes when every float32 weight is moved by one unit in the last place, at random."""
+        if self._open_weights is None:
+            outside, weights = with_weights_as_inputs(self._whole())
+            self._open_weights = ort_session.Session(serialise(outside), optimized=False), weights
+        session, weights = self._open_weights
+        return self._by_name(session.run({**x, **perturb(weights, seed)}, list(self._names.values())))
+
+    def _by_name(self, values: Tensors) -> Outputs:
         return {name: values[tensor] for name, tensor in self._names.items()}
+
+    def layers(
+        self, x: Tensors, *, mode: Mode, dtype: str = "float32", most_bytes: int = MOST_BYTES
+    ) -> Iterator[tuple[Layer, Array]]:
+        """What every node computes that gives floating point numbers, in order."""
+        refuse_unknown(mode, self.modes, dtype, ("float32",))
+        inner = InnerTensors(self.graph, "cpu", x, most_bytes)
+        yield from ((node, inner[node.name]) for node in layers_of(self.graph, inner.names))
+
+    def layers_perturbed(self, x: Tensors, *, seed: int, most_bytes: int = MOST_BYTES) -> Iterator[Array]:
+        """What the same nodes compute when every float32 weight is moved by one unit in the last place."""
+        outside, weights = with_weights_as_inputs(self.graph)
+        inner = InnerTensors(outside, "cpu", {**x, **perturb(weights, seed)}, most_bytes)
+        yield from (inner[name] for name in inner.names)
+
+
+def layers_of(graph: onnx.ModelProto, names: Sequence[str]) -> Iterator[Layer]:
+    """The nodes that make some tensors, as layers: named after the tensor, with the ones of these tensors that it depends on directly."""
+    wanted, shapes = set(names), tensors.shapes(graph)
+    sources: dict[str, tuple[str, ...]] = {}
+    for node in graph.graph.node:
+        read = dict.fromkeys(
+            source
+            for name in subgraphs.reads(node)
+            for source in ((name,) if name in wanted else sources.get(name, ()))
+        )
+        for output in node.output:
+            sources[output] = tuple(read)
+            if output in wanted:
+                yield Layer(output, node.op_type, shapes.get(output, ()), tuple(read))
 
 
 _HALF = (10, 16)  # onnx.TensorProto.FLOAT16, BFLOAT16

@@ -20,7 +20,7 @@ def distance(actual: Array, reference: Array) -> float:
     """
     wide = np.asarray(reference, np.float64)
     best = math.nan
-    for candidate in _orders(actual):
+    for candidate in orders(actual):
         if candidate.shape != wide.shape:
             continue
         scale = float(np.abs(wide).max(initial=0.0))
@@ -30,7 +30,8 @@ def distance(actual: Array, reference: Array) -> float:
     return best
 
 
-def _orders(x: Array) -> list[Array]:
+def orders(x: Array) -> list[Array]:
+    """A tensor as it is, and with its channels moved to the end and to the front, as another layout has them."""
     return [x, np.moveaxis(x, 1, -1), np.moveaxis(x, -1, 1)] if x.ndim > 2 else [x]
 
 

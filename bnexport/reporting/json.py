@@ -59,6 +59,7 @@ def check(report: CheckReport) -> dict[str, Any]:
         "comparisons": [_comparison(comparison) for comparison in report.comparisons],
         "findings": [_finding(finding) for finding in report.findings],
         "tolerance": report.tolerance,
+        "deployed": report.deployed or None,
         "layers": [
             {
                 "name": layer.name,
@@ -68,6 +69,7 @@ def check(report: CheckReport) -> dict[str, Any]:
                 "noise_floor": layer.noise_floor,
                 "off": layer.off,
                 "problem": layer.problem or None,
+                "matched": layer.matched or None,
             }
             for layer in report.layers
         ],

@@ -38,11 +38,11 @@ def _pass_sentence(report: CheckReport) -> str:
     if report.bundle:
         return f"the outputs on this machine agree with those of {plain(report.bundle.reference)} on the machine that packed the bundle"
     several = len({side.runtime for side in report.sides} | {side.provider for side in report.sides}) > 2
-    same = (
-        "all runtimes compute the same outputs"
-        if several
-        else "all runs agree; there is no other runtime to compare with"
-    )
+    same = "all runs agree; there is no other runtime to compare with"
+    if report.deployed and report.model.format == "onnx":
+        same = f"{plain(report.deployed)} computes the same outputs"
+    elif several:
+        same = "all runtimes compute the same outputs"
     differ = any(finding.code == "BN005" for finding in report.findings)
     return f"{same}; training mode differs from inference mode (BN005)" if differ else same
 

@@ -14,6 +14,10 @@ STORED = "golden"
 """The runtime of outputs that were stored."""
 
 
+RECORDED = "recorded"
+"""The runtime of outputs that somebody else recorded."""
+
+
 USUAL_BACKEND = "tensorflow"
 """What Keras computes with where an id does not name it."""
 

@@ -32,6 +32,13 @@ STATED_HALF = 2e-2
 """The same for models that compute in half precision (float16 keeps 11 bits, bfloat16 8)."""
 
 
+WIDER = "the distance between {title} in float32 and in float64"
+"""How a noise floor is measured where the model computes in float64."""
+
+PERTURBED = "the movement of the outputs of {title} if each weight moves by one unit in the last place"
+"""How it is measured elsewhere."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
     """The largest difference that passes: `atol + rtol * scale`.
@@ -58,12 +65,13 @@ class Tolerances:
     """The limit for each tensor in each mode.
 
     Args:
-        floors: the noise floor by mode and tensor; empty where there is no float64 pass.
-        images: how many images the floors were measured on.
+        floors: the noise floor by mode and tensor; empty where none can be measured.
+        images: how many images the floors were measured on; 0 while nothing was off so far that they had to be measured.
         missing: why there are no floors; "" where there are.
         half: whether the model computes in half precision.
         rtol: as set by the user, by the tensor's name as reports show it; "" is for all.
         atol: the same.
+        method: how the floors were measured.
     """
 
     floors: Mapping[tuple[str, str], float] = field(default_factory=dict)
@@ -72,6 +80,7 @@ class Tolerances:
     half: bool = False
     rtol: Mapping[str, float] = field(default_factory=dict)
     atol: Mapping[str, float] = field(default_factory=dict)
+    method: str = ""
 
     def limit(self, mode: str, tensor: str, shown: str, logits_scale: float | None) -> Limit:
         """The limit for one tensor.
@@ -108,8 +117,11 @@ class Tolerances:
                 for name, value in table.items()
             ]
             return f"tolerance as specified: {' '.join(parts)}"
+        if self.floors and not self.images:
+            return "tolerance: 16 float32 eps (noise floors were not measured because all differences are smaller)"
         if self.floors:
-            return f"tolerance: {FLOORS:g} noise floors (the distance between Keras in float32 and in float64 on {self.images} images), at least 16 float32 eps"
+            method = self.method or WIDER.format(title="Keras")
+            return f"tolerance: {FLOORS:g} noise floors ({method}, on {self.images} images), at least 16 float32 eps"
         stated = (
             f"{STATED_HALF:g}"
             if self.half

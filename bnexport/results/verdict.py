@@ -140,7 +140,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class LayerError:
-    """How far the tensor of one layer is from what Keras computes there.
+    """How far the tensor of one layer, or of one node of a reference file, is from what the reference computes there.
 
     Args:
         name: the layer.
@@ -148,8 +148,9 @@ class LayerError:
         inputs: the layers whose outputs it reads.
         tensor: the tensor in the graph; "" where none was found.
         max_rel: max |actual - reference| / max |reference|; NaN where it cannot be compared.
-        noise_floor: the same for Keras in float32 against Keras in float64; None where it is not known.
+        noise_floor: how far rounding moves the reference there; None where it is not known.
         problem: why it cannot be compared, "" where it can.
+        matched: how the tensor was recognised; "" by the layer's name.
     """
 
     name: str
@@ -159,6 +160,7 @@ class LayerError:
     max_rel: float
     noise_floor: float | None
     problem: str = ""
+    matched: str = ""
 
     @property
     def known(self) -> bool:
@@ -172,7 +174,7 @@ class LayerError:
 
     @property
     def off(self) -> bool:
-        """Whether it is further from Keras than rounding explains."""
+        """Whether it is further from the reference than rounding explains."""
         return self.known and not self.max_rel <= self.tolerance
 
 
@@ -214,6 +216,7 @@ class CheckReport:
         layers: the error of every layer, from the input to the output; empty where layers were not compared.
         bundle: the bundle that was verified; None for a check.
         drift: how far the moving statistics are from what the layers see; None where that was not measured.
+        deployed: the deployed file that was held against the model; "" for an export of bnexport.
     """
 
     model: ModelFacts
@@ -228,6 +231,7 @@ class CheckReport:
     layers: tuple[LayerError, ...] = ()
     bundle: BundleFacts | None = None
     drift: Drift | None = None
+    deployed: str = ""
 
     @property
     def passed(self) -> bool:

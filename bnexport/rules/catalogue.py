@@ -7,6 +7,7 @@ from bnexport.rules import (
     batch_norm,
     export,
     inputs,
+    interface,
     model_files,
     modes,
     preprocessing,
@@ -16,7 +17,19 @@ from bnexport.rules import (
 )
 from bnexport.rules.rule import Rule
 
-FAMILIES = (batch_norm, modes, preprocessing, inputs, export, model_files, runtime, backends, quantization, randomness)
+FAMILIES = (
+    batch_norm,
+    modes,
+    preprocessing,
+    inputs,
+    export,
+    interface,
+    model_files,
+    runtime,
+    backends,
+    quantization,
+    randomness,
+)
 
 _PREFIXES = ("BN", "IN", "EX", "RT", "QT", "ST")
 _RULES = {rule.code: rule for family in FAMILIES for rule in vars(family).values() if isinstance(rule, Rule)}

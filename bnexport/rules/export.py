@@ -1,4 +1,4 @@
-"""EX001 to EX005: why a graph does not compute what Keras computes."""
+"""EX001, EX003 and EX005: why a graph does not compute what Keras computes."""
 
 from __future__ import annotations
 
@@ -47,28 +47,37 @@ EX001 = Rule(
 
 
 def parity_lost(
-    failed: Sequence[Comparison], reference: RunSpec, first: LayerError | None, layers: Sequence[LayerError]
+    failed: Sequence[Comparison],
+    actual: RunSpec,
+    reference: RunSpec,
+    first: LayerError | None,
+    layers: Sequence[LayerError],
+    title: str = "Keras",
 ) -> Finding:
     """EX001, RT005 between two providers, or RT007 against what a bundle holds: a side that must equal its reference does not.
 
     Args:
         failed: the comparisons that failed.
-        reference: what they were made with.
+        actual: the side.
+        reference: what it must equal.
         first: the layer where the error begins; None where that is not known.
         layers: all layers that were compared.
+        title: what sentences call the reference.
     """
-    rule, what = EX001, "the exported graph differs from Keras"
-    if reference.artifact:
-        rule, what = RT005, "two providers compute different outputs"
-    elif reference.runtime == STORED:
+    rule, what = EX001, f"the exported graph differs from {title}"
+    if reference.runtime == STORED:
         rule, what = RT007, "this machine computes other outputs than the machine that packed the bundle"
+    elif actual.external and reference.artifact:
+        what = f"the deployed file differs from {title}"
+    elif reference.artifact:
+        rule, what = RT005, "two providers compute different outputs"
     evidence = evidence_of(failed)
     message = f"{what}: {describe(failed)}"
     names: tuple[str, ...] = ()
     if first is not None:
         names = (first.name,)
         far = first.problem or f"its output differs by {first.max_rel:.2g}, rounding explains {first.tolerance:.1g}"
-        message += f"; the error begins in the layer {first.name} ({first.kind}): its input agrees, {far}"
+        message += f"; the error begins in {_at(first, node=bool(reference.artifact))}: its input agrees, {far}"
         evidence |= {
             "first_layer": first.name,
             "first_layer_tensor": first.tensor,
@@ -88,6 +97,14 @@ def parity_lost(
     if first is not None:
         actions = (_look_at(first), *actions)
     return rule.finding(Severity.ERROR, message, evidence, actions, names)
+
+
+def _at(layer: LayerError, *, node: bool) -> str:
+    """The layer in words; of a reference file the node, by what the deployed file calls its output."""
+    if not node:
+        return f"the layer {layer.name} ({layer.kind})"
+    matched = f", {layer.matched}" if layer.matched else ""
+    return f"the node that makes {layer.tensor} ({layer.kind}{matched})"
 
 
 def _look_at(layer: LayerError) -> Action:
@@ -133,18 +150,22 @@ def read_otherwise(failed: Sequence[Comparison], *, as_keras3: bool | None) -> F
     return EX001.finding(Severity.ERROR, message, evidence, actions)
 
 
-def hidden_error(first: LayerError, layers: Sequence[LayerError], noun: Noun = IMAGES) -> Finding:
+def hidden_error(
+    first: LayerError, layers: Sequence[LayerError], title: str = "Keras", noun: Noun = IMAGES, *, node: bool = False
+) -> Finding:
     """EX001 where the outputs agree on these images, and a layer does not.
 
     Args:
         first: the layer where the error begins.
         layers: all layers that were compared.
+        title: what sentences call the reference.
         noun: what the model was run on.
+        node: whether the layers are nodes of a reference file.
     """
     off = [layer.name for layer in layers if layer.off]
     far = first.problem or f"its output differs by {first.max_rel:.2g}, rounding explains {first.tolerance:.1g}"
     message = (
-        f"the ONNX file differs from Keras in the layer {first.name} ({first.kind}): its input agrees, {far}; {len(off)} layers differ, "
+        f"the ONNX file differs from {title} in {_at(first, node=node)}: its input agrees, {far}; {len(off)} layers differ, "
         f"but the outputs for these {noun.many} do not show it"
     )
     evidence = {
@@ -193,52 +214,6 @@ def training_exported(failed: Sequence[Comparison]) -> Finding:
         advise("do not deploy this file: the output for an image depends on the rest of the batch"),
     )
     return EX003.finding(Severity.ERROR, message, evidence, actions)
-
-
-EX004 = Rule(
-    "EX004",
-    "the interface of the file differs from the model",
-    meaning=(
-        "The file has other names, another layout (channels first), another dtype, a fixed batch size, or "
-        "expects other preprocessing. Differences that the interface shows are handled and listed as an "
-        "information. It is an error where the file matches the model only with another layout, scaling or "
-        "channel order, or where it returns logits instead of probabilities."
-    ),
-    measured=(
-        "From the interface and metadata of the file. Where the outputs differ, the same images are also run "
-        "transposed, with each known scaling, and with the channels reversed."
-    ),
-    neighbours="EX001: the file does not match with any of these changes.",
-    remedy="Change the calling code where the file is deployed, or export the model again.",
-)
-
-
-def taken_otherwise(failed: Sequence[Comparison], how: str) -> Finding:
-    """EX004, as an error: the file is right if it is called in another way than the model.
-
-    Args:
-        failed: the comparisons that failed.
-        how: which other way.
-    """
-    message = f"the ONNX file matches the model only with another interface: {how}"
-    return EX004.finding(
-        Severity.ERROR,
-        message,
-        evidence_of(failed) | {"otherwise": how},
-        (advise("change the calling code where it is deployed, or export it again with the interface of the model"),),
-    )
-
-
-def interface_differs(differences: Sequence[str]) -> Finding | None:
-    """EX004, as an information: the file is called in another way, which was allowed for."""
-    if not differences:
-        return None
-    return EX004.finding(
-        Severity.INFO,
-        f"the interface of the ONNX file differs from the model: {'; '.join(differences)}",
-        {"differences": list(differences)},
-        (advise("make sure that the calling code handles this"),),
-    )
 
 
 EX005 = Rule(

@@ -87,3 +87,22 @@ class ReferenceSession(Session):
     def close(self) -> None:
         """Forgets the model."""
         self._evaluator = None
+
+
+def run_in_float64(model: onnx.ModelProto, inputs: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
+    """The tensors named `outputs` of a float32 graph for one batch, computed and given in float64.
+
+    Raises:
+        InputError: onnx.reference has no such operator, or it fails.
+        MachineError: there is not enough memory.
+    """
+    from onnx.reference import ReferenceEvaluator
+
+    fed = {name: value.astype(np.float64) if value.dtype.kind == "f" else value for name, value in inputs.items()}
+    try:
+        values = ReferenceEvaluator(in_float64(model)).run(list(outputs), fed)
+    except MemoryError as error:
+        raise MachineError("onnx-reference requires more memory than is available") from error
+    except Exception as error:  # whatever an operator raises
+        raise InputError(f"onnx-reference cannot run the model ({reason(error)})") from error
+    return {name: np.asarray(value) for name, value in zip(outputs, values, strict=True)}

@@ -58,7 +58,7 @@ def failures(net: Any, seed: int, batch: int, reference: Loaded, runners: list[s
         np.full(batch, -1),
     )
     half = reference.loaded.dtype == "float16"
-    tolerances = Tolerances(floors.measure(reference, feed, MODES), floors.IMAGES, "", half=half)
+    tolerances = Tolerances(floors.measure(reference, feed, MODES).floors, floors.IMAGES, "", half=half)
     names = tuple(output.name for output in graph.graph.output)
     squash = {output: kind for output, (_, kind) in squashing_functions(graph).items()}
     tally = Tally([run.spec for run in runners], Heads(names, squash), tolerances)

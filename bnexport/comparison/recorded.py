@@ -1,0 +1,128 @@
+"""Outputs that somebody else recorded, as the reference of a file: an .npz file with an array for each output, one row for each item."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bnexport.comparison.sides import Outputs, Runner
+from bnexport.comparison.subject import Subject
+from bnexport.datasets import npz
+from bnexport.datasets.feeds import Feed
+from bnexport.datasets.npz import Shape
+from bnexport.errors import InputError, UsageError
+from bnexport.onnx_graph import tensors
+from bnexport.onnx_graph.outputs import fetches
+from bnexport.results.runs import RECORDED, Role, RunSpec
+from bnexport.types import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Outputs that were recorded.
+
+    Args:
+        name: what sentences call where they are.
+        outputs: the rows of each output, by the name a check gives it.
+        matches: which array was taken for which output where their names differ, and which was not used, in words.
+    """
+
+    name: str
+    outputs: Mapping[str, Array]
+    matches: tuple[str, ...]
+
+    def run(self) -> Runner:
+        """The outputs as a run that others are compared with."""
+        return Runner(
+            RunSpec(RECORDED, "inference", "", Role.CONTROL),
+            lambda feeds: _refuse(self.name, feeds),
+            of_items=self.rows,
+        )
+
+    def rows(self, feed: Feed) -> Outputs:
+        """What was recorded for the items of a batch."""
+        if feed.positions is None:
+            raise InputError(f"the rows of {self.name} cannot be assigned to the items of the data")
+        return {name: rows[list(feed.positions)] for name, rows in self.outputs.items()}
+
+
+def _refuse(name: str, feeds: Mapping[str, Array]) -> Outputs:
+    raise InputError(f"{name} has outputs for the items of the data only", found=f"other values for {', '.join(feeds)}")
+
+
+def open_recorded(source: Path | Mapping[str, Array], subject: Subject, count: int) -> Recorded:
+    """Recorded outputs, each matched with an output of the model: by name, or else by its shape.
+
+    Args:
+        source: an .npz file, or arrays of shape (N, ...) by name.
+        subject: the model.
+        count: how many items there are.
+
+    Raises:
+        InputError: they cannot be read, have another number of rows, or match no output.
+        UsageError: an output could be one of several arrays.
+    """
+    name = str(source) if isinstance(source, Path) else "the recorded outputs"
+    arrays = npz.load(source) if isinstance(source, Path) else {n: np.asarray(x) for n, x in source.items()}
+    for key, array in arrays.items():
+        npz.refuse_no_numbers(f"{key} in {name}", array)
+    shapes = _shapes(subject)
+    taken = {key: key for key in arrays if key in shapes}
+    open_outputs = [output for output in shapes if output not in taken and not output.endswith("/logits")]
+    matches = []
+    for output in open_outputs:
+        fitting = [key for key, x in arrays.items() if key not in taken.values() and _fits(shapes[output], x, count)]
+        if len(fitting) > 1:
+            raise UsageError(
+                f"the output {output} can be any of several arrays of {name}",
+                found=", ".join(fitting),
+                fix=f"name the right one {output}",
+            )
+        if fitting:
+            taken[output] = fitting[0]
+            matches.append(f"the output {output} is matched with the recorded array {fitting[0]} by its shape")
+    if not taken:
+        raise InputError(
+            f"no array of {name} can be an output of the model",
+            found=", ".join(f"{key} {x.shape}" for key, x in arrays.items()) or "no array",
+            expected=", ".join(f"{o} {_written(count, s)}" for o, s in shapes.items() if not o.endswith("/logits")),
+        )
+    for output, key in taken.items():
+        if not len(arrays[key]) == count:
+            raise InputError(
+                f"the array {key} of {name} has another number of rows than the data",
+                found=str(len(arrays[key])),
+                expected=str(count),
+            )
+        if not _fits(shapes[output], arrays[key], count):
+            raise InputError(
+                f"the array {key} of {name} has another shape than the output {output}",
+                found=str(arrays[key].shape),
+                expected=_written(count, shapes[output]),
+            )
+    unused = [key for key in arrays if key not in taken.values()]
+    matches += [f"the recorded array {key} is not used" for key in unused]
+    return Recorded(name, {output: arrays[key] for output, key in taken.items()}, tuple(matches))
+
+
+def _shapes(subject: Subject) -> dict[str, Shape | None]:
+    """The shape of each output by the name a check gives it; None where it is not known."""
+    inferred = tensors.shapes(subject.graph)
+    return {name: inferred.get(tensor) for name, tensor in fetches(subject.graph).items()}
+
+
+def _fits(shape: Shape | None, array: Array, count: int) -> bool:
+    if len(array) != count or shape is None:
+        return shape is None
+    return len(shape) == array.ndim and all(
+        side is None or side == size for side, size in zip(shape[1:], array.shape[1:], strict=True)
+    )
+
+
+def _written(count: int, shape: Shape | None) -> str:
+    if shape is None:
+        return f"({count}, ...)"
+    return f"({', '.join([str(count), *('?' if side is None else str(side) for side in shape[1:])])})"

@@ -1,0 +1,147 @@
+"""One ONNX file against another, and against recorded outputs: what an optimiser made passes, a wrong edit fails and is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from bnexport import check
+from bnexport.errors import InputError, UsageError
+from bnexport.exporter.export import export
+from bnexport.results.verdict import CheckReport
+from tests.e2e import nets
+from tests.e2e.test_deployed import MUTATIONS, changed, codes, room, theirs
+
+__all__ = ["room", "theirs"]  # fixtures
+
+pytestmark = pytest.mark.keras
+
+Graph = onnx.ModelProto
+
+
+def pair(room: Path, file: Path) -> CheckReport:
+    """The check of a file against the export of the net."""
+    return check(room / "net.onnx", inputs=room / "data.npz", deployed=file)
+
+
+def forget_names(model: Graph) -> None:
+    """Every tensor and node gets a number for a name, as some converters do; inputs and outputs keep theirs."""
+    ends = {info.name for info in [*model.graph.input, *model.graph.output]}
+    made = dict.fromkeys(name for node in model.graph.node for name in [*node.input, *node.output] if name)
+    new = {name: name if name in ends else f"t{nth}" for nth, name in enumerate(made)}
+    for nth, node in enumerate(model.graph.node):
+        node.name = f"n{nth}"
+        node.input[:] = [new.get(name, "") for name in node.input]
+        node.output[:] = [new[name] for name in node.output]
+    for tensor in model.graph.initializer:
+        tensor.name = new.get(tensor.name, tensor.name)
+    del model.graph.value_info[:]
+    del model.metadata_props[:]
+
+
+@pytest.mark.parametrize("names", ["kept", "lost"])
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_every_mutation_fails_and_names_the_node(mutation: str, names: str, room: Path) -> None:
+    """The finding names the node that was changed, by the reference's name, also where the file has no names in common with it."""
+    change, layer = MUTATIONS[mutation]
+
+    def both(model: Graph) -> None:
+        change(model)
+        if names == "lost":
+            forget_names(model)
+
+    report = pair(room, changed(room, both))
+    assert not report
+    finding = codes(report)["EX001"]
+    [node] = finding.layers
+    assert node.split("/")[0].split(":")[0] == layer, finding.message
+    assert report.findings[0] is finding
+    assert ("recognised by its" in finding.message) == (names == "lost")
+
+
+def test_another_exporters_file_passes(room: Path, theirs: Path) -> None:
+    """Normalisations folded, other names, another layout inside: it computes the same."""
+    report = pair(room, theirs)
+    assert report, report.findings
+    assert "theirs.onnx computes the same outputs" in _verdict(report)
+
+
+def _verdict(report: CheckReport) -> str:
+    from bnexport.reporting import words
+
+    return words.verdict(report)
+
+
+def simplified(model: Graph) -> Graph:
+    import onnxsim
+
+    return onnxsim.simplify(model)[0]
+
+
+def slimmed(model: Graph) -> Graph:
+    import onnxslim
+
+    return onnxslim.slim(model)
+
+
+def optimised(model: Graph) -> Graph:
+    import onnxoptimizer
+
+    return onnxoptimizer.optimize(model)
+
+
+@pytest.mark.parametrize("optimiser", [simplified, slimmed, optimised])
+def test_optimised_files_pass(optimiser: Callable[[Graph], Graph], tmp_path: Path) -> None:
+    """What onnxsim, onnxslim and onnxoptimizer make of ten nets."""
+    alarms = []
+    for name in list(nets.BUILDERS)[:10]:
+        net = nets.randomise(nets.BUILDERS[name]())
+        net.save(tmp_path / "net.keras")
+        export(tmp_path / "net.keras", tmp_path / "net.onnx")
+        onnx.save(optimiser(onnx.load(tmp_path / "net.onnx")), tmp_path / "other.onnx")
+        values = nets.inputs_for(net, 8, 0)
+        arrays = {tensor.name: x for tensor, x in zip(net.inputs, values, strict=True)}
+        report = check(tmp_path / "net.onnx", arrays, deployed=tmp_path / "other.onnx")
+        alarms += [] if report else [f"{name}: {report}"]
+    assert alarms == []
+
+
+@pytest.fixture(scope="module")
+def outputs(room: Path) -> dict[str, np.ndarray]:
+    """What the export computes on the data, under the name that it has there, and what it computes on negated data."""
+    from bnexport.runtimes.ort_session import Session
+
+    session = Session(room / "net.onnx")
+    [name] = [port.name for port in session.signature.outputs]
+    data = np.load(room / "data.npz")["image"]
+    return {key: session.run({"image": x}, [name])[name] for key, x in (("right", data), ("wrong", -data))}
+
+
+def test_recorded_outputs(room: Path, outputs: dict[str, np.ndarray]) -> None:
+    """They are matched by shape, which is said; the right ones pass, wrong ones fail, and rows belong to items in their order."""
+    file = room / "net.onnx"
+    np.savez(room / "outputs.npz", scores=outputs["right"])
+    report = check(file, inputs=room / "data.npz", reference=room / "outputs.npz", batch_size=3)
+    assert report, report.findings
+    assert "scores" in codes(report)["EX004"].message
+    failed = check(file, inputs=room / "data.npz", reference={"scores": outputs["wrong"]})
+    assert not failed
+    assert "the recorded outputs" in codes(failed)["EX001"].message
+    assert not check(file, inputs=room / "data.npz", reference={"scores": outputs["right"][::-1]})
+
+
+def test_recorded_outputs_that_do_not_fit(room: Path, outputs: dict[str, np.ndarray]) -> None:
+    """One sentence with both shapes."""
+    right = outputs["right"]
+    with pytest.raises(InputError, match=r"no array of the recorded outputs can be an output.*\(7, 4\).*\(8, 4\)"):
+        check(room / "net.onnx", inputs=room / "data.npz", reference={"scores": right[:7]})
+    with pytest.raises(UsageError, match=r"can be any of several arrays.*a, b"):
+        check(room / "net.onnx", inputs=room / "data.npz", reference={"a": right, "b": right})
+    with pytest.raises(UsageError, match="compared with one ONNX file"):
+        check(room / "net.keras", inputs=room / "data.npz", reference={"scores": right})
+    with pytest.raises(UsageError, match="two names of the same option"):
+        check(room / "net.onnx", inputs=room / "data.npz", deployed=room / "net.onnx", onnx=room / "net.onnx")
