@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
-from bnexport.frameworks.protocols import Outputs
+from bnexport.frameworks.protocols import Outputs, Tensors
+from bnexport.types import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +23,20 @@ class Noise:
     center: Outputs
     others: Sequence[Outputs]
     method: str
+
+
+@runtime_checkable
+class Perturbs(Protocol):
+    """The ability of a model to show how far rounding may move it, where float64 is out of reach: every weight is moved by one unit in the last place."""
+
+    def forward_perturbed(self, x: Tensors, *, seed: int) -> Outputs:
+        """Every output for one batch in inference mode, with every weight moved at random; another `seed`, otherwise.
+
+        Raises:
+            InputError: the batch does not fit.
+        """
+        ...
+
+    def layers_perturbed(self, x: Tensors, *, seed: int, most_bytes: int = 512 << 20) -> Iterator[Array]:
+        """What the layers of `ShowsLayers.layers` compute then, in the same order. The errors are those of `forward_perturbed`."""
+        ...

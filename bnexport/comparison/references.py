@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnexport.comparison.description import Description
-from bnexport.comparison.noise import Noise
+from bnexport.comparison.noise import Noise, Perturbs
 from bnexport.comparison.reference import Feeds, Reference
 from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import InputError, MachineError
 from bnexport.frameworks.names import is_name
-from bnexport.frameworks.protocols import Graph, Outputs, Perturbs, Want
+from bnexport.frameworks.protocols import Graph, Outputs, Want
 from bnexport.frameworks.registry import recognise
 from bnexport.onnx_graph import metadata
 from bnexport.progress import Progress

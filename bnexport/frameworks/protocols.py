@@ -200,23 +200,6 @@ class ShowsLayers(Protocol):
 
 
 @runtime_checkable
-class Perturbs(Protocol):
-    """The ability of a model to show how far rounding may move it, where float64 is out of reach: every weight is moved by one unit in the last place."""
-
-    def forward_perturbed(self, x: Tensors, *, seed: int) -> Outputs:
-        """Every output for one batch in inference mode, with every weight moved at random; another `seed`, otherwise.
-
-        Raises:
-            InputError: the batch does not fit.
-        """
-        ...
-
-    def layers_perturbed(self, x: Tensors, *, seed: int, most_bytes: int = 512 << 20) -> Iterator[Array]:
-        """What the layers of `ShowsLayers.layers` compute then, in the same order. The errors are those of `forward_perturbed`."""
-        ...
-
-
-@runtime_checkable
 class SavesWeights(Protocol):
     """The ability of a model to be written with other weights."""
 

@@ -24,7 +24,7 @@ def session() -> None:
 
     bnexport.check(Path("model.onnx"), np.zeros((2, 8, 8, 1)), targets=["onnx-reference"])
     bnexport.check("model.onnx", {"a": np.zeros((2, 3)), "labels": np.zeros(2, np.int64)})
-    bnexport.check("model.onnx", [(np.zeros((2, 3)), np.zeros(2))], weights=None)  # type: ignore[call-arg]
+    bnexport.check("model.onnx", [(np.zeros((2, 3)), np.zeros(2))], nothing=None)  # type: ignore[call-arg]
     bnexport.check("model.onnx", "images", deployed="other.onnx", reference={"y": np.zeros((2, 3))})
     bnexport.check(3, "images")  # type: ignore[arg-type]
 
