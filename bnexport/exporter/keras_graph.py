@@ -8,7 +8,8 @@ from dataclasses import replace
 from bnexport.errors import InputError
 from bnexport.exporter.graph import Graph, NotCovered, Value
 from bnexport.exporter.registry import MASKLESS, OWN_MASK, emitter_of, is_operation
-from bnexport.keras_files.graph import Network, Tensor, network
+from bnexport.keras_files.arguments import Tensor
+from bnexport.keras_files.graph import Network, network
 from bnexport.keras_files.layers import StoredLayer
 from bnexport.keras_files.policies import compute_dtype
 from bnexport.keras_files.repairs import LEGACY
@@ -63,6 +64,15 @@ def _value_of(made: Mapping[Tensor, Value], tensor: Tensor) -> Value:
 INTEGERS_KEPT = {"Embedding", "ReversibleEmbedding", "SpectralNormalization"}
 """The layers with weights whose integers are positions in a table, or go on to the layer inside."""
 
+INTEGERS_REFUSED = {
+    *("UnitNormalization", "Softmax", "ELU", "PReLU", "Attention", "MaxPooling3D", "AdaptiveMaxPooling3D"),
+    *(f"{kind}Pooling{axes}D" for kind in ("Average", "AdaptiveAverage") for axes in (1, 2, 3)),
+}
+"""The layers that do not run in Keras on integers."""
+
+INTEGERS_ROUNDED = {"LayerNormalization", "GroupNormalization", "RMSNormalization"}
+"""The layers whose results Keras rounds towards zero where they are called with integers."""
+
 WEIGHTS_INSIDE = {
     *("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention", "Bidirectional", "RNN"),
     *("SimpleRNN", "LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"),
@@ -90,6 +100,7 @@ def write_call(g: Graph, layer: StoredLayer, args: Sequence[Nested], kwargs: Map
         dtype = compute_dtype(layer.config.get("dtype"))
         if layer.config.get("autocast", True):
             args, kwargs = autocast(g, args, dtype), autocast(g, kwargs, dtype)
+        _refuse_integers(layer, args)
         if _meets_weights(layer):
             args = [_as_float(g, value, dtype) for value in args]
             kwargs = {name: _as_float(g, given, dtype) for name, given in kwargs.items()}
@@ -117,6 +128,21 @@ def write_part(g: Graph, part: StoredLayer, *args: Nested, **kwargs: Nested) -> 
 def autocast(g: Graph, given: Nested, dtype: str) -> Nested:
     """Floating-point values of a structure in the dtype that the layer computes in."""
     return map_values(given, lambda value: g.cast(value, dtype) if value.floating else value)
+
+
+def _refuse_integers(layer: StoredLayer, args: Sequence[Nested]) -> None:
+    """Refuses integers for layers that compute with floating-point numbers only.
+
+    Raises:
+        NotCovered: the layer is called with some.
+    """
+    if not any("int" in value.dtype for value in flat(args)):
+        return
+    way = "cast them to float32 before it"
+    if layer.kind in INTEGERS_REFUSED:
+        raise NotCovered(f"{layer.kind} layers on integers, which do not run in Keras either ({way})")
+    if layer.kind in INTEGERS_ROUNDED:
+        raise NotCovered(f"{layer.kind} layers on integers, whose results Keras rounds towards zero ({way})")
 
 
 def _meets_weights(layer: StoredLayer) -> bool:

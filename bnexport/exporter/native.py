@@ -14,7 +14,7 @@ from bnexport.exporter.graph import OPSET, Graph, NotCovered, Value, tensor_type
 from bnexport.exporter.keras_graph import find_uncovered, write_network
 from bnexport.exporter.protocols import NotConverted, Source
 from bnexport.frameworks.keras_architecture import architecture_of
-from bnexport.keras_files.graph import Network, distinct, network
+from bnexport.keras_files.graph import Network, distinct, network, output_names
 from bnexport.keras_files.layers import UnclearFile
 from bnexport.keras_files.read import KerasFile, read_file
 from bnexport.onnx_graph import finish, subgraphs
@@ -95,7 +95,8 @@ def _complete(
 ) -> onnx.ModelProto:
     from onnx import helper
 
-    names = distinct([tensor.layer for tensor in net.outputs])
+    given_in = {value.name for value in inputs}
+    names = output_names([tensor.layer for tensor in net.outputs], [tensor.layer for tensor in net.inputs])
     hidden: dict[str, str] = {}
     given: list[Value] = []
     renamed: dict[str, str] = {}
@@ -104,14 +105,13 @@ def _complete(
         if before is not None:  # laid out as what was made of it
             before = replace(before, shape=value.shape, channels_first=value.channels_first)
         value = g.in_keras_order(value)
-        taken = value.name in renamed or value in inputs or value.name in g.initializers
-        if taken or name in {v.name for v in inputs}:
+        if value.name in renamed or value.name in given_in or value.name in g.initializers:
             value = g.node("Identity", [value], value.shape, value.dtype, name=f"{name}/Identity")
         renamed[value.name] = name
         given.append(Value(name, value.shape, value.dtype))
         if before is not None:
             before = g.in_keras_order(before)
-            if before in inputs or before.name in renamed or before.name in g.initializers:
+            if before.name in given_in or before.name in renamed or before.name in g.initializers:
                 before = g.node("Identity", [before], before.shape, before.dtype, name=f"{name}/logits/Identity")
             hidden[name] = renamed[before.name] = f"{name}/logits"
     for node in g.nodes:

@@ -127,6 +127,13 @@ WIDE = {
 """The dtypes that runtimes have arithmetic for, for those that they have none for."""
 
 
+QUOTIENTS = {
+    **dict.fromkeys(("int32", "int64", "uint32", "uint64"), "float64"),
+    **dict.fromkeys(("int8", "int16", "uint8", "uint16"), "float32"),
+}
+"""The dtype of a quotient of integers in TensorFlow, where Keras leaves the division to it."""
+
+
 def widen(g: Graph, x: Value) -> Value:
     """A value in a dtype that runtimes have arithmetic for."""
     return g.cast(x, WIDE.get(x.dtype, x.dtype))

@@ -1,24 +1,18 @@
 """Images in another size, as `tf.image.resize` computes it: by indices, by Resize, or as two products with fixed matrices.
 
-Every interpolation of TensorFlow is separable: for fixed sizes it is a matrix for the rows and one for the columns, whose numbers are
-those of TensorFlow's kernels (`resize_bicubic_op`, `resize_area_op`, `scale_and_translate_op`).
+Every interpolation of TensorFlow is separable: for fixed sizes it is a matrix for the rows and one for the columns (`interpolation`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from bnexport.exporter.arithmetic import integers, size_of, sizes_of
+from bnexport.exporter.arithmetic import integers, size_of, sizes_of, squeeze, unary
 from bnexport.exporter.axes import repeat, tensor_axis, with_side
-from bnexport.exporter.graph import Graph, NotCovered, Value
-from bnexport.types import Array
-
-TABLE = 1024
-"""Positions between two pixels that TensorFlow's bicubic interpolation knows."""
+from bnexport.exporter.graph import Graph, Input, NotCovered, Value
+from bnexport.exporter.interpolation import FLOAT, matrix, nearest_rows, neighbours
 
 FEW_CHANNELS = 4
 """Images of so few channels are interpolated linearly by matrices: exact at any size, and cheap."""
@@ -26,9 +20,10 @@ FEW_CHANNELS = 4
 LARGEST = 1 << 24
 """The most numbers of a matrix."""
 
-FLOAT = np.float32
-
-Weights = npt.NDArray[np.floating[Any]]
+FIXED_SIZE = (
+    "(build the model for one size, keras.Input((height, width, channels)), or resize with bilinear or nearest)"
+)
+"""What to do where the size of images must be fixed."""
 
 
 def resize(
@@ -79,21 +74,54 @@ def resize(
         return _by_matrices(g, x, axes, sized, size, interpolation, antialias=antialias)
     if not linear:
         raise NotCovered(
-            f"the interpolation {interpolation}{' with antialias' if antialias else ''} of images of open size"
+            f"the interpolation {interpolation}{' with antialias' if antialias else ''} of images of open size {FIXED_SIZE}"
         )
     return _linear(g, x, axes, size, factors=factors)
 
 
+def as_pixels(g: Graph, x: Value, dtype: str) -> Value:
+    """Resized images in the dtype that they had before: rounded and within its range for integers."""
+    if x.dtype == dtype:
+        return x
+    if "int" in dtype:
+        limits = np.iinfo(dtype)
+        bounds = [g.value(float(limit), x.dtype) for limit in (limits.min, limits.max)]
+        rounded = unary(g, "Round", x)
+        x = g.node("Clip", [rounded, *bounds], x.shape, x.dtype, channels_first=x.channels_first)
+    return g.cast(x, dtype)
+
+
 def _linear(g: Graph, x: Value, axes: Sequence[int], size: Sequence[int], *, factors: bool) -> Value:
+    """Columns, then rows: by Resize where its positions are TensorFlow's to the last bit, otherwise from two neighbours."""
+    if all(_is_exact(x.shape[axis], new, factor=factors) for axis, new in zip(axes, size, strict=True)):
+        return _by_resize(g, x, axes, size, factors=factors)
+    for axis, new in reversed(list(zip(axes, size, strict=True))):
+        if new != (1 if factors else x.shape[axis]):
+            x = _between_neighbours(g, x, axis, new, factor=factors)
+    return x
+
+
+def _is_exact(side: int | None, new: int, *, factor: bool) -> bool:
+    """Whether Resize, which divides by new / side, finds the positions that TensorFlow finds with side / new."""
+    if factor:
+        return new & (new - 1) == 0  # the reciprocals of powers of two are exact
+    if side is None:
+        return False
+    middles = np.arange(new, dtype=FLOAT) + FLOAT(0.5)
+    ours, theirs = middles / (FLOAT(new) / FLOAT(side)), middles * (FLOAT(side) / FLOAT(new))
+    return bool(np.array_equal(ours - FLOAT(0.5), theirs - FLOAT(0.5)))
+
+
+def _by_resize(g: Graph, x: Value, axes: Sequence[int], size: Sequence[int], *, factors: bool) -> Value:
     shape = x.shape
-    for axis, side in zip(axes, size, strict=True):
-        shape = with_side(shape, axis, None if factors else side)
-    if factors:
-        target = [np.asarray([1, 1, *size], np.float32)]
-    else:
+    for axis, new in zip(axes, size, strict=True):
+        side = shape[axis]
+        shape = with_side(shape, axis, new if not factors else None if side is None else side * new)
+    target: list[Input] = [np.asarray([1, 1, *size], FLOAT)]
+    if not factors:
         channels = x.rank - 1 if x.channels_first else 1
         whole = g.node("Concat", [sizes_of(g, x, [0, channels]), integers(*size)], (x.rank,), "int64", axis=0)
-        target = [None, whole]  # type: ignore[list-item]
+        target = [None, whole]
     return g.node(
         "Resize",
         [x, None, *target],
@@ -103,6 +131,52 @@ def _linear(g: Graph, x: Value, axes: Sequence[int], size: Sequence[int], *, fac
         mode="linear",
         coordinate_transformation_mode="half_pixel",
     )
+
+
+def _between_neighbours(g: Graph, x: Value, axis: int, new: int, *, factor: bool) -> Value:
+    """What TensorFlow computes along one axis from the pixels a and b around each position: a + (b - a) * share."""
+    side, position = x.shape[axis], tensor_axis(x, axis)
+    if side is not None:
+        length: int | None = side * new if factor else new
+        below, above, share = neighbours(side, length or 0)
+        rows = [g.constant(below), g.constant(above)]
+        part = g.constant(share)
+    else:
+        length = None if factor else new
+        rows, part = _computed_neighbours(g, size_of(g, x, axis), new, length, factor=factor)
+    shape = with_side(x.shape, axis, length)
+    a, b = (
+        g.node("Gather", [x, row], shape, "float32", channels_first=x.channels_first, axis=position) for row in rows
+    )
+    wide = integers(*range(1, x.rank - position))
+    part = g.node("Unsqueeze", [part, wide], (length, *[1] * len(wide)), "float32") if len(wide) else part
+    apart = g.node("Sub", [b, a], shape, "float32", channels_first=x.channels_first)
+    more = g.node("Mul", [apart, part], shape, "float32", channels_first=x.channels_first)
+    return g.node("Add", [a, more], shape, "float32", channels_first=x.channels_first)
+
+
+def _computed_neighbours(
+    g: Graph, side: Value, new: int, length: int | None, *, factor: bool
+) -> tuple[list[Value], Value]:
+    """The same for a side that is known when the graph runs."""
+    whole = g.cast(side, "float32")
+    if factor:
+        count = squeeze(g, g.node("Mul", [side, integers(new)], (1,), "int64"), 0)
+        bounds = [g.constant(np.asarray(number, np.int64)) for number in (0, 1)]
+        steps = g.cast(g.node("Range", [bounds[0], count, bounds[1]], (None,), "int64"), "float32")
+        middles = g.node("Add", [steps, np.asarray([0.5], FLOAT)], (None,), "float32")
+        scale: Value = g.constant(np.asarray([1 / new], FLOAT))
+    else:
+        middles = g.constant(np.arange(new, dtype=FLOAT) + FLOAT(0.5))
+        scale = g.node("Div", [whole, np.asarray([new], FLOAT)], (1,), "float32")
+    scaled = g.node("Mul", [middles, scale], (length,), "float32")
+    at = g.node("Sub", [scaled, np.asarray([0.5], FLOAT)], (length,), "float32")
+    floor, ceil = (g.node(op, [at], (length,), "float32") for op in ("Floor", "Ceil"))
+    last = g.node("Sub", [whole, np.asarray([1], FLOAT)], (1,), "float32")
+    below = g.node("Max", [floor, np.asarray([0], FLOAT)], (length,), "float32")
+    above = g.node("Min", [ceil, last], (length,), "float32")
+    share = g.node("Sub", [at, floor], (length,), "float32")
+    return [g.cast(below, "int64"), g.cast(above, "int64")], share
 
 
 def _nearest(g: Graph, x: Value, axes: Sequence[int], size: Sequence[int]) -> Value:
@@ -128,13 +202,6 @@ def _nearest(g: Graph, x: Value, axes: Sequence[int], size: Sequence[int]) -> Va
     return x
 
 
-def nearest_rows(side: int, new: int) -> Array:
-    """The row that each row of a resized image is taken from."""
-    middles = (np.arange(new, dtype=FLOAT) + FLOAT(0.5)) * (FLOAT(side) / FLOAT(new))
-    rows: Array = np.minimum(np.floor(middles).astype(np.int64), side - 1)
-    return rows
-
-
 def _by_matrices(
     g: Graph,
     x: Value,
@@ -158,116 +225,3 @@ def _by_matrices(
         shape = with_side(x.shape, axes[0], size[0])
         x = g.node("MatMul", [g.constant(rows, "rows"), x], shape, "float32", channels_first=x.channels_first)
     return x
-
-
-def matrix(side: int, new: int, interpolation: str, *, antialias: bool = False) -> Array:
-    """What each pixel of a resized row is made of, shape (new, side), float32.
-
-    Raises:
-        NotCovered: the interpolation is unknown.
-    """
-    if interpolation == "bilinear" and not antialias:
-        return _linear_matrix(side, new)
-    if interpolation == "bicubic" and not antialias:
-        return _cubic_matrix(side, new)
-    if interpolation == "area":
-        return _area_matrix(side, new)
-    if interpolation not in KERNELS:
-        raise NotCovered(f"the interpolation {interpolation}")
-    radius, kernel = KERNELS[interpolation]
-    return _kernel_matrix(side, new, radius, kernel, antialias=antialias)
-
-
-def _linear_matrix(side: int, new: int) -> Array:
-    made = np.zeros((new, side), FLOAT)
-    at = (np.arange(new, dtype=FLOAT) + FLOAT(0.5)) * (FLOAT(side) / FLOAT(new)) - FLOAT(0.5)
-    floor = np.floor(at)
-    share = (at - floor).astype(FLOAT)
-    for row in range(new):
-        below = max(int(floor[row]), 0)
-        above = min(int(np.ceil(at[row])), side - 1)
-        made[row, below] += FLOAT(1) - share[row]
-        made[row, above] += share[row]
-    return made
-
-
-def _cubic_matrix(side: int, new: int) -> Array:
-    """Keys' kernel with a = -0.5 at 1,024 positions; pixels outside do not count."""
-    made = np.zeros((new, side), FLOAT)
-    steps = np.arange(TABLE + 1) / TABLE
-    inner = ((1.5 * steps - 2.5) * steps * steps + 1).astype(FLOAT)
-    far = steps + 1
-    outer = (((-0.5 * far + 2.5) * far - 4) * far + 2).astype(FLOAT)
-    for row in range(new):
-        at = (FLOAT(row) + FLOAT(0.5)) * (FLOAT(side) / FLOAT(new)) - FLOAT(0.5)
-        base = int(np.floor(at))
-        step = int(np.rint(FLOAT(at - FLOAT(base)) * TABLE))
-        weights = (outer[step], inner[step], inner[TABLE - step], outer[TABLE - step])
-        inside = [(base - 1 + nth, weight) for nth, weight in enumerate(weights) if 0 <= base - 1 + nth < side]
-        total = sum((weight for _, weight in inside), FLOAT(0))
-        for column, weight in inside:
-            made[row, column] = weight / total if abs(total) >= TINY else weight
-    return made
-
-
-TINY = 1000 * float(np.finfo(FLOAT).tiny)
-"""Sums of weights below this are not divided by."""
-
-
-def _area_matrix(side: int, new: int) -> Array:
-    made = np.zeros((new, side), FLOAT)
-    scale = FLOAT(side) / FLOAT(new)
-    for row in range(new):
-        start, end = FLOAT(row) * scale, FLOAT(row + 1) * scale
-        for column in range(int(np.floor(start)), int(np.ceil(end))):
-            if column < start:
-                share = scale if column + 1 > end else FLOAT(column + 1) - start
-            else:
-                share = end - FLOAT(column) if column + 1 > end else FLOAT(1)
-            made[row, min(column, side - 1)] += share / scale
-    return made
-
-
-def _kernel_matrix(
-    side: int, new: int, radius: float, kernel: Callable[[Weights], Weights], *, antialias: bool
-) -> Array:
-    made = np.zeros((new, side), FLOAT)
-    inverse = FLOAT(1) / (FLOAT(new) / FLOAT(side))
-    wide = max(inverse, FLOAT(1)) if antialias else FLOAT(1)
-    for row in range(new):
-        at = (FLOAT(row) + FLOAT(0.5)) * inverse
-        start = max(int(np.ceil(at - FLOAT(radius) * wide - FLOAT(0.5))), 0)
-        end = min(int(np.floor(at + FLOAT(radius) * wide - FLOAT(0.5))), side - 1)
-        columns = np.arange(start, end + 1)
-        weights = kernel(np.abs((columns.astype(FLOAT) + FLOAT(0.5) - at) / wide)).astype(FLOAT)
-        total = weights.sum(dtype=FLOAT)
-        made[row, columns] = weights / total if abs(total) >= TINY else weights
-    return made
-
-
-def _triangle(x: Weights) -> Weights:
-    return np.maximum(1 - x, 0)
-
-
-def _keys(x: Weights) -> Weights:
-    near = (1.5 * x - 2.5) * x * x + 1
-    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return np.where(x < 1, near, np.where(x < 2, far, 0))
-
-
-def _lanczos(radius: float) -> Callable[[Weights], Weights]:
-    def kernel(x: Weights) -> Weights:
-        angle = np.pi * np.maximum(x.astype(np.float64), 1e-3)
-        value = radius * np.sin(angle) * np.sin(angle / radius) / angle**2
-        return np.where(x > radius, 0, np.where(x <= 1e-3, 1, value))
-
-    return kernel
-
-
-KERNELS: dict[str, tuple[float, Callable[[Weights], Weights]]] = {
-    "bilinear": (1, _triangle),
-    "bicubic": (2, _keys),
-    "lanczos3": (3, _lanczos(3)),
-    "lanczos5": (5, _lanczos(5)),
-}
-"""Radius and function of TensorFlow's sampling kernels."""

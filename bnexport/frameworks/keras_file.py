@@ -10,7 +10,7 @@ from bnexport.frameworks.keras_installed import backend_name
 from bnexport.frameworks.models import installed_version
 from bnexport.frameworks.protocols import FileDescription, ModelInfo, Port
 from bnexport.keras_files.architecture import Architecture
-from bnexport.keras_files.graph import distinct, network
+from bnexport.keras_files.graph import distinct, network, output_names
 from bnexport.keras_files.layers import StoredLayer, UnclearFile
 from bnexport.keras_files.policies import compute_dtype
 from bnexport.keras_files.read import KerasFile, read_file
@@ -41,7 +41,7 @@ def describe(path: Path, architecture: Architecture | None = None) -> FileDescri
     return FileDescription(
         info=_info(file),
         inputs=tuple(inputs),
-        outputs=tuple(distinct([tensor.layer for tensor in net.outputs])),
+        outputs=tuple(output_names([t.layer for t in net.outputs], [t.layer for t in net.inputs])),
         modes=("inference", "training"),
     )
 

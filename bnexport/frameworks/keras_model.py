@@ -20,6 +20,7 @@ from bnexport.frameworks.keras_patch import load_error, name_scopes_restored
 from bnexport.frameworks.keras_paths import weight_names
 from bnexport.keras_files import config as keras_config, repairs as keras_repairs, weights as keras_weights
 from bnexport.keras_files.architecture import Architecture
+from bnexport.keras_files.graph import distinct, output_names
 from bnexport.keras_files.naming import public_names
 from bnexport.keras_files.read import Prepared, prepare
 from bnexport.system import machine
@@ -237,29 +238,20 @@ def describe(model: Model, path: Path, kind: Format, digest: str) -> LoadedModel
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     dtypes = {str(layer.compute_dtype) for layer in model._flatten_layers(include_self=False)}
     narrow = next((d for d in ("bfloat16", "float16", "float32") if d in dtypes), "float64")
-    names = _distinct([tensor.name for tensor in model.inputs])
+    names = distinct([tensor.name for tensor in model.inputs])
     return LoadedModel(
         path=path,
         sha256=digest,
         format=kind,
         keras=model,
         inputs=tuple(Tensor(n, tuple(t.shape), str(t.dtype)) for n, t in zip(names, model.inputs, strict=True)),
-        outputs=tuple(_distinct([t._keras_history.operation.name for t in model.outputs])),
-        weights=dict(zip(_distinct(weight_names(model)), model.variables, strict=True)),
+        outputs=tuple(output_names([t._keras_history.operation.name for t in model.outputs], names)),
+        weights=dict(zip(distinct(weight_names(model)), model.variables, strict=True)),
         parameters=int(model.count_params()),
         layers=len(norms),
         frozen=sum(not layer.trainable for layer in norms),
         dtype=narrow,
     )
-
-
-def _distinct(names: list[str]) -> list[str]:
-    seen: dict[str, int] = {}
-    result = []
-    for name in names:
-        seen[name] = nth = seen.get(name, 0) + 1
-        result.append(name if nth == 1 else f"{name}#{nth}")
-    return result
 
 
 @name_scopes_restored()

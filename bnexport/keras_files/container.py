@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import weakref
 import zipfile
 from collections.abc import Iterator
@@ -179,6 +180,21 @@ def config_text(path: Path, kind: Format) -> str | bytes | None:
         raise
     except Exception as error:  # as above
         raise _damage_error(path, kind, error) from error
+
+
+def vocabularies(path: Path) -> dict[str, list[str]]:
+    """The vocabularies in a .keras file, word by word, by the group of their layer ("layers/integer_lookup").
+
+    Raises:
+        InputError: they are damaged.
+    """
+    pattern = re.compile(r"assets/(.+)/vocabulary\.txt")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            matches = [match for name in archive.namelist() if (match := pattern.fullmatch(name))]
+            return {match[1]: archive.read(match[0]).decode().splitlines() for match in matches}
+    except Exception as error:  # as above
+        raise _damage_error(path, Format.KERAS, error) from error
 
 
 def holds_weights(path: Path) -> bool:

@@ -5,30 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from bnexport.errors import InputError, reason
+from bnexport.errors import InputError
+from bnexport.keras_files.arguments import Tensor, is_reference, of_keras2, plain, tensors_in
 from bnexport.keras_files.layers import StoredLayer, UnclearFile
 from bnexport.keras_files.policies import input_dtype
 from bnexport.keras_files.repairs import MODELS, input_shape_of
 from bnexport.types import Nested
 
 Shape = tuple[int | None, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """An output of a layer's call.
-
-    Args:
-        layer: the layer's name.
-        call: which call, from 0.
-        index: which of the call's outputs, from 0.
-    """
-
-    layer: str
-    call: int
-    index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +72,15 @@ def distinct(names: Sequence[str]) -> list[str]:
         seen[name] = nth = seen.get(name, 0) + 1
         result.append(name if nth == 1 else f"{name}#{nth}")
     return result
+
+
+def output_names(outputs: Sequence[str], inputs: Sequence[str]) -> list[str]:
+    """What outputs are called after the layers that make them; an input that is an output, too, is "x/output" there.
+
+    >>> output_names(["x", "dense", "dense"], ["x"])
+    ['x/output', 'dense', 'dense#2']
+    """
+    return distinct([f"{name}/output" if name in inputs else name for name in outputs])
 
 
 def _sequential(model: StoredLayer) -> Network:
@@ -179,35 +172,12 @@ def _in_order(
             stack += [(source, False) for source in reversed(before) if not state.get(source)]
 
 
-def tensors_in(structure: Nested) -> Iterator[Tensor]:
-    """The tensors of a structure, in the order of `keras.tree.flatten`: dictionaries by their keys."""
-    if isinstance(structure, Tensor):
-        yield structure
-    elif isinstance(structure, list | tuple):
-        for part in structure:
-            yield from tensors_in(part)
-    elif isinstance(structure, dict):
-        for key in sorted(structure):
-            yield from tensors_in(structure[key])
-
-
-def _is_reference(value: object) -> bool:
-    """Whether a list is [layer, call, tensor], with more behind it in Keras 2."""
-    return (
-        isinstance(value, list | tuple)
-        and len(value) >= 3
-        and isinstance(value[0], str)
-        and type(value[1]) is int
-        and type(value[2]) is int
-    )
-
-
 def _ends(value: object, model: StoredLayer) -> Nested:
     """The inputs or outputs of a model as they are nested.
 
     Here, unlike in the calls, Keras counts the graph of a functional model inside as its first call.
     """
-    if isinstance(value, list | tuple) and _is_reference(value):
+    if isinstance(value, list | tuple) and is_reference(value):
         layer = model.parts.get(value[0])
         return Tensor(value[0], max(value[1] - (layer is not None and layer.kind in MODELS), 0), value[2])
     if isinstance(value, list | tuple):
@@ -219,7 +189,7 @@ def _ends(value: object, model: StoredLayer) -> Nested:
 
 def _call(layer: StoredLayer, nth: int, node: object, model: StoredLayer) -> Call:
     if isinstance(node, dict):  # Keras 3
-        args, kwargs = _plain(node.get("args") or []), _plain(node.get("kwargs") or {})
+        args, kwargs = plain(node.get("args") or []), plain(node.get("kwargs") or {})
         if not isinstance(args, list) or not isinstance(kwargs, dict):
             raise _not_recorded(layer, node)
         return Call(layer, nth, tuple(args), dict(kwargs))
@@ -229,57 +199,18 @@ def _call(layer: StoredLayer, nth: int, node: object, model: StoredLayer) -> Cal
     values, kwargs = [], {}
     for entry in entries:
         if isinstance(entry, list) and len(entry) >= 3 and entry[0] == "_CONSTANT_VALUE":
-            values.append(_plain(entry[2]))
-        elif _is_reference(entry):
+            values.append(plain(entry[2]))
+        elif is_reference(entry):
             values.append(Tensor(entry[0], entry[1], entry[2]))
         else:
             raise _not_recorded(layer, entry)
         if len(entry) > 3 and isinstance(entry[3], dict):
-            kwargs |= {key: _of_keras2(value, model) for key, value in entry[3].items()}
+            kwargs |= {key: of_keras2(value, model.parts) for key, value in entry[3].items()}
     return Call(layer, nth, (values[0] if len(values) == 1 else values,), kwargs)
 
 
 def _not_recorded(layer: StoredLayer, entry: object) -> InputError:
     return InputError(f"a call of the layer {layer.path} is not recorded as Keras does it", found=repr(entry)[:80])
-
-
-def _of_keras2(value: Nested, model: StoredLayer) -> Nested:
-    """An argument of Keras 2, in which tensors are [layer, call, tensor]."""
-    if _is_reference(value) and value[0] in model.parts:
-        return Tensor(value[0], value[1], value[2])
-    if isinstance(value, list):
-        return [_of_keras2(part, model) for part in value]
-    return _plain(value)
-
-
-def _plain(value: Nested) -> Nested:
-    """An argument of Keras 3, in which tensors and what JSON does not have are objects that name their class."""
-    if isinstance(value, list):
-        return [_plain(part) for part in value]
-    if not isinstance(value, dict):
-        return value
-    kind, config = value.get("class_name"), value.get("config")
-    match kind:
-        case "__keras_tensor__":
-            history = config.get("keras_history") if isinstance(config, dict) else None
-            if not _is_reference(history) or history is None:
-                raise InputError("the model configuration has a tensor without a layer", found=repr(value)[:80])
-            return Tensor(history[0], history[1], history[2])
-        case "__tensor__" | "__numpy__" if isinstance(config, dict):
-            dtype = str(config.get("dtype", "float32"))
-            try:
-                return np.asarray(config.get("value"), dtype if dtype != "bfloat16" else "float32")
-            except (TypeError, ValueError, OverflowError) as error:
-                raise InputError(f"the model configuration has a constant that is none ({reason(error)})") from error
-        case "__tuple__":
-            return tuple(_plain(part) for part in value.get("items") or config or ())
-        case "__slice__" if isinstance(config, dict):
-            return slice(*(_plain(config.get(key)) for key in ("start", "stop", "step")))
-        case "__ellipsis__":
-            return ...
-    if "class_name" in value and "config" in value:
-        return value  # a dtype policy, an initializer: whoever takes it reads it
-    return {key: _plain(part) for key, part in value.items()}
 
 
 def _input_shape(layer: StoredLayer) -> Shape:

@@ -14,8 +14,9 @@ from bnexport.keras_files import config as keras_config, container, repairs, wei
 from bnexport.keras_files.architecture import Architecture, refuse_misfits
 from bnexport.keras_files.contents import Contents, read_contents
 from bnexport.keras_files.defaults import Config
+from bnexport.keras_files.hdf5_weights import with_weights_of_hdf5
 from bnexport.keras_files.layers import Store, StoredLayer, UnclearFile
-from bnexport.keras_files.tree import in_archive, layer_tree, with_weights_of_hdf5
+from bnexport.keras_files.tree import in_archive, layer_tree
 from bnexport.system import cache
 from bnexport.system.files import Format, model_format, sha256
 
@@ -155,7 +156,8 @@ def _read(path: Path, architecture: Architecture | None) -> KerasFile:
         elif prepared.kind == Format.HDF5:
             model = _read_hdf5(path, config, prepared.contents)
         else:
-            model = layer_tree(config, "", "", in_archive(_open_archive(path, prepared)))
+            find, words = in_archive(_open_archive(path, prepared)), container.vocabularies(path)
+            model = layer_tree(config, "", "", find, words=words)
     digest = _BESIDE.submit(_digest, path, prepared.kind)
     return KerasFile(
         path, prepared.kind, model, prepared.version, prepared.repairs, prepared.iterations, prepared.renamed, digest

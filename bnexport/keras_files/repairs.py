@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from bnexport.errors import InputError
 from bnexport.keras_files import defaults as keras_defaults
 from bnexport.keras_files.defaults import Config
 
@@ -128,7 +129,10 @@ class _Repair:
             self._old_defaults(kind, config)
             self._activations(config)
             self._name_inner_layers(kind, config)
-        if kind in LEGACY and isinstance(config.get("layers"), list):
+        if kind in LEGACY and "layers" in config:
+            if not isinstance(config["layers"], list):
+                name = str(config.get("name") or kind)[:80]
+                raise InputError(f"the model {name} has no list of layers", found=repr(config["layers"])[:80])
             self._shapes(config["layers"])
         if kind in MODELS and (self._old or "module" not in entry):
             self._nodes(config)

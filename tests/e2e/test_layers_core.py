@@ -15,8 +15,9 @@ from keras import layers as L  # noqa: N812 - as Keras users write it
 from bnexport.errors import InputError
 from bnexport.exporter.native import graph_of
 from bnexport.exporter.protocols import NotConverted
+from bnexport.frameworks import keras_file, keras_model
 from bnexport.keras_files.read import read_file
-from tests.exported import agree, randomise
+from tests.exported import agree, export_of, randomise
 
 pytestmark = pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`:UserWarning")
 
@@ -59,6 +60,25 @@ def data_format_first() -> keras.Model:
     )
 
 
+def of_integers() -> keras.Model:
+    """Layers that Keras computes on integers: in them, or in floating-point numbers of its choice."""
+    rows, image = keras.Input((6, 4), dtype="int32"), keras.Input((8, 6, 4), dtype="int32")
+    on_rows = [L.Activation(name) for name in ("relu", "relu6", "tanh", "exponential", "leaky_relu")]
+    on_rows += [L.ReLU(negative_slope=0.2), L.LeakyReLU(), L.GlobalAveragePooling1D(), L.GlobalMaxPooling1D()]
+    on_rows += [L.MaxPooling1D(2), L.AdaptiveMaxPooling1D(2)]
+    on_images = [L.GlobalAveragePooling2D(keepdims=True), L.GlobalMaxPooling2D(), L.MaxPooling2D(2)]
+    on_images += [L.AdaptiveMaxPooling2D(3), L.UpSampling2D(2, interpolation="bilinear")]
+    masked = L.GlobalAveragePooling1D()(rows, mask=rows[..., 0] > 1)
+    outputs = [*(layer(rows) for layer in on_rows), *(layer(image) for layer in on_images), masked]
+    return keras.Model([rows, image], [*outputs, L.Average()([rows, rows])])
+
+
+def own_input() -> keras.Model:
+    """A model that gives back its own input, beside what it makes of it."""
+    x = keras.Input((6, 4), name="x")
+    return keras.Model(x, [x, L.Dense(2)(x), L.Dropout(0.1)(x), x])
+
+
 MODELS: dict[str, Callable[[], keras.Model]] = {
     "activations": every_activation,
     "activation layers": lambda: stack(
@@ -83,6 +103,8 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
     "spectral normalisation of integers": lambda: keras.Sequential(
         [L.Input((5,), dtype="int32"), L.SpectralNormalization(L.Dense(4))]
     ),
+    "integers": of_integers,
+    "its own input": own_input,
     "einsum": lambda: stack(
         (6, 8),
         L.EinsumDense("abc,cde->abde", output_shape=(None, 3, 4), bias_axes="de"),
@@ -169,6 +191,29 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
 def test_answers_are_those_of_keras(name: str, form: str, tmp_path: Path) -> None:
     """At batch 1 and 3, from either format."""
     agree(MODELS[name](), tmp_path, form=form)
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (L.UnitNormalization(), "UnitNormalization layers on integers, which do not run in Keras either"),
+        (L.LayerNormalization(), "LayerNormalization layers on integers, whose results Keras rounds towards zero"),
+        (L.Activation("gelu"), "the activation gelu of integers, which does not run in Keras either"),
+    ],
+)
+def test_integers_that_keras_does_not_compute_with_are_refused(layer: keras.Layer, reason: str, tmp_path: Path) -> None:
+    """The sentence says so, and what to do."""
+    with pytest.raises(NotConverted, match=reason):
+        export_of(keras.Sequential([L.Input((6, 4), dtype="int32"), layer]), tmp_path)
+
+
+def test_an_input_that_is_an_output_has_another_name(tmp_path: Path) -> None:
+    """The same in the graph, in what the file is described as, and in Keras."""
+    own_input().save(tmp_path / "m.keras")
+    described = keras_file.describe(tmp_path / "m.keras").outputs
+    names = [output.name for output in graph_of(read_file(tmp_path / "m.keras"), None).graph.output]
+    assert names[0] == "x/output"
+    assert list(described) == list(keras_model.load(tmp_path / "m.keras").outputs) == names
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "float16"])

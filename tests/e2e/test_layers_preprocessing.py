@@ -67,6 +67,22 @@ def _lookups() -> Any:
     return keras.Model(i, [layer(i) for layer in layers])
 
 
+def _adapted() -> Any:
+    """Vocabularies that are learned, which a .keras file has beside the weights; hashes of integers are remainders."""
+
+    def learned(**options: Any) -> Any:
+        layer = L.IntegerLookup(**options)
+        layer.adapt(np.array([[3, 3, 2], [2, 2, 1], [4, 0, 0]]))
+        return layer
+
+    i, j = keras.Input((5,), dtype="int64"), keras.Input((5,), dtype="int64")
+    inner = keras.Model(j, learned()(j), name="inner")
+    layers = [learned(mask_token=0), learned(max_tokens=4), learned(mask_token=2, output_mode="multi_hot")]
+    layers += [learned(num_oov_indices=3, max_tokens=5), learned(num_oov_indices=2, mask_token=4, output_mode="count")]
+    layers += [learned(invert=True), learned(invert=True, mask_token=1, oov_token=-7, num_oov_indices=2)]
+    return keras.Model(i, [inner(i), *(layer(i) for layer in layers)])
+
+
 def _rescaled() -> Any:
     x = keras.Input(PIXELS, dtype="uint8")
     y = keras.Input(PIXELS)
@@ -117,6 +133,7 @@ MODELS: dict[str, Callable[[], Any]] = {
         *(lambda mode=mode: L.Discretization([-0.5, 0.7], output_mode=mode) for mode in ("multi_hot", "count")),
     ),
     "integers": _lookups,
+    "integers-learned": _adapted,
     "resizing": on(PIXELS, "float32", *RESIZINGS),
     "resizing-many-channels": on((6, 8, 9), "float32", lambda: L.Resizing(12, 4), lambda: L.Resizing(3, 5)),
     "resizing-open": on(
@@ -187,8 +204,28 @@ def test_a_matrix_is_tensorflow_s_interpolation(kind: str, sizes: tuple[int, int
     np.testing.assert_array_equal(rows[:, nearest_rows(side, new)], nearest)
 
 
+@pytest.mark.parametrize("shape", [(101, 57, 8), (None, None, 3)])
+def test_linear_positions_are_tensorflow_s(shape: tuple[int | None, ...], tmp_path: Path) -> None:
+    """Images resized by odd factors, fixed or open: to the rounding of a sum, where positions rounded otherwise move them by 1e-5."""
+    layers = [
+        L.Resizing(224, 180),
+        L.Resizing(45, 46),
+        *(L.UpSampling2D(f, interpolation="bilinear") for f in (3, (7, 2))),
+    ]
+    model = on(shape, "float32", *(lambda layer=layer: layer for layer in layers))()
+    rows = np.random.default_rng(0).normal(size=(1, 101, 57, shape[-1] or 0)).astype(np.float32)
+    agree(model, tmp_path, inputs={1: {model.inputs[0].name: rows}}, tolerance=4e-7)
+
+
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
-    "open-cubic": (on((None, None, 3), "float32", lambda: L.Resizing(5, 4, interpolation="bicubic")), "bicubic"),
+    "open-cubic": (
+        on((None, None, 3), "float32", lambda: L.Resizing(5, 4, interpolation="bicubic")),
+        "bicubic of images of open size .build the model for one size",
+    ),
+    "unknown-words": (
+        on((3,), "int64", lambda: L.IntegerLookup(vocabulary=[1, 2], num_oov_indices=2, oov_method="farmhash")),
+        "hashes",
+    ),
     "hashing": (on((3,), "int32", lambda: L.Hashing(5)), "Hashing"),
     "text": (on((3,), "int64", lambda: L.StringLookup(vocabulary=["a", "b"], invert=True)), "token"),
     "clahe": (on((8, 8, 3), "float32", L.ContrastLimitedAdaptiveHistogramEqualization), "histogram"),

@@ -41,12 +41,29 @@ def activate(g: Graph, activation: object, x: Value) -> Value:
     if activation in (None, "linear"):
         return x
     name = str(activation)
+    if "int" in x.dtype:
+        x = _of_integers(g, name, x)
     if name in SIMPLE:
         return unary(g, SIMPLE[name], x)
     function = FUNCTIONS.get(name)
     if function is None:
         raise NotCovered(f"the activation {name}")
     return function(g, x)
+
+
+def _of_integers(g: Graph, name: str, x: Value) -> Value:
+    """Integers as the function takes them.
+
+    Raises:
+        NotCovered: it does not run in Keras on integers.
+    """
+    if name in ("relu", "relu6"):
+        return x
+    if name in ("tanh", "exponential", "leaky_relu"):
+        return g.cast(x, "float32")
+    raise NotCovered(
+        f"the activation {name} of integers, which does not run in Keras either (cast them to float32 before)"
+    )
 
 
 def softmax(g: Graph, x: Value, axis: int = -1) -> Value:
@@ -97,6 +114,10 @@ def relu(
     g: Graph, x: Value, *, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0
 ) -> Value:
     """Keras' relu with all of its options."""
+    if "int" in x.dtype and (threshold or negative_slope):
+        if threshold:
+            raise NotCovered("a ReLU with a threshold on integers (cast them to float32 before it)")
+        x = g.cast(x, "float32")
     if threshold:
         above = elementwise(g, "Greater", x, threshold, dtype="bool")
         negative = (
@@ -223,6 +244,11 @@ def _softmax_layer(g: Graph, config: Config, x: Value, mask: Value | None = None
     return elementwise(g, "Div", powers, reduce(g, "ReduceSum", powers, axes, keepdims=True))
 
 
+def as_float(g: Graph, x: Value) -> Value:
+    """Integers as float32, as Keras converts them."""
+    return g.cast(x, "float32") if "int" in x.dtype else x
+
+
 ACTIVATION_LAYERS: dict[str, Callable[[Graph, Config, Value], Value]] = {
     "ReLU": lambda g, c, x: relu(
         g,
@@ -231,7 +257,9 @@ ACTIVATION_LAYERS: dict[str, Callable[[Graph, Config, Value], Value]] = {
         max_value=c.get("max_value"),
         threshold=float(c.get("threshold") or 0.0),
     ),
-    "LeakyReLU": lambda g, c, x: unary(g, "LeakyRelu", x, alpha=_number(c, "negative_slope", "alpha", 0.3)),
+    "LeakyReLU": lambda g, c, x: unary(
+        g, "LeakyRelu", as_float(g, x), alpha=_number(c, "negative_slope", "alpha", 0.3)
+    ),
     "ELU": lambda g, c, x: unary(g, "Elu", x, alpha=_number(c, "alpha", "alpha", 1.0)),
     "ThresholdedReLU": lambda g, c, x: _threshold(g, x, _number(c, "theta", "theta", 1.0), 0.0),
     "Softmax": _softmax_layer,

@@ -13,9 +13,8 @@ from bnexport.exporter.keras_graph import write_part
 from bnexport.exporter.layers.activations import clip
 from bnexport.exporter.layers.regularization import images_of
 from bnexport.exporter.layers.reshaping import spatial_axes
-from bnexport.exporter.promotion import is_float
 from bnexport.exporter.registry import emits
-from bnexport.exporter.resizing import resize
+from bnexport.exporter.resizing import FIXED_SIZE, as_pixels, resize
 from bnexport.keras_files.defaults import Config
 from bnexport.keras_files.layers import StoredLayer
 from bnexport.keras_files.policies import compute_dtype
@@ -26,7 +25,7 @@ def resizing(g: Graph, layer: StoredLayer, data: object) -> Value:
     """Images in a fixed size, cropped or padded to its proportions before where that is asked for."""
     x = images_of(layer, data)
     made = resize_images(g, x, layer.config, [int(layer.config["height"]), int(layer.config["width"])])
-    return made if made.dtype == x.dtype else as_pixels(g, made, x.dtype)
+    return as_pixels(g, made, x.dtype)
 
 
 def resize_images(g: Graph, x: Value, config: Config, size: Sequence[int]) -> Value:
@@ -46,7 +45,7 @@ def resize_images(g: Graph, x: Value, config: Config, size: Sequence[int]) -> Va
     if config.get("crop_to_aspect_ratio") or config.get("pad_to_aspect_ratio"):
         height, width = (x.shape[axis] for axis in axes)
         if height is None or width is None:
-            raise NotCovered("crop_to_aspect_ratio and pad_to_aspect_ratio for images of open size")
+            raise NotCovered(f"crop_to_aspect_ratio and pad_to_aspect_ratio for images of open size {FIXED_SIZE}")
         if config.get("crop_to_aspect_ratio"):
             x = crop_to_ratio(g, x, axes, (height, width), size)
         else:
@@ -79,14 +78,6 @@ def _pad_to_ratio(
     columns = max(width, _scale(height, size[1], size[0]))
     top, left = (rows - height) // 2, (columns - width) // 2
     return pad(g, x, {axes[0]: (top, top), axes[1]: (left, left)}, value=value)
-
-
-def as_pixels(g: Graph, x: Value, dtype: str) -> Value:
-    """Numbers in the dtype that images came in: rounded and within its range for integers."""
-    if not is_float(dtype) and dtype != "bool":
-        limits = np.iinfo(dtype)
-        x = clip(g, unary(g, "Round", x), float(limits.min), float(limits.max))
-    return g.cast(x, dtype)
 
 
 @emits("CenterCrop", mask="off")

@@ -11,7 +11,7 @@ import numpy as np
 from bnexport.exporter.arithmetic import elementwise, expand, integers, matmul, reduce, reshape, size_of, squeeze, unary
 from bnexport.exporter.axes import permute, tensor_axis
 from bnexport.exporter.graph import Graph, NotCovered, Value
-from bnexport.exporter.promotion import as_value, binary, is_float, result_type
+from bnexport.exporter.promotion import QUOTIENTS, as_value, binary, result_type
 from bnexport.exporter.registry import emits
 from bnexport.keras_files.layers import StoredLayer
 
@@ -50,7 +50,7 @@ def merge(g: Graph, layer: StoredLayer, inputs: Sequence[Value]) -> Value:
     for x in values[1:]:
         made = binary(g, OPERATORS[layer.kind], made, x)
     if layer.kind == "Average":
-        dtype = made.dtype if is_float(made.dtype) else "float32"
+        dtype = QUOTIENTS.get(made.dtype, made.dtype)
         made = binary(g, "Div", g.cast(made, dtype), len(inputs), dtype=dtype)
     return replace(made, mask=either(g, [x.mask for x in inputs]))
 

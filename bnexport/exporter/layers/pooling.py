@@ -8,8 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from bnexport.exporter.arithmetic import elementwise, expand, reduce, squeeze
+from bnexport.exporter.axes import reduce_over
 from bnexport.exporter.graph import Graph, NotCovered, Value
 from bnexport.exporter.layers.convolution import channels_second, keras_shape, numbers, sides_of, window
+from bnexport.exporter.promotion import QUOTIENTS, widen
 from bnexport.exporter.registry import emits
 from bnexport.keras_files.layers import StoredLayer
 
@@ -25,8 +27,7 @@ def pooling(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     pads, sides = window(sides_of(x, last=last), size, strides, [1] * axes, str(config.get("padding", "valid")))
     channels = x.shape[-1] if last else x.shape[1]
     dtype = x.dtype
-    if dtype == "bfloat16":
-        x = g.cast(x, "float32")
+    x = _poolable(g, x)
     made = g.node(
         "MaxPool" if layer.kind.startswith("Max") else "AveragePool",
         [x],
@@ -40,6 +41,19 @@ def pooling(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     return g.cast(made, dtype)
 
 
+def _poolable(g: Graph, x: Value) -> Value:
+    """The same in a dtype that MaxPool and AveragePool take; integers, whose largest is wanted, in one that holds them.
+
+    Raises:
+        NotCovered: no floating-point dtype holds them.
+    """
+    if x.dtype in ("int64", "uint64"):
+        raise NotCovered(f"the pooling of {x.dtype} numbers (cast them to int32 before it)")
+    if x.dtype == "bfloat16":
+        return g.cast(x, "float32")
+    return g.cast(x, "float64") if "int" in x.dtype else x
+
+
 @emits("AdaptiveAveragePooling1D", "AdaptiveAveragePooling2D", "AdaptiveAveragePooling3D")
 @emits("AdaptiveMaxPooling1D", "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D")
 def adaptive(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
@@ -51,18 +65,13 @@ def adaptive(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     if any(side is None for side in sides):
         raise NotCovered(f"the adaptive pooling {layer.path} of images of open size")
     known = [side or 0 for side in sides]
-    largest = layer.kind.startswith("AdaptiveMax")
+    largest, dtype = layer.kind.startswith("AdaptiveMax"), x.dtype
     if all(side % target == 0 for side, target in zip(known, targets, strict=True)):
         size = [side // target for side, target in zip(known, targets, strict=True)]
         shape = keras_shape(x.shape[0], targets, channels, last=last)
-        return g.node(
-            "MaxPool" if largest else "AveragePool",
-            [x],
-            shape,
-            channels_first=last,
-            kernel_shape=size,
-            strides=size,
-        )
+        op = "MaxPool" if largest else "AveragePool"
+        x = _poolable(g, x)
+        return g.cast(g.node(op, [x], shape, channels_first=last, kernel_shape=size, strides=size), dtype)
     return _adaptive_by_axis(g, x, known, targets, channels, last=last, largest=largest)
 
 
@@ -104,6 +113,10 @@ def over_all(g: Graph, layer: StoredLayer, inputs: Value, mask: Value | None = N
         return _mean_of_kept(g, layer, inputs, mask, keep=keep)
     x, last = channels_second(g, layer, inputs)
     axes = x.rank - 2
+    if "int" in x.dtype:
+        return _over_integers(
+            g, x, list(range(1, axes + 1)) if last else list(range(2, axes + 2)), mean=mean, keep=keep
+        )
     channels = x.shape[-1] if last else x.shape[1]
     shape = keras_shape(x.shape[0], [1] * axes, channels, last=last)
     pooled = g.node("GlobalAveragePool" if mean else "GlobalMaxPool", [x], shape, channels_first=last)
@@ -112,10 +125,20 @@ def over_all(g: Graph, layer: StoredLayer, inputs: Value, mask: Value | None = N
     return g.node("Flatten", [pooled], (x.shape[0], channels))
 
 
+def _over_integers(g: Graph, x: Value, axes: Sequence[int], *, mean: bool, keep: bool) -> Value:
+    """The largest number in its dtype, or the mean in float32."""
+    if mean:
+        return reduce_over(g, "ReduceMean", g.cast(x, "float32"), axes, keepdims=keep)
+    return g.cast(reduce_over(g, "ReduceMax", widen(g, x), axes, keepdims=keep), x.dtype)
+
+
 def _mean_of_kept(g: Graph, layer: StoredLayer, inputs: Value, mask: Value, *, keep: bool) -> Value:
     x = g.in_keras_order(inputs)
     steps = 1 if layer.config.get("data_format") != "channels_first" else 2
-    weights = expand(g, g.cast(mask, x.dtype), 2 if steps == 1 else 1)
-    total = reduce(g, "ReduceSum", elementwise(g, "Mul", x, weights), [steps], keepdims=True)
+    kept = expand(g, g.cast(mask, "bool"), 2 if steps == 1 else 1)
+    dtype = QUOTIENTS.get(x.dtype, x.dtype)
+    x, weights = g.cast(x, dtype), g.cast(kept, dtype)
+    chosen = elementwise(g, "Where", kept, x, g.value(0.0, dtype), dtype=dtype)
+    total = reduce(g, "ReduceSum", chosen, [steps], keepdims=True)
     mean = elementwise(g, "Div", total, reduce(g, "ReduceSum", weights, [steps], keepdims=True))
     return mean if keep else squeeze(g, mean, steps)

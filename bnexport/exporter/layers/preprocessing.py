@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bnexport.exporter.arithmetic import elementwise, expand, integers, reduce, squeeze
+from bnexport.exporter.arithmetic import elementwise, expand, reduce, squeeze
 from bnexport.exporter.graph import Graph, NotCovered, Value, numpy_dtype
 from bnexport.exporter.layers.merging import EPSILON
 from bnexport.exporter.registry import emits
@@ -131,10 +131,10 @@ def digitize(g: Graph, x: Value, boundaries: Sequence[float]) -> Value:
 
 @emits("IntegerLookup", mask="off")
 def integer_lookup(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
-    """The place of each number in the vocabulary.
+    """The place of each number in the vocabulary, or the number at each place.
 
     Raises:
-        NotCovered: the vocabulary is not in the configuration, or numbers outside it are hashed.
+        NotCovered: the file has no vocabulary, numbers outside it are hashed by FarmHash64, or places are weighted.
     """
     config = layer.config
     vocabulary: Any = config.get("vocabulary")
@@ -142,28 +142,43 @@ def integer_lookup(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     mode, outside = str(config.get("output_mode", "int")), int(config.get("num_oov_indices", 1))
     if not isinstance(vocabulary, list):
         raise NotCovered(
-            f"the layer {layer.path}, whose vocabulary is in no configuration; pass it as vocabulary=[...]"
+            f"the layer {layer.path}, whose vocabulary the file does not have (save the model as .keras, or pass vocabulary=[...])"
         )
-    if outside > 1 or config.get("invert") or mode == "tf_idf":
-        raise NotCovered(f"the layer {layer.path}, which hashes numbers, inverts the vocabulary or weighs by frequency")
+    if (outside > 1 and config.get("oov_method") == "farmhash") or mode == "tf_idf" or config.get("sparse"):
+        raise NotCovered(f"the layer {layer.path}, which hashes numbers, weighs by frequency or makes sparse rows")
     first = 1 if masked is not None and mode == "int" else 0
     words = [int(word) for word in vocabulary]
-    special = ([masked] if first else []) + [config.get("oov_token", -1)] * outside
-    if special and words[: len(special)] == [int(word) for word in special]:
+    unknown = config.get("oov_token", -1)
+    special = ([masked] if first else []) + [unknown] * outside
+    if special and words[: len(special)] == [None if word is None else int(word) for word in special]:
         words = words[first + outside :]
-    ids = _place(g, inputs, words, first + outside, first if outside else -1)
-    if masked is not None:
-        is_mask = elementwise(g, "Equal", inputs, int(masked), dtype="bool")
-        ids = elementwise(g, "Where", is_mask, g.constant(integers(0)[0]), ids, dtype="int64")
+    places = list(range(first + outside, first + outside + len(words)))
+    x = g.cast(g.in_keras_order(inputs), "int64")
+    if config.get("invert"):
+        made = _lookup(g, x, places, words, g.constant(np.asarray(unknown, np.int64)))
+        return made if masked is None else _replace(g, x, 0, int(masked), made)
+    if outside > 1:
+        rest = g.node("Mod", [x, g.constant(np.asarray(outside, np.int64))], x.shape, "int64")
+        missing = elementwise(g, "Add", rest, np.asarray(first, np.int64))
+    else:
+        missing = g.constant(np.asarray(first if outside else -1, np.int64))
+    ids = _lookup(g, x, words, places, missing)
+    if masked is not None:  # rows of ones have no place for it
+        ids = _replace(g, x, int(masked), 0 if mode == "int" else -1, ids)
     depth = int(config.get("max_tokens") or 0) if config.get("pad_to_max_tokens") else len(words) + first + outside
-    return encode(g, ids, mode, depth, "int64" if mode == "int" else compute_dtype(layer.config.get("dtype")))
+    return encode(g, ids, mode, depth, "int64")
 
 
-def _place(g: Graph, x: Value, words: Sequence[int], first: int, missing: int) -> Value:
-    """The place of each number among words, counted from `first`; `missing` where it is none of them."""
-    x = g.cast(g.in_keras_order(x), "int64")
-    same = elementwise(g, "Equal", expand(g, x, -1), np.asarray(words, np.int64), dtype="bool")
-    positions = np.arange(first, first + len(words), dtype=np.int64)
-    position = reduce(g, "ReduceSum", elementwise(g, "Mul", g.cast(same, "int64"), positions), [-1])
-    is_word = g.cast(reduce(g, "ReduceMax", g.cast(same, "int32"), [-1]), "bool")
-    return elementwise(g, "Where", is_word, position, np.asarray(missing, np.int64), dtype="int64")
+def _lookup(g: Graph, x: Value, keys: Sequence[int], values: Sequence[int], missing: Value) -> Value:
+    """The value of each number that is a key, and `missing` for the others; int64."""
+    same = elementwise(g, "Equal", expand(g, x, -1), np.asarray(keys, np.int64), dtype="bool")
+    wide = elementwise(g, "Mul", g.cast(same, "int64"), np.asarray(values, np.int64))
+    value = reduce(g, "ReduceSum", wide, [-1])
+    is_key = g.cast(reduce(g, "ReduceMax", g.cast(same, "int32"), [-1]), "bool")
+    return elementwise(g, "Where", is_key, value, missing, dtype="int64")
+
+
+def _replace(g: Graph, x: Value, key: int, value: int, otherwise: Value) -> Value:
+    """One value where `x` is the key."""
+    is_key = elementwise(g, "Equal", x, key, dtype="bool")
+    return elementwise(g, "Where", is_key, np.asarray(value, np.int64), otherwise, dtype="int64")

@@ -10,7 +10,7 @@ from bnexport.exporter.axes import cut, pad, permute, repeat
 from bnexport.exporter.graph import Graph, Value
 from bnexport.exporter.layers.convolution import numbers
 from bnexport.exporter.registry import emits
-from bnexport.exporter.resizing import resize
+from bnexport.exporter.resizing import as_pixels, resize
 from bnexport.keras_files.layers import StoredLayer
 
 
@@ -116,4 +116,4 @@ def up_sampling(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     if interpolation == "nearest":
         return repeat(g, inputs, dict(zip(axes, size, strict=True)))
     made = resize(g, inputs, axes, size, interpolation, factors=True)
-    return g.cast(made, inputs.dtype)
+    return as_pixels(g, made, inputs.dtype)

@@ -14,6 +14,7 @@ from bnexport.exporter.graph import Graph, NotCovered, Value
 from bnexport.exporter.layers.image_preprocessing import resize_images
 from bnexport.exporter.promotion import Operand, as_value, binary, is_float, result_type
 from bnexport.exporter.registry import emits_operation
+from bnexport.exporter.resizing import as_pixels
 from bnexport.keras_files.layers import StoredLayer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -113,7 +114,8 @@ def einsum(g: Graph, layer: StoredLayer, *operands: Operand, **_: object) -> Val
 @emits_operation("Resize")
 def resize(g: Graph, layer: StoredLayer, images: Operand) -> Value:
     """Images in another size."""
-    return resize_images(g, as_value(g, images), layer.config, [int(side) for side in layer.config["size"]])
+    x = as_value(g, images)
+    return as_pixels(g, resize_images(g, x, layer.config, [int(side) for side in layer.config["size"]]), x.dtype)
 
 
 @emits_operation("RGBToGrayscale")
