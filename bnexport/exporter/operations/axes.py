@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bnexport.exporter.arithmetic import elementwise, expand, integers, reduce, reshape, unary
-from bnexport.exporter.axes import cut, reduce_over, tensor_axis
+from bnexport.exporter.axes import cut, reduce_over
 from bnexport.exporter.graph import Graph, NotCovered, Value
 from bnexport.exporter.promotion import Operand, as_value, binary, floating, is_float, result_type, widen
 from bnexport.exporter.registry import emits_operation
@@ -46,7 +46,7 @@ def total(g: Graph, layer: StoredLayer, x: Operand) -> Value:
 def moment(g: Graph, layer: StoredLayer, x: Operand, weights: Operand | None = None) -> Value:
     """The mean, the variance or its root; that of integers is float32, and half precision is computed in float32."""
     if weights is not None:
-        raise NotCovered("an average with weights")
+        return _weighted(g, layer, x, weights)
     x = as_value(g, x)
     dtype = floating(x)
     wide = g.cast(x, "float64" if dtype == "float64" else "float32")
@@ -54,6 +54,17 @@ def moment(g: Graph, layer: StoredLayer, x: Operand, weights: Operand | None = N
         return g.cast(_over(g, "ReduceMean", wide, layer), dtype)
     made = _variance(g, layer, wide)
     return g.cast(unary(g, "Sqrt", made) if layer.kind == "Std" else made, dtype)
+
+
+def _weighted(g: Graph, layer: StoredLayer, x: Operand, weights: Operand) -> Value:
+    """The average with weights of the shape of the value, or one for each position of an axis."""
+    dtype = result_type(x, weights, "float")
+    value, share = as_value(g, x, dtype), as_value(g, weights, dtype)
+    axes = axes_of(layer, value)
+    if share.rank < value.rank:
+        share = reshape(g, share, [share.shape[0] if axis in axes else 1 for axis in range(value.rank)])
+    total = reduce_over(g, "ReduceSum", elementwise(g, "Mul", value, share), axes)
+    return elementwise(g, "Div", total, reduce_over(g, "ReduceSum", share, axes))
 
 
 def _variance(g: Graph, layer: StoredLayer, x: Value) -> Value:
@@ -121,9 +132,20 @@ def norm(g: Graph, layer: StoredLayer, x: Operand) -> Value:
     whole = axis is None or isinstance(axis, Sequence)
     if order in (None, "fro", "euclidean") or (order == 2 and not whole):
         return unary(g, "Sqrt", _over(g, "ReduceSum", elementwise(g, "Mul", x, x), layer))
-    if not whole and order in (1, np.inf, "inf"):
-        return _over(g, "ReduceSum" if order == 1 else "ReduceMax", unary(g, "Abs", x), layer)
+    if not whole and order in (np.inf, "inf"):
+        return _over(g, "ReduceMax", unary(g, "Abs", x), layer)
+    if not whole and isinstance(order, int) and order > 0:
+        return power_sum(g, x, axes_of(layer, x), order, keepdims=bool(layer.config.get("keepdims", False)))
     raise NotCovered(f"the norm of order {order}")
+
+
+def power_sum(g: Graph, x: Value, axes: Sequence[int], order: int, *, keepdims: bool) -> Value:
+    """The sum of the sizes, each to a power, and the root of it."""
+    sizes = unary(g, "Abs", x)
+    if order == 1:
+        return reduce_over(g, "ReduceSum", sizes, axes, keepdims=keepdims)
+    total = reduce_over(g, "ReduceSum", elementwise(g, "Pow", sizes, float(order)), axes, keepdims=keepdims)
+    return elementwise(g, "Pow", total, 1 / order)
 
 
 @emits_operation("Argmax", "Argmin")
@@ -169,10 +191,12 @@ def _running_product(g: Graph, x: Value, position: int) -> Value:
     )
 
 
-def _top(g: Graph, x: Value, axis: int, count: int | None, *, largest: bool) -> tuple[Value, Value]:
+def order_along(
+    g: Graph, x: Value, axis: int, count: int | None = None, *, largest: bool = False
+) -> tuple[Value, Value]:
     """The largest or smallest numbers along an axis, in order, and where they were; all for None."""
     if x.dtype in ("bool", "uint8", "int8", "int16", "uint16", "uint32"):
-        values, positions = _top(g, widen(g, x), axis, count, largest=largest)
+        values, positions = order_along(g, widen(g, x), axis, count, largest=largest)
         return g.cast(values, x.dtype), positions
     x = g.in_keras_order(x)
     axis %= x.rank
@@ -190,7 +214,7 @@ def _top(g: Graph, x: Value, axis: int, count: int | None, *, largest: bool) -> 
 def top_k(g: Graph, layer: StoredLayer, x: Operand) -> tuple[Value, Value]:
     """The k largest numbers of the last axis, and where they were."""
     x = as_value(g, x)
-    return _top(g, x, x.rank - 1, int(layer.config["k"]), largest=True)
+    return order_along(g, x, x.rank - 1, int(layer.config["k"]), largest=True)
 
 
 @emits_operation("Sort", "Argsort")
@@ -199,26 +223,7 @@ def sort(g: Graph, layer: StoredLayer, x: Operand) -> Value:
     x, axis = as_value(g, x), layer.config.get("axis", -1)
     if axis is None:
         x, axis = reshape(g, x, (None,)), 0
-    return _top(g, x, int(axis), None, largest=False)[1 if layer.kind == "Argsort" else 0]
-
-
-@emits_operation("Median")
-def median(g: Graph, layer: StoredLayer, x: Operand) -> Value:
-    """The number in the middle, or the mean of the two there.
-
-    Raises:
-        NotCovered: it is that of several axes, or of an axis of open size.
-    """
-    x = as_value(g, x, floating(x))
-    axes = axes_of(layer, x)
-    side = x.shape[axes[0]]
-    if len(axes) > 1 or side is None:
-        raise NotCovered("the median over several axes, or over one of open size")
-    ordered, _ = _top(g, x, axes[0], None, largest=False)
-    middle = g.constant(integers((side - 1) // 2, side // 2))
-    shape = [2 if axis == axes[0] else length for axis, length in enumerate(ordered.shape)]
-    both = g.node("Gather", [ordered, middle], shape, x.dtype, axis=tensor_axis(ordered, axes[0]))
-    return _over(g, "ReduceMean", both, layer)
+    return order_along(g, x, int(axis), None, largest=False)[1 if layer.kind == "Argsort" else 0]
 
 
 @emits_operation("Diff")

@@ -47,14 +47,16 @@ def logical_not(g: Graph, layer: StoredLayer, x: Operand) -> Value:  # noqa: ARG
 @emits_operation("Isclose")
 def is_close(g: Graph, layer: StoredLayer, x1: Operand, x2: Operand, rtol: float = 1e-5, atol: float = 1e-8) -> Value:
     """Where two numbers differ by rounding only."""
-    if layer.config.get("equal_nan"):
-        raise NotCovered("isclose with equal_nan")
     dtype = result_type(x1, x2)
     if not is_float(dtype):
         return binary(g, "Equal", x1, x2, result="bool")
     b = as_value(g, x2, dtype)
     bound = elementwise(g, "Add", elementwise(g, "Mul", unary(g, "Abs", b), rtol), atol)
-    return elementwise(g, "LessOrEqual", unary(g, "Abs", binary(g, "Sub", x1, b)), bound, dtype="bool")
+    a = as_value(g, x1, dtype)
+    near = elementwise(g, "LessOrEqual", unary(g, "Abs", elementwise(g, "Sub", a, b)), bound, dtype="bool")
+    if not layer.config.get("equal_nan"):
+        return near
+    return elementwise(g, "Or", near, elementwise(g, "And", _test(g, "IsNaN", a), _test(g, "IsNaN", b)))
 
 
 @emits_operation("Where")

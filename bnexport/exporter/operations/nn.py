@@ -8,11 +8,12 @@ from functools import partial
 import numpy as np
 
 from bnexport.exporter.arithmetic import elementwise, matmul, reshape, unary
-from bnexport.exporter.axes import permute, reduce_over, tensor_axis
+from bnexport.exporter.axes import permute, reduce_over, repeat, tensor_axis
 from bnexport.exporter.graph import Graph, NotCovered, Value
-from bnexport.exporter.layers import activations
+from bnexport.exporter.layers import activations, axis_activations
+from bnexport.exporter.layers.attention import not_before
 from bnexport.exporter.layers.merging import EPSILON
-from bnexport.exporter.operations.axes import axes_of
+from bnexport.exporter.operations.axes import axes_of, power_sum
 from bnexport.exporter.promotion import Operand, as_value, binary, floating, is_float
 from bnexport.exporter.registry import OPERATIONS, emits_operation
 from bnexport.keras_files.defaults import Config
@@ -87,13 +88,13 @@ WITH_OPTIONS: dict[str, Callable[[Graph, Value, Config], Value]] = {
     "Celu": lambda g, x, c: unary(g, "Celu", x, alpha=float(c.get("alpha", 1.0))),
     "Elu": lambda g, x, c: unary(g, "Elu", x, alpha=float(c.get("alpha", 1.0))),
     "Gelu": lambda g, x, c: activations.gelu(g, x, approximate=bool(c.get("approximate", True))),
-    "Glu": lambda g, x, c: activations.glu(g, x, axis=int(c.get("axis", -1))),
+    "Glu": lambda g, x, c: axis_activations.glu(g, x, axis=int(c.get("axis", -1))),
     "HardShrink": lambda g, x, c: _hard_shrink(g, x, float(c.get("threshold", 0.5))),
     "LeakyRelu": lambda g, x, c: unary(g, "LeakyRelu", x, alpha=float(c.get("negative_slope", 0.2))),
     "LogSoftmax": lambda g, x, c: _softmax(g, x, c, log=True),
     "SoftShrink": lambda g, x, c: _shrink(g, x, float(c.get("threshold", 0.5))),
     "Softmax": lambda g, x, c: _softmax(g, x, c, log=False),
-    "Sparsemax": lambda g, x, c: activations.sparsemax(g, x, axis=int(c.get("axis", -1))),
+    "Sparsemax": lambda g, x, c: axis_activations.sparsemax(g, x, axis=int(c.get("axis", -1))),
     "Squareplus": lambda g, x, c: _squareplus(g, x, float(c.get("b", 4))),
     "Threshold": lambda g, x, c: _threshold(g, x, float(c["threshold"]), float(c["default_value"])),
 }
@@ -111,7 +112,7 @@ def normalize(g: Graph, layer: StoredLayer, x: Operand) -> Value:
     """The value divided by its length along an axis.
 
     Raises:
-        NotCovered: the length is of another order than 1 and 2.
+        NotCovered: the order of the length is no whole number from 1 on.
     """
     x, order = as_value(g, x, floating(x)), layer.config.get("order", 2)
     epsilon = float(layer.config.get("epsilon") or EPSILON)
@@ -120,9 +121,9 @@ def normalize(g: Graph, layer: StoredLayer, x: Operand) -> Value:
         total = reduce_over(g, "ReduceSum", elementwise(g, "Mul", x, x), axes, keepdims=True)
         inverse = unary(g, "Reciprocal", unary(g, "Sqrt", total))
         return elementwise(g, "Mul", x, elementwise(g, "Min", inverse, 1 / epsilon))
-    if order != 1:
+    if not isinstance(order, int) or order < 1:
         raise NotCovered(f"normalize of order {order}")
-    total = reduce_over(g, "ReduceSum", unary(g, "Abs", x), axes, keepdims=True)
+    total = power_sum(g, x, axes, order, keepdims=True)
     return elementwise(g, "Div", x, elementwise(g, "Max", total, epsilon))
 
 
@@ -164,12 +165,12 @@ def layer_norm(
     dtype = x.dtype
     x = g.cast(x, "float64" if dtype == "float64" else "float32")
     axes = axes_of(layer, x)
-    if len(axes) > 1 or layer.config.get("rms_scaling"):
-        raise NotCovered("layer normalization over several axes, or with rms_scaling")
     epsilon = float(layer.config.get("epsilon") or EPSILON)
+    centred = x
     if layer.kind == "LayerNorm":
-        x = elementwise(g, "Sub", x, reduce_over(g, "ReduceMean", x, axes, keepdims=True))
-    square = reduce_over(g, "ReduceMean", elementwise(g, "Mul", x, x), axes, keepdims=True)
+        centred = elementwise(g, "Sub", x, reduce_over(g, "ReduceMean", x, axes, keepdims=True))
+    square = reduce_over(g, "ReduceMean", elementwise(g, "Mul", centred, centred), axes, keepdims=True)
+    x = x if layer.config.get("rms_scaling") else centred
     made = elementwise(g, "Div", x, unary(g, "Sqrt", elementwise(g, "Add", square, epsilon)))
     shape = [x.shape[position] if position in axes else 1 for position in range(x.rank)]
     for op, given in (("Mul", gamma if scale is None else scale), ("Add", beta)):
@@ -192,18 +193,25 @@ def attention(
     """Softmax of the products of queries and keys, times the values; axes are examples, steps, heads, numbers.
 
     Raises:
-        NotCovered: heads share keys, or the mask is causal or the logits are capped.
+        NotCovered: the logits are capped, or the heads do not share keys evenly.
     """
     q, k, v = (as_value(g, given) for given in (query, key, value))
     config, width = layer.config, q.shape[-1]
-    if config.get("is_causal") or config.get("attn_logits_soft_cap") or width is None or q.shape[2] != k.shape[2]:
-        raise NotCovered("dot_product_attention with a causal mask, capped logits or shared keys")
+    many, few = q.shape[2], k.shape[2]
+    if config.get("attn_logits_soft_cap") or width is None or many is None or few is None or many % few:
+        raise NotCovered("dot_product_attention with capped logits, or of an open number of heads")
+    if 1 < few < many:
+        k, v = (repeat(g, part, {2: many // few}) for part in (k, v))
     heads = [permute(g, part, order) for part, order in ((q, [0, 2, 1, 3]), (k, [0, 2, 3, 1]), (v, [0, 2, 1, 3]))]
     scores = elementwise(g, "Mul", matmul(g, heads[0], heads[1]), float(scale or 1 / np.sqrt(width)))
     if bias is not None:
         scores = elementwise(g, "Add", scores, as_value(g, bias, scores.dtype))
-    if mask is not None:
+    keep = None if mask is None else as_value(g, mask, "bool")
+    if config.get("is_causal"):
+        causal = not_before(g, q, 1, k, 1)
+        keep = causal if keep is None else elementwise(g, "And", keep, causal)
+    if keep is not None:
         lowest = g.value(float(np.finfo(scores.dtype).min), scores.dtype)
-        scores = elementwise(g, "Where", as_value(g, mask, "bool"), scores, lowest, dtype=scores.dtype)
+        scores = elementwise(g, "Where", keep, scores, lowest, dtype=scores.dtype)
     weights = g.node("Softmax", [scores], scores.shape, scores.dtype, axis=3)
     return permute(g, matmul(g, weights, heads[2]), [0, 2, 1, 3])
