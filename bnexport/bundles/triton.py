@@ -19,6 +19,7 @@ _TYPES = {
     3: "TYPE_INT8",
     6: "TYPE_INT32",
     7: "TYPE_INT64",
+    8: "TYPE_STRING",
     9: "TYPE_BOOL",
     10: "TYPE_FP16",
     11: "TYPE_FP64",

@@ -260,6 +260,7 @@ def examine(opening: Opening, progress: Progress) -> Examination:
                     randomness.measure(subject.reference, subject.random_layers, first, progress),
                     model_files.repair_note(subject.repairs),
                     input_rules.unreadable(unreadable, noun),
+                    input_rules.input_changes(feeds.notes),
                     modes.frozen(subject.facts.layers, seen, subject.facts.frozen, before, after, noun),
                     input_rules.assumed_preprocessing(spec.described)
                     if preparation and spec and preparation.origin.startswith("assumed")

@@ -31,6 +31,7 @@ from bnexport.results.facts import ModelFacts
 from bnexport.results.heads import Heads
 from bnexport.results.overrides import Overrides
 from bnexport.results.preprocessing import Scaling
+from bnexport.results.signature import dtype_named
 from bnexport.system import machine
 from bnexport.system.cache import NOTHING_KEPT, Cache
 from bnexport.types import Array
@@ -79,6 +80,12 @@ class Subject:
     def dtypes(self) -> dict[str, np.dtype[np.generic]]:
         """What the graph's inputs and outputs are made of, where that is a type of numbers."""
         return tensors.dtypes([*tensors.inputs(self.graph), *self.graph.graph.output])
+
+    @property
+    def input_dtypes(self) -> dict[str, np.dtype[np.generic]]:
+        """What the inputs take; object for text."""
+        stated = {name: dtype_named(dtype) for name, _, dtype in self.reference.description().inputs}
+        return stated | {name: dtype for name, dtype in self.dtypes.items() if name in stated}
 
     def heads(self, classes: tuple[str, ...]) -> Heads:
         """What it gives out, with the classes that it or the images name."""
@@ -225,8 +232,8 @@ def open_feeds(
 def _open_arrays(subject: Subject, inputs: Path | Mapping[str, Array], batch_size: int) -> Arrays:
     classes = subject.model_sidecar.classes if subject.model_sidecar else ()
     if isinstance(inputs, Path):
-        return Arrays.read(inputs, subject.shapes, classes, batch_size)
-    return Arrays.of(inputs, "the data", subject.shapes, classes, batch_size)
+        return Arrays.read(inputs, subject.shapes, classes, batch_size, subject.input_dtypes)
+    return Arrays.of(inputs, "the data", subject.shapes, classes, batch_size, subject.input_dtypes)
 
 
 def _open_pictures(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bnexport import datasets
 from bnexport.datasets import npz
+from bnexport.datasets.arrays.fit import Dtypes, class_numbers, describe, fit_arrays, plain
 from bnexport.datasets.npz import Shape
 from bnexport.datasets.order import shuffled_order, spread
 from bnexport.datasets.preparation import class_indices
@@ -23,9 +24,6 @@ from bnexport.errors import InputError
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.system import cache
 from bnexport.types import Array
-
-MOST_LABEL = 2**31 - 1
-"""The largest class number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +47,8 @@ class Source(Protocol):
     unreadable: list[datasets.Unreadable]
     spec: Preprocessing | None
     """How pictures are prepared; None for arrays, which come as they are."""
+    notes: tuple[str, ...]
+    """How items are changed to fit the model, one sentence each."""
 
     def __iter__(self) -> Iterator[Feed]: ...
 
@@ -89,9 +89,18 @@ class Pictures:
         reader: how they are read.
         sidecar: the labels and classes that the model came with.
         name: of the input.
+        notes: how pictures are changed to fit the input.
     """
 
-    def __init__(self, pictures: datasets.Listing, reader: datasets.Reader, sidecar: Sidecar | None, name: str) -> None:
+    def __init__(
+        self,
+        pictures: datasets.Listing,
+        reader: datasets.Reader,
+        sidecar: Sidecar | None,
+        name: str,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.notes = notes
         self._sidecar = sidecar = sidecar or Sidecar()
         self.classes = sidecar.classes or pictures.classes
         self.count = len(pictures)
@@ -129,7 +138,7 @@ class Pictures:
         self, pictures: datasets.Listing, spec: Preprocessing, batch_size: int, order: NDArray[np.intp] | None = None
     ) -> Pictures:
         reader = replace(self._reader, pictures=pictures, spec=spec, batch_size=batch_size, order=order, unreadable=[])
-        return Pictures(pictures, reader, self._sidecar, self._name)
+        return Pictures(pictures, reader, self._sidecar, self._name, self.notes)
 
     def sample(self, count: int, *, batch_size: int, whole: bool) -> Source:
         """Some of the pictures; `unreadable` must be known, so that all of them were read once."""
@@ -169,21 +178,30 @@ class Arrays:
         classes: tuple[str, ...],
         batch_size: int,
         order: NDArray[np.intp] | None = None,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.count = len(labels)
         self.classes = classes
+        self.notes = notes
         self.unreadable: list[datasets.Unreadable] = []
         self.spec: Preprocessing | None = None
         self._arrays, self._labels, self._batch_size, self._order = arrays, labels, batch_size, order
 
     @classmethod
-    def read(cls, path: Path, shapes: Mapping[str, Shape], classes: tuple[str, ...], batch_size: int) -> Arrays:
+    def read(
+        cls,
+        path: Path,
+        shapes: Mapping[str, Shape],
+        classes: tuple[str, ...],
+        batch_size: int,
+        dtypes: Dtypes | None = None,
+    ) -> Arrays:
         """The arrays in a file.
 
         Raises:
             InputError: it cannot be read, or does not hold the model's inputs.
         """
-        return cls.of(npz.load(Path(path)), str(path), shapes, classes, batch_size)
+        return cls.of(npz.load(Path(path)), str(path), shapes, classes, batch_size, dtypes)
 
     @classmethod
     def of(
@@ -193,48 +211,23 @@ class Arrays:
         shapes: Mapping[str, Shape],
         classes: tuple[str, ...],
         batch_size: int,
+        dtypes: Dtypes | None = None,
     ) -> Arrays:
         """Arrays by the name of the input, and `labels` among them where they are known; `what` is what messages call them.
 
         Raises:
             InputError: they do not hold the model's inputs.
         """
-        arrays = dict(arrays)
+        arrays = {name: plain(array) for name, array in arrays.items()}
         labels = arrays.pop("labels", None)
-        if len(shapes) == 1 and len(arrays) == 1:  # one of each: the name does not matter
-            arrays = {next(iter(shapes)): next(iter(arrays.values()))}
-        if set(arrays) != set(shapes):
-            raise InputError(
-                f"the arrays in {what} are not the inputs of the model",
-                found=", ".join(sorted(arrays)) or "nothing",
-                expected=", ".join(shapes),
-            )
-        for name, shape in shapes.items():
-            got = arrays[name].shape
-            if len(got) != len(shape) or any(
-                d is not None and d != g for d, g in zip(shape[1:], got[1:], strict=False)
-            ):
-                raise InputError(f"{what}: the input {name} has the wrong shape", found=str(got), expected=str(shape))
+        fit = fit_arrays(describe(arrays), what, shapes, dtypes or {})
         counts = {len(a) for a in arrays.values()} | ({len(labels)} if labels is not None else set())
         if len(counts) != 1 or counts == {0}:
             raise InputError(f"{what}: the arrays are empty or differ in length", found=f"lengths {sorted(counts)}")
-        unknown = np.full(counts.pop(), -1, np.int64)
-        for name, array in arrays.items():
-            npz.refuse_no_numbers(f"{what}: the input {name}", array)
-        if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
-            raise InputError(
-                f"{what}: the labels are not class numbers",
-                found=f"{labels.dtype} of shape {labels.shape}",
-                expected="integers of shape (N,)",
-            )
-        if labels is not None and (labels.min() < -1 or labels.max() > MOST_LABEL):
-            odd = labels[np.less(labels, -1) | np.greater(labels, MOST_LABEL)][0]
-            raise InputError(
-                f"{what}: a label is not a class number",
-                found=str(odd),
-                expected=f"0 to {MOST_LABEL}, or -1 where unknown",
-            )
-        return cls(arrays, unknown if labels is None else labels.astype(np.int64), classes, batch_size)
+        if labels is None:
+            labels = np.full(counts.pop(), -1, np.int64)
+        numbers, classes = class_numbers(labels, what, classes)
+        return cls(fit.apply(arrays), numbers, classes, batch_size, notes=fit.notes)
 
     def fingerprint(self) -> str:
         """A hash of the arrays."""
@@ -254,11 +247,12 @@ class Arrays:
 
     def shuffle(self) -> Source:
         """The same rows in `shuffled_order`."""
-        return Arrays(self._arrays, self._labels, self.classes, self._batch_size, shuffled_order(self.count))
+        order = shuffled_order(self.count)
+        return Arrays(self._arrays, self._labels, self.classes, self._batch_size, order, self.notes)
 
     def _select(self, rows: slice | NDArray[np.intp], batch_size: int) -> Source:
         arrays = {name: array[rows] for name, array in self._arrays.items()}
-        return Arrays(arrays, self._labels[rows], self.classes, batch_size)
+        return Arrays(arrays, self._labels[rows], self.classes, batch_size, notes=self.notes)
 
     def pictures(self, names: Collection[str]) -> dict[str, datasets.Picture]:  # noqa: ARG002 - there are none
         """None."""

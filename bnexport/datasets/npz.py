@@ -16,24 +16,23 @@ from bnexport.types import Array
 Shape = tuple[int | None, ...]
 
 
-def refuse_no_numbers(what: str, array: Array) -> None:
+def refuse_no_numbers(what: str, dtype: np.dtype[np.generic]) -> None:
     """Refuses an array that a model cannot compute with.
 
     Raises:
         InputError: it is complex, or holds no numbers.
     """
-    kind = array.dtype.kind
-    if kind == "c":
+    if dtype.kind == "c":
         raise InputError(
             f"{what} is complex, which models do not support",
-            found=str(array.dtype),
+            found=str(dtype),
             fix="store the real and imaginary parts in the layout that the model expects",
         )
-    if kind not in "fiub":
+    if dtype.kind not in "fiub":
         raise InputError(
             f"{what} is not numeric",
-            found=str(array.dtype),
-            fix="store numbers; for text, store the token ids that the lookup table returns",
+            found=str(dtype),
+            fix="store numbers; for a model behind a tokenizer, store the token ids that it returns",
         )
 
 
@@ -74,9 +73,7 @@ def only_input(shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> tuple[
         UsageError: it has several.
     """
     if len(shapes) != 1:
-        inputs = ", ".join(
-            f"{name} {dtypes.get(name, 'float32')} {_shape_text(shape)}" for name, shape in shapes.items()
-        )
+        inputs = ", ".join(f"{name} {_dtype_text(name, dtypes)} {_shape_text(shape)}" for name, shape in shapes.items())
         raise UsageError(
             f"the model has {len(shapes)} inputs ({inputs}), which images cannot provide",
             fix=f"pass {spell_options(inputs='data.npz')}; this command writes an example of such a file: {savez(shapes, dtypes)}",
@@ -87,11 +84,17 @@ def only_input(shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> tuple[
 def savez(shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> str:
     """A command that writes zeros of these shapes to data.npz, eight rows each, with 8 for other open axes."""
     arrays = {
-        name: f"np.zeros({tuple(8 if side is None else side for side in (None, *shape[1:]))}, {dtypes.get(name, 'float32')!r})"
+        name: f"np.zeros({tuple(8 if side is None else side for side in (None, *shape[1:]))}, {_dtype_text(name, dtypes)!r})"
         for name, shape in shapes.items()
     }
     pairs = ", ".join(f"{name!r}: {array}" for name, array in arrays.items())
     return "python -c " + shlex.quote(f"import numpy as np; np.savez('data.npz', **{{{pairs}}})".replace("'", '"'))
+
+
+def _dtype_text(name: str, dtypes: Mapping[str, str]) -> str:
+    """What NumPy calls the dtype of an input; of text, whose arrays in ONNX hold objects, "str"."""
+    dtype = dtypes.get(name, "float32")
+    return "str" if dtype == "object" else dtype
 
 
 def _shape_text(shape: Shape) -> str:

@@ -19,7 +19,6 @@ from bnexport.onnx_graph.outputs import fetches
 from bnexport.onnx_graph.perturbation import perturb, with_weights_as_inputs
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import own_parameters, sites, sites_with_computed_parameters
-from bnexport.results.actions import spell_options
 from bnexport.results.runs import Mode
 from bnexport.runtimes import ort_library, ort_session
 from bnexport.runtimes.inner import MOST_BYTES, InnerTensors
@@ -53,7 +52,7 @@ def read_onnx(path: Path) -> OnnxFile:
     """The graph in an ONNX file.
 
     Raises:
-        InputError: it is not a complete, valid ONNX model, takes something else than numbers, or only a runtime with operators of
+        InputError: it is not a complete, valid ONNX model, takes something else than tensors, or only a runtime with operators of
             somebody's own can run it.
         MachineError: there is not enough memory.
     """
@@ -91,28 +90,16 @@ def read_onnx(path: Path) -> OnnxFile:
 
 
 def _refuse_other_inputs(path: Path, model: onnx.ModelProto) -> None:
-    """Refuses strings and inputs that are no tensors: nothing but numbers is fed."""
+    """Refuses inputs that are no tensors."""
     for info in tensors.inputs(model):
         kind = info.type.WhichOneof("value")
-        if kind == "tensor_type" and info.type.tensor_type.elem_type == STRING:
-            raise InputError(
-                f"{path} has a text input",
-                found=f"strings for the input {info.name}",
-                expected="numbers",
-                fix="check the part after the tokenizer or lookup table (extract it with onnx.utils.extract_model) with "
-                f"token ids in {spell_options(inputs='data.npz')}",
-            )
         if kind != "tensor_type":
             raise InputError(
                 f"{path} has an input that is not a tensor",
                 found=f"{str(kind).removesuffix('_type')} for the input {info.name}",
-                expected="tensors of numbers",
+                expected="tensors of numbers or strings",
                 fix="check the part of the graph after it (extract it with onnx.utils.extract_model)",
             )
-
-
-STRING = 8
-"""onnx.TensorProto.STRING"""
 
 
 class Onnx:

@@ -104,10 +104,11 @@ def _stored_bytes(model: onnx.ModelProto) -> int:
 
 
 def tensor_bytes(array: Array, name: str) -> bytes:
-    """An array as a serialised TensorProto."""
+    """An array, of numbers or of text, as a serialised TensorProto."""
     from onnx import numpy_helper
 
-    content: bytes = numpy_helper.from_array(np.asarray(array, order="C"), name).SerializeToString()
+    values = array.astype(np.object_) if array.dtype.kind == "U" else np.asarray(array, order="C")
+    content: bytes = numpy_helper.from_array(values, name).SerializeToString()
     return content
 
 
@@ -173,6 +174,8 @@ def _array_by_onnx(content: bytes, path: str) -> Array:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise InputError(f"{path} refers to values in another file")
         array: Array = onnx.numpy_helper.to_array(tensor)
+        if array.dtype.kind == "O":
+            array = array.astype(np.str_)
     except InputError:
         raise
     except Exception as error:

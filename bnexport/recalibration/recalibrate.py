@@ -44,6 +44,7 @@ from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import Side
 from bnexport.rules.actions import Names, add_files
 from bnexport.rules.diagnose import diagnose
+from bnexport.rules.inputs import input_changes
 from bnexport.rules.rule import sort_findings
 from bnexport.system import files
 from bnexport.system.cache import NOTHING_KEPT
@@ -173,7 +174,7 @@ def recalibrate(
         scratch_bytes=on_disk,
         before=before,
         after=after,
-        findings=add_files(sort_findings([settled.finding, *causes]), Names(model)),
+        findings=add_files(sort_findings([settled.finding, input_changes(feeds.notes), *causes]), Names(model)),
         written=None if refused else output,
         refused=refused,
         folded=folded,

@@ -57,10 +57,10 @@ class Signature:
         return cls(inputs, outputs)
 
     def refuse_misfit(self, given: Tensors) -> None:
-        """Makes sure that a batch has every input, as numbers of its shape.
+        """Makes sure that a batch has every input, as numbers (or text, where it takes text) of its shape.
 
         Raises:
-            InputError: an input is missing, is no array of numbers, or has another shape.
+            InputError: an input is missing, is of another kind, or has another shape.
         """
         for port in self.inputs:
             x = given.get(port.name)
@@ -69,7 +69,8 @@ class Signature:
             fits = x.ndim == len(port.shape) and all(
                 side is None or side == actual for side, actual in zip(port.shape[1:], x.shape[1:], strict=True)
             )
-            if x.dtype.kind in "OSUMm" or not fits:
+            odd = x.dtype.kind != "U" if port.dtype.kind in "OU" else x.dtype.kind in "OSUMm"
+            if odd or not fits:
                 raise InputError(
                     f"the input {port.name} has another type or shape",
                     found=f"{x.dtype} of shape {x.shape}",

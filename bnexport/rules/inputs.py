@@ -1,4 +1,4 @@
-"""IN003 to IN006: too few images, unreadable ones, and ones that were prepared in a way that nobody stated."""
+"""IN003 to IN007: too few images, unreadable ones, ones that were prepared in a way that nobody stated, and ones that are changed to fit."""
 
 from __future__ import annotations
 
@@ -183,3 +183,23 @@ def decoding_difference(differing: Mapping[str, float], images: int, *, harmless
         {"images": images, "differing": dict(differing), "outputs_agree": harmless},
         (advise("install the versions of pillow and simplejpeg that bundle.json lists under environment"),),
     )
+
+
+IN007 = Rule(
+    "IN007",
+    "inputs changed to fit the model",
+    meaning=(
+        "The data do not fit the inputs of the model as they are, and there is one way to make them fit: the "
+        "channels are moved, or pixels become values of another type. The model computes on what it was then given."
+    ),
+    measured="The shape and type of the data are compared with those of the input.",
+    neighbours="EX004: the deployed file takes its inputs in another form than the reference.",
+    remedy="Make sure that your own program changes its inputs in the same way.",
+)
+
+
+def input_changes(notes: Sequence[str]) -> Finding | None:
+    """IN007: how the data were changed to fit the inputs of the model."""
+    if not notes:
+        return None
+    return IN007.finding(Severity.INFO, "; ".join(notes), {"changes": list(notes)})

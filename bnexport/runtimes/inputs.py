@@ -16,6 +16,10 @@ def cast_input(name: str, value: Array, kind: type[np.generic] | None) -> Array:
     """
     if kind is None or value.dtype == kind:
         return np.asarray(value, order="C")  # ascontiguousarray would give a scalar an axis
+    if kind in (np.str_, np.object_):
+        if value.dtype.kind != "U":
+            raise InputError(f"the input {name} has another type", found=str(value.dtype), expected="text")
+        return np.asarray(value, order="C")
     if value.dtype.kind not in "fiub":
         raise InputError(f"the input {name} has another type", found=str(value.dtype), expected=str(np.dtype(kind)))
     if np.issubdtype(kind, np.integer):

@@ -10,6 +10,7 @@ import numpy as np
 from bnexport.errors import InputError, MachineError, reason
 from bnexport.onnx_graph import tensors
 from bnexport.onnx_graph.float64 import in_float64
+from bnexport.runtimes.outputs import as_array
 from bnexport.runtimes.protocols import About, Artifact, Session, Signature, Tensors, Want
 from bnexport.types import Array
 
@@ -65,7 +66,7 @@ class ReferenceSession(Session):
             if port.name not in inputs:
                 raise InputError(f"the input {port.name} is missing", found=", ".join(inputs) or "nothing")
             value = inputs[port.name]
-            if value.dtype.kind not in "fiub" or value.ndim != len(port.shape):
+            if value.dtype.kind not in ("OU" if port.dtype.kind in "OU" else "fiub") or value.ndim != len(port.shape):
                 raise InputError(
                     f"the input {port.name} has another type or shape",
                     found=f"{value.dtype} of shape {value.shape}",
@@ -79,9 +80,10 @@ class ReferenceSession(Session):
         except Exception as error:  # whatever an operator raises
             raise InputError(f"onnx-reference cannot run the model ({reason(error)})") from error
         declared = {port.name: port.dtype for port in self.signature.outputs}
+        arrays = {name: as_array(name, value) for name, value in zip(names, values, strict=True)}
         return {
-            name: np.asarray(value).astype(declared.get(name, np.asarray(value).dtype), copy=False)
-            for name, value in zip(names, values, strict=True)
+            name: array if array.dtype.kind == "U" else array.astype(declared.get(name, array.dtype), copy=False)
+            for name, array in arrays.items()
         }
 
     def close(self) -> None:

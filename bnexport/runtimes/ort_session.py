@@ -12,6 +12,7 @@ import numpy as np
 from bnexport.errors import InputError, MachineError, reason
 from bnexport.runtimes import ort_library
 from bnexport.runtimes.inputs import cast_input
+from bnexport.runtimes.outputs import as_array
 from bnexport.runtimes.protocols import Port, Signature
 from bnexport.system import machine
 from bnexport.types import Array
@@ -151,11 +152,12 @@ class Session:
         options = ort_library.load().RunOptions()
         _runs.add(options)
         try:
-            return dict(zip(outputs, self._session.run(list(outputs), typed, options), strict=True))
+            values = self._session.run(list(outputs), typed, options)
         except Exception as error:
             raise _refusal(error, self.provider) from error
         finally:
             _runs.discard(options)
+        return {name: as_array(name, value) for name, value in zip(outputs, values, strict=True)}
 
 
 def _ports(arguments: Sequence[onnxruntime.NodeArg]) -> tuple[Port, ...]:
@@ -192,6 +194,7 @@ _NUMPY: dict[str, type[np.generic]] = {
     "tensor(uint16)": np.uint16,
     "tensor(uint8)": np.uint8,
     "tensor(bool)": np.bool_,
+    "tensor(string)": np.str_,
 }
 
 

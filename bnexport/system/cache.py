@@ -151,7 +151,7 @@ class Cache:
 
     def put_arrays(self, arrays: Mapping[str, Array], *key: str) -> None:
         """Stores arrays under this key; not those of dtypes that NumPy does not know (bfloat16)."""
-        if any(array.dtype.kind not in "fiubc" for array in arrays.values()):
+        if any(array.dtype.kind not in "fiubcU" for array in arrays.values()):
             return
         stream = io.BytesIO()
         names = {f"a{i}": name for i, name in enumerate(arrays)}
