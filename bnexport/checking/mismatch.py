@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bnexport.checking.localise import layer_errors
 from bnexport.checking.optimisations import find_blame
@@ -16,6 +17,7 @@ from bnexport.comparison.tally import Lost, Tally
 from bnexport.datasets.feeds import Feed
 from bnexport.datasets.preprocess import rescale
 from bnexport.errors import InputError
+from bnexport.frameworks.protocols import ShowsWeights
 from bnexport.numerics.depth import first_off, hidden
 from bnexport.onnx_graph import kernels
 from bnexport.progress import Progress
@@ -26,6 +28,9 @@ from bnexport.rules import backends, export, interface, model_files, runtime
 from bnexport.rules.preprocessing import Refit, candidates
 from bnexport.runtimes.ort_session import Provider, provider_of
 from bnexport.types import Array
+
+if TYPE_CHECKING:
+    import onnx
 
 IMAGES = 4
 """The layers of a graph whose outputs agree are compared on so many images."""
@@ -134,7 +139,7 @@ class Inquiry:
                 return export.training_exported(lost.failed), ()
             for how in self._otherwise(self.deployed, runner, lost.feed.inputs, wanted):
                 return interface.taken_otherwise(lost.failed, how), ()
-            matched = kernels.compare_kernels(self.deployed.graph, self.subject.graph)
+            matched = kernels.compare_kernels(self.deployed.graph, self._weights(self.subject))
             if matched.foreign:
                 return export.other_checkpoint(
                     lost.failed, len(matched.other), matched.same + matched.scaled, matched.other
@@ -152,6 +157,12 @@ class Inquiry:
         first = first_off(layers)
         finding = export.parity_lost(lost.failed, runner.spec, reference, first, layers, self._reference_name)
         return finding, layers
+
+    def _weights(self, subject: Subject) -> onnx.ModelProto | Mapping[str, Array]:
+        """What holds the weights of the reference: its graph, or itself where bnexport does not export it."""
+        if subject.reference.graph_itself or not isinstance(model := subject.reference.model, ShowsWeights):
+            return subject.graph
+        return model.weights()
 
     @property
     def _reference_name(self) -> str:

@@ -73,9 +73,10 @@ class Request(CheckOptions):
             data |= {"labels": self.labels} if self.labels is not None else {}
             data |= {"signature": self.signature} if self.signature else {}
             data |= {"architecture": self.architecture} if self.architecture else {}
-            data |= {"weights": self.weights} if self.weights is not None else {}
             data |= self.overrides.given
-        return Names(self.model, data, {"onnx": self.onnx} if self.onnx is not None else {})
+        check = {"onnx": self.onnx, "weights": self.weights}
+        named = {name: path for name, path in check.items() if path is not None}
+        return Names(self.model, data, named, self.onnx if recognise(self.model).about.weights else None)
 
     @property
     def data_name(self) -> str:

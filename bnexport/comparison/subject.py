@@ -21,6 +21,7 @@ from bnexport.datasets.preparation import Preparation, prepare
 from bnexport.datasets.reader import Prepared
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import ExportError, UsageError
+from bnexport.frameworks.names import is_name
 from bnexport.frameworks.onnx_file import learn_ranks, read_onnx
 from bnexport.frameworks.protocols import Want
 from bnexport.onnx_graph import metadata, outputs, tensors
@@ -140,7 +141,8 @@ def open_subject(
 def _open(model: Path, want: Want, store: Cache, deployed: Path | None, progress: Progress, reference: str) -> Subject:
     opens = Keras2Reference if reference == "keras2" else open_reference
     made = opens(model, want, store, progress)
-    model_sidecar = None if made.graph_itself else sidecar.read(model)  # before anything is loaded
+    beside = deployed if deployed is not None and is_name(model) else model
+    model_sidecar = None if made.graph_itself else sidecar.read(beside)  # before anything is loaded
     description = made.description()
     info = description.info
     stated = any(info.stated.values())
@@ -224,8 +226,12 @@ def open_feeds(
         raise UsageError(
             "there is no data to run the model on", fix=f"pass a folder of images or {spell_options(inputs='data.npz')}"
         )
-    if subject.reference.graph_itself and {site.x for site in sites(subject.graph)} - set(tensors.ranks(subject.graph)):
-        learn_ranks(subject.graph, next(iter(feeds)).inputs)
+    if {site.x for site in sites(subject.graph)} - set(tensors.ranks(subject.graph)):
+        first = next(iter(feeds)).inputs
+        if {
+            info.name for info in tensors.inputs(subject.graph)
+        } <= first.keys():  # another exporter may have renamed them
+            learn_ranks(subject.graph, first)
     return feeds, preparation
 
 

@@ -213,6 +213,15 @@ class SavesWeights(Protocol):
 
 
 @runtime_checkable
+class ShowsWeights(Protocol):
+    """The ability of a model to show its weights."""
+
+    def weights(self) -> Mapping[str, Array]:
+        """Every weight, by its name."""
+        ...
+
+
+@runtime_checkable
 class ReadsBeside(Protocol):
     """The ability of a framework to read more than the model's own file."""
 

@@ -65,6 +65,13 @@ class TorchModel:
             outputs = self._call.outputs(self._compute(module, x, dtype))
             return {name: _array(tensor) for name, tensor in outputs.items()}
 
+    def weights(self) -> dict[str, Array]:
+        """The parameters and buffers, by the names in the state dict."""
+        import torch
+
+        values = self._module.state_dict().items()
+        return {name: _array(value) for name, value in values if isinstance(value, torch.Tensor)}
+
     @contextmanager
     def _pass(self, mode: Mode, dtype: str, seed: int | None = None) -> Iterator[torch.nn.Module]:
         """The module in a mode and a dtype."""
@@ -73,7 +80,8 @@ class TorchModel:
         with ExitStack() as stack:
             stack.enter_context(self._lock)
             stack.enter_context(torch.no_grad())
-            stack.enter_context(torch.device("cpu"))
+            if torch.get_default_device().type != "cpu":
+                stack.enter_context(torch.device("cpu"))
             stack.enter_context(torch.autocast("cpu", enabled=False))
             module = self._in(dtype)
             if self._layers is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,14 +45,15 @@ class Kernels:
         return len(self.other) > len(self.same) + len(self.scaled)
 
 
-def compare_kernels(actual: onnx.ModelProto, reference: onnx.ModelProto) -> Kernels:
-    """The kernels of `reference` as they are found in `actual`."""
+def compare_kernels(actual: onnx.ModelProto, reference: onnx.ModelProto | Mapping[str, Array]) -> Kernels:
+    """The kernels of `reference`, a graph or weights by name, as they are found in `actual`."""
     there: dict[tuple[int, ...], list[Array]] = {}
-    for kernel in _kernels(actual).values():
+    wanted = reference if isinstance(reference, Mapping) else _weights(reference)
+    for kernel in _kernels(_weights(actual)).values():
         there.setdefault(_shape(kernel), []).append(kernel)
     groups: dict[str, list[str]] = {"same": [], "scaled": [], "other": [], "absent": []}
     rounded = quantisation(actual) is not None
-    for name, kernel in _kernels(reference).items():
+    for name, kernel in _kernels(wanted).items():
         candidates = [
             turned for other in there.get(_shape(kernel), []) for turned in _orientations(other, kernel.shape)
         ]
@@ -59,10 +61,12 @@ def compare_kernels(actual: onnx.ModelProto, reference: onnx.ModelProto) -> Kern
     return Kernels(**{state: tuple(names) for state, names in groups.items()})
 
 
-def _kernels(model: onnx.ModelProto) -> dict[str, Array]:
+def _weights(model: onnx.ModelProto) -> dict[str, Array]:
     stored = weights.initializers(model)
-    if quantisation(model) is not None:
-        stored |= dequantise(model)
+    return stored | dequantise(model) if quantisation(model) is not None else stored
+
+
+def _kernels(stored: Mapping[str, Array]) -> dict[str, Array]:
     return {
         name: value
         for name, value in stored.items()

@@ -24,7 +24,7 @@ class LayerTensors:
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self._modules = [(_module_of(node), [output for output in node.output if output]) for node in model.graph.node]
+        self._modules = [(module_of(node), [output for output in node.output if output]) for node in model.graph.node]
         self._of_torch = any(path for path, _ in self._modules)
         self._made: list[tuple[list[str], str]] = []
         self._first: dict[str, list[int]] = {}
@@ -55,8 +55,8 @@ class LayerTensors:
         return [group for group in groups if group]
 
 
-def _module_of(node: onnx.NodeProto) -> list[str]:
-    """The path of the module that a node is in: as its metadata says, or its name ("/blocks.0/conv/Conv")."""
+def module_of(node: onnx.NodeProto) -> list[str]:
+    """The path of the module of PyTorch that a node is in: as its metadata says, or its name ("/blocks.0/conv/Conv"); [] where neither does."""
     stated = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "")
     if stated:
         scopes = re.findall(r"'([^']*)'", stated)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bnexport.onnx_graph import metadata
 from bnexport.onnx_graph.constants import Constants
+from bnexport.onnx_graph.layers import module_of
 
 if TYPE_CHECKING:
     import onnx
@@ -17,7 +19,7 @@ class Site:
     """One BatchNormalization node in inference mode: y = (x - mean) / sqrt(var + epsilon) * gamma + beta.
 
     Args:
-        name: the node's name; in a file written by bnexport the Keras layer's path.
+        name: the node's name, in a file written by bnexport the Keras layer's path; where torch.onnx states it, the path of the module.
         index: the node's place among all nodes of the graph.
         x: the tensor it normalises, shape (N, C, ...).
         y: the tensor it makes.
@@ -56,12 +58,13 @@ def sites(model: onnx.ModelProto) -> list[Site]:
         return []
     sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     result = []
-    for index, node in enumerate(model.graph.node):
-        if not _in_inference_mode(node):
-            continue
+    nodes = [(index, node) for index, node in enumerate(model.graph.node) if _in_inference_mode(node)]
+    modules = [".".join(module_of(node)) for _, node in nodes]
+    times = Counter(modules)
+    for (index, node), module in zip(nodes, modules, strict=True):
         attributes = {a.name: a for a in node.attribute}
         x, gamma, beta, mean, var = node.input
-        name = node.name or node.output[0]
+        name = module if module and times[module] == 1 else node.name or node.output[0]
         epsilon = float(attributes["epsilon"].f) if "epsilon" in attributes else 1e-5
         result.append(
             Site(

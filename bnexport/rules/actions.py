@@ -13,11 +13,12 @@ from bnexport.results.verdict import Finding
 EXPORT = Operation("export")
 RECALIBRATE = Operation("recalibrate")
 DOCTOR = Operation("doctor")
+CHECK = "check"
 
 
 def check_with(options: Mapping[str, object]) -> Operation:
     """The same check with other options."""
-    return Operation("check", options)
+    return Operation(CHECK, options)
 
 
 def option(keyword: str) -> NamedOptions:
@@ -34,11 +35,13 @@ class Names:
         data: the arguments that say what it is run on, and how that is read, by their keywords; empty where nothing can name
             it (standard input, a list of images, arrays in memory).
         check: further arguments of the check, such as `onnx`.
+        graph: the ONNX file of a model that bnexport does not export, in which statistics are repaired; None elsewhere.
     """
 
     model: Path | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     check: Mapping[str, Any] = field(default_factory=dict)
+    graph: Path | None = None
 
     def arguments(self, operation: Operation) -> dict[str, object] | None:
         """All arguments of an operation; None where one of them has no name.
@@ -47,21 +50,24 @@ class Names:
         'a net-recalibrated.h5'
         >>> Names(Path("net.h5")).arguments(RECALIBRATE) is None
         True
+        >>> Names(Path("nets:build"), {"data": "images"}, graph=Path("net.onnx")).arguments(RECALIBRATE)["output"].name
+        'net-recalibrated.onnx'
         """
         if operation.name == DOCTOR.name:
             return {}
         if self.model is None:
             return None
-        onnx, stem = self.model.suffix == ".onnx", self.model.with_suffix("") if self.model.suffix else self.model
+        model = self.graph if self.graph is not None and operation.name != CHECK else self.model
+        onnx, stem = model.suffix == ".onnx", model.with_suffix("") if model.suffix else model
         if operation.name == EXPORT.name:
             which = {key: value for key, value in self.data.items() if key in ("signature", "architecture")}
-            return None if onnx else {"model": self.model, "output": Path(f"{stem}.onnx"), **which}
+            return None if onnx else {"model": model, "output": Path(f"{stem}.onnx"), **which}
         if not self.data:
             return None
         if operation.name == RECALIBRATE.name:
-            suffix = self.model.suffix if onnx or self.model.suffix == ".keras" else ".h5"
-            suffix = suffix if self.model.suffix else ".onnx"
-            return {"model": self.model, **self.data, "output": Path(f"{stem}-recalibrated{suffix}")}
+            suffix = model.suffix if onnx or model.suffix == ".keras" else ".h5"
+            suffix = suffix if model.suffix else ".onnx"
+            return {"model": model, **self.data, "output": Path(f"{stem}-recalibrated{suffix}")}
         same = {k: v for k, v in {**self.data, **self.check}.items() if k not in operation.arguments}
         return {"model": self.model, **same, **operation.arguments}
 

@@ -194,7 +194,8 @@ EX003 = Rule(
         "exported in inference mode, as it should be."
     ),
     remedy=(
-        "Export the model in inference mode with bnexport export, without training=True in the calls of its layers."
+        "Export the model in inference mode with bnexport export, without training=True in the calls of its layers; "
+        "in PyTorch call model.eval() before torch.onnx.export."
     ),
 )
 
@@ -210,7 +211,11 @@ def training_exported(failed: Sequence[Comparison]) -> Finding:
     if failed:
         message += f" ({describe(failed)}; the training pass agrees)"
     actions = (
-        advise("export the model in inference mode, without training=True in the calls of its layers", EXPORT),
+        advise(
+            "export the model in inference mode: without training=True in the calls of its layers, in PyTorch after "
+            "model.eval()",
+            EXPORT,
+        ),
         advise("do not deploy this file: the output for an image depends on the rest of the batch"),
     )
     return EX003.finding(Severity.ERROR, message, evidence, actions)

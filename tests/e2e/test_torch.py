@@ -9,10 +9,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
+from onnx import numpy_helper
 from typer.testing import CliRunner, Result
 
 import bnexport
@@ -22,6 +25,8 @@ from bnexport.errors import BnexportError, InputError, UsageError
 from bnexport.frameworks.names import use_model
 from bnexport.frameworks.protocols import ReferenceModel, Want
 from bnexport.frameworks.registry import recognise
+from bnexport.results.overrides import Overrides
+from bnexport.results.preprocessing import Scaling
 from bnexport.results.verdict import CheckReport
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -219,9 +224,6 @@ def test_a_file_exported_in_training_mode_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["dynamo", "nodes", "tracing"])
 def test_an_error_in_the_file_is_located(files: Files, kind: str, tmp_path: Path) -> None:
     """One kernel with one channel scaled by 1.01 is found, by the name of the module, whoever exported the file."""
-    import onnx
-    from onnx import numpy_helper
-
     if kind == "tracing":
         path = export_by_tracing(torch_nets.small(), tmp_path / "traced.onnx")
     else:
@@ -241,6 +243,110 @@ def test_an_error_in_the_file_is_located(files: Files, kind: str, tmp_path: Path
     assert not report
     [finding] = [f for f in report.findings if f.code in ("EX001", "EX005")]
     assert "blocks.1" in finding.message, finding.message
+
+
+def test_weights_of_another_checkpoint_are_named(files: Files) -> None:
+    """EX005: the file has other kernels than the module, whose names are shown."""
+    report = bnexport.check(torch_nets.randomise(torch_nets.Small(), 1), X, onnx=files.onnx)
+    [finding] = [f for f in report.findings if f.code == "EX005"]
+    assert "first stem.0.weight" in finding.message
+    assert not {"EX001", "EX003"} & codes(report)
+
+
+@pytest.mark.usefixtures("in_the_folder_of_the_nets")
+def test_statistics_are_examined_by_the_nodes_of_the_file(files: Files) -> None:
+    """Layers are called as modules, and the command that repairs the statistics is about the file."""
+    keywords: dict[str, Any] = {"inputs": files.data, "onnx": files.onnx_with_nodes}
+    report = bnexport.check("torch_nets:small", **keywords)
+    assert report.drift is not None
+    assert [site.name for site in report.drift.sites][:2] == ["stem.1", "blocks.0.bn1"]
+    commands = [action.command for finding in report.findings for action in finding.actions if action.command]
+    assert all("recalibrate torch_nets" not in command for command in commands)
+
+
+def test_images_are_fed_channels_first(tmp_path: Path) -> None:
+    """A folder of images, resized and normalised as torchvision does, is what the module and its file are run on."""
+    from PIL import Image
+
+    class Mean(torch.nn.Module):
+        def forward(self, pixels: Any) -> Any:
+            return pixels.mean((2, 3))
+
+    colour = (200, 100, 50)
+    for nth in range(2):
+        Image.new("RGB", (20, 30), colour).save(tmp_path / f"{nth}.png")
+    path = export(Mean(), tmp_path / "mean.onnx", np.zeros((2, 3, 8, 8), np.float32))
+    model = model_of(Mean(), path)
+    report = bnexport.check(Mean(), tmp_path, onnx=path, overrides=Overrides(scaling=Scaling.TORCH))
+    assert report
+    assert report.preprocessing["layout"] == "NCHW"
+    wanted = (np.array(colour) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    seen: list[Any] = []
+
+    class Noting(Mean):
+        def forward(self, pixels: Any) -> Any:
+            seen.append(pixels.double().numpy())
+            return super().forward(pixels)
+
+    bnexport.check(Noting(), tmp_path, onnx=path, overrides=Overrides(scaling=Scaling.TORCH))
+    assert seen[0].shape[1:] == (3, 8, 8)
+    np.testing.assert_allclose(seen[0][0, :, 0, 0], wanted, rtol=1e-6)
+    assert model.signature.inputs[0].name == "pixels"
+
+
+class Answer(NamedTuple):
+    logits: Any
+    features: Any
+
+
+@dataclass
+class Output:
+    logits: Any
+    features: Any
+    loss: Any = None
+
+
+FORMS = {
+    "tuple": lambda a, b: (a, b),
+    "list": lambda a, b: [a, b],
+    "nested": lambda a, b: (a, {"features": [b]}),
+    "dict": lambda a, b: {"logits": a, "features": b},
+    "dict in another order": lambda a, b: {"features": b, "logits": a},
+    "named tuple": Answer,
+    "dataclass": Output,
+    "tuple in another order": lambda a, b: (b, a),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_outputs_of_every_form_are_matched(form: str, tmp_path: Path) -> None:
+    """By name where the module names them, else by order, and by shape where the order does not fit."""
+
+    class Two(torch.nn.Module):
+        def __init__(self, form: Any) -> None:
+            super().__init__()
+            self.head, self.form = torch.nn.Linear(6, 3), form
+            with torch.no_grad():
+                self.head.weight.copy_(torch.arange(18).reshape(3, 6) / 7)
+                self.head.bias.zero_()
+
+        def forward(self, mask: Any, ids: Any) -> Any:
+            return self.form(self.head(ids), ids * mask[:, None])
+
+    one = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["" : 18]>
+        g (float[N, 6] ids, float[N] mask) => (float[N, 3] logits, float[N, 6] features)
+        { logits = MatMul(ids, w)  axes = Constant<value_ints=[1]>()  m = Unsqueeze(mask, axes)  features = Mul(ids, m) }""")
+    kernel = (np.arange(18).reshape(3, 6) / 7).astype(np.float32).T.copy()
+    one.graph.initializer.append(numpy_helper.from_array(kernel, "w"))
+    onnx.save(one, tmp_path / "two.onnx")
+    data = {"ids": X.reshape(-1, 6)[:8].copy(), "mask": X.reshape(-1)[:8].copy()}
+    report = bnexport.check(Two(FORMS[form]), data, onnx=tmp_path / "two.onnx")
+    assert report, str(report)
+    assert {c.tensor for c in report.comparisons} == {"logits", "features"}
+    report = bnexport.check(Two(lambda a, b: (a, b, b + 1)), data, onnx=tmp_path / "two.onnx")
+    assert not report  # the file lacks an output
+    with pytest.raises(InputError, match="fewer outputs"):
+        bnexport.check(Two(lambda *both: both[:1]), data, onnx=tmp_path / "two.onnx")
 
 
 def test_layers_are_modules_in_order(files: Files) -> None:
