@@ -75,7 +75,8 @@ IMPORTERS = {
     "junitparser": {"reporting/junit.py", "reporting/batch.py"},
     "msgspec": {"bundles/bundle.py", "comparison/reference.py", "batch/plan.py", "batch/results.py"},
     "fsspec": {"datasets/places.py"},
-    "pyarrow": {"datasets/manifest.py"},
+    "pyarrow": {"datasets/manifest.py", "datasets/arrays/tables.py"},
+    "soundfile": {"datasets/arrays/audio.py"},
     "ray": {"system/cluster.py"},
     "typer": {"cli"},
 }
@@ -87,6 +88,7 @@ PLAIN = [
     "cli",
     "comparison",
     "datasets",
+    "datasets/arrays",
     "demo",
     "environment",
     "exporter",

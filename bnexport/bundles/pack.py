@@ -24,7 +24,7 @@ from bnexport.onnx_graph import protobuf
 from bnexport.onnx_graph.outputs import fetches
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.progress import Progress
-from bnexport.results.preprocessing import Layout
+from bnexport.results.preprocessing import Layout, Scaling
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import CheckReport
 from bnexport.system import files, memory_file
@@ -189,8 +189,12 @@ def _build_bundle(
             DataSet(folder, _items(feed, feeds.pictures(feed.names), sum(len(part.items) for part in sets), parts))
         )
     spec = opening.preparation.spec if opening.preparation else None
+    if len(inputs) != 1:
+        spec = None  # pictures of several inputs are packed as arrays
     if spec is not None and interface.moved_in:
         spec = spec.changed(layout=Layout.NCHW)
+    if spec is not None and interface.pixels:
+        spec = spec.changed(scaling=Scaling.MINUS_128 if interface.signed else Scaling.NONE)
     tolerances = _measure_floors(opening, examination.tolerances)
     index = Bundle(
         schema_version=bundle.SCHEMA_VERSION,

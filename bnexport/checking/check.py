@@ -75,9 +75,9 @@ def check(
         model: .h5, .hdf5, .keras, a SavedModel folder, or .onnx, then only the ONNX sides are run; or a `keras.Model` or an
             `onnx.ModelProto` in memory.
         data: a folder of images, one image, a manifest, tar shards, or a list of images; paths or URLs
-            (`bnexport.datasets.find`). Or an array (N, ...), arrays by the name of the input, or batches of either, also with
-            labels, as a `tf.data.Dataset` gives them; they are fed as they are.
-        inputs: an .npz file in place of `data`.
+            (`bnexport.datasets.find`); or a folder of arrays or recordings. Or an array (N, ...), arrays by the name of the input, or
+            batches or items of either, also with labels, as a `tf.data.Dataset` gives them; they are fed as they are.
+        inputs: a file or folder of arrays in place of `data` (`bnexport.datasets.arrays.opening`).
         deployed: the deployed ONNX file, to be held against the model.
         labels: a CSV file with the columns file and label.
         local: refuse images outside of the folder, or of the manifest's folder, that `source` names: links and URLs.

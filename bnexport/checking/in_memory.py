@@ -25,7 +25,7 @@ Images: TypeAlias = str | Path | Sequence[str | Path]
 """A folder of images, one image, a manifest, tar shards, or a list of images; paths or URLs (`bnexport.datasets.find`)."""
 
 Batches: TypeAlias = NDArray[Any] | Mapping[str, Any] | Iterable[Any]
-"""An array, arrays by the name of the input, or batches of either: arrays, mappings, or pairs of them with labels, as `tf.data.Dataset` gives them."""
+"""An array, arrays by the name of the input, or batches or items of either: arrays, mappings, or pairs of them with labels, as `tf.data.Dataset` gives them."""
 
 
 Reference: TypeAlias = str | Path | Mapping[str, NDArray[Any]]
@@ -101,14 +101,14 @@ def is_images(data: object) -> bool:
     return isinstance(data, list | tuple) and bool(data) and all(isinstance(item, str | os.PathLike) for item in data)
 
 
-def arrays(data: Batches) -> Arrays:
-    """Data in memory as arrays by name, `labels` (N,) among them where they come along.
+def arrays(data: Batches) -> Arrays | list[Arrays]:
+    """Data in memory as arrays by name, `labels` (N,) among them where they come along; of an iterable one after the other.
 
     Args:
-        data: an array for a model with one input, arrays by the name of the input, or batches of either.
+        data: an array for a model with one input, arrays by the name of the input, or batches or items of either.
 
     Raises:
-        InputError: they are no arrays of numbers, or the batches do not fit each other.
+        InputError: they are no arrays, or the batches have other inputs.
     """
     if isinstance(data, np.ndarray):
         return {"input": data}
@@ -120,10 +120,7 @@ def arrays(data: Batches) -> Arrays:
     names = parts[0].keys()
     if any(part.keys() != names for part in parts):
         raise InputError("the batches have different inputs", found=", ".join(sorted({*names} ^ {*parts[-1]})))
-    try:
-        return {name: np.concatenate([part[name] for part in parts]) for name in names}
-    except ValueError as error:
-        raise InputError(f"the batches cannot be concatenated ({reason(error)})") from error
+    return parts
 
 
 def _batch(batch: object) -> Arrays:
@@ -146,7 +143,7 @@ def _classes(y: Array) -> NDArray[np.int64] | None:
     """Class numbers from what `fit` takes as targets; None where they are something else."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    if y.ndim == 1 and y.dtype.kind in "iu":
+    if y.ndim < 2 and y.dtype.kind in "iu":
         return y.astype(np.int64)
     one_hot = (
         y.ndim == 2 and y.dtype.kind in "fiub" and bool(((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all())

@@ -25,8 +25,8 @@ Images = Annotated[
     typer.Argument(
         metavar="IMAGES",
         help="The images: a folder (flat, with one subfolder per class, or with a labels.csv), one image, a manifest "
-        "(.csv, .tsv or .parquet) or tar shards (.tar), as a path or a URL. Use - to read a list of paths and URLs "
-        "from standard input.",
+        "(.csv, .tsv or .parquet) or tar shards (.tar), as a path or a URL; or a folder of arrays or recordings "
+        "(see --arrays). Use - to read a list of paths and URLs from standard input.",
     ),
 ]
 IMPORT = Flag(

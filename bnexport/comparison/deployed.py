@@ -164,9 +164,11 @@ def open_deployed(path: Path, subject: Subject, spec: Preprocessing | None = Non
     kinds = tensors.dtypes([*tensors.inputs(graph), *graph.graph.output])
     kept = {ours: subject.dtypes.get(ours, _FLOAT32) for ours in inputs}
     pixels = {ours: spec for ours, its in inputs.items() if kinds[its].kind in "iu" and kept[ours].kind == "f"}
-    fed = "pixels before scaling, rounded, so that it has to scale them itself" if spec else "same values"
+    signed = frozenset(ours for ours in pixels if spec and kinds[inputs[ours]] == np.int8)
+    fed = "pixels before scaling{}, rounded, so that it has to scale them itself" if spec else "same values"
     differences += [
-        f"the input {its} is {kinds[its]}, in Keras {kept[ours]}" + (f": it is fed the {fed}" if ours in pixels else "")
+        f"the input {its} is {kinds[its]}, in Keras {kept[ours]}"
+        + (f": it is fed the {fed.format(' minus 128' if ours in signed else '')}" if ours in pixels else "")
         for ours, its in inputs.items()
         if kinds[its] != kept[ours]
     ]
@@ -211,7 +213,7 @@ def open_deployed(path: Path, subject: Subject, spec: Preprocessing | None = Non
     return Deployed(
         path,
         graph,
-        Interface(inputs, called, frozenset(moved), frozenset(moved_out), batch, pixels, tuple(differences)),
+        Interface(inputs, called, frozenset(moved), frozenset(moved_out), batch, pixels, tuple(differences), signed),
         names,
         file.notes,
         dtypes | {f"{name}/logits": kind for name, kind in dtypes.items()},

@@ -26,6 +26,7 @@ class Interface:
         batch: the batch size that the file is fixed to; None where it takes any.
         pixels: Keras inputs that the file takes as integers, with how the images are prepared for Keras; None where that is not known.
         differences: what is otherwise than in Keras, in words.
+        signed: those of `pixels` that the file takes as int8: the pixels minus 128.
     """
 
     inputs: Mapping[str, str]
@@ -35,6 +36,7 @@ class Interface:
     batch: int | None = None
     pixels: Mapping[str, Preprocessing | None] = field(default_factory=dict)
     differences: tuple[str, ...] = field(default=())
+    signed: frozenset[str] = frozenset()
 
     def given(self, feeds: Feeds) -> dict[str, Array]:
         """A batch as the file takes it.
@@ -51,7 +53,8 @@ class Interface:
         """The pixels before scaling."""
         spec = self.pixels[name]
         if spec is not None:
-            return np.clip(np.rint(rescale(x, spec, spec.changed(scaling=Scaling.NONE))), 0, 255)
+            pixels = np.clip(np.rint(rescale(x, spec, spec.changed(scaling=Scaling.NONE))), 0, 255)
+            return pixels - np.float32(128) if name in self.signed else pixels
         if x.dtype.kind == "f" and not (np.rint(x) == x).all():
             raise InputError(
                 f"the input {self.inputs[name]} of the file takes integers, but the inputs of Keras are not integers",

@@ -17,6 +17,7 @@ from bnexport.comparison.options import REFERENCES, CheckOptions
 from bnexport.comparison.recorded import Recorded, open_recorded
 from bnexport.comparison.subject import Subject, open_feeds, open_subject
 from bnexport.comparison.targets import Target, open_targets
+from bnexport.datasets.arrays.opening import arrays_named
 from bnexport.datasets.feeds import Source
 from bnexport.datasets.preparation import Preparation
 from bnexport.errors import UsageError
@@ -41,8 +42,9 @@ class Request(CheckOptions):
 
     Args:
         model: .h5, .hdf5 or .keras; or .onnx, then only the ONNX sides are run.
-        source: a folder of images, one image, a manifest, tar shards (`bnexport.datasets.find`), or a list of images.
-        inputs: an .npz file, or arrays by the name of the input, in place of `source`.
+        source: a folder of images, one image, a manifest, tar shards (`bnexport.datasets.find`), or a list of images; or a folder of
+            arrays or recordings.
+        inputs: in place of `source` a file or folder of arrays, or arrays in memory (`bnexport.datasets.arrays.opening`).
         store: what was computed before; nothing by default.
         temporary: whether `model` is a file that is there for this check only.
         recorded: recorded outputs by name; None where they are in a file, or something else is the reference.
@@ -50,7 +52,9 @@ class Request(CheckOptions):
 
     model: Path
     source: str | Path | Sequence[str | Path] | None = None
-    inputs: Path | Mapping[str, NDArray[Any]] | None = field(default=None, kw_only=True)
+    inputs: Path | Mapping[str, NDArray[Any]] | Sequence[Mapping[str, NDArray[Any]]] | None = field(
+        default=None, kw_only=True
+    )
     store: Cache = NOTHING_KEPT
     temporary: bool = False
     recorded: Mapping[str, NDArray[Any]] | None = None
@@ -138,9 +142,10 @@ def open_request(request: Request, progress: Progress) -> Opening:
         raise UsageError("the batch size is invalid", found=str(request.batch_size), expected="1 or more")
     outputs = _recorded_outputs(request)
     _refuse_odd_pair(request.model, request.onnx, layers=request.layers)
+    inputs = request.inputs if request.inputs is not None else arrays_named(request.source)
     pictures = (
         datasets.find(request.source, labels=request.labels, local=request.local)
-        if request.source is not None
+        if request.source is not None and inputs is None
         else None
     )
     if request.shard is not None:
@@ -159,7 +164,9 @@ def open_request(request: Request, progress: Progress) -> Opening:
         pictures=(pictures,),
     )
     subject.reference.preload()
-    feeds, preparation = open_feeds(subject, pictures, request.inputs, request.overrides, request.batch_size, KEPT)
+    feeds, preparation = open_feeds(
+        subject, pictures, inputs, request.overrides, request.batch_size, KEPT, labels=request.labels
+    )
     deployed = (
         open_deployed(request.onnx, subject, preparation.spec if preparation else None)
         if request.onnx is not None

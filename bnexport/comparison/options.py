@@ -33,9 +33,11 @@ SHARD = Flag(
 ARRAYS = Flag(
     name="arrays",
     kind=Path,
-    metavar="FILE.npz",
+    metavar="FILE",
     panel=DATA,
-    help="Use arrays in place of images: a NumPy file with one array for each input of the model and, optionally, an array named labels.",
+    help="Use arrays in place of images: an .npz file with one array for each input of the model and, optionally, an array named "
+    "labels; a table (.csv, .tsv or .parquet) whose columns are the inputs; or a folder with one .npy, .npz, .wav, .flac or "
+    ".ogg file for each item.",
 )
 TARGET = Flag(
     name="target",
@@ -167,7 +169,7 @@ class CheckOptions:
 
     Args:
         shard: the position of a part of the images, from 0, and how many parts there are.
-        inputs: an .npz file in place of images.
+        inputs: arrays in place of images: a file or folder, or arrays in memory.
         targets: runtimes to execute the file on, NAME or NAME:DEVICE, such as "onnx-reference" (`bnexport.runtimes.protocols`);
             "onnxruntime:cuda" takes the place of `providers`.
         providers: "auto", "cpu", "cuda".

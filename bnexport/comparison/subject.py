@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +14,12 @@ from bnexport.comparison.keras2_reference import Keras2Reference
 from bnexport.comparison.reference import Reference
 from bnexport.comparison.references import open_reference
 from bnexport.datasets import sidecar
-from bnexport.datasets.feeds import Arrays, Pictures, Source
+from bnexport.datasets.arrays.opening import Data, open_arrays
+from bnexport.datasets.arrays.picture_sets import are_sets, open_sets
+from bnexport.datasets.feeds import Pictures, Source
 from bnexport.datasets.label_file import add_class_names
 from bnexport.datasets.npz import Shape, only_input
-from bnexport.datasets.preparation import Preparation, prepare
+from bnexport.datasets.preparation import Preparation, fit_dtype, prepare
 from bnexport.datasets.reader import Prepared
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import ExportError, UsageError
@@ -31,11 +33,9 @@ from bnexport.results.actions import spell_options
 from bnexport.results.facts import ModelFacts
 from bnexport.results.heads import Heads
 from bnexport.results.overrides import Overrides
-from bnexport.results.preprocessing import Scaling
 from bnexport.results.signature import dtype_named
 from bnexport.system import machine
 from bnexport.system.cache import NOTHING_KEPT, Cache
-from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
@@ -193,20 +193,23 @@ def _converter_versions(graph: onnx.ModelProto) -> dict[str, str]:
 def open_feeds(
     subject: Subject,
     pictures: datasets.Listing | None,
-    inputs: Path | Mapping[str, Array] | None,
+    inputs: Data | None,
     overrides: Overrides,
     batch_size: int,
     keep: int = 0,
+    *,
+    labels: Path | None = None,
 ) -> tuple[Source, Preparation | None]:
     """What the subject is run on: arrays where `inputs` are given, else the pictures, with how they are prepared.
 
     Args:
         subject: the model.
         pictures: the images.
-        inputs: an .npz file or arrays in their place.
+        inputs: a file or folder of arrays, or arrays in memory, in their place.
         overrides: what is known better than the sidecar about preprocessing.
         batch_size: the largest batch.
         keep: so many bytes of prepared images stay in memory.
+        labels: of a folder of arrays: a CSV file with the columns file and label.
 
     Raises:
         InputError: the arrays do not fit the model, or the model does not take images.
@@ -219,7 +222,7 @@ def open_feeds(
             raise UsageError(
                 "arrays are not preprocessed", found="preprocessing options", fix="omit these options with --arrays"
             )
-        feeds = _open_arrays(subject, inputs, batch_size)
+        feeds = open_arrays(inputs, subject.shapes, subject.input_dtypes, subject.model_sidecar, batch_size, labels)
     elif pictures is not None:
         feeds, preparation = _open_pictures(subject, pictures, overrides, batch_size, keep)
     else:
@@ -235,25 +238,15 @@ def open_feeds(
     return feeds, preparation
 
 
-def _open_arrays(subject: Subject, inputs: Path | Mapping[str, Array], batch_size: int) -> Arrays:
-    classes = subject.model_sidecar.classes if subject.model_sidecar else ()
-    if isinstance(inputs, Path):
-        return Arrays.read(inputs, subject.shapes, classes, batch_size, subject.input_dtypes)
-    return Arrays.of(inputs, "the data", subject.shapes, classes, batch_size, subject.input_dtypes)
-
-
 def _open_pictures(
     subject: Subject, pictures: datasets.Listing, overrides: Overrides, batch_size: int, keep: int
-) -> tuple[Pictures, Preparation]:
-    name, shape = only_input(subject.shapes, {name: dtype.name for name, dtype in subject.dtypes.items()})
-    if subject.dtypes.get(name) == np.uint8:
-        if overrides.scaling not in (None, Scaling.NONE):
-            raise UsageError(
-                f"the input {name} takes uint8 pixels, which are not scaled",
-                found=f"--normalize {overrides.scaling}",
-                fix="omit this option",
-            )
-        overrides = replace(overrides, scaling=Scaling.NONE)
-    preparation = prepare(shape, subject.model_sidecar, subject.origin, overrides)
-    reader = datasets.Reader(pictures, preparation.spec, batch_size, machine.threads(), kept=Prepared(keep))
-    return Pictures(pictures, reader, subject.model_sidecar, name), preparation
+) -> tuple[Source, Preparation]:
+    dtypes, beside = subject.input_dtypes, subject.model_sidecar
+    kept = Prepared(keep)
+    if are_sets(pictures, subject.shapes):
+        return open_sets(pictures, subject.shapes, dtypes, beside, subject.origin, overrides, batch_size, kept)
+    name, shape = only_input(subject.shapes, {name: dtype.name for name, dtype in dtypes.items()})
+    overrides, notes = fit_dtype(name, dtypes.get(name), overrides)
+    preparation = prepare(shape, beside, subject.origin, overrides)
+    reader = datasets.Reader(pictures, preparation.spec, batch_size, machine.threads(), kept=kept)
+    return Pictures(pictures, reader, beside, name, notes), preparation

@@ -36,30 +36,55 @@ def refuse_no_numbers(what: str, dtype: np.dtype[np.generic]) -> None:
         )
 
 
-def load(path: Path) -> dict[str, Array]:
+def load(path: Path, *, rows: bool = True) -> dict[str, Array]:
     """The arrays by name.
+
+    Args:
+        path: the file.
+        rows: whether each array must have an axis.
 
     Raises:
         InputError: there is no such file, or it is something else than plain arrays with rows.
     """
+    arrays = _load(path)
+    if not isinstance(arrays, dict):
+        raise InputError(f"{path} is not an .npz file", found="a single array", fix="write it with numpy.savez")
+    if strange := [n for n, x in arrays.items() if not isinstance(x, np.ndarray) or (rows and x.ndim == 0)]:
+        raise InputError(
+            f"{path} is not an .npz file of plain arrays", found=f"{strange[0]}, which is not an array with rows"
+        )
+    return arrays
+
+
+def load_one(path: Path) -> Array:
+    """The array in an .npy file.
+
+    Raises:
+        InputError: there is no such file, or it is something else than one plain array.
+    """
+    array = _load(path)
+    if isinstance(array, dict):
+        raise InputError(f"{path} is not an .npy file", found="an .npz file", fix="write it with numpy.save")
+    return array
+
+
+def _load(path: Path) -> Array | dict[str, Array]:
+    suffix, writer = (".npy", "numpy.save") if path.suffix.lower() == ".npy" else (".npz", "numpy.savez")
     try:
-        with files.open_regular(path) as stream, np.load(stream, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise InputError(f"{path} is not an .npz file", found="a single array", fix="write it with numpy.savez")
-            arrays = {name: file[name] for name in file.files}
+        with files.open_regular(path) as stream:
+            content = np.load(stream, allow_pickle=False)
+            if isinstance(content, np.lib.npyio.NpzFile):
+                return {name: content[name] for name in content.files}
+            array: Array = content
+            return array
     except FileNotFoundError as error:
         raise InputError(f"the file {path} does not exist", fix="check the path") from error
     except InputError:
         raise
     except Exception as error:  # zipfile, zlib, tokenize and NumPy raise whatever they come upon in a damaged file
         raise InputError(
-            f"{path} is not an .npz file of plain arrays ({reason(error)})", fix="write it with numpy.savez"
+            f"{path} is not an {suffix} file of plain arrays ({reason(error)})", fix=f"write it with {writer}"
         ) from error
-    if strange := [name for name, array in arrays.items() if not isinstance(array, np.ndarray) or array.ndim == 0]:
-        raise InputError(
-            f"{path} is not an .npz file of plain arrays", found=f"{strange[0]}, which is not an array with rows"
-        )
-    return arrays
 
 
 def only_input(shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> tuple[str, Shape]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
+
+import numpy as np
 
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import InputError, UsageError
 from bnexport.results.actions import spell_options
 from bnexport.results.overrides import Overrides
-from bnexport.results.preprocessing import Layout, Preprocessing
+from bnexport.results.preprocessing import Layout, Preprocessing, Scaling
 
 Shape = Sequence[int | None]
 
@@ -33,6 +35,30 @@ class Preparation:
     def with_spec(self, spec: Preprocessing) -> Preparation:
         """The same with what the model's statistics show in place of what was assumed."""
         return Preparation(spec, "found + flags" if "flags" in self.origin else "found")
+
+
+def fit_dtype(name: str, dtype: np.dtype[np.generic] | None, overrides: Overrides) -> tuple[Overrides, tuple[str, ...]]:
+    """How images go into an input of any dtype: what is set about their preparation, and what is changed, in words.
+
+    Inputs of integers take the pixels before scaling; those of int8 take them minus 128.
+
+    Raises:
+        UsageError: another scaling is set.
+    """
+    if dtype is None or dtype.kind not in "iub":
+        cast = (dtype is not None and dtype.kind != "f") or dtype == np.float16
+        return overrides, (f"the images are cast to {dtype} for the input {name}",) if cast else ()
+    if dtype.kind == "b":
+        return overrides, (f"pixels that are not 0 are true for the input {name}, which is bool",)
+    scaling = Scaling.MINUS_128 if dtype == np.int8 else Scaling.NONE
+    if overrides.scaling not in (None, scaling):
+        raise UsageError(
+            f"the input {name} takes {dtype} pixels, which are not scaled",
+            found=f"--normalize {overrides.scaling}",
+            fix="omit this option",
+        )
+    note = f"the input {name} is {dtype}: it is fed the pixels before scaling" + " minus 128" * (dtype == np.int8)
+    return replace(overrides, scaling=scaling), () if dtype == np.uint8 else (note,)
 
 
 def prepare(shape: Shape, sidecar: Sidecar | None, origin: str, overrides: Overrides) -> Preparation:

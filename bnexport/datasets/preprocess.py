@@ -6,6 +6,7 @@
     caffe           y = x[BGR] - (103.939, 116.779, 123.68)
     torch           y = (x / 255 - mean) / std,  mean = (.485, .456, .406), std = (.229, .224, .225)
     mean-std        the same with any mean and std
+    minus-128       y = x - 128, which int8 inputs take
 
 The second to the fifth are `keras.applications.imagenet_utils.preprocess_input` ("tf" is minus-one-one), computed in float32 in
 the same order, so that the results are equal to the last bit. The channel order is settled before the scaling.
@@ -75,6 +76,8 @@ def _scale(grey: Floats, spec: Preprocessing) -> Floats:
             return grey / np.float32(255)
         case Scaling.MINUS_ONE_ONE:
             return grey / np.float32(127.5) - np.float32(1)
+        case Scaling.MINUS_128:
+            return grey - np.float32(128)
         case Scaling.CAFFE:
             return grey[..., ::-1] - _CAFFE_MEAN_BGR
         case Scaling.TORCH:
@@ -92,6 +95,8 @@ def _grey(x: Floats, spec: Preprocessing) -> Floats:
             return x * np.float32(255)
         case Scaling.MINUS_ONE_ONE:
             return (x + np.float32(1)) * np.float32(127.5)
+        case Scaling.MINUS_128:
+            return x + np.float32(128)
         case Scaling.CAFFE:
             return (x + _CAFFE_MEAN_BGR)[..., ::-1]
         case Scaling.TORCH:

@@ -17,6 +17,7 @@ from bnexport.comparison.sides import Runner
 from bnexport.comparison.subject import Subject, open_feeds, open_subject
 from bnexport.comparison.tally import Tally
 from bnexport.datasets import sidecar
+from bnexport.datasets.arrays.opening import arrays_named
 from bnexport.datasets.feeds import Source
 from bnexport.datasets.preparation import Preparation
 from bnexport.datasets.sidecar import Sidecar
@@ -92,7 +93,7 @@ def recalibrate(
         model: .h5, .hdf5, .keras or .onnx.
         source: images (`bnexport.datasets.find`).
         output: .onnx, .keras or .h5; a Keras file only from a Keras model.
-        inputs: an .npz file in place of `source`.
+        inputs: a file or folder of arrays in place of `source` (`bnexport.datasets.arrays.opening`).
         evaluate: other images for judging before and after; by default the same ones.
         labels: a CSV file with the columns file and label.
         samples: at most so many images, chosen at random.
@@ -114,7 +115,7 @@ def recalibrate(
         UsageError: the output does not fit the model.
         MachineError: the disk or the scratch folder is full, TensorFlow is missing, or there is no such cluster.
     """
-    progress = progress or Progress()
+    progress, overrides = progress or Progress(), overrides or Overrides()
     model, output = Path(model), files.writable(Path(output), (".onnx", ".keras", ".h5"))
     inputs, labels, scratch = (Path(path) if path is not None else None for path in (inputs, labels, scratch))
     if (source is None) == (inputs is None):
@@ -132,7 +133,8 @@ def recalibrate(
         raise UsageError("an ONNX file cannot be written as a Keras model", found=str(output), expected=".onnx")
     if fold and output.suffix != ".onnx":
         raise UsageError("only an ONNX file can be folded", found=str(output), expected=".onnx")
-    pictures = datasets.find(source, labels=labels) if source is not None else None
+    data = inputs or arrays_named(source)
+    pictures = datasets.find(source, labels=labels) if source is not None and data is None else None
     judged_on = datasets.find(evaluate, labels=labels) if evaluate is not None else None
     if pictures is not None and len(pictures) > samples:
         pictures = pictures.select(np.sort(np.random.default_rng(seed).choice(len(pictures), samples, replace=False)))
@@ -140,8 +142,7 @@ def recalibrate(
     subject = open_subject(
         model, progress, want=Want(trust, signature, str(architecture)), pictures=(pictures, judged_on)
     )
-    overrides = overrides or Overrides()
-    feeds, preparation = open_feeds(subject, pictures, inputs, overrides, batch_size)
+    feeds, preparation = open_feeds(subject, pictures, data, overrides, batch_size, labels=labels)
     settled = settle(subject, feeds, preparation, progress)
     feeds, preparation = settled.feeds, settled.preparation
     others = feeds
@@ -160,8 +161,7 @@ def recalibrate(
         subject.graph, measured.moments, variety, others_fit, noun_of(preparation.spec if preparation else None)
     )
     causes = diagnose(evidence, answers_differ=before.answers != after.answers, stored_iterations=subject.iterations)
-    refused = harm(before, after, evidence, causes) if not force else ""
-    folded = 0
+    refused, folded = "" if force else harm(before, after, evidence, causes), 0
     if fold and not refused:
         repaired, folded, refused = _fold(subject, repaired, pictures)
     if not refused:

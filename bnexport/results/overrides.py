@@ -44,6 +44,7 @@ NORMALIZE = Flag(
     kind=Scaling,
     panel=PREPROCESSING,
     help="How pixel values are scaled. none: 0 to 255, unchanged. unit: x/255. minus-one-one: x/127.5-1. "
+    "minus-128: x-128, for int8 inputs. "
     "caffe, torch: as in keras.applications. mean-std: (x/255-mean)/std with --mean and --std.",
 )
 ASPECT = Flag(

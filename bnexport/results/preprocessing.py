@@ -61,6 +61,8 @@ class Scaling(StrEnum):
     """RGB to BGR, minus the ImageNet mean, no division (keras.applications.imagenet_utils, mode "caffe")"""
     TORCH = "torch"
     """x / 255, minus the ImageNet mean, divided by the ImageNet standard deviation (same source, mode "torch")"""
+    MINUS_128 = "minus-128"
+    """x - 128, for inputs of int8"""
     MEAN_STD = "mean-std"
     """x / 255, minus a mean, divided by a standard deviation, both given"""
 

@@ -77,23 +77,23 @@ def fit_arrays(
     axes: dict[str, tuple[int, ...]] = {}
     notes: list[str] = []
     for name, shape in shapes.items():
-        found, dtype = given[names[name]]
+        own, dtype = given[names[name]]
         subject = f"{what}: the input {name}"
         refuse_other_kind(subject, dtype, dtypes.get(name))
-        if not shape or fits(found, shape):
+        if not shape or fits(own, shape):
             continue
-        moves = [(where, order) for where, order in _moves(len(found)) if fits(_permuted(found, order), shape)]
+        moves = [(where, order) for where, order in _moves(len(own)) if fits(_permute(own, order), shape)]
         if len(moves) != 1:
-            ways = " and ".join(f"{_permuted(found, order)} with the channels moved {where}" for where, order in moves)
+            ways = " and ".join(f"{_permute(own, order)} with the channels moved {where}" for where, order in moves)
             raise InputError(
                 f"{subject} has the wrong shape",
-                found=str(found) + (f", which would fit as {ways}" if ways else ""),
-                expected=written(shape),
+                found=str(own) + (f", which would fit as {ways}" if ways else ""),
+                expected=shape_text(shape),
             )
         [(where, axes[name])] = moves
         notes.append(
             f"the arrays for the input {name} have another layout and are transposed: "
-            f"the channels are moved {where} (found {found}; expected {written(shape)})"
+            f"the channels are moved {where} (found {own}; expected {shape_text(shape)})"
         )
     return Fit(names, axes, tuple(notes))
 
@@ -103,18 +103,18 @@ def describe(arrays: Mapping[str, Array]) -> dict[str, tuple[tuple[int, ...], np
     return {name: (array.shape, array.dtype) for name, array in arrays.items()}
 
 
-def fits(found: tuple[int, ...], shape: Shape) -> bool:
+def fits(given: tuple[int, ...], shape: Shape) -> bool:
     """Whether an array fits an input, whatever the number of rows.
 
     >>> fits((2, 8, 8, 3), (None, None, None, 3)), fits((2, 3, 8, 8), (None, None, None, 3))
     (True, False)
     """
-    return len(found) == len(shape) and all(
-        side is None or side == own for side, own in zip(shape[1:], found[1:], strict=True)
+    return len(given) == len(shape) and all(
+        side is None or side == own for side, own in zip(shape[1:], given[1:], strict=True)
     )
 
 
-def written(shape: Shape) -> str:
+def shape_text(shape: Shape) -> str:
     """A shape as messages show it."""
     return f"({', '.join('?' if side is None else str(side) for side in shape)}{',' if len(shape) == 1 else ''})"
 
@@ -126,7 +126,7 @@ def _moves(rank: int) -> list[tuple[str, tuple[int, ...]]]:
     return [("to the end", (0, *range(2, rank), 1)), ("to the front", (0, rank - 1, *range(1, rank - 1)))]
 
 
-def _permuted(shape: tuple[int, ...], order: tuple[int, ...]) -> tuple[int, ...]:
+def _permute(shape: tuple[int, ...], order: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(shape[axis] for axis in order)
 
 
