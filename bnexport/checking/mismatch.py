@@ -262,9 +262,9 @@ def _provider(runner: Runner) -> Provider:
 
 def _prepared_otherwise(spec: Preprocessing | None, feeds: Feeds) -> Iterator[tuple[str, dict[str, Array]]]:
     """The same images prepared in other ways: with other scalings, and with the channels in the other order."""
-    if len(feeds) != 1:
+    if len(feeds) != 1 or (x := next(iter(feeds.values()))).dtype.kind == "U":
         return
-    [(name, x)] = feeds.items()
+    [name] = feeds
     channels = spec.channels if spec else x.shape[-1] if x.ndim == 4 else 1
     for old, new in candidates(spec, channels):
         changed = Refit(old, new, 0.0).changed

@@ -222,7 +222,8 @@ def open_feeds(
             raise UsageError(
                 "arrays are not preprocessed", found="preprocessing options", fix="omit these options with --arrays"
             )
-        feeds = open_arrays(inputs, subject.shapes, subject.input_dtypes, subject.model_sidecar, batch_size, labels)
+        beside, rate = subject.model_sidecar, metadata.sample_rate(subject.graph)
+        feeds = open_arrays(inputs, subject.shapes, subject.input_dtypes, beside, batch_size, labels, rate)
     elif pictures is not None:
         feeds, preparation = _open_pictures(subject, pictures, overrides, batch_size, keep)
     else:

@@ -87,3 +87,10 @@ def _wrong_type(key: str, entry: object, expected: str) -> InputError:
     return InputError(
         f"the metadata entry {PREFIX}{key} of the ONNX file is invalid", found=repr(entry)[:80], expected=expected
     )
+
+
+def sample_rate(model: onnx.ModelProto) -> int | None:
+    """The sample rate of recordings that a file says its model takes, as exporters of speech models write it; None where it says nothing."""
+    stated = {entry.key: entry.value for entry in model.metadata_props}
+    text = stated.get("sample_rate", stated.get("sampling_rate", ""))
+    return int(text) if text.isdecimal() and len(text) < 10 else None

@@ -12,7 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from bnexport import Overrides, Scaling, check
+from bnexport import Overrides, Scaling, check, pack, verify
+from bnexport.comparison.opening import Request
 from bnexport.errors import InputError
 from bnexport.exporter.export import export
 from bnexport.results.verdict import CheckReport, Finding
@@ -275,29 +276,34 @@ def test_another_interface_is_allowed_for(change: Callable[[Graph], object], wor
     assert any(words in text for text in codes(report)["EX004"].evidence["differences"])
 
 
-def test_a_file_of_uint8_pixels_is_fed_them(room: Path) -> None:
+@pytest.mark.parametrize("kind", ["uint8", "int8"])
+def test_a_file_of_pixels_is_fed_them(room: Path, tmp_path: Path, kind: str) -> None:
     """V8: the file scales pixels itself: with images it passes, and EX004 says what it was fed; floats cannot be given to it."""
 
     def take_pixels(model: Graph) -> None:
         doubles(model)
-        model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+        model.graph.input[0].type.tensor_type.elem_type = getattr(TensorProto, kind.upper())
         cast = model.graph.node[0]
         cast.output[0] = "grey"
         cast.attribute[0].i = TensorProto.FLOAT
-        for name, value in (("half", 127.5), ("one", 1)):
+        for name, value in (("half", 127.5), ("one", 1 if kind == "uint8" else -0.5 / 127.5)):
             model.graph.initializer.append(numpy_helper.from_array(np.float32(value), name))
         model.graph.node.insert(1, helper.make_node("Div", ["grey", "half"], ["scaled"]))
         model.graph.node.insert(2, helper.make_node("Sub", ["scaled", "one"], ["cast"]))
 
-    (room / "images").mkdir()
+    (tmp_path / "images").mkdir()
     for nth, image in enumerate(np.random.default_rng(0).integers(0, 256, (8, 24, 24, 3), dtype=np.uint8)):
-        Image.fromarray(image).save(room / "images" / f"{nth}.png")
+        Image.fromarray(image).save(tmp_path / "images" / f"{nth}.png")
     file = changed(room, take_pixels)
     overrides = Overrides(scaling=Scaling.MINUS_ONE_ONE)
-    report = check(room / "net.keras", room / "images", onnx=file, overrides=overrides, store=Cache(room / "cache"))
-    assert report, report.findings
-    [said] = [text for text in codes(report)["EX004"].evidence["differences"] if "uint8" in text]
-    assert "is fed the pixels before scaling" in said
+    request = Request(
+        room / "net.keras", tmp_path / "images", onnx=file, overrides=overrides, store=Cache(room / "cache")
+    )
+    packing = pack(request, tmp_path / "bundle")
+    assert packing, packing.refused
+    [said] = [text for text in codes(packing.report)["EX004"].evidence["differences"] if f"is {kind}" in text]
+    assert f"is fed the pixels before scaling{' minus 128' if kind == 'int8' else ''}, rounded" in said
+    assert "IN006" not in codes(verify(tmp_path / "bundle", providers=["cpu"]))  # whose pictures become pixels, too
     with pytest.raises(InputError, match="the input image of the file takes integers"):
         held(room, file)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import numpy_helper, parser
 from PIL import Image
@@ -175,6 +176,7 @@ def test_a_table_is_an_input(tmp_path: Path, net: str) -> None:
         ("1,2\n3,4\n", "the first line of t.csv does not name the columns: found the number 1"),
         ("a,b\n1\n", "row 1 of t.csv has another number of cells than its first line: found 1; expected 2"),
         ("a,b\n", "t.csv has no rows"),
+        ("a,b\n1_0,2\n", "the column a of t.csv is not numeric: found text in row 1"),
     ],
 )
 def test_a_table_that_does_not_fit(tmp_path: Path, text: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,6 +213,26 @@ def test_recordings_are_waveforms(tmp_path: Path, shape: str) -> None:
     assert "at 8000 Hz" in said
     assert "the channels of 1 recordings are averaged" in said
     assert ("3 recordings are longer than the input" in said) == (shape == "N, 64")
+
+
+def test_a_model_may_state_its_sample_rate(tmp_path: Path) -> None:
+    """What the metadata say is held against the files."""
+    pytest.importorskip("soundfile")
+    recording(tmp_path / "clips/0.wav", 100)
+    path = saved(tmp_path, "g (float[N, T] x) => (float[N, T] y) { y = Sin(x) }")
+    model = onnx.load(path)
+    for rate, sentence in (
+        ("8000", ""),
+        ("16000", "than the metadata of the model say.*found 8000 Hz; expected 16000 Hz"),
+    ):
+        del model.metadata_props[:]
+        model.metadata_props.append(onnx.StringStringEntryProto(key="sample_rate", value=rate))
+        onnx.save(model, path)
+        if sentence:
+            with pytest.raises(InputError, match=sentence):
+                check(path, tmp_path / "clips", providers=["cpu"])
+        else:
+            assert "has to expect" not in codes(check(path, tmp_path / "clips", providers=["cpu"]))["IN007"].message
 
 
 @pytest.mark.parametrize(
@@ -293,3 +315,34 @@ def test_several_pictures_for_each_item(tmp_path: Path) -> None:
     (tmp_path / "images/right/1.png").unlink()
     with pytest.raises(InputError, match=r"the item 1\.png has no file for the input right"):
         check(model, tmp_path / "images", providers=["cpu"])
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"\x93NUMPY",
+        b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f4',   ",
+        b"\x93NUMPY\x09\x00" + b"\x00" * 20,
+        b"PK\x03\x04",
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, head: bytes) -> None:
+    """One sentence, whatever NumPy stumbles over."""
+    (tmp_path / "items").mkdir()
+    (tmp_path / "items/a.npy").write_bytes(head)
+    model = saved(tmp_path, "g (float[N, 2] x) => (float[N, 2] y) { y = Softmax(x) }")
+    with pytest.raises(InputError, match=r"items/a\.npy is not an \.npy file"):
+        check(model, tmp_path / "items", providers=["cpu"])
+
+
+@pytest.mark.parametrize("shape", [(10**15,), (2, 10**6, 10**6)])
+def test_an_array_that_is_shorter_than_it_says(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """What its head promises is not taken for granted, and not allocated."""
+    (tmp_path / "items").mkdir()
+    with (tmp_path / "items/a.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    sides = ", ".join("ABC"[: len(shape)])
+    model = saved(tmp_path, f"g (float[N, {sides}] x) => (float[N, {sides}] y) {{ y = Neg(x) }}")
+    with pytest.raises(InputError, match=r"none of the 1 items can be read: found a\.npy"):
+        check(model, tmp_path / "items", providers=["cpu"])

@@ -36,30 +36,39 @@ class Recordings:
         shapes: the shape of each input of the model.
         dtypes: what each input takes: floats between -1 and 1, or 16-bit integers.
         paths: all of them, below the folder.
+        rate: the sample rate that the model says it takes; None where it says nothing.
 
     Raises:
         InputError: a file cannot be read, or the sample rates differ.
         MachineError: soundfile is not installed.
     """
 
-    def __init__(self, folder: Path, shapes: Mapping[str, Shape], dtypes: Dtypes, paths: Sequence[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        shapes: Mapping[str, Shape],
+        dtypes: Dtypes,
+        paths: Sequence[str],
+        rate: int | None = None,
+    ) -> None:
         self._folder, self._shapes, self._dtypes = folder, shapes, dtypes
         self._infos = {path: _info(folder / path) for path in paths}
         first = paths[0]
-        rate = self._infos[first].samplerate
+        common = rate or self._infos[first].samplerate
         for path, info in self._infos.items():
-            if info.samplerate != rate:
+            if info.samplerate != common:
+                other = "the metadata of the model say" if rate else first
                 raise InputError(
-                    f"{folder / path} has another sample rate than {first}, and recordings are not resampled",
+                    f"{folder / path} has another sample rate than {other}, and recordings are not resampled",
                     found=f"{info.samplerate} Hz",
-                    expected=f"{rate} Hz",
+                    expected=f"{common} Hz",
                 )
         mixed = sum(self._channels("", info) == 1 < info.channels for info in self._infos.values())
         cut = sum(self._samples("", path) < info.frames for path, info in self._infos.items())
         self.notes = tuple(
             note
             for note in (
-                f"recordings are fed as they are, at {rate} Hz, which the model has to expect",
+                f"recordings are fed at {common} Hz" + ("" if rate else ", which the model has to expect"),
                 f"the channels of {mixed} recordings are averaged" if mixed else "",
                 f"{cut} recordings are longer than the input and are cut at the end" if cut else "",
             )

@@ -39,6 +39,11 @@ class Fit:
     axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    def shapes(self, given: Mapping[str, tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the inputs, from those of the arrays."""
+        own = {name: given[array] for name, array in self.names.items()}
+        return tuple(_permute(shape, self.axes[n]) if n in self.axes else shape for n, shape in own.items())
+
     def apply(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """The inputs of the model."""
         return {

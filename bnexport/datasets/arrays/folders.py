@@ -49,6 +49,7 @@ def read_folder(
     model_sidecar: Sidecar | None,
     batch_size: int,
     labels: Path | None = None,
+    rate: int | None = None,
 ) -> Items:
     """The items in a folder.
 
@@ -59,6 +60,7 @@ def read_folder(
         model_sidecar: the labels and classes that the model came with.
         batch_size: the largest batch.
         labels: a CSV file with the columns file and label; by default labels.csv in the folder.
+        rate: the sample rate of recordings that the model says it takes.
 
     Raises:
         InputError: there is none, a file cannot be read, or does not fit the model.
@@ -78,7 +80,7 @@ def read_folder(
     listed = dict(manifest.rows(str(table), 2)) if table else {}
     if sounds:
         recordings = audio.Recordings(
-            folder, shapes, dtypes, [path for entry in groups for path in entry.paths.values()]
+            folder, shapes, dtypes, [path for entry in groups for path in entry.paths.values()], rate
         )
         describe: Callable[[str, str], Described] = recordings.describe
         read: Callable[[str, str], Mapping[str, Array]] = recordings.read
@@ -175,7 +177,9 @@ def _describe(folder: Path, name: str, path: str) -> Described:
                 return {name or "input": (array.shape, array.dtype)}
             head = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = head(stream)
-    except (ValueError, OSError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # as in `npz.load_one`
         raise InputError(f"{where} is not an .npy file ({reason(error)})", fix="write it with numpy.save") from error
     return {name or "input": (shape, dtype)}
 

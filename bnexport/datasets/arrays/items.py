@@ -200,10 +200,8 @@ def of_items(
     for item in items:
         described = {name: ((1, *shape), dtype) for name, (shape, dtype) in item.described.items()}
         fit = fit_arrays(described, f"{what}: {item.name}", shapes, dtypes)
-        inputs = fit.apply({name: np.broadcast_to(_NOTHING, shape) for name, (shape, _) in described.items()})
-        fitted.append(
-            _Fitted(item.name, tuple(x.shape[1:] for x in inputs.values()), partial(_read_fitted, item.read, fit))
-        )
+        own = fit.shapes({name: shape for name, (shape, _) in described.items()})
+        fitted.append(_Fitted(item.name, tuple(shape[1:] for shape in own), partial(_read_fitted, item.read, fit)))
         if fit.notes and len(changes) == len(notes):  # once: other items have other lengths
             changes |= dict.fromkeys(fit.notes)
     labels = [item.label for item in items]
@@ -211,9 +209,6 @@ def of_items(
     classes = beside.classes or named
     numbers = class_indices([item.name for item in items], labels, beside.labels, classes)
     return Items(fitted, np.array(numbers, np.int64), classes, batch_size, notes=tuple(changes))
-
-
-_NOTHING = np.zeros((), np.int8)
 
 
 def _read_fitted(read: Callable[[], Mapping[str, Array]], fit: Fit) -> Mapping[str, Array]:

@@ -41,6 +41,7 @@ def open_arrays(
     model_sidecar: Sidecar | None,
     batch_size: int,
     labels: Path | None = None,
+    rate: int | None = None,
 ) -> Source:
     """What a model is run on.
 
@@ -51,6 +52,7 @@ def open_arrays(
         model_sidecar: the labels and classes that the model came with.
         batch_size: the largest batch.
         labels: for a folder: a CSV file with the columns file and label.
+        rate: the sample rate of recordings that the model says it takes.
 
     Raises:
         InputError: it cannot be read, or does not fit the model.
@@ -62,7 +64,7 @@ def open_arrays(
     if not isinstance(data, Path):
         return memory.of_parts(data, shapes, dtypes, model_sidecar, batch_size)
     if data.is_dir():
-        return folders.read_folder(data, shapes, dtypes, model_sidecar, batch_size, labels)
+        return folders.read_folder(data, shapes, dtypes, model_sidecar, batch_size, labels, rate)
     if data.suffix.lower() in tables.SUFFIXES:
         return Arrays.of(tables.read_table(data, shapes, dtypes), str(data), shapes, classes, batch_size, dtypes)
     if data.suffix.lower() == ".npy":

@@ -114,7 +114,7 @@ def _number(path: Path, name: str, row: int, cell: str) -> float:
     if not cell:
         raise _missing(path, name, row)
     try:
-        return float(cell)
+        return float(cell.replace("_", "?"))  # Python's own spelling of 1_000 is no number elsewhere
     except ValueError as error:
         raise InputError(
             f"the column {name} of {path} is not numeric",
