@@ -10,6 +10,7 @@ from bnexport.datasets import places
 from bnexport.datasets.find import find
 from bnexport.datasets.listing import Listing
 from bnexport.errors import InputError, reason
+from bnexport.system import files
 
 RememberHash = Callable[[Callable[[], str], float, str, str], str]
 """Remembers a hash (`bnexport.system.cache.Cache.remember_hash`).
@@ -19,7 +20,7 @@ It takes what computes it, when the last of the facts it depends on changed, the
 
 
 def fingerprint(source: str, remember_hash: RememberHash) -> str:
-    """A hash of the names, labels and content of pictures.
+    """A hash of the names, labels and content of pictures, or of the files of arrays or recordings.
 
     What files contain is read once, and then again when size, inode or times of one have changed. Of a URL, what its server says (size, date, tag) stands for its content.
 
@@ -31,6 +32,11 @@ def fingerprint(source: str, remember_hash: RememberHash) -> str:
         InputError: the pictures cannot be listed.
         MachineError: a package that it needs is missing.
     """
+    from bnexport.datasets.arrays.opening import arrays_named  # which imports this package
+
+    arrays = arrays_named(source)
+    if arrays is not None:
+        return files.sha256(arrays)
     listing = find(source)
     facts, changed = _facts(listing)
     return remember_hash(lambda: _content(listing), changed, "pictures", facts)

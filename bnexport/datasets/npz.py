@@ -99,9 +99,10 @@ def only_input(shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> tuple[
     """
     if len(shapes) != 1:
         inputs = ", ".join(f"{name} {_dtype_text(name, dtypes)} {_shape_text(shape)}" for name, shape in shapes.items())
+        sets = "one folder of images for each, called as the input, or " * all(len(s) == 4 for s in shapes.values())
         raise UsageError(
             f"the model has {len(shapes)} inputs ({inputs}), which images cannot provide",
-            fix=f"pass {spell_options(inputs='data.npz')}; this command writes an example of such a file: {savez(shapes, dtypes)}",
+            fix=f"pass {sets}{spell_options(inputs='data.npz')}; this command writes an example of such a file: {savez(shapes, dtypes)}",
         )
     return next(iter(shapes.items()))
 

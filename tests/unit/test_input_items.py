@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import wave
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ import pytest
 from onnx import numpy_helper, parser
 from PIL import Image
 
-from bnexport import Overrides, Scaling, check, pack, recalibrate, verify
+from bnexport import Overrides, Scaling, check, datasets, pack, recalibrate, verify
 from bnexport.comparison.opening import Request
 from bnexport.datasets.arrays.items import Item, of_items
+from bnexport.datasets.arrays.opening import open_arrays
+from bnexport.datasets.arrays.picture_sets import open_sets
+from bnexport.datasets.reader import Prepared
 from bnexport.errors import InputError, UsageError
 from bnexport.results.verdict import CheckReport
 
@@ -312,6 +316,10 @@ def test_several_pictures_for_each_item(tmp_path: Path) -> None:
     report = check(model, tmp_path / "images", providers=["cpu"])
     assert report.images.unreadable[0][0] == "1.png"
     assert len(report.images.names) == 3
+    with pytest.raises(
+        UsageError, match="which images cannot provide: pass one folder of images for each, called as the input"
+    ):
+        check(model, tmp_path / "images/left", providers=["cpu"])
     (tmp_path / "images/right/1.png").unlink()
     with pytest.raises(InputError, match=r"the item 1\.png has no file for the input right"):
         check(model, tmp_path / "images", providers=["cpu"])
@@ -346,3 +354,21 @@ def test_an_array_that_is_shorter_than_it_says(tmp_path: Path, shape: tuple[int,
     model = saved(tmp_path, f"g (float[N, {sides}] x) => (float[N, {sides}] y) {{ y = Neg(x) }}")
     with pytest.raises(InputError, match=r"none of the 1 items can be read: found a\.npy"):
         check(model, tmp_path / "items", providers=["cpu"])
+
+
+def test_items_travel_and_have_a_fingerprint(tmp_path: Path) -> None:
+    """Workers on a cluster get them by pickle, and a batch knows them again."""
+    pytest.importorskip("soundfile")
+    for nth in range(2):
+        recording(tmp_path / f"clips/{nth}.wav", 50)
+    source = open_arrays(tmp_path / "clips", {"x": (None, None)}, {}, None, 4)
+    sides = dict.fromkeys(("left", "right"), (None, 4, 4, 3))
+    for side in sides:
+        pictures(tmp_path / "images" / side)
+    sets, _ = open_sets(datasets.find(tmp_path / "images"), sides, {}, None, "", Overrides(), 2, Prepared(1 << 20))
+    for items in (source, sets):
+        [there, here] = [[feed.inputs for feed in each] for each in (pickle.loads(pickle.dumps(items)), items)]  # noqa: S301 - its own
+        assert all((a[name] == b[name]).all() for a, b in zip(there, here, strict=True) for name in b)
+    before = datasets.fingerprint(str(tmp_path / "clips"), lambda compute, *_: compute())
+    recording(tmp_path / "clips/1.wav", 51)
+    assert datasets.fingerprint(str(tmp_path / "clips"), lambda compute, *_: compute()) != before
