@@ -184,7 +184,7 @@ def test_the_exported_resnet50_is_whole(demo: Path) -> None:
 
 
 def test_low_momentum_is_the_other_way_out(demo: Path, tmp_path: Path) -> None:
-    """Trained with --momentum 0.01 --epochs 20, inference mode gets 3 of 3 and the check passes."""
+    """Trained with --momentum 0.01 --epochs 20, inference mode gets 3 of 3 and the check passes; smaller images, for time."""
     done = bnexport(
         "train",
         demo / "images",
@@ -194,6 +194,8 @@ def test_low_momentum_is_the_other_way_out(demo: Path, tmp_path: Path) -> None:
         "0.01",
         "--epochs",
         "20",
+        "--size",
+        "75",
         "--seed",
         "5",
         "-q",
@@ -227,36 +229,21 @@ def one_channel(model: onnx.ModelProto) -> None:
     kernel.CopyFrom(numpy_helper.from_array(values, kernel.name))
 
 
-def epsilons(model: onnx.ModelProto) -> None:
-    """Keras' usual epsilon in place of ResNet50's 1.001e-5."""
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "BatchNormalization" and attribute.name == "epsilon":
-                attribute.f = 1e-3
-
-
-@pytest.mark.parametrize(
-    ("change", "layer"), [(one_channel, "conv4_block3_2_conv"), (epsilons, "conv1_bn")], ids=["one channel", "epsilon"]
-)
-def test_a_wrong_graph_of_the_demos_model_is_found(
-    change: Callable[[onnx.ModelProto], None], layer: str, demo: Path
-) -> None:
-    """Scaled by 1 % in one channel, which these logits hardly show, or with another epsilon: it fails, and the layer is named."""
-    file = mutated(demo, change)
+def test_a_wrong_graph_of_the_demos_model_is_found(demo: Path) -> None:
+    """Scaled by 1 % in one channel, which these logits hardly show: it fails, and the layer is named."""
+    file = mutated(demo, one_channel)
     done = bnexport("check", demo / "model.h5", demo / "images", "--onnx", file, "-q", "--format", "json")
     assert done.returncode == 1, done.stderr
     [finding] = [f for f in json.loads(done.stdout)["findings"] if f["code"] == "EX001"]
-    assert finding["layers"] == [layer]
+    assert finding["layers"] == ["conv4_block3_2_conv"]
 
 
 def test_large_logits_pass_by_the_floors(demo: Path) -> None:
     """Logits of some hundred and more, off by more than any usual absolute tolerance: a fraction of a noise floor, and that is what counts."""
-    done = bnexport(
-        "check", demo / "model.h5", demo / "images", "--onnx", demo / "model.onnx", "-q", "--format", "json"
-    )
+    report = json.loads((demo / "check.json").read_text())
     [logits] = [
         c
-        for c in json.loads(done.stdout)["comparisons"]
+        for c in report["comparisons"]
         if c["actual"] == "onnx-inference@cpu" and c["reference"] == "keras-inference" and c["tensor"] == "logits"
     ]
     assert logits["passed"]

@@ -71,14 +71,15 @@ def vae(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_a_registered_layer_is_exported_and_agrees(vae: Path) -> None:
-    """`--import` runs the module that registers it; the check passes."""
+    """`--import` runs the module that registers it; the check passes, and the export needs no tf2onnx."""
     trusting = ("--allow-custom-code", "--import", "vae_layers")
-    check = run(
-        *(sys.executable, "-m", "bnexport", "check", vae, "--arrays", f"{vae}.npz", *trusting, "--no-cache"),
-        folder=vae.parent,
-    )
-    assert check.returncode == 0, check.stdout + check.stderr
-    assert "tf2onnx" not in check.stderr
+    if vae.suffix == ".keras":  # the other file is exported only, for time
+        check = run(
+            *(sys.executable, "-m", "bnexport", "check", vae, "--arrays", f"{vae}.npz", *trusting, "--no-cache"),
+            folder=vae.parent,
+        )
+        assert check.returncode == 0, check.stdout + check.stderr
+        assert "tf2onnx" not in check.stderr
     code = f"""
 import sys, vae_layers, bnexport
 before = "tf2onnx" in sys.modules

@@ -52,10 +52,10 @@ def distances(loaded: keras_model.LoadedModel, model: onnx.ModelProto, count: in
     Probabilities follow from logits: softmax and sigmoid may differ by half of what the logits do.
     """
     feeds = dict(zip([t.name for t in loaded.inputs], nets.inputs_for(loaded.keras, count, **span), strict=True))
-    keras = {runner.mode: runner.run(feeds) for runner in nets.runs_of(keras_passes.Passes(loaded).run)}
+    keras = {runner.mode: runner.compute(feeds) for runner in nets.runs_of(keras_passes.Passes(loaded).run)}
     found = {}
     for runner in sides.onnx_sides(model, ["cpu"]):
-        ours = runner.run(feeds)
+        ours = runner.compute(feeds)
         assert ours.keys() == keras[runner.mode].keys()
         errors = {n: (float(np.abs(ours[n] - r).max()), float(np.abs(r).max())) for n, r in keras[runner.mode].items()}
         for name, (error, _) in errors.items():
@@ -124,9 +124,9 @@ def test_any_batch_size_gives_the_same_logits() -> None:
     [x] = nets.inputs_for(loaded.keras, 7)
     [inference] = [r for r in sides.onnx_sides(model, ["cpu"]) if r.mode == "inference"]
     name = loaded.inputs[0].name
-    whole = inference.run({name: x})[f"{loaded.outputs[0]}/logits"]
+    whole = inference.compute({name: x})[f"{loaded.outputs[0]}/logits"]
     for size in (1, 3):
-        parts = [inference.run({name: x[i : i + size]})[f"{loaded.outputs[0]}/logits"] for i in range(0, 7, size)]
+        parts = [inference.compute({name: x[i : i + size]})[f"{loaded.outputs[0]}/logits"] for i in range(0, 7, size)]
         np.testing.assert_allclose(
             np.concatenate(parts), whole, rtol=0, atol=1e-6 * np.abs(whole).max()
         )  # float32 rounding of another blocking
@@ -152,7 +152,7 @@ def test_frozen_layers_run_on_moving_statistics_in_training_mode() -> None:
     loaded, model = exported(nets.frozen())
     feeds = {loaded.inputs[0].name: nets.inputs_for(loaded.keras, 4)[0]}
     for runners in (nets.runs_of(keras_passes.Passes(loaded).run), sides.onnx_sides(model, ["cpu"])):
-        inference, training = (runner.run(feeds) for runner in runners)
+        inference, training = (runner.compute(feeds) for runner in runners)
         for name, value in inference.items():
             np.testing.assert_array_equal(training[name], value)
 
@@ -163,7 +163,7 @@ def test_passes_change_nothing() -> None:
     before = [v.numpy() for v in loaded.keras.variables]
     feeds = {loaded.inputs[0].name: nets.inputs_for(loaded.keras, 4)[0]}
     runners = nets.runs_of(keras_passes.Passes(loaded).run)
-    first, second = ([runner.run(feeds) for runner in runners] for _ in range(2))
+    first, second = ([runner.compute(feeds) for runner in runners] for _ in range(2))
     for one, other in zip(first, second, strict=True):
         for name, value in one.items():
             np.testing.assert_array_equal(value, other[name])

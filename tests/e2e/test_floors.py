@@ -22,13 +22,14 @@ from bnexport.frameworks.keras_reference import KerasModel
 from bnexport.frameworks.registry import framework_named
 from bnexport.onnx_graph import weights
 from bnexport.onnx_graph.outputs import squashing_functions
+from bnexport.onnx_graph.sites import sites as sites_of
 from bnexport.progress import Progress
 from bnexport.results.heads import Heads
 from bnexport.results.tolerance import Tolerances
 from bnexport.system.cache import NOTHING_KEPT
 from bnexport.system.files import Format
 from tests.e2e import nets
-from tests.e2e.test_export import assert_family_matches, exported_from_file
+from tests.e2e.test_export import exported_from_file
 
 pytestmark = pytest.mark.keras
 
@@ -58,7 +59,9 @@ def failures(net: Any, seed: int, batch: int, reference: Loaded, runners: list[s
         np.full(batch, -1),
     )
     half = reference.loaded.dtype == "float16"
-    tolerances = Tolerances(floors.measure(reference, feed, MODES).floors, floors.IMAGES, "", half=half)
+    measured = floors.measure(reference, feed, MODES).floors
+    assert max(measured.values()) < 1e-3, "floors so large would let anything pass"
+    tolerances = Tolerances(measured, floors.IMAGES, "", half=half)
     names = tuple(output.name for output in graph.graph.output)
     squash = {output: kind for output, (_, kind) in squashing_functions(graph).items()}
     tally = Tally([run.spec for run in runners], Heads(names, squash), tolerances)
@@ -99,7 +102,7 @@ def test_no_false_alarm(name: str, tmp_path: Path) -> None:
 def test_no_false_alarm_on_a_family(name: str, tmp_path: Path) -> None:
     """Every family of keras.applications, exported from its file, passes in both modes at batch 8; with three seeds, and at batch 1 too, where there is time for it (BNEXPORT_SEEDS=3)."""
     loaded, graph = exported_from_file(nets.FAMILIES[name](), tmp_path)
-    assert_family_matches(loaded, graph)
+    assert len(sites_of(graph)) == loaded.layers
     assert alarms(loaded, graph, SEEDS[:COUNT], (1, 8) if COUNT > 1 else (8,)) == []
 
 
