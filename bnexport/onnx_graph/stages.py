@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from bnexport.errors import InputError
 from bnexport.onnx_graph import subgraphs, tensors
-from bnexport.onnx_graph.sites import Site, sites
+from bnexport.onnx_graph.sites import Site
 from bnexport.types import Array
 
 if TYPE_CHECKING:
@@ -145,16 +145,6 @@ def stage_model(
     add_weights(part, model, statistics)
     add_moments(part, stage.sites, rank)
     return part
-
-
-def with_moments(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the graph that also gives out the moments of every site's input."""
-    import onnx
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    add_moments(copy, sites(model), tensors.ranks(model))
-    return copy
 
 
 def add_weights(part: onnx.ModelProto, model: onnx.ModelProto, replaced: Mapping[str, Array]) -> None:

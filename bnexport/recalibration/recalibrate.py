@@ -154,8 +154,8 @@ def recalibrate(
         measured, variety, on_disk = team.measure()
         values = statistics.by_initializer(measured.moments, subject.graph)
         repaired = statistics.with_statistics(subject.graph, values)
-        remaining = residual(repaired, team.verify(values))
-        before, after = team.judge(values)
+        seen, before, after = team.assess(values)
+        remaining = residual(repaired, seen)
     others_fit = refits(subject.graph, measured.moments, feeds, variety, progress)
     evidence = build_evidence(
         subject.graph, measured.moments, variety, others_fit, noun_of(preparation.spec if preparation else None)

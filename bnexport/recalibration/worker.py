@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bnexport.comparison import sides
 from bnexport.comparison.sides import Runner
@@ -16,7 +16,8 @@ from bnexport.comparison.subject import Subject
 from bnexport.datasets.feeds import Source
 from bnexport.numerics.moments import Moments, Total
 from bnexport.numerics.variety import Variety
-from bnexport.onnx_graph import stages, statistics
+from bnexport.onnx_graph import stages, statistics, tensors
+from bnexport.onnx_graph.outputs import fetches
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import sites
 from bnexport.progress import Progress
@@ -29,6 +30,9 @@ from bnexport.results.verdict import Side
 from bnexport.runtimes import ort_session
 from bnexport.system import machine
 from bnexport.types import Array
+
+if TYPE_CHECKING:
+    import onnx
 
 Values = Mapping[str, Array]
 Answered = Callable[[Sequence[Runner], Subject, Source, Progress], list[Side]]
@@ -76,28 +80,36 @@ class Worker:
         self._stack.close()
         return self._shard.images, self._variety, self._live.most_on_disk
 
-    def verify(self, values: Values) -> dict[str, Total]:
-        """The sums of every site with new statistics in use, from one more pass in inference mode."""
+    def assess(self, values: Values) -> tuple[dict[str, Total], Side, Side]:
+        """The sums of every site with new statistics in use, from one more pass in inference mode, and the answers with the old and with the new ones."""
         repaired = statistics.with_statistics(self._subject.graph, values)
-        session = ort_session.Session(serialise(stages.with_moments(repaired)))
-        pool = Pool(sites(repaired))
-        for feed in self._feeds:
-            pool.add(session.run(feed.inputs, pool.outputs))
-            self._progress.advance(len(feed.names))
-        return pool.totals
-
-    def judge(self, values: Values) -> tuple[Side, Side]:
-        """The answers with the old and with new statistics."""
-        repaired = statistics.with_statistics(self._subject.graph, values)
-        [old] = sides.onnx_sides(self._subject.graph, ["cpu"], modes=("inference",))
-        before, after = self._answered(
-            [old, sides.recalibrated_side(repaired)], self._subject, self._others, self._progress
-        )
-        return before, after
+        [old] = sides.onnx_sides(self._subject.graph, ["cpu"], ("inference",), self._subject.whole)
+        new, pool = _measuring_side(repaired)
+        if self._others is not self._feeds:
+            for feed in self._feeds:
+                new.run(feed)
+            new = sides.recalibrated_side(repaired)
+        before, after = self._answered([old, new], self._subject, self._others, self._progress)
+        return pool.totals, before, after
 
     def close(self) -> None:
         """Its scratch files are not needed any longer."""
         self._stack.close()
+
+
+def _measuring_side(repaired: onnx.ModelProto) -> tuple[Runner, Pool]:
+    """A recalibrated graph as a run that also adds up what its sites see."""
+    names, pool = fetches(repaired), Pool(sites(repaired))
+    graph = tensors.with_outputs(repaired, names.values())
+    stages.add_moments(graph, sites(repaired), tensors.ranks(repaired))
+    session = ort_session.Session(serialise(graph))
+
+    def run(feeds: Mapping[str, Array], wanted: Sequence[str]) -> dict[str, Array]:
+        values = session.run(feeds, [*wanted, *pool.outputs])
+        pool.add(values)
+        return values
+
+    return sides.graph_run(repaired, lambda: graph, sides.recalibrated_spec(repaired), run, names), pool
 
 
 class Workers(Protocol):
@@ -153,20 +165,13 @@ class Team:
             variety.merge(kind)
         return staged.Measured(by_site, len(plan), images), variety, on_disk
 
-    def verify(self, values: Values) -> dict[str, Moments]:
-        """The moments of every site with new statistics in use."""
-        return merge(self._all("verifying", "verify", values))
-
-    def judge(self, values: Values) -> tuple[Side, Side]:
-        """The answers with the old and with new statistics."""
-        pairs = self._all("judging", "judge", values)
-        return _together([before for before, _ in pairs]), _together([after for _, after in pairs])
-
-    def _all(self, text: str, method: str, values: Values) -> list[Any]:
-        self._progress.start(text, sum(self._shares))
-        return self._workers.each(
-            method, values, on_answer=partial(self._progress.advance, sum(self._shares) / len(self._shares))
-        )
+    def assess(self, values: Values) -> tuple[dict[str, Moments], Side, Side]:
+        """The moments of every site with new statistics in use, and the answers with the old and with the new ones."""
+        self._progress.start("judging", sum(self._shares))
+        advance = partial(self._progress.advance, sum(self._shares) / len(self._shares))
+        parts = self._workers.each("assess", values, on_answer=advance)
+        totals, before, after = zip(*parts, strict=True)
+        return merge(totals), _together(before), _together(after)
 
 
 def _together(parts: Sequence[Side]) -> Side:

@@ -21,10 +21,10 @@ from bnexport.exporter import native
 from bnexport.exporter.conversion import graph_of
 from bnexport.frameworks import keras_model
 from bnexport.keras_files.read import read_file
-from bnexport.onnx_graph import statistics
+from bnexport.onnx_graph import statistics, tensors
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import sites
-from bnexport.onnx_graph.stages import stages, with_moments
+from bnexport.onnx_graph.stages import add_moments, stages
 from bnexport.onnx_graph.training_mode import training_mode_graph
 from bnexport.progress import Progress
 from bnexport.recalibration import pool as pooling, staged
@@ -56,7 +56,9 @@ def repaired(model: onnx.ModelProto, found: staged.Measured) -> onnx.ModelProto:
 
 def residual(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> float:
     pool = pooling.Pool(sites(model))
-    pool.add(ort_session.Session(serialise(with_moments(model))).run(feeds, pool.outputs))
+    measuring = tensors.with_outputs(model, ())
+    add_moments(measuring, sites(model), tensors.ranks(model))
+    pool.add(ort_session.Session(serialise(measuring)).run(feeds, pool.outputs))
     return pooling.residual(model, pool.moments).largest
 
 
