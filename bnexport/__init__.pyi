@@ -9,6 +9,7 @@ from .checking.in_memory import (
     OnnxModel as OnnxModel,
     Reference as Reference,
 )
+from .checking.reduction import Reduction as Reduction, reduce as reduce
 from .cli.scripting import iter_checks as iter_checks
 from .comparison.opening import Request as Request
 from .demo.options import TrainingKeywords as TrainingKeywords

@@ -20,6 +20,7 @@ NAMES = (
     "fold",
     "pack",
     "verify",
+    "reduce",
     "batch",
     "doctor",
     "explain",

@@ -17,6 +17,7 @@ from bnexport.errors import InputError, MachineError, UsageError
 
 if TYPE_CHECKING:
     from bnexport.bundles.pack import Packing
+    from bnexport.checking.reduction import Reduction
     from bnexport.reporting.tracking import Tracker
     from bnexport.results.batched import Batch
     from bnexport.results.facts import Readable
@@ -159,6 +160,39 @@ def _thumbnail(picture: Readable) -> bytes | None:
         return datasets.thumbnail(picture.read())
     except InputError:
         return None  # it is gone since it was read
+
+
+def print_reduction(reduction: Reduction, form: OutputFormat) -> None:
+    """Prints what a reduction wrote; in any format but text and JSON, the check that was made first."""
+    if form in (OutputFormat.JUNIT, OutputFormat.GITHUB, OutputFormat.NDJSON):
+        print_check(reduction.report, form)
+        return
+    from bnexport.reporting import json
+    from bnexport.results.text import plain
+
+    if form == OutputFormat.JSON:
+        typer.echo(
+            json.dumps(
+                json.reduction(
+                    reduction.path,
+                    reduction.finding,
+                    reduction.nodes,
+                    reduction.error,
+                    reduction.report,
+                    random_weights=reduction.random_weights,
+                )
+            )
+        )
+        return
+    count = len(reduction.nodes)
+    weights = ", with random weights" if reduction.random_weights else ""
+    typer.echo(
+        f"{plain(str(reduction.path))}: {count} {'node' if count == 1 else 'nodes'}{weights}; relative error {reduction.error:.2g}"
+    )
+    typer.echo(plain(f"{reduction.finding.code} {reduction.finding.message}"))
+    for node in reduction.nodes:
+        typer.echo(f"  {plain(node)}")
+    typer.echo(f"next: python {plain(str(reduction.path / 'repro.py'))}")
 
 
 def print_bundle(packing: Packing, form: OutputFormat) -> None:

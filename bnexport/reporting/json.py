@@ -114,6 +114,21 @@ def packing(path: Path, samples: int, sets: int, size: int, refused: str, report
     }
 
 
+def reduction(
+    path: Path, finding: Finding, nodes: Sequence[str], error: float, report: CheckReport, *, random_weights: bool
+) -> dict[str, object]:
+    """What became of a reduction as plain values, the check that was made first among them."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "written": str(path),
+        "finding": _finding(finding),
+        "nodes": list(nodes),
+        "max_rel": error,
+        "random_weights": random_weights,
+        "check": check(report),
+    }
+
+
 def recalibration(result: Recalibration) -> dict[str, object]:
     """The result of a recalibration as plain values."""
     return {
