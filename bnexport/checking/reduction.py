@@ -103,13 +103,13 @@ def reduce(request: Request, output: Path | str, *, progress: Progress | None = 
             found=", ".join(f.code for f in examination.report.findings) or "no finding",
         )
     progress.stage("reducing")
-    part = _reduced(examination, finding)
+    part = _find_part(examination, finding)
     with files.whole_folder(output) as folder:
         write_reproduction(folder, part.model, part.inputs, part.expected, finding, part.error)
     return Reduction(output, finding, tuple(_names(part.model)), part.error, part.random, examination.report)
 
 
-def _reduced(examination: Examination, finding: Finding) -> Part:
+def _find_part(examination: Examination, finding: Finding) -> Part:
     opening = examination.opening
     graph = opening.deployed.graph if opening.deployed else opening.subject.graph
     for feed in _feeds(opening, examination):
@@ -170,8 +170,11 @@ def _optimised_part(graph: onnx.ModelProto, given: Tensors, finding: Finding) ->
             return None
         inputs = {name: inner[name] for name in needed}
         model = cut_out(graph, nodes, inputs, part_outputs(graph, nodes))
-        if random and (model := with_random_weights(model)) is None:
-            return None
+        if random:
+            other = with_random_weights(model)
+            if other is None:
+                return None
+            model = other
         try:
             error = _error(_session(model, optimised=True)(inputs), _session(model, optimised=False)(inputs))
         except InputError:

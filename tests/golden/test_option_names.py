@@ -45,6 +45,7 @@ VALUES = {
 ARGUMENTS = {
     "check": ["model.onnx"],
     "pack": ["model.onnx", "-o", "bundle"],
+    "reduce": ["model.onnx", "-o", "part"],
     "recalibrate": ["model.onnx", "images", "-o", "out.onnx"],
     "verify": ["bundle"],
     "batch": ["plan.toml"],
