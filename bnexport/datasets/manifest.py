@@ -118,5 +118,5 @@ def _parquet(location: str) -> Iterator[tuple[str, str]]:
                 columns = [batch.column(name).cast(arrow.string()).to_pylist() for name in wanted]
                 labels = columns[1] if len(columns) > 1 else [""] * len(columns[0])
                 yield from ((name or "", label or "") for name, label in zip(columns[0], labels, strict=True))
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {location} ({reason(error)})") from error

@@ -11,6 +11,7 @@ import numpy as np
 from bnexport import datasets
 from bnexport.comparison import sides
 from bnexport.comparison.subject import Subject, open_feeds, open_subject
+from bnexport.datasets.arrays.fit import is_text
 from bnexport.datasets.preprocess import preprocess
 from bnexport.errors import InputError
 from bnexport.folding.transform import fold as folded_graph
@@ -108,9 +109,9 @@ def _batches(subject: Subject, pictures: datasets.Listing | None) -> Iterator[di
         yield {next(iter(subject.shapes)): np.stack([preprocess(image, spec) for image in noise])}
         return
     # An open axis other than the batch's: 64 is a size that most image models take.
-    yield {
-        name: rng.normal(
-            size=[RANDOM_IMAGES if shape[0] is None else shape[0], *(side or 64 for side in shape[1:])]
-        ).astype(np.float32)
+    noises = {
+        name: rng.normal(size=[RANDOM_IMAGES if shape[0] is None else shape[0], *(side or 64 for side in shape[1:])])
         for name, shape in subject.shapes.items()
     }
+    text = {name for name, dtype in subject.input_dtypes.items() if is_text(dtype)}
+    yield {name: x.astype(np.str_ if name in text else np.float32) for name, x in noises.items()}

@@ -372,3 +372,16 @@ def test_items_travel_and_have_a_fingerprint(tmp_path: Path) -> None:
     before = datasets.fingerprint(str(tmp_path / "clips"), lambda compute, *_: compute())
     recording(tmp_path / "clips/1.wav", 51)
     assert datasets.fingerprint(str(tmp_path / "clips"), lambda compute, *_: compute()) != before
+
+
+def test_a_parquet_table_of_bad_text_is_named(tmp_path: Path) -> None:
+    """Bytes that are no UTF-8, in a table of numbers and in a list of pictures."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    ends = arrow.array([0, 1], arrow.int32()).buffers()[1]
+    text = arrow.Array.from_buffers(arrow.string(), 1, [None, ends, arrow.py_buffer(b"\xc4")])
+    parquet.write_table(arrow.table({"path": text}), tmp_path / "t.parquet")
+    model = saved(tmp_path, "g (float[N, 1] x) => (float[N, 1] y) { y = Neg(x) }")
+    with pytest.raises(InputError, match=r"cannot read .*t\.parquet"):
+        check(model, inputs=tmp_path / "t.parquet", providers=["cpu"])
+    with pytest.raises(InputError, match=r"cannot read .*t\.parquet"):
+        datasets.find(tmp_path / "t.parquet")

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from bnexport import check, pack, recalibrate, verify
+from bnexport import check, fold, pack, recalibrate, verify
 from bnexport.comparison.opening import Request
 from bnexport.datasets.arrays.fit import class_numbers, fit_arrays
 from bnexport.errors import InputError
@@ -72,6 +72,19 @@ def test_text_is_checked_packed_and_verified(tmp_path: Path, text: Path) -> None
     repaired = recalibrate(model, None, tmp_path / "new.onnx", inputs=text)
     assert repaired, repaired.refused
     assert "BN001" not in codes(check(tmp_path / "new.onnx", inputs=text, providers=["cpu"]))
+
+
+def test_a_text_model_is_folded(tmp_path: Path) -> None:
+    """Both graphs are compared on text of numbers, which is unknown to any table."""
+    net = """g (string[N] words) => (float[N, 3] y) {
+        ids = ai.onnx.ml.LabelEncoder<keys_strings = ["a"], values_int64s = [1], default_int64 = 0>(words)
+        x = Gather(table, ids)  h = Gemm(x, w)  y = BatchNormalization(h, gamma, beta, mean, var) }"""
+    ones = np.ones(3, np.float32)
+    square = RNG.normal(size=(3, 3)).astype(np.float32)
+    model = graph(net, table=square, w=square, gamma=ones, beta=ones, mean=ones, var=ones)
+    folding = fold(saved(tmp_path, model), tmp_path / "folded.onnx")
+    assert folding.written == tmp_path / "folded.onnx"
+    assert len(folding.folded) == 1
 
 
 def test_text_of_python_is_taken(tmp_path: Path) -> None:

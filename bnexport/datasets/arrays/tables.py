@@ -196,6 +196,6 @@ def _parquet(path: Path) -> dict[str, Column]:
             columns[name] = [str(cell) for cell in column.to_pylist()] if text else np.asarray(column)
     except FileNotFoundError as error:
         raise InputError(f"the file {path} does not exist", fix="check the path") from error
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path} ({reason(error)})") from error
     return columns
