@@ -46,6 +46,7 @@ IMPORTERS = {
     "torch": {
         "frameworks/keras_on_torch.py",
         "frameworks/torch_calls.py",
+        "frameworks/torch_export.py",
         "frameworks/torch_float64.py",
         "frameworks/torch_layers.py",
         "frameworks/torch_model.py",

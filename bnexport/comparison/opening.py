@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bnexport import datasets
 from bnexport.comparison import sides
 from bnexport.comparison.backends import BackendTarget, open_backends, split_backends
+from bnexport.comparison.data_ports import ports_of_data
 from bnexport.comparison.deployed import Deployed, open_deployed
 from bnexport.comparison.options import REFERENCES, CheckOptions
 from bnexport.comparison.recorded import Recorded, open_recorded
@@ -21,6 +22,7 @@ from bnexport.datasets.arrays.opening import arrays_named
 from bnexport.datasets.feeds import Source
 from bnexport.datasets.preparation import Preparation
 from bnexport.errors import UsageError
+from bnexport.frameworks.names import is_name
 from bnexport.frameworks.protocols import Want
 from bnexport.frameworks.registry import recognise
 from bnexport.progress import Progress
@@ -80,7 +82,8 @@ class Request(CheckOptions):
             data |= self.overrides.given
         check = {"onnx": self.onnx, "weights": self.weights}
         named = {name: path for name, path in check.items() if path is not None}
-        return Names(self.model, data, named, self.onnx if recognise(self.model).about.weights else None)
+        foreign = recognise(self.model).about.weights  # no command writes such models
+        return Names(self.model, data, named, self.onnx, written=not foreign)
 
     @property
     def data_name(self) -> str:
@@ -158,7 +161,14 @@ def open_request(request: Request, progress: Progress) -> Opening:
         request.model,
         progress,
         store=request.store,
-        want=Want(request.trust, request.signature, request.architecture, request.weights, request.onnx),
+        want=Want(
+            request.trust,
+            request.signature,
+            request.architecture,
+            request.weights,
+            request.onnx,
+            ports_of_data(inputs, request.overrides) if is_name(request.model) and request.onnx is None else (),
+        ),
         deployed=request.onnx,
         reference="keras" if outputs is not None else request.reference,
         pictures=(pictures,),

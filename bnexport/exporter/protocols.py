@@ -94,6 +94,7 @@ CONVERTERS = Plugins(
     {
         "keras-file": "bnexport.exporter.native:KerasFiles",
         "tf2onnx": "bnexport.exporter.tf2onnx_converter:Tf2Onnx",
+        "torch-onnx": "bnexport.exporter.torch_export:TorchOnnx",
     },
 )
 """The converters that are installed, in the order in which they are tried."""

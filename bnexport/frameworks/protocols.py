@@ -66,6 +66,7 @@ class Want:
         architecture: of a file that has weights only: a JSON file, or the name of a network; "" for what lies beside it.
         weights: a file of weights that are loaded into the model; None for those it has.
         deployed: the ONNX file that was exported of the model, by which a model that does not say what it takes is called.
+        data: what a model is run on that does not say what it takes, and of which there is no ONNX file.
     """
 
     trust: bool = False
@@ -73,6 +74,7 @@ class Want:
     architecture: str = ""
     weights: Path | None = None
     deployed: Path | None = None
+    data: tuple[Port, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,9 +293,5 @@ class UsesModels(Protocol):
     """The ability of a framework to compute with a model in memory, without a file."""
 
     def load_model(self, model: object, want: Want) -> ReferenceModel:
-        """The model; what the caller holds is not changed.
-
-        Raises:
-            InputError: it cannot be used.
-        """
+        """The model; what the caller holds is not changed. The errors are those of `load`."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, cast
 
@@ -20,6 +20,7 @@ from bnexport.results.runs import Mode
 from bnexport.types import Array, Nested
 
 if TYPE_CHECKING:
+    import onnx
     import torch
 
 
@@ -32,14 +33,22 @@ class TorchModel:
         modes: which passes it has.
         sha256: of what it was made from.
         notes: what is unusual about it, one sentence each.
+        graph: exports it as an ONNX graph; None where another graph says how it is called.
     """
 
     def __init__(
-        self, module: torch.nn.Module, call: Call, *, modes: tuple[Mode, ...], sha256: str, notes: Sequence[str]
+        self,
+        module: torch.nn.Module,
+        call: Call,
+        *,
+        modes: tuple[Mode, ...],
+        sha256: str,
+        notes: Sequence[str] = (),
+        graph: Callable[[], onnx.ModelProto] | None = None,
     ) -> None:
         import torch
 
-        self._module, self._call, self.modes = module, call, modes
+        self._module, self._call, self.modes, self.graph = module, call, modes, graph
         self.signature = call.signature
         self._layers = settle_layers(module) if "training" in modes else None
         floating = [p.dtype for p in [*module.parameters(), *module.buffers()] if p.is_floating_point()]
@@ -49,13 +58,18 @@ class TorchModel:
         self.info = ModelInfo(
             parameters=sum(parameter.numel() for parameter in module.parameters()),
             layers=len(self._layers.normalisations) if self._layers else 0,
-            frozen=self._layers.frozen if self._layers else 0,
+            frozen=len(self.frozen),
             dtype=str(self._dtype).removeprefix("torch."),
             random_layers=self._layers.random if self._layers else (),
             versions={"torch": str(torch.__version__)},
             sha256=sha256,
             notes=tuple(notes),
         )
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """The BatchNormalization layers that use moving statistics in training mode, too."""
+        return self._layers.frozen if self._layers else frozenset()
 
     def forward(self, x: Tensors, *, mode: Mode, dtype: str = "float32", seed: int | None = None) -> Outputs:
         """What the module computes; in training mode dropout is off, and moving statistics stay as they are."""

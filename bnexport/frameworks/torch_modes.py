@@ -79,9 +79,9 @@ class Layers:
     random: tuple[str, ...]
 
     @property
-    def frozen(self) -> int:
-        """How many BatchNormalization layers use moving statistics in training mode, too."""
-        return len(set(self.normalisations) - self.by_batch)
+    def frozen(self) -> frozenset[str]:
+        """The BatchNormalization layers that use moving statistics in training mode, too."""
+        return frozenset(self.normalisations) - self.by_batch
 
 
 def settle_layers(module: torch.nn.Module) -> Layers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -13,6 +14,7 @@ from bnexport.frameworks.custom_modules import import_module
 from bnexport.frameworks.onnx_file import read_onnx
 from bnexport.frameworks.protocols import Signature, Want
 from bnexport.frameworks.torch_calls import call_of_function, call_of_program
+from bnexport.frameworks.torch_export import export_module, export_program
 from bnexport.frameworks.torch_model import TorchModel, TorchModule
 from bnexport.frameworks.torch_modes import own_copy
 from bnexport.frameworks.torch_weights import load_weights
@@ -20,6 +22,7 @@ from bnexport.onnx_graph import tensors
 from bnexport.system import files
 
 if TYPE_CHECKING:
+    import onnx
     import torch
 
 EXPORT = "torch.onnx.export(model.eval(), (example,), 'model.onnx', dynamo=True)"
@@ -34,7 +37,7 @@ def load_named(module: str, attribute: str, want: Want) -> TorchModel:
     """
     import torch
 
-    signature = _of_deployed(want)
+    _refuse_unknown_data(want)
     name, value = f"{module}:{attribute}", cast(object, import_module(module))
     for part in attribute.split("."):
         try:
@@ -56,7 +59,7 @@ def load_named(module: str, attribute: str, want: Want) -> TorchModel:
         raise _no_module(name, value)
     _refuse_lazy(value)
     notes = load_weights(value, want.weights) if want.weights is not None else []
-    return _of_module(value, signature, notes)
+    return _of_module(value, want, notes)
 
 
 def load_object(model: object, want: Want) -> TorchModel:
@@ -73,11 +76,11 @@ def load_object(model: object, want: Want) -> TorchModel:
             "a module in memory has its weights", found=str(want.weights), fix="load them, or omit the option"
         )
     if isinstance(model, torch.export.ExportedProgram):
-        return _of_program(model, "")
+        return _of_program(model, want, "")
     module = cast("torch.nn.Module", model)
     _refuse_lazy(module)
-    signature = _of_deployed(want)
-    return _of_module(own_copy(module), signature, [])
+    _refuse_unknown_data(want)
+    return _of_module(own_copy(module), want, [])
 
 
 def load_exported(source: Path, want: Want) -> TorchModel:
@@ -93,7 +96,7 @@ def load_exported(source: Path, want: Want) -> TorchModel:
         program = torch.export.load(source)
     except Exception as error:
         raise InputError(f"cannot read {source} ({reason(error)})") from error
-    return _of_program(program, files.sha256(source))
+    return _of_program(program, want, files.sha256(source))
 
 
 def load_script(source: Path, want: Want) -> TorchModel:
@@ -114,14 +117,17 @@ def load_script(source: Path, want: Want) -> TorchModel:
     return _of_script(script, signature, files.sha256(source))
 
 
-def _of_module(module: torch.nn.Module, signature: Signature, notes: Sequence[str]) -> TorchModel:
+def _of_module(module: torch.nn.Module, want: Want, notes: Sequence[str]) -> TorchModel:
     """A module that belongs to this process alone."""
     import torch
 
     if isinstance(module, torch.jit.ScriptModule):
-        return _of_script(module, signature, "")
+        return _of_script(module, _of_deployed(want), "")
+    own = export_module(own_copy(module), want.data) if want.deployed is None else None
+    signature = _of_deployed(want) if own is None else _signature(own)
     call = call_of_function(list(inspect.signature(module.forward).parameters.values()), signature)
-    return TorchModule(module, call, modes=("inference", "training"), sha256=_hash(module), notes=notes)
+    graph = None if own is None else lambda: own
+    return TorchModule(module, call, modes=("inference", "training"), sha256=_hash(module), notes=notes, graph=graph)
 
 
 def _of_script(script: torch.nn.Module, signature: Signature, sha256: str) -> TorchModel:
@@ -135,23 +141,42 @@ def _of_script(script: torch.nn.Module, signature: Signature, sha256: str) -> To
         for argument in arguments
     ]
     call = call_of_function(parameters, signature)
-    return TorchModel(script, call, modes=("inference",), sha256=sha256 or _hash(script), notes=())
+    return TorchModel(script, call, modes=("inference",), sha256=sha256 or _hash(script))
 
 
-def _of_program(program: torch.export.ExportedProgram, sha256: str) -> TorchModel:
+def _of_program(program: torch.export.ExportedProgram, want: Want, sha256: str) -> TorchModel:
     module = program.module()
-    return TorchModel(module, call_of_program(program), modes=("inference",), sha256=sha256 or _hash(module), notes=())
+    return TorchModel(
+        module,
+        call_of_program(program),
+        modes=("inference",),
+        sha256=sha256 or _hash(module),
+        graph=None if want.deployed is not None else partial(export_program, program),
+    )
+
+
+def _refuse_unknown_data(want: Want) -> None:
+    """Makes sure that something says what a module takes: its ONNX file, or what it is run on."""
+    if want.deployed is None and not want.data:
+        raise InputError(
+            "a PyTorch module does not state what it takes; its ONNX file does",
+            found="no ONNX file",
+            fix=f"export it with {EXPORT}, and use that file",
+        )
 
 
 def _of_deployed(want: Want) -> Signature:
-    """What a module takes and gives: its ONNX file says it, and nothing else does."""
+    """What the ONNX file of a program says that it takes and gives."""
     if want.deployed is None:
         raise InputError(
-            "a PyTorch module does not state what it takes; its ONNX file does",
-            found="no deployed file",
-            fix=f"export it with {EXPORT} and pass that file with --deployed model.onnx",
+            "a TorchScript program does not state what it takes; its ONNX file does",
+            found="no ONNX file",
+            fix="pass the file that was exported of it with --deployed model.onnx",
         )
-    graph = read_onnx(want.deployed).graph
+    return _signature(read_onnx(want.deployed).graph)
+
+
+def _signature(graph: onnx.ModelProto) -> Signature:
     return Signature(tensors.ports(tensors.inputs(graph)), tensors.ports(graph.graph.output))
 
 

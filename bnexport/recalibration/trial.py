@@ -60,6 +60,10 @@ def try_recalibration(
     """
     graph = subject.graph
     if not sites(graph):
+        if subject.facts.layers:
+            return Untried(
+                "the file has them folded into other weights; a check of the model without the file examines them"
+            )
         return Untried("the graph has no BatchNormalization node")
     feeds = feeds.spread(ENOUGH)
     key = (subject.facts.sha256, feeds.fingerprint(), ort_library.version())

@@ -35,13 +35,15 @@ class Names:
         data: the arguments that say what it is run on, and how that is read, by their keywords; empty where nothing can name
             it (standard input, a list of images, arrays in memory).
         check: further arguments of the check, such as `onnx`.
-        graph: the ONNX file of a model that bnexport does not export, in which statistics are repaired; None elsewhere.
+        graph: the deployed ONNX file; None where there is none.
+        written: whether commands write such models. Others are repaired in `graph`.
     """
 
     model: Path | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     check: Mapping[str, Any] = field(default_factory=dict)
     graph: Path | None = None
+    written: bool = True
 
     def arguments(self, operation: Operation) -> dict[str, object] | None:
         """All arguments of an operation; None where one of them has no name.
@@ -50,14 +52,16 @@ class Names:
         'a net-recalibrated.h5'
         >>> Names(Path("net.h5")).arguments(RECALIBRATE) is None
         True
-        >>> Names(Path("nets:build"), {"data": "images"}, graph=Path("net.onnx")).arguments(RECALIBRATE)["output"].name
+        >>> Names(Path("nets:build"), {"data": "images"}, graph=Path("net.onnx"), written=False).arguments(RECALIBRATE)["output"].name
         'net-recalibrated.onnx'
         """
         if operation.name == DOCTOR.name:
             return {}
         if self.model is None:
             return None
-        model = self.graph if self.graph is not None and operation.name != CHECK else self.model
+        model = self.model if self.written or operation.name == CHECK else self.graph
+        if model is None:
+            return None
         onnx, stem = model.suffix == ".onnx", model.with_suffix("") if model.suffix else model
         if operation.name == EXPORT.name:
             which = {key: value for key, value in self.data.items() if key in ("signature", "architecture")}

@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 import bnexport
 from bnexport.cli import app
 from bnexport.comparison.deployed import read_onnx
-from bnexport.errors import BnexportError, InputError, UsageError
+from bnexport.errors import BnexportError, ExportError, InputError, UsageError
 from bnexport.frameworks.names import use_model
 from bnexport.frameworks.protocols import ReferenceModel, Want
 from bnexport.frameworks.registry import recognise
@@ -238,7 +238,9 @@ def test_an_error_in_the_file_is_located(files: Files, kind: str, tmp_path: Path
     tensor.CopyFrom(numpy_helper.from_array(kernel, tensor.name))
     onnx.save(graph, tmp_path / "wrong.onnx")
     name = graph.graph.input[0].name
-    assert bnexport.check(torch_nets.small(), {name: X}, onnx=path, layers=True)
+    whole = bnexport.check(torch_nets.small(), {name: X}, onnx=path, layers=True)
+    assert not {"EX001", "EX003", "EX005"} & codes(whole)
+    assert len(whole.layers) > 10
     report = bnexport.check(torch_nets.small(), {name: X}, onnx=tmp_path / "wrong.onnx")
     assert not report
     [finding] = [f for f in report.findings if f.code in ("EX001", "EX005")]
@@ -262,6 +264,52 @@ def test_statistics_are_examined_by_the_nodes_of_the_file(files: Files) -> None:
     assert [site.name for site in report.drift.sites][:2] == ["stem.1", "blocks.0.bn1"]
     commands = [action.command for finding in report.findings for action in finding.actions if action.command]
     assert all("recalibrate torch_nets" not in command for command in commands)
+
+
+def test_a_folded_file_says_how_statistics_are_examined(files: Files) -> None:
+    """BN005 is a warning with the reason where the exporter has folded BatchNormalization into other nodes."""
+    report = bnexport.check(torch_nets.small(), X, onnx=files.onnx)
+    [finding] = [f for f in report.findings if f.code == "BN005"]
+    assert "a check of the model without the file examines them" in finding.message
+
+
+def test_a_module_alone_is_exported() -> None:
+    """Both modes are compared with onnxruntime, frozen layers included, and the statistics examined; so from the command line."""
+    net = torch_nets.small().train()
+    net.blocks[0].bn2.eval()
+    report = bnexport.check(net, X)
+    pairs = {(c.actual, c.reference): bool(c) for c in report.comparisons}
+    assert pairs["onnx-inference@cpu", "torch-inference"]
+    assert pairs["onnx-training@cpu", "torch-training"]
+    assert report.drift is not None
+    assert "blocks.0.bn2" in [site.name for site in report.drift.sites]
+    assert {"BN001", "BN007"} <= codes(report)
+    [frozen] = [f for f in report.findings if f.code == "BN007"]
+    assert frozen.layers == ("blocks.0.bn2",)
+
+
+@pytest.mark.usefixtures("in_the_folder_of_the_nets")
+def test_a_named_module_alone_is_exported_for_its_data(files: Files, tmp_path: Path) -> None:
+    """The data say what it takes: arrays by the names of its parameters, or images of a size that is named."""
+    from PIL import Image
+
+    result = run("torch_nets:small", "--arrays", files.data, "--weights", files.state)
+    assert "onnx-training@cpu" in result.stdout, result.output
+    assert "bnexport recalibrate" not in result.stdout  # no command writes a module
+    Image.new("RGB", (20, 20), (200, 100, 50)).save(tmp_path / "a.png")
+    result = run("torch_nets:small", tmp_path)
+    assert result.exit_code == 2
+    assert "--size 224x224" in result.output
+    assert "torch-inference" in run("torch_nets:small", tmp_path, "--size", "12").stdout
+    with pytest.raises(InputError, match="no parameter y"):
+        bnexport.check(torch_nets.small(), {"y": X, "x": X})
+
+    class Branching(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x if float(x.sum()) > 0 else -x
+
+    with pytest.raises(ExportError, match="cannot export the module"):
+        bnexport.check(Branching(), X)
 
 
 def test_images_are_fed_channels_first(tmp_path: Path) -> None:
