@@ -64,6 +64,17 @@ def unary(g: Graph, op: str, x: Value, *, name: str = "", **attributes: object) 
     return replace(made, mask=x.mask)
 
 
+def axis_of(x: Value, axis: int) -> int:
+    """An axis counted from the first one.
+
+    Raises:
+        ValueError: the value has no such axis.
+    """
+    if not -x.rank <= axis < x.rank:
+        raise ValueError(f"axis {axis} of a value with {x.rank} axes")
+    return axis % x.rank
+
+
 def integers(*numbers: int) -> Array:
     """A constant of sizes, axes or positions."""
     return np.asarray(numbers, np.int64)
@@ -136,7 +147,7 @@ def take(g: Graph, x: Value, axis: int, start: int, end: int, *, step: int = 1) 
 def squeeze(g: Graph, x: Value, *axes: int) -> Value:
     """`x` without these axes (in Keras' order), whose size is 1."""
     x = g.in_keras_order(x)
-    gone = {axis % x.rank for axis in axes}
+    gone = {axis_of(x, axis) for axis in axes}
     shape = [side for axis, side in enumerate(x.shape) if axis not in gone]
     return g.node("Squeeze", [x, integers(*sorted(gone))], shape, x.dtype)
 
@@ -154,7 +165,7 @@ def expand(g: Graph, x: Value, *axes: int) -> Value:
 def reduce(g: Graph, op: str, x: Value, axes: Sequence[int], *, keepdims: bool = False) -> Value:
     """A reduction (`op` is "ReduceMean" or the like) over axes in Keras' order."""
     x = g.in_keras_order(x)
-    gone = {axis % x.rank for axis in axes}
+    gone = {axis_of(x, axis) for axis in axes}
     shape = [1 if axis in gone else side for axis, side in enumerate(x.shape) if keepdims or axis not in gone]
     return g.node(op, [x, integers(*sorted(gone))], shape, x.dtype, keepdims=int(keepdims))
 

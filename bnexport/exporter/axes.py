@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bnexport.exporter.arithmetic import integers
+from bnexport.exporter.arithmetic import axis_of, integers
 from bnexport.exporter.graph import Graph, Input, Shape, Value
 
 END = int(np.iinfo(np.int64).max)
@@ -16,7 +16,7 @@ END = int(np.iinfo(np.int64).max)
 
 def tensor_axis(x: Value, axis: int) -> int:
     """Where an axis (in Keras' order, may be negative) is in the tensor."""
-    axis %= x.rank
+    axis = axis_of(x, axis)
     if not x.channels_first or axis == 0:
         return axis
     return 1 if axis == x.rank - 1 else axis + 1
@@ -72,7 +72,7 @@ def pad(
         mode: of ONNX: "constant", "reflect" or "edge".
         value: what is added; None for 0.
     """
-    widths = {axis % x.rank: width for axis, width in widths.items() if any(width)}
+    widths = {axis_of(x, axis): width for axis, width in widths.items() if any(width)}
     if not widths:
         return replace(x, mask=None)
     shape = x.shape
@@ -95,7 +95,7 @@ RESIZABLE = frozenset({"float32"})
 
 def repeat(g: Graph, x: Value, counts: Mapping[int, int]) -> Value:
     """Each position of some axes so many times, next to each other."""
-    counts = {axis % x.rank: count for axis, count in counts.items() if count != 1}
+    counts = {axis_of(x, axis): count for axis, count in counts.items() if count != 1}
     if not counts:
         return replace(x, mask=None)
     if x.dtype not in RESIZABLE or 0 in counts:
@@ -134,7 +134,7 @@ def _repeat_by_expand(g: Graph, x: Value, axis: int, count: int) -> Value:
 
 def reduce_over(g: Graph, op: str, x: Value, axes: Sequence[int], *, keepdims: bool = False) -> Value:
     """A reduction (`op` is "ReduceMean" or the like) over axes in Keras' order, in the layout that the value has."""
-    gone = sorted({axis % x.rank for axis in axes})
+    gone = sorted({axis_of(x, axis) for axis in axes})
     left = [axis for axis in range(x.rank) if axis not in gone]
     last = x.rank - 1
     first = x.channels_first and (keepdims or (last in left and len(left) > 2))

@@ -9,7 +9,7 @@ from bnexport.errors import InputError
 from bnexport.exporter.graph import Graph, NotCovered, Value
 from bnexport.exporter.registry import MASKLESS, OWN_MASK, emitter_of, is_operation
 from bnexport.keras_files.arguments import Tensor
-from bnexport.keras_files.graph import Network, network
+from bnexport.keras_files.graph import Network, execution_order, network
 from bnexport.keras_files.layers import StoredLayer
 from bnexport.keras_files.policies import compute_dtype
 from bnexport.keras_files.repairs import LEGACY
@@ -46,7 +46,8 @@ def write_network(g: Graph, model: StoredLayer, inputs: Sequence[Value]) -> list
     """
     net: Network = network(model)
     made: dict[Tensor, Value] = dict(zip(net.inputs, inputs, strict=True))
-    for call in net.calls:
+    unmasking = any(part.kind in UNMASKING for call in net.calls for part in call.layer.walk())
+    for call in execution_order(net) if unmasking else net.calls:
         args, kwargs = fill(call.args, made), fill(call.kwargs, made)
         outputs = write_call(g, call.layer, args, kwargs)
         for position, value in enumerate(flat(outputs)):
@@ -60,6 +61,9 @@ def _value_of(made: Mapping[Tensor, Value], tensor: Tensor) -> Value:
         raise InputError(f"the layer {tensor.layer} has no output {tensor.index}, which the model reads")
     return value
 
+
+UNMASKING = {"MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention"}
+"""The layers that take the masks from their inputs: which layer sees them still depends on the order of the calls."""
 
 INTEGERS_KEPT = {"Embedding", "ReversibleEmbedding", "SpectralNormalization"}
 """The layers with weights whose integers are positions in a table, or go on to the layer inside."""

@@ -16,6 +16,7 @@ from bnexport.keras_files.contents import Contents, Dataset
 from bnexport.keras_files.defaults import Config
 from bnexport.keras_files.layers import StoredLayer, Structure, UnclearFile, is_foreign
 from bnexport.keras_files.naming import public_names
+from bnexport.keras_files.shapes import refuse_misshapen
 from bnexport.keras_files.tree import structure_of_layer
 from bnexport.system.files import Format, model_format, read_bounded
 
@@ -184,20 +185,10 @@ def refuse_misfits(model: StoredLayer, contents: Contents) -> None:
     Raises:
         UnclearFile: they do not fit.
     """
+    refuse_misshapen(model)
     used: set[str] = set()
     for layer in model.walk():
-        for name, weight in layer.weights.items():
-            used.add(weight.dataset)
-            if (
-                name == "kernel"
-                and (sizes := _kernel_of(layer))
-                and not sizes <= set(enumerate(weight.shape, -len(weight.shape)))
-            ):
-                raise UnclearFile(
-                    f"the layer {layer.path} has a kernel of another size",
-                    found=f"shape {weight.shape}",
-                    expected=", ".join(f"{size} in axis {axis}" for axis, size in sorted(sizes)),
-                )
+        used |= {weight.dataset for weight in layer.weights.values()}
         structure = structure_of_layer(layer)
         if structure is None and layer.weights and not is_foreign(layer.module) and layer.kind in public_names():
             structure = Structure()
@@ -206,16 +197,3 @@ def refuse_misfits(model: StoredLayer, contents: Contents) -> None:
     rest = [dataset.name for dataset in _weights(contents) if dataset.name not in used]
     if rest:
         raise UnclearFile("the file has weights of other layers, too", found=", ".join(rest[:3]))
-
-
-def _kernel_of(layer: StoredLayer) -> set[tuple[int, int]]:
-    """The sizes of a layer's kernel that its configuration names, by axis, counted from the end."""
-    match layer.kind:
-        case "Dense":
-            return {(-1, layer.config.get("units", -1))}
-        case "Conv1D" | "Conv2D" | "Conv3D":
-            sizes = layer.config.get("kernel_size")
-            sides = [*sizes, None] if isinstance(sizes, list | tuple) else []
-            named = [*sides, layer.config.get("filters", -1)]
-            return {(axis - len(named), size) for axis, size in enumerate(named) if size is not None}
-    return set()

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 RATIO, SPARE = 20, 64 << 20
 """What a file may become when it is unpacked: so many times its own size, and so much besides. Weights hardly compress."""
 
+BFLOAT_BYTES = 2
+"""The size of a bfloat16, which HDF5 files have as raw bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
@@ -125,6 +128,8 @@ def _dataset(node: h5py.h5d.DatasetID, name: str, path: Path) -> Dataset:
     from h5py import h5d
 
     dtype = node.dtype
+    if node.shape is None:
+        raise InputError(f"{path} contains weights without values", found=name)
     if dtype.kind == "O" and not name.startswith("optimizer_weights/"):  # nobody reads those
         raise InputError(f"{path} contains weights that are not numbers", found=f"objects in {name}")
     properties = node.get_create_plist()
@@ -133,11 +138,14 @@ def _dataset(node: h5py.h5d.DatasetID, name: str, path: Path) -> Dataset:
     kind = str(dtype)
     if h5py.h5a.get_num_attrs(node) and h5py.h5a.exists(node, b"dtype"):
         stated = h5py.Dataset(node).attrs.get("dtype")
-        kind = "bfloat16" if stated in ("bfloat16", b"bfloat16") else kind
+        raw = dtype.kind == "V" and dtype.itemsize == BFLOAT_BYTES
+        kind = "bfloat16" if raw and stated in ("bfloat16", b"bfloat16") else kind
     if kind.startswith("|V") and not name.startswith("optimizer_weights/"):
         raise InputError(
             f"{path} contains weights as raw bytes ({name}), and Keras cannot load it either",
-            found="bfloat16, which HDF5 does not have" if dtype.itemsize == 2 else f"{dtype.itemsize} bytes a value",
+            found="bfloat16, which HDF5 does not have"
+            if dtype.itemsize == BFLOAT_BYTES
+            else f"{dtype.itemsize} bytes a value",
             fix="save the model as .keras",
         )
     offset = node.get_offset() if properties.get_layout() == h5d.CONTIGUOUS else None

@@ -124,6 +124,7 @@ def _functional(model: StoredLayer) -> Network:
         if not isinstance(nodes, list):
             raise _not_recorded(layer, nodes)
         waiting += [_call(layer, nth, node, model) for nth, node in enumerate(nodes) if node]
+    _refuse_unsorted(waiting, entries)
     unknown = [t for t in (*inputs, *outputs) if t.layer not in model.parts]
     if unknown or not inputs:
         raise InputError(f"the model {model.name} has no layer {unknown[0].layer if unknown else 'as its input'}")
@@ -136,6 +137,41 @@ def _functional(model: StoredLayer) -> Network:
         ins,
         outs,
     )
+
+
+def _refuse_unsorted(calls: Sequence[Call], entries: Sequence[object]) -> None:
+    """Keras numbers layers, and finds their weights, in the order in which it writes them: each behind what one of its calls reads.
+
+    Raises:
+        UnclearFile: they are in another order.
+    """
+    place: dict[str, int] = {}
+    for nth, entry in enumerate(entries):
+        if isinstance(entry, dict) and isinstance(entry.get("config"), dict):
+            place.setdefault(str(entry["config"].get("name") or entry.get("name")), nth)
+    sorted_calls = {
+        call.layer.name
+        for call in calls
+        if all(place.get(t.layer, -1) < place[call.layer.name] for t in tensors_in((call.args, call.kwargs)))
+    }
+    late = [call.layer.name for call in calls if call.layer.name not in sorted_calls]
+    if late:
+        raise UnclearFile("the layers of the model are not in the order in which Keras writes them", found=late[0])
+
+
+def execution_order(net: Network) -> list[Call]:
+    """The calls in the order in which Keras runs them: by their distance from the outputs, the last ones of one distance first."""
+    calls = {(call.layer.name, call.nth): call for call in net.calls}
+    depths: dict[tuple[str, int], int] = {}
+    of_layer: dict[str, int] = {}
+    for key, call in reversed(calls.items()):
+        depth = max(depths.setdefault(key, 0), of_layer.get(key[0], 0))
+        depths[key] = of_layer[key[0]] = depth
+        for tensor in tensors_in((call.args, call.kwargs)):
+            source = (tensor.layer, tensor.call)
+            if source in calls:
+                depths[source] = max(depth + 1, depths.get(source, 0))
+    return [calls[key] for key in sorted(depths, key=lambda key: -depths[key])]
 
 
 def _layer(model: StoredLayer, name: str) -> StoredLayer:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bnexport.keras_files.layers import Store, StoredLayer, StoredWeight, UnclearFile
+from bnexport.keras_files.policies import quantisation_mode
 from bnexport.keras_files.tree import Weights, structure_of_layer
 
 if TYPE_CHECKING:
@@ -25,7 +26,11 @@ def with_weights_of_hdf5(model: StoredLayer, store: Store, root: str) -> StoredL
         UnclearFile: the file has other weights than the layers.
     """
     group = store.file[root] if root else store.file
-    stored = {name: names for name in _names(group, "layer_names") if (names := _names(group[name], "weight_names"))}
+    listed = _names(group, "layer_names")
+    absent = [name for name in listed if name not in group or not hasattr(group[name], "keys")]
+    if absent:
+        raise UnclearFile(f"the file lists the layer {absent[0]}, and has no weights of it")
+    stored = {name: names for name in listed if (names := _names(group[name], "weight_names"))}
     wanting = [part for part in model.parts.values() if _slots(part) or part.name in stored]
     if len(wanting) != len(stored):
         missing = [part.name for part in wanting if part.name not in stored]
@@ -38,6 +43,9 @@ def with_weights_of_hdf5(model: StoredLayer, store: Store, root: str) -> StoredL
     parts = dict(model.parts)
     for part, (name, names) in zip(wanting, stored.items(), strict=True):
         prefix = f"{root}/{name}" if root else name
+        absent = [weight for weight in names if f"{prefix}/{weight}" not in store.contents.datasets]
+        if absent:
+            raise UnclearFile(f"the file lists the weight {absent[0]} of the layer {name}, and does not have it")
         datasets = [store.weight(f"{prefix}/{weight}", trainable=True) for weight in names]
         parts[part.name] = _fill(part, names, datasets)
     return replace(model, parts=parts)
@@ -82,10 +90,9 @@ def _fill(layer: StoredLayer, names: Sequence[str], datasets: Sequence[StoredWei
         )
     by_name = {slot[1]: slot for slot in slots}
     tails = [_tail(name) for name in names]
-    if not layer.parts and len(by_name) == len(names) and by_name.keys() == set(tails):
-        return replace(
-            layer, weights={t: replace(d, trainable=by_name[t][2]) for t, d in zip(tails, datasets, strict=True)}
-        )
+    if quantisation_mode(layer.config) is not None and by_name.keys() == set(tails):  # in the order of quantising
+        weights = {tail: replace(d, trainable=by_name[tail][2]) for tail, d in zip(tails, datasets, strict=True)}
+        return replace(layer, weights=weights)
     orders = [slots] if not layer.trainable else [[s for s in slots if s[2]] + [s for s in slots if not s[2]], slots]
     fixed = [s for s in slots if s[1] in _FIXED]
     orders.append([s for s in slots if s[1] not in _FIXED] + fixed)

@@ -16,6 +16,7 @@ from bnexport.keras_files.contents import Contents, read_contents
 from bnexport.keras_files.defaults import Config
 from bnexport.keras_files.hdf5_weights import with_weights_of_hdf5
 from bnexport.keras_files.layers import Store, StoredLayer, UnclearFile
+from bnexport.keras_files.shapes import refuse_misshapen
 from bnexport.keras_files.tree import in_archive, layer_tree
 from bnexport.system import cache
 from bnexport.system.files import Format, model_format, sha256
@@ -158,6 +159,7 @@ def _read(path: Path, architecture: Architecture | None) -> KerasFile:
         else:
             find, words = in_archive(_open_archive(path, prepared)), container.vocabularies(path)
             model = layer_tree(config, "", "", find, words=words)
+        refuse_misshapen(model)
     digest = _BESIDE.submit(_digest, path, prepared.kind)
     return KerasFile(
         path, prepared.kind, model, prepared.version, prepared.repairs, prepared.iterations, prepared.renamed, digest

@@ -148,6 +148,10 @@ def in_archive(store: Store) -> Find:
         order = sorted(stored, key=lambda key: int(key) if key.isdigit() else -1)
         if names is None:
             names = [(key, True) for key in order]
+        elif order != [str(nth) for nth in range(len(order))]:
+            raise UnclearFile(
+                f"the layer in {group} has weights that are not numbered from 0 on", found=", ".join(order[:4])
+            )
         if len(names) != len(order):
             raise UnclearFile(
                 f"the layer in {group} has other weights in the file than its class has",

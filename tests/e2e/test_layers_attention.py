@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
+from keras import layers as L  # noqa: N812 - as Keras users write it
 
 from tests.exported import agree
 
@@ -229,3 +231,36 @@ def test_half_precision(tmp_path: Path) -> None:
     finally:
         keras.config.set_dtype_policy(before)
     agree(model, tmp_path, tolerance=1e-2)
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask:UserWarning")
+def test_masks_end_where_keras_ends_them(tmp_path: Path) -> None:
+    """What follows a layer that does not support masking sees none."""
+    ids = keras.Input((6,), dtype="int32")
+    series = L.Embedding(5, 4, mask_zero=True)(ids)
+    ends = [L.Conv1D(3, 2), L.DepthwiseConv1D(2), L.SeparableConv1D(3, 2), L.Conv1DTranspose(3, 2), L.MaxPooling1D(2)]
+    ends += [L.AveragePooling1D(2), L.AdaptiveMaxPooling1D(2), L.EinsumDense("abc,cd->abd", (None, 3))]
+    ends += [L.RMSNormalization(), L.SpectralNormalization(L.Dense(3))]
+    goes_on = [L.BatchNormalization(), L.LayerNormalization(), L.Dense(3), L.PReLU(), L.UnitNormalization()]
+    outputs = [L.GlobalAveragePooling1D()(layer(series)) for layer in (*ends, *goes_on)]
+    model = keras.Model(ids, outputs)
+    agree(model, tmp_path, inputs=padded(model))
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask:UserWarning")
+def test_masks_that_attention_takes_away_are_gone_for_what_runs_later(tmp_path: Path) -> None:
+    """Several layers on one series, in the order in which Keras runs them: MultiHeadAttention takes the mask from its inputs."""
+    ids, rows = keras.Input((6,), dtype="int32"), keras.Input((6, 4))
+    series = L.Embedding(5, 4, mask_zero=True)(ids)
+    inner = keras.Model(rows, L.MultiHeadAttention(1, 2)(rows, rows))
+    other = L.Embedding(5, 4, mask_zero=True)(ids)
+    outputs = [L.MultiHeadAttention(2, 3)(series, series), L.MultiHeadAttention(2, 3)(series, series), L.GRU(3)(series)]
+    outputs += [L.GRU(3)(other), inner(other), L.GlobalAveragePooling1D()(L.Add()([outputs[0], series]))]
+    model = keras.Model(ids, outputs)
+    agree(model, tmp_path, inputs=padded(model))
+
+
+def padded(model: Any) -> dict[int, dict[str, Any]]:
+    """Token ids that end in zeros, for a batch of 1 and one of 3."""
+    rows = np.asarray([[1, 2, 0, 0, 0, 0], [3, 1, 4, 2, 0, 0], [2, 2, 1, 3, 4, 0]], "int32")
+    return {count: {model.inputs[0].name: rows[:count]} for count in (1, 3)}

@@ -142,7 +142,7 @@ def depthwise_first(kernel: Array) -> Array:
     return moved.reshape(-1, 1, *kernel.shape[:axes])
 
 
-@emits("Conv1D", "Conv2D", "Conv3D")
+@emits("Conv1D", "Conv2D", "Conv3D", mask="off")
 def convolution(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     """Convolutions in groups, dilated, strided, and causal in one dimension."""
     refuse_quantised(layer)
@@ -150,7 +150,7 @@ def convolution(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     return finish(g, layer, convolve(g, layer, inputs, outputs_first(layer.array("kernel")), groups=groups))
 
 
-@emits("DepthwiseConv1D", "DepthwiseConv2D")
+@emits("DepthwiseConv1D", "DepthwiseConv2D", mask="off")
 def depthwise(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     """One convolution for each channel."""
     name = "kernel" if "kernel" in layer.weights else "depthwise_kernel"
@@ -158,7 +158,7 @@ def depthwise(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     return finish(g, layer, convolve(g, layer, inputs, depthwise_first(kernel), groups=kernel.shape[-2], name=name))
 
 
-@emits("SeparableConv1D", "SeparableConv2D")
+@emits("SeparableConv1D", "SeparableConv2D", mask="off")
 def separable(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     """One convolution for each channel, then one with a window of size 1 across the channels."""
     first = layer.array("depthwise_kernel")
@@ -167,7 +167,7 @@ def separable(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     return finish(g, layer, convolve(g, layer, x, second, unit=True, name="pointwise_kernel"))
 
 
-@emits("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+@emits("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", mask="off")
 def transposed(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     """Transposed convolutions, with the output sides that Keras gives them."""
     config = layer.config

@@ -53,7 +53,7 @@ def dense(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     return finish(g, layer, result)
 
 
-@emits("EinsumDense")
+@emits("EinsumDense", mask="off")
 def einsum_dense(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     """The sum of products that the layer's equation names, plus bias."""
     x = g.in_keras_order(inputs)

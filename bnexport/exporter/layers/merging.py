@@ -8,7 +8,18 @@ from functools import reduce as fold
 
 import numpy as np
 
-from bnexport.exporter.arithmetic import elementwise, expand, integers, matmul, reduce, reshape, size_of, squeeze, unary
+from bnexport.exporter.arithmetic import (
+    axis_of,
+    elementwise,
+    expand,
+    integers,
+    matmul,
+    reduce,
+    reshape,
+    size_of,
+    squeeze,
+    unary,
+)
 from bnexport.exporter.axes import permute, tensor_axis
 from bnexport.exporter.graph import Graph, NotCovered, Value
 from bnexport.exporter.promotion import QUOTIENTS, as_value, binary, result_type
@@ -112,7 +123,7 @@ def concat(g: Graph, values: Sequence[Value], axis: int) -> Value:
     """The values behind each other along one axis, channels first where the first one is so."""
     first = next((x for x in values if x.rank > 2 and x.channels_first), values[0])
     values = [g.with_channels_first(x) if first.channels_first else g.in_keras_order(x) for x in values]
-    axis %= first.rank
+    axis = axis_of(first, axis)
     sides = [x.shape[axis] for x in values]
     whole = None if None in sides else sum(side or 0 for side in sides)
     others = [
@@ -160,7 +171,7 @@ def dot(g: Graph, layer: StoredLayer, inputs: Sequence[Value]) -> Value:
     """The products of two inputs summed over one axis of each, for each example; the cosine where they are normalised."""
     axes = layer.config.get("axes", -1)
     pair = [axes, axes] if isinstance(axes, int) else list(axes)
-    positions = [int(axis) % x.rank for axis, x in zip(pair, inputs, strict=True)]
+    positions = [axis_of(x, int(axis)) for axis, x in zip(pair, inputs, strict=True)]
     x, y = (g.in_keras_order(replace(value, mask=None)) for value in inputs)
     dtype = result_type(x, y)
     x, y = g.cast(x, dtype), g.cast(y, dtype)

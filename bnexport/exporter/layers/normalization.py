@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bnexport.exporter.arithmetic import elementwise, integers, reduce, sizes_of, transpose, unary
+from bnexport.exporter.arithmetic import axis_of, elementwise, integers, reduce, sizes_of, transpose, unary
 from bnexport.exporter.graph import Graph, NotCovered, Value
 from bnexport.exporter.registry import emits
 from bnexport.keras_files.layers import StoredLayer
@@ -17,7 +17,7 @@ def axes_of(layer: StoredLayer, x: Value) -> list[int]:
     """The axes that a layer normalises over or along, counted from 0."""
     axis = layer.config.get("axis", -1)
     given = axis if isinstance(axis, Sequence) else [axis]
-    return sorted(int(a) % x.rank for a in given)
+    return sorted(axis_of(x, int(a)) for a in given)
 
 
 def wide(x: Value) -> str:
@@ -26,7 +26,7 @@ def wide(x: Value) -> str:
 
 
 @emits("BatchNormalization")
-def batch_normalization(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
+def batch_normalization(g: Graph, layer: StoredLayer, inputs: Value, mask: Value | None = None) -> Value:  # noqa: ARG001 - used in training only
     """One BatchNormalization node with the layer's name; the calls of one layer share its statistics."""
     config = layer.config
     axes = axes_of(layer, inputs)
@@ -112,7 +112,7 @@ def _scaled_by_variance(g: Graph, x: Value, axes: Sequence[int], epsilon: float,
     return result if gamma is None else elementwise(g, "Mul", result, g.weight("gamma", _along(gamma, x, axes)))
 
 
-@emits("RMSNormalization")
+@emits("RMSNormalization", mask="off")
 def rms_normalization(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     """X / sqrt(mean(x^2) + epsilon) * scale."""
     dtype = inputs.dtype
@@ -180,7 +180,7 @@ def _shape_of(g: Graph, x: Value) -> Value:
     return sizes_of(g, x, range(x.rank))
 
 
-@emits("SpectralNormalization")
+@emits("SpectralNormalization", mask="own")
 def spectral_normalization(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     """The layer inside, in the dtype of the input; its weights are normalised in training only."""
     from bnexport.exporter.keras_graph import write_part

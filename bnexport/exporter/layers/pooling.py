@@ -16,7 +16,15 @@ from bnexport.exporter.registry import emits
 from bnexport.keras_files.layers import StoredLayer
 
 
-@emits("MaxPooling1D", "MaxPooling2D", "MaxPooling3D", "AveragePooling1D", "AveragePooling2D", "AveragePooling3D")
+@emits(
+    "MaxPooling1D",
+    "MaxPooling2D",
+    "MaxPooling3D",
+    "AveragePooling1D",
+    "AveragePooling2D",
+    "AveragePooling3D",
+    mask="off",
+)
 def pooling(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     """The largest number or the mean of each window; padding does not count."""
     config = layer.config
@@ -54,8 +62,8 @@ def _poolable(g: Graph, x: Value) -> Value:
     return g.cast(x, "float64") if "int" in x.dtype else x
 
 
-@emits("AdaptiveAveragePooling1D", "AdaptiveAveragePooling2D", "AdaptiveAveragePooling3D")
-@emits("AdaptiveMaxPooling1D", "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D")
+@emits("AdaptiveAveragePooling1D", "AdaptiveAveragePooling2D", "AdaptiveAveragePooling3D", mask="off")
+@emits("AdaptiveMaxPooling1D", "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D", mask="off")
 def adaptive(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     """Pooling to a fixed size: one reduction for each position, of which there are few, or one window where the sides divide."""
     x, last = channels_second(g, layer, inputs)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bnexport.exporter.arithmetic import elementwise, expand, reduce, squeeze
+from bnexport.exporter.arithmetic import axis_of, elementwise, expand, reduce, squeeze
 from bnexport.exporter.graph import Graph, NotCovered, Value, numpy_dtype
 from bnexport.exporter.layers.merging import EPSILON
 from bnexport.exporter.registry import emits
@@ -53,7 +53,7 @@ def _statistics(layer: StoredLayer, x: Value, dtype: str) -> tuple[Array, Array]
     """Mean and variance in the rank of the input, 1 where an axis is not kept."""
     axis = layer.config.get("axis", -1)
     axes = [] if axis is None else [axis] if isinstance(axis, int) else list(axis)
-    kept = sorted(int(position) % x.rank for position in axes)
+    kept = sorted(axis_of(x, int(position)) for position in axes)
     shape = [x.shape[position] or 1 if position in kept else 1 for position in range(x.rank)]
     given = [layer.config.get(name) for name in ("mean", "variance")]
     if given[0] is None:

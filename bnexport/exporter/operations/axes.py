@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bnexport.exporter.arithmetic import elementwise, expand, integers, reduce, reshape, unary
+from bnexport.exporter.arithmetic import axis_of, elementwise, expand, integers, reduce, reshape, unary
 from bnexport.exporter.axes import cut, reduce_over
 from bnexport.exporter.graph import Graph, NotCovered, Value
 from bnexport.exporter.promotion import Operand, as_value, binary, floating, is_float, result_type, widen
@@ -23,7 +23,7 @@ def axes_of(layer: StoredLayer, x: Value) -> list[int]:
     axis = layer.config.get("axis", layer.config.get("axes"))
     if axis is None:
         return list(range(x.rank))
-    return [int(a) % x.rank for a in (axis if isinstance(axis, Sequence) else [axis])]
+    return [axis_of(x, int(a)) for a in (axis if isinstance(axis, Sequence) else [axis])]
 
 
 def _over(g: Graph, op: str, x: Value, layer: StoredLayer) -> Value:
@@ -170,7 +170,7 @@ def running(g: Graph, layer: StoredLayer, x: Operand) -> Value:
     x = as_value(g, x, policy_name(given) if given else "")
     x = g.cast(x, "int32") if x.dtype == "bool" else x
     x = reshape(g, x, (None,)) if axis is None else g.in_keras_order(x)
-    position = 0 if axis is None else int(axis) % x.rank
+    position = 0 if axis is None else axis_of(x, int(axis))
     if layer.kind == "Cumsum":
         made = g.node("CumSum", [widen(g, x), g.constant(np.asarray(position))], x.shape, widen(g, x).dtype)
         return g.cast(made, x.dtype)

@@ -7,7 +7,7 @@ from types import EllipsisType
 
 import numpy as np
 
-from bnexport.exporter.arithmetic import expand, integers, reshape, squeeze
+from bnexport.exporter.arithmetic import axis_of, expand, integers, reshape, squeeze
 from bnexport.exporter.axes import END, permute, tensor_axis, with_side
 from bnexport.exporter.graph import Graph, NotCovered, Value
 from bnexport.exporter.layers.preprocessing import encode, one_hot
@@ -101,7 +101,7 @@ def take(g: Graph, layer: StoredLayer, x: Operand, indices: Operand) -> Value:
     index = as_value(g, indices)
     index = g.cast(index, "int64" if is_float(index.dtype) or index.dtype not in ("int32", "int64") else index.dtype)
     x = reshape(g, x, (None,)) if axis is None else g.in_keras_order(x)
-    position = 0 if axis is None else int(axis) % x.rank
+    position = 0 if axis is None else axis_of(x, int(axis))
     index = g.in_keras_order(index)
     shape = (*x.shape[:position], *index.shape, *x.shape[position + 1 :])
     return g.node("Gather", [x, index], shape, x.dtype, axis=position)
@@ -114,7 +114,7 @@ def take_along_axis(g: Graph, layer: StoredLayer, x: Operand, indices: Operand) 
     axis = layer.config.get("axis")
     if axis is None:
         x, axis = reshape(g, x, (None,)), 0
-    position = int(axis) % x.rank
+    position = axis_of(x, int(axis))
     apart = [a for a in range(x.rank) if a != position and x.shape[a] != index.shape[a]]
     if apart:
         raise NotCovered("take_along_axis with indices of another shape")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bnexport.exporter.arithmetic import elementwise, reduce, reshape, squeeze, unary
+from bnexport.exporter.arithmetic import axis_of, elementwise, reduce, reshape, squeeze, unary
 from bnexport.exporter.axes import pad, reduce_over, tensor_axis
 from bnexport.exporter.graph import Graph, NotCovered, Value
 from bnexport.exporter.layers.convolution import convolve, depthwise_first
@@ -51,7 +51,7 @@ def binary_crossentropy(g: Graph, layer: StoredLayer, target: Operand, output: O
 def categorical_crossentropy(g: Graph, layer: StoredLayer, target: Operand, output: Operand) -> Value:
     """-sum(t log(p)) over the axis of the classes."""
     x, of_logits = _logits(g, layer, output)
-    axis = int(layer.config.get("axis", -1)) % x.rank
+    axis = axis_of(x, int(layer.config.get("axis", -1)))
     if of_logits:
         logs = unary(g, "LogSoftmax", x, axis=tensor_axis(x, axis))
     else:

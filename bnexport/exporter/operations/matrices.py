@@ -8,7 +8,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from bnexport.exporter.arithmetic import elementwise, expand, integers, matmul, reduce, reshape, transpose, unary
+from bnexport.exporter.arithmetic import (
+    axis_of,
+    elementwise,
+    expand,
+    integers,
+    matmul,
+    reduce,
+    reshape,
+    transpose,
+    unary,
+)
 from bnexport.exporter.graph import Graph, NotCovered, Value
 from bnexport.exporter.operations.shapes import flip
 from bnexport.exporter.promotion import Operand, as_value, binary, floating, result_type, widen
@@ -144,7 +154,7 @@ def rotate(g: Graph, layer: StoredLayer, array: Operand) -> Value:
     """
     x = replace(as_value(g, array), mask=None)
     turns = int(layer.config.get("k", 1)) % 4
-    first, second = (int(axis) % x.rank for axis in layer.config.get("axes", (0, 1)))
+    first, second = (axis_of(x, int(axis)) for axis in layer.config.get("axes", (0, 1)))
     if (first, second) != (x.rank - 2, x.rank - 1):
         raise NotCovered(
             "rot90 in another plane than that of the last two axes, which the backends of Keras turn differently"

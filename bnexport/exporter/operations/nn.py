@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from bnexport.exporter.arithmetic import elementwise, matmul, reshape, unary
+from bnexport.exporter.arithmetic import axis_of, elementwise, matmul, reshape, unary
 from bnexport.exporter.axes import permute, reduce_over, repeat, tensor_axis
 from bnexport.exporter.graph import Graph, NotCovered, Value
 from bnexport.exporter.layers import activations, axis_activations
@@ -139,7 +139,7 @@ def batch_norm(
 ) -> Value:
     """(x - mean) / sqrt(variance) * scale + offset along an axis."""
     x = as_value(g, x)
-    axis = int(layer.config["axis"]) % x.rank
+    axis = axis_of(x, int(layer.config["axis"]))
     shape = [x.shape[axis] if position == axis else 1 for position in range(x.rank)]
 
     def wide(given: Operand) -> Value:

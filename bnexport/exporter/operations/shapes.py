@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bnexport.exporter.arithmetic import expand, integers, reshape, squeeze
+from bnexport.exporter.arithmetic import axis_of, expand, integers, reshape, squeeze
 from bnexport.exporter.axes import pad as pad_axes, permute, repeat, tensor_axis, with_side
 from bnexport.exporter.graph import Graph, NotCovered, Value
 from bnexport.exporter.layers.merging import concat
@@ -38,15 +38,15 @@ def transpose(g: Graph, layer: StoredLayer, x: Operand) -> Value:
     order = list(range(x.rank))
     if layer.kind == "Transpose":
         axes = config.get("axes")
-        order = order[::-1] if axes is None else [int(axis) % x.rank for axis in axes]
+        order = order[::-1] if axes is None else [axis_of(x, int(axis)) for axis in axes]
     elif layer.kind == "Swapaxes":
-        a, b = (int(config[name]) % x.rank for name in ("axis1", "axis2"))
+        a, b = (axis_of(x, int(config[name])) for name in ("axis1", "axis2"))
         order[a], order[b] = b, a
     else:
         ends = [
             config[name] if isinstance(config[name], Sequence) else [config[name]] for name in ("source", "destination")
         ]
-        sources, targets = ([int(axis) % x.rank for axis in axes] for axes in ends)
+        sources, targets = ([axis_of(x, int(axis)) for axis in axes] for axes in ends)
         rest = iter(axis for axis in order if axis not in sources)
         moved = dict(zip(targets, sources, strict=True))
         order = [moved[position] if position in moved else next(rest) for position in order]
@@ -110,7 +110,7 @@ def split(g: Graph, layer: StoredLayer, x: Operand) -> list[Value]:
     """Parts along an axis, of one size or between positions."""
     x, given = as_value(g, x), layer.config["indices_or_sections"]
     named = {"Hsplit": 1 if x.rank > 1 else 0, "Vsplit": 0, "Dsplit": 2}
-    axis = named.get(layer.kind, int(layer.config.get("axis", 0))) % x.rank
+    axis = axis_of(x, named.get(layer.kind, int(layer.config.get("axis", 0))))
     side = x.shape[axis]
     if side is None:
         raise NotCovered("a split along an axis of open size")
@@ -140,7 +140,7 @@ def parts(g: Graph, x: Value, axis: int, sizes: Sequence[int]) -> list[Value]:
 def unstack(g: Graph, layer: StoredLayer, x: Operand) -> list[Value]:
     """The values along an axis, one by one."""
     x = as_value(g, x)
-    axis = int(layer.config.get("axis", 0)) % x.rank
+    axis = axis_of(x, int(layer.config.get("axis", 0)))
     side = x.shape[axis] if x.shape[axis] is not None else layer.config.get("num")
     if side is None:
         raise NotCovered("unstack along an axis of open size")
