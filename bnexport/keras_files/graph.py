@@ -145,14 +145,14 @@ def _refuse_unsorted(calls: Sequence[Call], entries: Sequence[object]) -> None:
     Raises:
         UnclearFile: they are in another order.
     """
-    place: dict[str, int] = {}
+    position: dict[str, int] = {}
     for nth, entry in enumerate(entries):
         if isinstance(entry, dict) and isinstance(entry.get("config"), dict):
-            place.setdefault(str(entry["config"].get("name") or entry.get("name")), nth)
+            position.setdefault(str(entry["config"].get("name") or entry.get("name")), nth)
     sorted_calls = {
         call.layer.name
         for call in calls
-        if all(place.get(t.layer, -1) < place[call.layer.name] for t in tensors_in((call.args, call.kwargs)))
+        if all(position.get(t.layer, -1) < position[call.layer.name] for t in tensors_in((call.args, call.kwargs)))
     }
     late = [call.layer.name for call in calls if call.layer.name not in sorted_calls]
     if late:

@@ -37,8 +37,8 @@ def refuse_misshapen(model: StoredLayer) -> None:
 def _refuse_different(layer: StoredLayer) -> None:
     shapes = {weight.shape for weight in layer.weights.values()}
     if len(shapes) > 1:
-        found = ", ".join(str(shape) for shape in sorted(shapes))
-        raise UnclearFile(f"the layer {layer.path} has weights of different sizes", found=found)
+        sizes = ", ".join(str(shape) for shape in sorted(shapes))
+        raise UnclearFile(f"the layer {layer.path} has weights of different sizes", found=sizes)
 
 
 def _fits(shape: Sides, sides: Sides) -> bool:
