@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from bnexport.checking import one_by_one, randomness
+from bnexport.checking import one_by_one, quantisation, randomness
 from bnexport.checking.in_memory import Batches, Images, Model, Reference, arrays, is_images, model_file
 from bnexport.checking.mismatch import Inquiry
 from bnexport.checking.runs import open_runs
-from bnexport.comparison import floors
+from bnexport.comparison import floors, precision
 from bnexport.comparison.engine import compare
 from bnexport.comparison.opening import Opening, Request, open_request
 from bnexport.comparison.options import by_tensor
@@ -36,6 +36,7 @@ from bnexport.rules import inputs as input_rules, model_files, modes, runtime
 from bnexport.rules.actions import add_files
 from bnexport.rules.backends import backend_rounds
 from bnexport.rules.diagnose import STATISTICS_WRONG, diagnose
+from bnexport.rules.measured import AnswerLimits
 from bnexport.rules.rule import sort_findings
 from bnexport.runtimes.environment import environment
 from bnexport.system.cache import NOTHING_KEPT, Cache
@@ -57,6 +58,8 @@ def check(
     overrides: Overrides | None = None,
     rtol: float | Mapping[str, float] | None = None,
     atol: float | Mapping[str, float] | None = None,
+    min_agreement: float | None = None,
+    max_accuracy_drop: float | None = None,
     layers: bool = False,
     strict_placement: bool = False,
     gpu_memory_limit: int | None = None,
@@ -75,8 +78,8 @@ def check(
         model: .h5, .hdf5, .keras, a SavedModel folder, or .onnx, then only the ONNX sides are run; or a `keras.Model` or an
             `onnx.ModelProto` in memory.
         data: a folder of images, one image, a manifest, tar shards, or a list of images; paths or URLs
-            (`bnexport.datasets.find`); or a folder of arrays or recordings. Or an array (N, ...), arrays by the name of the input, or
-            batches or items of either, also with labels, as a `tf.data.Dataset` gives them; they are fed as they are.
+            (`bnexport.datasets.find`); or a folder of arrays or recordings. Or arrays as they are fed: one, by the name of the
+            input, or batches or items of either, also with labels, as a `tf.data.Dataset` gives them.
         inputs: a file or folder of arrays in place of `data` (`bnexport.datasets.arrays.opening`).
         deployed: the deployed ONNX file, to be held against the model.
         labels: a CSV file with the columns file and label.
@@ -90,6 +93,8 @@ def check(
         overrides: what is known better than the sidecar about preprocessing.
         rtol: the largest error, relative to the tensor's scale, that passes; by tensor ("" for all others) or for all. None for both: the noise floors decide.
         atol: the same in the tensor's own unit; an error passes up to the sum of both.
+        min_agreement: the smallest share of items, from 0 to 1, to which a file of reduced precision must give the same class; None for no limit.
+        max_accuracy_drop: the largest share of labelled items, from 0 to 1, of which it may get fewer right; None for no limit.
         layers: compare layer by layer also where the outputs agree.
         strict_placement: a compute node that CUDA leaves to the CPU fails the check.
         gpu_memory_limit: the most GPU memory that onnxruntime may take, in bytes.
@@ -138,6 +143,8 @@ def check(
             overrides=overrides or Overrides(),
             rtol=by_tensor(rtol),
             atol=by_tensor(atol),
+            min_agreement=min_agreement,
+            max_accuracy_drop=max_accuracy_drop,
             layers=layers,
             strict_placement=strict_placement,
             gpu_memory_limit=gpu_memory_limit,
@@ -168,7 +175,6 @@ def examine(opening: Opening, progress: Progress) -> Examination:
 
     Raises:
         InputError: no image can be read, or a graph does not run.
-        UsageError: a tolerance names a tensor that there is not.
         MachineError: a required provider does not run.
     """
     settled = settle(opening.subject, opening.feeds, opening.preparation, progress)
@@ -203,12 +209,14 @@ def examine(opening: Opening, progress: Progress) -> Examination:
         tolerances,
         noun,
         {run.id: run.quantised for run in runners if run.quantised},
+        AnswerLimits(request.min_agreement, request.max_accuracy_drop),
     )
     progress.start("comparing", feeds.count * len(runners))
     compare(feeds, runners, tally, progress)
     tally.refuse_unknown([request.rtol, request.atol])
     if tolerances.floors:
         floors.where_lost(tally, subject.reference, progress)
+    costs = quantisation.explain(precision.measure(tally, runners, subject.graph, progress), tally, progress)
     rounded = floors.where_backends_differ(tally, runners, progress)
 
     items = tally.answers.items
@@ -248,10 +256,7 @@ def examine(opening: Opening, progress: Progress) -> Examination:
         findings=add_files(
             sort_findings(
                 [
-                    *opening.lost,
-                    settled.finding,
-                    *failed,
-                    *explained,
+                    *(*opening.lost, settled.finding, *failed, *explained, *costs),
                     *dependent,
                     runtime.not_finite(tally.answers.not_finite, len(names), noun),
                     *(_with_remedy(finding, remedy) for finding in causes),

@@ -141,6 +141,7 @@ class Answers:
             confidence=in_order(self._confidence[run], order),
             seconds=seconds,
             scores=tuple(tuple(row) for _, row in self._kept[run]),
+            precision=str(spec.precision),
         )
 
     def right(self, actual: str, reference: str) -> Right | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnexport.comparison.interface import Interface
-from bnexport.comparison.sides import Feeds, Outputs, Runner, graph_spec
+from bnexport.comparison.sides import ComputeTensors, Feeds, Outputs, Runner, graph_spec
 from bnexport.comparison.subject import Subject
 from bnexport.datasets.npz import Shape
 from bnexport.errors import InputError
 from bnexport.frameworks.onnx_file import read_onnx
 from bnexport.onnx_graph import metadata, outputs, tensors
+from bnexport.onnx_graph.precision import stored_precision
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.quantised import quantisation
 from bnexport.results.preprocessing import Preprocessing
@@ -40,7 +41,6 @@ class Deployed:
         names: what is fetched from it: the name a check gives it, and the tensor.
         notes: what is unusual in the file, or was changed in memory.
         dtypes: what Keras' outputs are made of, by the name a check gives them.
-        half: whether it computes in half precision.
     """
 
     path: Path
@@ -49,7 +49,6 @@ class Deployed:
     names: Mapping[str, str]
     notes: tuple[str, ...] = ()
     dtypes: Mapping[str, np.dtype[np.generic]] = field(default_factory=dict)
-    half: bool = False
 
     def runner(
         self, provider: ort_session.Provider, interface: Interface | None = None, cuda: ort_session.Cuda = STRICT_CUDA
@@ -82,27 +81,31 @@ class Deployed:
         whole: onnx.ModelProto,
         runtime: str,
         device: str,
-        run: Callable[[Feeds, Sequence[str]], Outputs],
+        run: ComputeTensors,
         interface: Interface,
     ) -> Runner:
-        def compute(feeds: Feeds) -> Outputs:
-            outputs = [run(part, list(self.names.values())) for part in _parts(interface.given(feeds), interface.batch)]
-            count = len(next(iter(feeds.values())))
-            joined = {name: _join([part[tensor] for part in outputs], count) for name, tensor in self.names.items()}
-            return {
-                name: _as_float(np.moveaxis(x, 1, -1) if name in interface.moved_out else x, self.dtypes.get(name))
-                for name, x in joined.items()
-            }
+        def over(run: ComputeTensors) -> Callable[[Feeds], Outputs]:
+            def compute(feeds: Feeds) -> Outputs:
+                parts = _parts(interface.given(feeds), interface.batch)
+                outputs = [run(part, list(self.names.values())) for part in parts]
+                count = len(next(iter(feeds.values())))
+                joined = {name: _join([part[tensor] for part in outputs], count) for name, tensor in self.names.items()}
+                return {
+                    name: _as_float(np.moveaxis(x, 1, -1) if name in interface.moved_out else x, self.dtypes.get(name))
+                    for name, x in joined.items()
+                }
 
-        quantised = quantisation(self.graph)
-        spec = graph_spec(quantised, "inference", device, runtime=runtime, half=self.half)
+            return compute
+
+        spec = graph_spec(self.graph, "inference", device, runtime=runtime)
         return Runner(
             replace(spec, external=True),
-            compute,
+            over(run),
             graph=lambda: whole,
             names=self.names,
             given=interface.given,
-            quantised=quantised,
+            quantised=quantisation(self.graph),
+            over=over,
         )
 
 
@@ -200,11 +203,8 @@ def open_deployed(path: Path, subject: Subject, spec: Preprocessing | None = Non
         for ours, its in called.items()
         if its in kinds and str(kinds[its]) in _HALF and dtypes[ours].kind == "f" and kinds[its] != dtypes[ours]
     ]
-    half = any(tensor.data_type in (10, 16) for tensor in graph.graph.initializer) or any(
-        str(kind) in _HALF for kind in kinds.values()
-    )
-    if half and not subject.half:
-        differences.append("it computes in half precision (16 bits), and is compared in that tolerance")
+    if stored_precision(graph).precision.half and not subject.half:
+        differences.append("it computes in half precision (16 bits)")
     differences += _preparation(graph, subject)
     squashed = outputs.squashing_functions(graph)
     names = dict(called) | {f"{ours}/logits": squashed[its][0] for ours, its in called.items() if its in squashed}
@@ -217,7 +217,6 @@ def open_deployed(path: Path, subject: Subject, spec: Preprocessing | None = Non
         names,
         file.notes,
         dtypes | {f"{name}/logits": kind for name, kind in dtypes.items()},
-        half,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bnexport.results.runs import Mode, Precision, Role, RunSpec
+from bnexport.results.runs import Mode, Role, RunSpec
 
 
 class Expected(StrEnum):
@@ -16,6 +16,8 @@ class Expected(StrEnum):
     """They differ by rounding only."""
     QUANTIZED = "quantized"
     """One of them is quantised: what that costs is measured."""
+    HALF = "half precision"
+    """The one that is judged computes in 16 bits, the other one does not: what that costs is measured."""
     AS_DEPLOYED = "as deployed"
     """One of them may compute in less than float32: how far it is off is reported."""
     MODES = "modes"
@@ -55,8 +57,7 @@ def expectations(specs: Sequence[RunSpec]) -> list[Expectation]:
     for spec in strict:
         reference = references[spec.mode]
         if reference is not spec:
-            quantized = Precision.QUANTIZED in (spec.precision, reference.precision)
-            table.append(Expectation(spec, reference, Expected.QUANTIZED if quantized else Expected.EQUAL, spec.mode))
+            table.append(Expectation(spec, reference, _expectation_of(spec, reference), spec.mode))
         if spec.external and "training" in controls:
             table.append(Expectation(spec, controls["training"], Expected.ALTERNATIVE, "training"))
     table += [
@@ -68,6 +69,13 @@ def expectations(specs: Sequence[RunSpec]) -> list[Expectation]:
     if inference is not None and training is not None and inference.runtime == training.runtime:
         table.append(Expectation(training, inference, Expected.MODES, "training"))
     return table
+
+
+def _expectation_of(actual: RunSpec, reference: RunSpec) -> Expected:
+    if actual.precision.quantised or reference.precision.quantised:
+        return Expected.QUANTIZED
+    half = actual.external and actual.precision.half and not reference.precision.half
+    return Expected.HALF if half else Expected.EQUAL
 
 
 def _by_mode(specs: Iterable[RunSpec]) -> dict[Mode, RunSpec]:

@@ -101,6 +101,22 @@ ATOL = Flag(
     read=lambda texts: parse_tolerances(texts, "--atol") or {},
     help="The largest absolute error that passes, in the unit of the tensor. It is added to the relative tolerance. Repeatable.",
 )
+MIN_AGREEMENT = Flag(
+    name="min-agreement",
+    kind=float,
+    metavar="X",
+    panel=TOLERANCES,
+    help="The smallest share of items, from 0 to 1, to which a file of reduced precision (int8, float16) must give the same "
+    "class as the model, for example 0.99.",
+)
+MAX_ACCURACY_DROP = Flag(
+    name="max-accuracy-drop",
+    kind=float,
+    metavar="X",
+    panel=TOLERANCES,
+    help="The largest share of labelled items, from 0 to 1, by which a file of reduced precision may get fewer right than the "
+    "model, for example 0.01.",
+)
 LAYERWISE = Flag(
     name="layerwise",
     kind=bool,
@@ -180,6 +196,8 @@ class CheckOptions:
         onnx: the deployed ONNX file, to be held against the Keras model in place of bnexport's own export of it.
         rtol: the largest error, relative to the tensor's scale, that passes, by tensor ("" for all others); empty where the noise floors decide.
         atol: the same in the tensor's own unit; an error passes up to the sum of both.
+        min_agreement: the smallest share of items, from 0 to 1, to which a file of reduced precision must give the same class; None for no limit.
+        max_accuracy_drop: the largest share of labelled items, from 0 to 1, of which it may get fewer right; None for no limit.
         layers: compare layer by layer also where the outputs agree.
         strict_placement: a compute node that CUDA leaves to the CPU fails the check.
         gpu_memory_limit: the most GPU memory that onnxruntime may take, in bytes.
@@ -193,7 +211,7 @@ class CheckOptions:
         local: refuse images outside of the folder, or of the manifest's folder, that names them: links and URLs.
 
     Raises:
-        UsageError: a tolerance is invalid.
+        UsageError: a tolerance or a share is invalid.
     """
 
     shard: tuple[int, int] | None = option(SHARD)
@@ -207,6 +225,8 @@ class CheckOptions:
     onnx: Path | None = option(DEPLOYED)
     rtol: Mapping[str, float] = option(RTOL)
     atol: Mapping[str, float] = option(ATOL)
+    min_agreement: float | None = option(MIN_AGREEMENT)
+    max_accuracy_drop: float | None = option(MAX_ACCURACY_DROP)
     layers: bool = option(LAYERWISE)
     strict_placement: bool = option(NO_CPU_FALLBACK)
     gpu_memory_limit: int | None = option(GPU_MEM_LIMIT)
@@ -218,6 +238,9 @@ class CheckOptions:
     local: bool = False
 
     def __post_init__(self) -> None:
+        for name, share in (("min_agreement", self.min_agreement), ("max_accuracy_drop", self.max_accuracy_drop)):
+            if share is not None and not 0 <= share <= 1:
+                raise UsageError(f"{name} is invalid", found=str(share), expected="a share, from 0 to 1")
         for tolerance in [*self.rtol.values(), *self.atol.values()]:
             if not 0 <= tolerance < math.inf:
                 raise UsageError("the tolerance is invalid", found=str(tolerance), expected="a number, 0 or more")

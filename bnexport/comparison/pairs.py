@@ -46,6 +46,11 @@ class Pair:
         return self.expectation.reference.id
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Both ids."""
+        return self.actual, self.reference
+
+    @property
     def expected(self) -> Expected:
         """What is expected."""
         return self.expectation.expected

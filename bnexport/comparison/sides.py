@@ -13,12 +13,13 @@ from bnexport.comparison.references import GraphReference
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError, MachineError
 from bnexport.onnx_graph import outputs as heads, subgraphs, tensors
+from bnexport.onnx_graph.precision import stored_precision
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.quantised import Quantised, quantisation
 from bnexport.onnx_graph.sites import sites
 from bnexport.onnx_graph.training_mode import training_mode_graph
 from bnexport.results.actions import spell_options
-from bnexport.results.runs import Mode, Precision, Role, RunSpec
+from bnexport.results.runs import Mode, Role, RunSpec
 from bnexport.results.verdict import Finding
 from bnexport.rules.runtime import provider_not_running
 from bnexport.runtimes import ort_library, ort_session
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 Feeds = Mapping[str, Array]
 Outputs = dict[str, Array]
+ComputeTensors = Callable[[Feeds, Sequence[str]], Outputs]
+"""The tensors of a graph with these names for a batch."""
 
 
 @dataclass(slots=True)
@@ -50,6 +53,7 @@ class Runner:
         given: a batch as the graph takes it.
         quantised: how the graph is quantised; None where it is not.
         model: the model that computes it, where that has noise floors of its own; None elsewhere.
+        over: the same run with something else that computes the tensors of its graph; None where there is no such thing.
         of_items: the outputs for the items of a batch, where they depend on which items they are and not on the inputs; None elsewhere.
         seconds: spent computing.
     """
@@ -64,6 +68,7 @@ class Runner:
     quantised: Quantised | None = None
     model: Reference | None = None
     of_items: Callable[[Feed], Outputs] | None = None
+    over: Callable[[ComputeTensors], Callable[[Feeds], Outputs]] | None = None
     seconds: float = field(default=0.0)
 
     @property
@@ -106,7 +111,7 @@ def _as_written(reference: GraphReference) -> Runner:
         except InputError as error:
             raise _out_of_range(model, feeds) or error from error
 
-    spec = graph_spec(quantised, "inference", about.device, runtime=about.runs_as or reference.recognition.name)
+    spec = graph_spec(model, "inference", about.device, runtime=about.runs_as or reference.recognition.name)
     return Runner(
         replace(spec, role=Role.CONTROL, variant="unoptimised"),
         compute,
@@ -169,7 +174,7 @@ def recall_training_graph(model: onnx.ModelProto, store: Cache, *key: str) -> Ru
         return _onnx_side(model, training_graph, "training", "cpu", fetched)
 
     quantised = quantisation(model)
-    runner = recall(graph_spec(quantised, "training", "cpu"), open_runner, store, *key)
+    runner = recall(graph_spec(model, "training", "cpu"), open_runner, store, *key)
     runner.graph, runner.names, runner.quantised = training_graph, fetched, quantised
     return runner
 
@@ -207,7 +212,7 @@ def recalibrated_side(model: onnx.ModelProto) -> Runner:
 
 def recalibrated_spec(model: onnx.ModelProto) -> RunSpec:
     """What is executed to see what recalibrating would give."""
-    return replace(graph_spec(quantisation(model), "inference", "cpu"), role=Role.PREVIEW, variant="recalibrated")
+    return replace(graph_spec(model, "inference", "cpu"), role=Role.PREVIEW, variant="recalibrated")
 
 
 def _onnx_side(
@@ -221,7 +226,7 @@ def _onnx_side(
     cuda: Cuda = STRICT_CUDA,
 ) -> Runner:
     session = ort_session.Session(content or serialise(graph()), provider, cuda=cuda)
-    runner = graph_run(model, graph, graph_spec(quantisation(model), mode, provider), session.run, fetched)
+    runner = graph_run(model, graph, graph_spec(model, mode, provider), session.run, fetched)
     runner.placement = session.placement
     return runner
 
@@ -230,7 +235,7 @@ def graph_run(
     model: onnx.ModelProto,
     graph: Callable[[], onnx.ModelProto],
     spec: RunSpec,
-    run: Callable[[Feeds, Sequence[str]], Outputs],
+    run: ComputeTensors,
     names: Mapping[str, str],
 ) -> Runner:
     """A graph that a runtime has opened, as a run of a check.
@@ -243,22 +248,22 @@ def graph_run(
         names: the tensors that are compared, by the name a check gives them.
     """
 
-    def compute(feeds: Feeds) -> Outputs:
-        try:
-            values = run(feeds, list(names.values()))
-        except InputError as error:
-            raise _out_of_range(model, feeds) or error from error
-        return {name: values[tensor] for name, tensor in names.items()}
+    def over(run: ComputeTensors) -> Callable[[Feeds], Outputs]:
+        def compute(feeds: Feeds) -> Outputs:
+            try:
+                values = run(feeds, list(names.values()))
+            except InputError as error:
+                raise _out_of_range(model, feeds) or error from error
+            return {name: values[tensor] for name, tensor in names.items()}
 
-    return Runner(spec, compute, quantised=quantisation(model), graph=graph, names=names)
+        return compute
+
+    return Runner(spec, over(run), quantised=quantisation(model), graph=graph, names=names, over=over)
 
 
-def graph_spec(
-    quantised: Quantised | None, mode: Mode, device: str, *, runtime: str = "onnxruntime", half: bool = False
-) -> RunSpec:
+def graph_spec(model: onnx.ModelProto, mode: Mode, device: str, *, runtime: str = "onnxruntime") -> RunSpec:
     """What a graph is as a run: its precision is what it is stored in."""
-    precision = Precision.QUANTIZED if quantised else Precision.FLOAT16 if half else Precision.FLOAT32
-    return RunSpec(runtime, mode, device, precision=precision, artifact="onnx")
+    return RunSpec(runtime, mode, device, precision=stored_precision(model).precision, artifact="onnx")
 
 
 def _out_of_range(model: onnx.ModelProto, feeds: Feeds) -> InputError | None:

@@ -18,10 +18,13 @@ from bnexport.onnx_graph.quantised import Quantised
 from bnexport.results.actions import Action
 from bnexport.results.heads import Heads
 from bnexport.results.nouns import IMAGES, Noun
-from bnexport.results.runs import Mode, Precision, RunSpec
-from bnexport.results.tolerance import Limit, Tolerances
+from bnexport.results.rounding import LARGEST, Cost, Rounding
+from bnexport.results.runs import Mode, RunSpec
+from bnexport.results.tolerance import LEAST, Limit, Tolerances
 from bnexport.results.verdict import Comparison, Difference, Finding, Severity
 from bnexport.rules import modes, runtime
+from bnexport.rules.half_precision import cost_of_half_precision
+from bnexport.rules.measured import NO_LIMITS, AnswerLimits
 from bnexport.rules.quantization import cost_of_quantisation
 
 _NOTHING = Difference(0, 0.0, float("nan"), float("nan"), float("nan"), 0.0, float("-inf"), 0, 0)
@@ -46,6 +49,7 @@ class Tally:
         tolerances: how close is close enough.
         noun: what the runs are executed on.
         quantised: how the graphs of quantised runs are quantised, by id.
+        limits: how many answers reduced precision may cost.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Tally:
         tolerances: Tolerances,
         noun: Noun = IMAGES,
         quantised: Mapping[str, Quantised] | None = None,
+        limits: AnswerLimits = NO_LIMITS,
     ) -> None:
         self.noun = noun
         self.answers = Answers([run.id for run in runs], heads)
@@ -66,6 +71,8 @@ class Tally:
         self.references = frozenset(pair.reference for pair in self._pairs)
         """The ids of the runs that others are compared with."""
         self._quantised = quantised or {}
+        self.limits = limits
+        self.costs: dict[tuple[str, str], Cost] = {}
         for pair in self._pairs:
             pair.natural, pair.selected, pair.inner = heads.natural, heads.selected, heads.inner
 
@@ -120,11 +127,10 @@ class Tally:
                 between = [self._between_modes(pair, name, causes, remedy, unexamined) for name in pair.running]
                 comparisons += [comparison for comparison, _ in between]
                 findings += [finding for _, finding in between[:1] if finding]
-            elif pair.expected == Expected.QUANTIZED:
+            elif pair.expected in (Expected.QUANTIZED, Expected.HALF):
                 compared = self._held(pair)
                 cost = self._cost(pair, compared)
-                lost = cost is None or cost.severity == Severity.ERROR
-                comparisons += compared if lost else [allow(comparison, answers=False) for comparison in compared]
+                comparisons += [allow(c, answers=False) for c in compared] if _is_affordable(cost) else compared
                 findings += [cost] if cost else []
             elif pair.expected == Expected.AS_DEPLOYED:
                 compared = self._held(pair)
@@ -134,12 +140,44 @@ class Tally:
         return [self.answers.items.in_list_order(comparison) for comparison in comparisons], findings
 
     def _cost(self, pair: Pair, compared: Sequence[Comparison]) -> Finding | None:
+        """What the precision costs: QT001 or RT003; None where nothing can be compared, or 16 bits do not explain the difference."""
+        cost = self.costs.get(pair.key)
+        right = self.answers.right(pair.actual, pair.reference)
+        if pair.expected == Expected.HALF:
+            if self.tolerances.given:
+                return None  # the tolerance decides
+            precision = pair.expectation.actual.precision
+            return cost_of_half_precision(compared, precision, cost, right=right, limits=self.limits, noun=self.noun)
         how = self._quantised.get(pair.actual) or self._quantised[pair.reference]
         alone = pair.reference in self._quantised
-        right = None if alone else self.answers.right(pair.actual, pair.reference)
         return cost_of_quantisation(
-            compared, how.described, dynamic=how.dynamic, right=right, alone=alone, noun=self.noun
+            compared,
+            how.described,
+            dynamic=how.dynamic,
+            right=None if alone else right,
+            alone=alone,
+            cost=cost,
+            limits=self.limits,
+            noun=self.noun,
         )
+
+    def of_reduced_precision(self) -> list[Lost]:
+        """The pairs of runs of different precision that are not equal, each with the batch on which they differ most."""
+        pairs = []
+        for pair in self._pairs:
+            if pair.expected in (Expected.QUANTIZED, Expected.HALF) and pair.worst is not None:
+                compared = self._held(pair)
+                if any(c.difference.max_abs != 0 for c in compared):
+                    pairs.append(Lost(pair, tuple(compared), *pair.worst))
+        return pairs
+
+    def verdict_on_cost(self, pair: Pair) -> Finding | None:
+        """What the precision of a pair costs, by what is known so far: QT001 or RT003."""
+        return self._cost(pair, self._held(pair))
+
+    def add_cost(self, pair: Pair, cost: Cost) -> None:
+        """Takes what the precision of a pair explains: its limits follow from it."""
+        self.costs[pair.key] = cost
 
     def uneven(self) -> Finding | None:
         """RT008 where two sides select another number of rows, other than two modes, whose scores differ by more than rounding."""
@@ -149,18 +187,18 @@ class Tally:
         )
 
     def lost(self) -> list[Lost]:
-        """The pairs that must be equal and are not, or where a quantised file loses answers."""
+        """The pairs that must be equal and are not, or that differ by more than their precision explains or may cost."""
         findings = []
         for pair in self._pairs:
-            failed = (
-                tuple(c for c in self._held(pair) if not c)
-                if pair.expected in (Expected.EQUAL, Expected.QUANTIZED)
-                else ()
-            )
-            if failed and pair.expected == Expected.QUANTIZED:
-                cost = self._cost(pair, self._held(pair))
-                failed = failed if cost is None or cost.severity == Severity.ERROR else ()
-            if failed and pair.worst is not None:
+            if pair.expected not in (Expected.EQUAL, Expected.QUANTIZED, Expected.HALF) or pair.worst is None:
+                continue
+            compared = self._held(pair)
+            failed = tuple(c for c in compared if not c)
+            if pair.expected != Expected.EQUAL:
+                explained = (cost := self.costs.get(pair.key)) is not None and cost.explained
+                if explained or _is_affordable(self._cost(pair, compared)):
+                    failed = ()
+            if failed:
                 findings.append(Lost(pair, tuple(map(self.answers.items.in_list_order, failed)), *pair.worst))
         return findings
 
@@ -185,11 +223,13 @@ class Tally:
             for compared in [self._held(pair)]
         )
 
-    def agree(self, mode: Mode, actual: Outputs, reference: Outputs) -> bool:
-        """Whether the outputs of one batch are close enough."""
+    def agree(self, mode: Mode, actual: Outputs, reference: Outputs, as_in: Pair | None = None) -> bool:
+        """Whether the outputs of one batch are close enough; `as_in`: as two runs must be, by what their precision explains."""
         spec = RunSpec("actual", mode, "")
         equal = Expectation(spec, replace(spec, runtime="reference"), Expected.EQUAL, mode)
-        pair = Pair(equal, natural=self.heads.natural, selected=self.heads.selected)
+        pair = Pair(
+            equal if as_in is None else as_in.expectation, natural=self.heads.natural, selected=self.heads.selected
+        )
         pair.add(Feed({}, (), np.array([], np.int64)), actual, reference)
         return all(self._held(pair))
 
@@ -201,7 +241,7 @@ class Tally:
             return Comparison(
                 pair.actual, pair.reference, self.heads.shown(name), _NOTHING, 0.0, None, False, pair.broken[name]
             )
-        return compare.judge(
+        comparison = compare.judge(
             pair.actual,
             pair.reference,
             self.heads.shown(name),
@@ -209,15 +249,23 @@ class Tally:
             self._limit(pair, name),
             self.answers.agreement(pair.actual, pair.reference, name),
         )
+        rounding = self._rounding(pair, name)
+        return comparison if rounding is None else compare.judge_rounding(comparison, rounding)
+
+    def _rounding(self, pair: Pair, name: str) -> Rounding | None:
+        """What the precision explains of a tensor; None where that is not known, or a tolerance was given."""
+        cost = self.costs.get(pair.key)
+        return None if cost is None or self.tolerances.given else cost.tensors.get(name)
 
     def _limit(self, pair: Pair, name: str) -> Limit:
         logits = pair.running.get(f"{name}/logits")
         scale = None if logits is None else logits.result().scale
         tolerances = (
-            replace(self.tolerances, floors={}, half=True)
-            if pair.expectation.actual.precision == Precision.FLOAT16
-            else self.tolerances
+            replace(self.tolerances, floors={}, half=True) if pair.expected == Expected.HALF else self.tolerances
         )
+        if (rounding := self._rounding(pair, name)) is not None:
+            largest, size = LARGEST * rounding.expected_max, pair.running[name].result().scale
+            return Limit(max(largest / size, LEAST) if size else 0.0, 0.0 if size else largest)
         if own := self._own_floors.get(pair.actual):
             floors = tolerances.floors
             larger = {key: max(own.get(key, 0.0), floors.get(key, 0.0)) for key in own.keys() | floors.keys()}
@@ -242,3 +290,8 @@ class Tally:
         if finding is None or finding.severity != Severity.ERROR:
             return plain, finding
         return replace(plain, passed=False, reason=finding.message), finding
+
+
+def _is_affordable(cost: Finding | None) -> bool:
+    """Whether two runs of different precision pass, by what it costs."""
+    return cost is not None and cost.severity != Severity.ERROR

@@ -11,7 +11,6 @@ from bnexport.errors import MachineError, UsageError
 from bnexport.onnx_graph import tensors
 from bnexport.onnx_graph.outputs import fetches
 from bnexport.onnx_graph.protobuf import serialise
-from bnexport.onnx_graph.quantised import quantisation
 from bnexport.runtimes.inputs import cast_input
 from bnexport.runtimes.isolated import IsolatedSession
 from bnexport.runtimes.protocols import RUNTIMES, About, Artifact, Runtime, Session, Want, open_runtime
@@ -106,5 +105,5 @@ def target_run(model: onnx.ModelProto, target: Target, file: str) -> Runner:
     names = fetches(model)
     whole = tensors.with_outputs(model, names.values())
     run = target.open(serialise(whole), file)
-    spec = graph_spec(quantisation(model), "inference", target.device, runtime=target.name)
+    spec = graph_spec(model, "inference", target.device, runtime=target.name)
     return graph_run(model, lambda: whole, spec, run, names)

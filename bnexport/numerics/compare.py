@@ -10,11 +10,13 @@ difference NaN unless both sides have the very same infinity there.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.errors import BnexportError
+from bnexport.results.rounding import Rounding
 from bnexport.results.tolerance import Limit
 from bnexport.results.verdict import Comparison, Difference
 from bnexport.types import Array
@@ -138,6 +140,20 @@ def judge(
     return Comparison(
         actual, reference, tensor, difference, allowed, top1_agreement, not reason, reason, noise_floor=limit.floor
     )
+
+
+def judge_rounding(comparison: Comparison, rounding: Rounding) -> Comparison:
+    """The verdict on a tensor whose precision is reduced: `comparison`, whose limit follows from the largest expected error, and the error as rms."""
+    comparison = replace(comparison, expected_rms=rounding.expected_rms, error_ratio=rounding.ratio)
+    if rounding.explained and comparison.passed:
+        return comparison
+    reason = (
+        f"the error is {_count(rounding.ratio)} times the one that its precision explains as rms, "
+        f"{_count(rounding.max_ratio)} times the largest one"
+    )
+    if comparison.difference.nonfinite:
+        reason = comparison.reason
+    return replace(comparison, passed=False, reason=reason)
 
 
 def _count(floors: float) -> str:

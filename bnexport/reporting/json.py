@@ -173,6 +173,7 @@ def _side(side: Side) -> dict[str, object]:
         "provider": side.provider,
         "top1": _top1(side),
         "seconds": side.seconds,
+        "precision": side.precision,
     }
 
 

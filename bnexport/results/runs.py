@@ -38,7 +38,29 @@ class Precision(StrEnum):
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    QDQ = "int8-qdq"
+    """QuantizeLinear and DequantizeLinear around float operators."""
+    QOPERATOR = "int8-qoperator"
+    """Operators on integers, such as QLinearConv."""
+    DYNAMIC = "int8-dynamic"
+    """The ranges of activations are measured on each batch."""
+    WEIGHT_ONLY = "weight-only"
+    """Weights are quantised, activations are not."""
+    MIXED = "mixed"
+    """Several of these."""
     QUANTIZED = "quantized"
+    """In another way."""
+
+    @property
+    def quantised(self) -> bool:
+        """Whether it has fewer than 16 bits somewhere."""
+        return self not in (Precision.FLOAT32, Precision.FLOAT16, Precision.BFLOAT16)
+
+    @property
+    def half(self) -> bool:
+        """Whether it has 16 bits."""
+        return self in (Precision.FLOAT16, Precision.BFLOAT16)
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,11 @@ class Tolerances:
     atol: Mapping[str, float] = field(default_factory=dict)
     method: str = ""
 
+    @property
+    def given(self) -> bool:
+        """Whether the user set a tolerance."""
+        return bool(self.rtol or self.atol)
+
     def limit(self, mode: str, tensor: str, shown: str, logits_scale: float | None) -> Limit:
         """The limit for one tensor.
 

@@ -88,6 +88,8 @@ class Comparison:
         passed: whether the difference is within the tolerance.
         reason: why it did not pass, "" where it did.
         noise_floor: the distance of the reference in float32 to itself in float64, relative to the scale; None where it is not known.
+        expected_rms: the error that reduced precision explains, as rms in the tensor's unit; None where that does not apply.
+        error_ratio: the error on the same items as a multiple of it.
     """
 
     actual: str
@@ -99,6 +101,8 @@ class Comparison:
     passed: bool
     reason: str = ""
     noise_floor: float | None = None
+    expected_rms: float | None = None
+    error_ratio: float | None = None
 
     @property
     def noise_floors(self) -> float | None:
@@ -124,6 +128,7 @@ class Side:
         confidence: the probability of that class, one per image; empty where there are no probabilities.
         seconds: time spent computing, tracing and loading included.
         scores: what the class is the largest of, for each class of the first images; empty where there are no classes.
+        precision: what its artifact computes in (`bnexport.results.runs.Precision`).
     """
 
     id: str
@@ -136,6 +141,7 @@ class Side:
     confidence: Sequence[float]
     seconds: float
     scores: tuple[tuple[float, ...], ...] = ()
+    precision: str = "float32"
 
 
 @dataclass(frozen=True, slots=True)

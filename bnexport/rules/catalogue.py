@@ -5,9 +5,12 @@ from __future__ import annotations
 from bnexport.rules import (
     backends,
     batch_norm,
+    calibration,
     export,
+    half_precision,
     inputs,
     interface,
+    kernels,
     model_files,
     modes,
     preprocessing,
@@ -26,8 +29,11 @@ FAMILIES = (
     interface,
     model_files,
     runtime,
+    half_precision,
     backends,
     quantization,
+    calibration,
+    kernels,
     randomness,
 )
 

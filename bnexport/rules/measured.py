@@ -40,6 +40,64 @@ class Right:
         return fewer_right(self.only_inference, self.only_training, self.labelled)
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerLimits:
+    """How many answers reduced precision may cost.
+
+    Args:
+        min_agreement: the smallest share of items that must get the same class; None for no limit.
+        max_accuracy_drop: the largest share of labelled items by which fewer may be right; None for no limit.
+    """
+
+    min_agreement: float | None = None
+    max_accuracy_drop: float | None = None
+
+    def violations(self, agreement: float | None, right: Right | None) -> list[str]:
+        """The limits that are exceeded, in words.
+
+        >>> AnswerLimits(min_agreement=0.99).violations(0.98, None)
+        ['98 % get the same class, the limit is 99 %']
+        """
+        reasons = []
+        if self.min_agreement is not None and agreement is not None and agreement < self.min_agreement:
+            reasons.append(f"{100 * agreement:.4g} % get the same class, the limit is {100 * self.min_agreement:g} %")
+        if self.max_accuracy_drop is not None and right is not None:
+            drop = (right.inference - right.training) / right.labelled
+            if drop > self.max_accuracy_drop:
+                reasons.append(
+                    f"{100 * drop:.3g} % of the labelled items are lost, the limit is {100 * self.max_accuracy_drop:g} %"
+                )
+        return reasons
+
+
+NO_LIMITS = AnswerLimits()
+
+
+def interval(count: int, of: int) -> tuple[float, float]:
+    """Wilson's 95 % interval for a share of which `count` in `of` were seen (Wilson 1927).
+
+    >>> [round(end, 3) for end in interval(4, 16)], interval(0, 5)[0]
+    ([0.102, 0.495], 0.0)
+    """
+    z, share = 1.96, count / of
+    middle, spread = share + z * z / (2 * of), z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    low, high = (middle - spread) / (1 + z * z / of), (middle + spread) / (1 + z * z / of)
+    return (low if count else 0.0), (high if count < of else 1.0)
+
+
+def describe_agreement(same: int, of: int, many: str) -> str:
+    """How many items get the same class, with Wilson's interval.
+
+    >>> describe_agreement(15, 16, "images")
+    '15 of 16 images get the same class (93.8 %, 95 % interval 71.7 to 98.9 %)'
+    """
+    low, high = interval(same, of)
+    return (
+        f"{same} of {of} {many} get the same class ({100 * same / of:.3g} %, 95 % interval {100 * low:.3g} to "
+        f"{100 * high:.3g} %)"
+    )
+
+
 def evidence_of(failed: Sequence[Comparison]) -> dict[str, object]:
     """The numbers of the comparison that failed, and the names of the others."""
     first = failed[0]

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from bnexport.results.actions import Action, advise
 from bnexport.results.nouns import IMAGES, Noun
+from bnexport.results.rounding import EXPLAINED, LARGEST, Cause, Cost
 from bnexport.results.verdict import Comparison, Finding, Severity
 from bnexport.rules.actions import option
-from bnexport.rules.measured import DEVIATIONS, LOST, Right, fewer_right
+from bnexport.rules.measured import (
+    DEVIATIONS,
+    LOST,
+    NO_LIMITS,
+    AnswerLimits,
+    Right,
+    describe_agreement,
+    fewer_right,
+    interval,
+)
 from bnexport.rules.rule import Rule
 
 CHANGED = 0.10
@@ -34,13 +43,17 @@ QT001 = Rule(
     ),
     measured=(
         "A graph is quantised if it contains QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear, or "
-        "operators on integers (QLinearConv, MatMulInteger, QGemm, MatMulNBits). With classes, it is an error "
-        "where more than {CHANGED:share} of the predictions change, beyond chance (Wilson's lower bound at 95 "
-        "%), or where labels show fewer correct predictions (a sign test at {DEVIATIONS:g} standard "
-        "deviations and {LOST:share} of the images). It is a warning where fewer than {KEPT:share} stay the "
-        "same, the limit of MLPerf Inference, or where the noise is above a third of the signal ({LOST_DB:g} "
-        "dB). Without classes, it is an error below {LOST_DB:g} dB and a warning below {NOISY_DB:g} dB, a "
-        "tenth. A file alone is compared with the same file with the optimisations of onnxruntime off."
+        "operators on integers (QLinearConv, MatMulInteger, QGemm, MatMulNBits). The error that this explains is "
+        "measured: the graph is run in float32 with uniform noise of one step at each quantised tensor, and with "
+        "weights moved within half a step. The file passes within {EXPLAINED:g} times that error as rms and "
+        "{LARGEST:g} times the largest one. Healthy files have 0.2 to 1.3 times. Within it, it is a warning where "
+        "fewer than {KEPT:share} of the predictions stay the same, the limit of MLPerf Inference, and an error "
+        "where labels show fewer correct predictions (a sign test at {DEVIATIONS:g} standard deviations and "
+        "{LOST:share} of the images), or beyond --min-agreement or --max-accuracy-drop. Where the error cannot be "
+        "measured (an operator that has no float form here), it is an error where more than {CHANGED:share} of the "
+        "predictions change, beyond chance (Wilson's lower bound at 95 %), or, without classes, below {LOST_DB:g} "
+        "dB, and a warning below {NOISY_DB:g} dB. A file alone is compared with the same file with the "
+        "optimisations of onnxruntime off."
     ),
     neighbours=(
         "EX005: the dequantised kernels are those of another checkpoint. EX001 and RT004: files in floating "
@@ -51,6 +64,8 @@ QT001 = Rule(
         "sensitive layers in float."
     ),
     thresholds={
+        "EXPLAINED": EXPLAINED,
+        "LARGEST": LARGEST,
         "CHANGED": CHANGED,
         "KEPT": KEPT,
         "LOST_DB": LOST_DB,
@@ -68,6 +83,8 @@ def cost_of_quantisation(
     dynamic: bool,
     right: Right | None,
     alone: bool,
+    cost: Cost | None = None,
+    limits: AnswerLimits = NO_LIMITS,
     noun: Noun = IMAGES,
 ) -> Finding | None:
     """QT001: what a quantised file computes, against its reference.
@@ -78,6 +95,8 @@ def cost_of_quantisation(
         dynamic: whether ranges are measured on each batch.
         right: how many labelled images the reference (`inference`) and the file (`training`) get right; None without labels.
         alone: whether the reference is the same file with the runtime's optimisations off, not the float model.
+        cost: what quantisation explains of the difference; None where that is not known.
+        limits: how many answers it may cost.
         noun: what the model was run on.
 
     Returns:
@@ -112,13 +131,22 @@ def cost_of_quantisation(
         f"their scale (signal-to-noise ratio {first.difference.snr_db:.3g} dB)"
     )
     severity = _by_noise(worst_db)
+    if cost is not None:
+        message += f", {cost.described}"
+        evidence |= cost.evidence
+        if cost.cause == Cause.UNKNOWN:
+            severity = Severity.INFO if cost.explained else Severity.ERROR
+    else:
+        message += ", the error that quantisation explains was not measured"
     if first.top1_agreement is not None:
         differing = round((1 - first.top1_agreement) * images)
-        message += f"; {images - differing} of {images} {noun.many} get the same class"
+        message += f"; {describe_agreement(images - differing, images, noun.many)}"
         evidence |= {"images_differing": differing, "error_above_changed": CHANGED, "warning_below_kept": KEPT}
-        severity = max(
-            _by_answers(differing, images), min(severity, Severity.WARNING, key=_RANK.index), key=_RANK.index
-        )
+        by_answers = _by_answers(differing, images)
+        if cost is None or cost.cause != Cause.UNKNOWN:
+            severity = max(by_answers, min(severity, Severity.WARNING, key=_RANK.index), key=_RANK.index)
+        elif by_answers != Severity.INFO and cost.explained:
+            severity = Severity.WARNING
         if right is not None:
             message += (
                 f"; {right.training} of {right.labelled} are correct, and {right.inference} with {first.reference}"
@@ -130,6 +158,9 @@ def cost_of_quantisation(
             }
             if fewer_right(right.only_training, right.only_inference, right.labelled):
                 severity = Severity.ERROR
+    if reasons := limits.violations(first.top1_agreement, right):
+        severity = Severity.ERROR
+        message += "; " + "; ".join(reasons)
     if any(c.difference.nonfinite for c in comparisons) or len(comparable) < len(comparisons):
         severity = Severity.ERROR
     if dynamic:
@@ -147,22 +178,9 @@ def _by_noise(snr_db: float) -> Severity:
 
 
 def _by_answers(differing: int, images: int) -> Severity:
-    if at_least(differing, images) > CHANGED:
+    if interval(differing, images)[0] > CHANGED:
         return Severity.ERROR
     return Severity.WARNING if differing > (1 - KEPT) * images else Severity.INFO
-
-
-def at_least(count: int, of: int) -> float:
-    """The lower end of Wilson's 95 % interval for a share of which `count` in `of` were seen (Wilson 1927).
-
-    >>> round(at_least(4, 16), 3), at_least(0, 5)
-    (0.102, 0.0)
-    """
-    if not count:
-        return 0.0
-    z, share = 1.96, count / of
-    middle, spread = share + z * z / (2 * of), z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    return (middle - spread) / (1 + z * z / of)
 
 
 def _actions(severity: Severity, *, alone: bool, noun: Noun) -> tuple[Action, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from bnexport.results.actions import NamedOptions, advise
 from bnexport.results.nouns import IMAGES, Noun
+from bnexport.results.rounding import EXPLAINED, LARGEST
 from bnexport.results.verdict import Comparison, Finding, Severity
 from bnexport.rules.actions import EXPORT, option
 from bnexport.rules.measured import describe, evidence_of
@@ -77,13 +78,21 @@ RT003 = Rule(
     "RT003",
     "reduced precision in use",
     meaning=(
-        "By default, onnxruntime computes convolutions and matrix products on Ampere and later GPUs in TF32, "
-        "with 10 bits of mantissa. With use_tf32=0 the file is right. As deployed, it deviates from Keras by "
-        "more than float32 rounding. It is a warning, or an error where images get another class."
+        "A file in float16 or bfloat16 deviates from its reference by as much as its precision explains. Or: by default, "
+        "onnxruntime computes convolutions and matrix products on Ampere and later GPUs in TF32, with 10 bits of mantissa. "
+        "With use_tf32=0 the file is right. As deployed, it deviates from Keras by more than float32 rounding."
     ),
-    measured="Both settings are run. The deviation of the default is counted in noise floors.",
-    neighbours="EX001: the run with use_tf32=0 deviates too.",
-    remedy="Deploy with use_tf32=0, or accept the difference.",
+    measured=(
+        "For 16 bits the expected error is measured: the graph is run in float32 with relative noise of half a step (2^-11 "
+        "for float16, 2^-8 for bfloat16) on weights and on what each node computes. The file passes within {EXPLAINED:g} "
+        "times that error as rms and {LARGEST:g} times the largest one. It is a warning where fewer than 99 % of the "
+        "predictions stay the same, and an error where labels show fewer correct predictions, or beyond --min-agreement or "
+        "--max-accuracy-drop. For TF32 both settings are run, and the deviation of the default is counted in noise floors. "
+        "It is a warning, or an error where images get another class."
+    ),
+    neighbours="EX001: the precision does not explain the difference, or the run with use_tf32=0 deviates too.",
+    remedy="Accept the difference, or deploy in float32 (for TF32 with use_tf32=0).",
+    thresholds={"EXPLAINED": EXPLAINED, "LARGEST": LARGEST},
 )
 
 

@@ -80,6 +80,7 @@ class Session:
         optimized: False for the graph as it is written.
         without: onnxruntime's names of optimizers that shall not run.
         cuda: how CUDA runs.
+        settings: entries of the session's configuration, by onnxruntime's names.
 
     Raises:
         InputError: onnxruntime cannot read the graph.
@@ -95,6 +96,7 @@ class Session:
         optimized: bool = True,
         without: Sequence[str] = (),
         cuda: Cuda = STRICT_CUDA,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         ort = ort_library.load()
         options = ort.SessionOptions()
@@ -102,6 +104,8 @@ class Session:
         options.log_severity_level = 4  # its log holds names of nodes as they are; what matters comes as an exception
         if not optimized:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        for key, value in (settings or {}).items():
+            options.add_session_config_entry(key, value)
         self.provider = provider
         wanted: list[Any] = ["CPUExecutionProvider"]
         if provider == "cuda":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,18 @@ def threads() -> int:
     """How many CPU threads this process may keep busy: its cores, cut by the CPU quotas of its control groups."""
     quotas = [int(limit) // int(period) for limit, period in _limits("cpu.max")]
     return min(len(cores()), max(1, min(quotas, default=len(cores()))))
+
+
+def has_vnni() -> bool | None:
+    """Whether this processor multiplies 8-bit integers without saturating (VNNI, or any that is not x86); None where the system does not say."""
+    if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
+        return True
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return any(flag in flags.split() for flag in ("avx512_vnni", "avx_vnni")) if flags else None
 
 
 def memory_limit() -> int | None:

@@ -24,7 +24,7 @@ from bnexport.results.heads import Heads
 from bnexport.results.runs import Role, RunSpec
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import CheckReport
-from bnexport.rules.quantization import at_least
+from bnexport.rules.measured import interval
 from bnexport.runtimes import ort_session
 
 RNG = np.random.default_rng(0)
@@ -362,7 +362,7 @@ def test_a_quantised_file_alone_is_not_blamed_on_the_runtime(tmp_path: Path) -> 
 
 def test_few_images_say_little() -> None:
     """One answer of eight may be chance, eight of eight are not."""
-    assert at_least(1, 8) < 0.1 < at_least(4, 8)
+    assert interval(1, 8)[0] < 0.1 < interval(4, 8)[0]
 
 
 def test_memory_is_the_machines_problem() -> None:

@@ -1,0 +1,205 @@
+"""Verdicts on files of reduced precision: what the precision explains passes with its cost, what it does not explain is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from bnexport import check
+from bnexport.onnx_graph.precision import stored_precision
+from bnexport.results.verdict import CheckReport, Finding
+from bnexport.system import machine
+from tests.e2e import quantised_nets
+
+NETS: dict[str, Callable[[Path], Path]] = {
+    "digits": quantised_nets.digits,
+    "mobile": quantised_nets.mobile,
+    "bright": quantised_nets.bright,
+}
+WRONG = {"EX001", "EX005", "EX009", "RT004", "RT012", "QT002", "QT003", "QT004"}
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a net, which is made once."""
+    root = tmp_path_factory.mktemp("precision")
+
+    def folder(name: str) -> Path:
+        path: Path = root / name
+        return path if path.exists() else NETS[name](path)
+
+    return folder
+
+
+def held(folder: Path, deployed: Path, **options: float) -> tuple[CheckReport, dict[str, Finding]]:
+    report = check(folder / "net.onnx", inputs=folder / "data.npz", deployed=deployed, **options)  # type: ignore[arg-type] # floats
+    return report, {finding.code: finding for finding in report.findings}
+
+
+@pytest.mark.parametrize("net", ["digits", "mobile"])
+@pytest.mark.parametrize(
+    ("how", "precision", "code"),
+    [
+        ("good", "int8-qdq", "QT001"),
+        ("qoperator", "int8-qoperator", "QT001"),
+        ("dynamic", "int8-dynamic", "QT001"),
+        ("half", "float16", "RT003"),
+        ("half_io", "float16", "RT003"),
+    ],
+)
+def test_what_the_precision_explains_passes_with_its_cost(
+    room: Callable[[str], Path], net: str, how: str, precision: str, code: str
+) -> None:
+    """The error is at most three times what was measured at the file's own steps; nothing is said of the export or the runtime."""
+    folder = room(net)
+    report, codes = held(folder, quantised_nets.quantise(folder, how))
+    assert report, str(report)
+    assert not WRONG & codes.keys()
+    assert codes[code].evidence["explained"]
+    assert 0.05 < codes[code].evidence["error_ratio"] < 3
+    assert "95 % interval" in codes[code].message
+    assert {side.precision for side in report.sides if side.id.startswith("onnx-inference")} == {precision}
+
+
+@pytest.mark.parametrize("net", ["digits", "mobile"])
+@pytest.mark.parametrize("how", ["dark", "noise"])
+def test_a_bad_calibration_is_named_with_its_tensors(room: Callable[[str], Path], net: str, how: str) -> None:
+    """Calibrated on dark images or on noise: QT003 names ranges that these images exceed, and QT004 ranks the tensors."""
+    folder = room(net)
+    report, codes = held(folder, quantised_nets.quantise(folder, how))
+    assert not report
+    assert not {"EX001", "RT004", "RT012"} & codes.keys()
+    assert codes["QT003"].severity == "error"
+    assert "too narrow" in codes["QT003"].message
+    assert codes["QT003"].layers
+    assert codes["QT001"].evidence["cause"] == "calibration"
+    costs = [entry["cost"] for entry in codes["QT004"].evidence["ranking"]]
+    assert costs == sorted(costs, reverse=True) or costs[0] > 10 * costs[-1]
+
+
+@pytest.mark.skipif(machine.has_vnni() is not False, reason="the kernels saturate on x86 without VNNI only")
+def test_kernels_that_saturate_are_named(room: Callable[[str], Path]) -> None:
+    """The file is right with float operators and with session.x64quantprecision, and wrong in the usual session."""
+    folder = room("bright")
+    report, codes = held(folder, quantised_nets.quantise(folder, "u8s8"))
+    assert not report
+    assert not {"EX001", "RT004", "QT003"} & codes.keys()
+    evidence = codes["RT012"].evidence
+    assert evidence["error_ratio"] > 10
+    assert evidence["error_ratio_in_float"] < 3
+    assert evidence["error_ratio_without_saturation"] < 3
+    assert any("reduce_range" in action.reason for action in codes["RT012"].actions)
+    report, codes = held(folder, quantised_nets.quantise(folder, "good"))
+    assert report, str(report)
+    assert "RT012" not in codes
+
+
+def test_a_wrong_scale_is_ranked_first_and_leaving_it_out_restores_the_answers(room: Callable[[str], Path]) -> None:
+    """One activation has a scale 8 times too small. It is first in the list, and the nodes around it are the ones to exclude."""
+    folder = room("mobile")
+    good = onnx.load(quantised_nets.quantise(folder, "good"))
+    scales = {t.name: numpy_helper.to_array(t) for t in good.graph.initializer if t.name.endswith("_scale")}
+    [zero] = [t for t in good.graph.initializer if t.name == "d16_out_zero_point"]
+    override = {"scale": np.array(scales["d16_out_scale"] / 8, np.float32), "zero_point": numpy_helper.to_array(zero)}
+    options = {"extra_options": {"TensorQuantOverrides": {"d16_out": [override]}}}
+    wrong = quantised_nets.quantise(folder, "wrong_scale", **options)
+    report, codes = held(folder, wrong)
+    assert codes["QT003"].layers[0] == "d16_out"
+    assert "all others fit" in codes["QT003"].message
+    assert codes["QT004"].evidence["ranking"][0]["tensor"] == "d16_out"
+    keep = codes["QT004"].evidence["nodes_to_exclude"]
+    assert {"depth1", "project1"} <= set(keep)
+    assert any("nodes_to_exclude=[" in action.reason for action in codes["QT004"].actions)
+    report, codes = held(folder, quantised_nets.quantise(folder, "without", nodes_to_exclude=keep, **options))
+    assert report, str(report)
+    assert not {"QT003", "QT004"} & codes.keys()
+
+
+def test_values_beyond_float16_are_named_with_the_node(tmp_path: Path) -> None:
+    """A layer reaches 1e5, which float16 cannot hold; the converter's block list is given."""
+    folder = quantised_nets.mobile(tmp_path / "net")
+    model = onnx.load(folder / "net.onnx")
+    for name, factor in (("project2_w", 1000), ("head_w", 100)):
+        change_weight(model, name, lambda w, factor=factor: w * np.float32(factor))
+    onnx.save(model, folder / "net.onnx")
+    report, codes = held(folder, quantised_nets.quantise(folder, "half_io"))
+    assert codes["EX009"].severity == ("warning" if report else "error")
+    assert codes["EX009"].evidence["first_tensor"] == "head_out"
+    assert codes["EX009"].evidence["node_block_list"] == ["head"]
+
+
+def test_answers_decide_where_a_limit_is_set(room: Callable[[str], Path]) -> None:
+    """--min-agreement and --max-accuracy-drop fail a file that the precision explains."""
+    folder = room("digits")
+    file = quantised_nets.quantise(folder, "good")
+    assert held(folder, file, min_agreement=0.5, max_accuracy_drop=0.5)[0]
+    coarse = quantised_nets.quantise(folder, "coarse", extra_options={"ActivationSymmetric": True})
+    _, codes = held(folder, coarse)
+    agreement = 1 - codes["QT001"].evidence["images_differing"] / quantised_nets.COUNT
+    failed, _ = held(folder, coarse, min_agreement=min(1.0, agreement + 1e-6))
+    assert bool(failed) == (agreement == 1.0)
+
+
+MUTATIONS: dict[str, Callable[[onnx.ModelProto], None]] = {}
+
+
+def mutation(change: Callable[[onnx.ModelProto], None]) -> Callable[[onnx.ModelProto], None]:
+    MUTATIONS[change.__name__] = change
+    return change
+
+
+def change_weight(model: onnx.ModelProto, name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    [tensor] = [t for t in model.graph.initializer if t.name == name]
+    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(change(numpy_helper.to_array(tensor))), name))
+
+
+@mutation
+def swapped_channels(model: onnx.ModelProto) -> None:
+    change_weight(model, "expand1_w", lambda w: w[[1, 0, *range(2, len(w))]])
+
+
+@mutation
+def lost_bias(model: onnx.ModelProto) -> None:
+    change_weight(model, "project1_b", np.zeros_like)
+
+
+@mutation
+def other_activation(model: onnx.ModelProto) -> None:
+    [node] = [n for n in model.graph.node if n.name == "d16"]
+    node.op_type = "Relu"
+    del node.input[1:]
+
+
+@mutation
+def other_padding(model: onnx.ModelProto) -> None:
+    [node] = [n for n in model.graph.node if n.name == "depth2"]
+    [pads] = [a for a in node.attribute if a.name == "pads"]
+    pads.ints[:] = [0, 0, 2, 2]
+
+
+@pytest.mark.parametrize("how", ["good", "half_io"])
+@pytest.mark.parametrize("name", ["swapped_channels", "lost_bias", "other_padding"])
+def test_what_the_precision_does_not_explain_fails(tmp_path: Path, name: str, how: str) -> None:
+    """A wrong file in reduced precision: the difference is more than the precision explains."""
+    folder = quantised_nets.mobile(tmp_path / "net")
+    model = onnx.load(folder / "net.onnx")
+    MUTATIONS[name](model)
+    wrong = quantised_nets.save(tmp_path / "wrong", model, np.load(folder / "data.npz")["x"])
+    report, codes = held(folder, quantised_nets.quantise(wrong, how))
+    assert not report, str(report)
+    assert not {"QT003", "RT012", "RT004"} & codes.keys()
+
+
+def test_the_precision_of_a_file_is_found_in_it(room: Callable[[str], Path]) -> None:
+    """Operators and stored types say it; mixed files are called so."""
+    folder = room("mobile")
+    assert stored_precision(onnx.load(folder / "net.onnx")).precision == "float32"
+    model = onnx.load(quantised_nets.quantise(folder, "good"))
+    assert stored_precision(model).precision == "int8-qdq"
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(2, np.float16), "half"))
+    assert stored_precision(model).precision == "mixed"
