@@ -216,7 +216,8 @@ def examine(opening: Opening, progress: Progress) -> Examination:
     tally.refuse_unknown([request.rtol, request.atol])
     if tolerances.floors:
         floors.where_lost(tally, subject.reference, progress)
-    costs = quantisation.explain(precision.measure(tally, runners, subject.graph, progress), tally, progress)
+    forms = precision.measure(tally, runners, subject.graph, progress)
+    costs = quantisation.explain(forms, tally, progress)
     rounded = floors.where_backends_differ(tally, runners, progress)
 
     items = tally.answers.items
@@ -235,7 +236,8 @@ def examine(opening: Opening, progress: Progress) -> Examination:
     wrong = [f.code for f in causes if f.code in STATISTICS_WRONG]
     comparisons, by_mode = tally.judge(wrong, remedy, unexamined)
     preparation = opening.preparation
-    inquiry = Inquiry(subject, tally, {r.id: r for r in runners}, spec, deployed, opening.recorded, dependent, progress)
+    by_id = {runner.id: runner for runner in runners}
+    inquiry = Inquiry(subject, tally, by_id, spec, deployed, opening.recorded, dependent, progress, forms)
     explained, errors = inquiry.findings(first, layers=request.layers)
     report = CheckReport(
         model=subject.facts,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bnexport.checking.localise import layer_errors
 from bnexport.checking.optimisations import find_blame
+from bnexport.checking.rounding_by_layer import described_graph, weights_only, with_expected
 from bnexport.comparison.deployed import Deployed
 from bnexport.comparison.expectations import Expected
+from bnexport.comparison.precision import OpenForm
 from bnexport.comparison.recorded import Recorded
 from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.comparison.subject import Subject
@@ -22,6 +24,7 @@ from bnexport.numerics.depth import first_off, hidden
 from bnexport.onnx_graph import kernels
 from bnexport.progress import Progress
 from bnexport.results.preprocessing import Preprocessing
+from bnexport.results.rounding import Cause
 from bnexport.results.runs import Precision, Role
 from bnexport.results.verdict import Finding, LayerError, Severity
 from bnexport.rules import backends, export, interface, model_files, runtime
@@ -49,6 +52,7 @@ class Inquiry:
         recorded: outputs that somebody else recorded, where they are the reference.
         dependent: the BN006 findings.
         progress: notified of each stage.
+        forms: the runs of reduced precision in float32, by id.
     """
 
     subject: Subject | None
@@ -59,6 +63,7 @@ class Inquiry:
     recorded: Recorded | None
     dependent: Sequence[Finding]
     progress: Progress
+    forms: Mapping[str, OpenForm] = field(default_factory=dict)
 
     def findings(self, first: Feed, *, layers: bool) -> tuple[list[Finding | None], tuple[LayerError, ...]]:
         """Everything that says why sides differ, and the layers where they were compared.
@@ -125,9 +130,10 @@ class Inquiry:
         if runner.graph is None:
             return export.parity_lost(lost.failed, runner.spec, reference, None, (), self._reference_name), ()
         wanted = lost.wanted
+        as_in = None if lost.pair.expected == Expected.EQUAL else lost.pair
 
         def right(outputs: Outputs) -> bool:
-            return self.tally.agree(runner.mode, outputs, wanted)
+            return self.tally.agree(runner.mode, outputs, wanted, as_in)
 
         if not measured and not right(runner.compute(lost.feed.inputs)):  # one batch alone shows it
             given = runner.given(lost.feed.inputs)
@@ -144,7 +150,7 @@ class Inquiry:
                 return export.other_checkpoint(
                     lost.failed, len(matched.other), matched.same + matched.scaled, matched.other
                 ), ()
-        if measured:
+        if measured and not self._is_beyond_quantisation(lost):
             return None, ()
         if self.recorded is not None:
             for how, other in _prepared_otherwise(self.spec, lost.feed.inputs):
@@ -153,10 +159,20 @@ class Inquiry:
             return export.parity_lost(lost.failed, runner.spec, reference, None, (), self._reference_name), ()
         if reference.runtime == "keras2":
             return export.read_otherwise(lost.failed, as_keras3=self._as_keras3(runner, lost.feed.inputs)), ()
-        layers = self.layers(runner, lost.feed.inputs)
+        layers = self.layers(runner, lost.feed.inputs, structure=True)
         first = first_off(layers)
         finding = export.parity_lost(lost.failed, runner.spec, reference, first, layers, self._reference_name)
         return finding, layers
+
+    def _is_beyond_quantisation(self, lost: Lost) -> bool:
+        """Whether a quantised file differs from its reference even where nothing but its stored weights is quantised."""
+        cost = self.tally.costs.get(lost.pair.key)
+        return (
+            cost is not None
+            and cost.cause == Cause.UNKNOWN
+            and self.deployed is not None
+            and not all(rounding.apart_explained for rounding in cost.tensors.values())
+        )
 
     def _weights(self, subject: Subject) -> onnx.ModelProto | Mapping[str, Array]:
         """What holds the weights of the reference: its graph, or itself where bnexport does not export it."""
@@ -204,25 +220,32 @@ class Inquiry:
             return None
         return self.tally.agree(runner.mode, runner.compute(feeds), wanted)
 
-    def layers(self, runner: Runner, feeds: Feeds) -> tuple[LayerError, ...]:
-        """The error of every layer of the reference in the graph of a side; none where there is no other model, or the graph does not run so."""
+    def layers(self, runner: Runner, feeds: Feeds, *, structure: bool = False) -> tuple[LayerError, ...]:
+        """The error of every layer of the reference in the graph of a side; none where there is no other model, or the graph does not run so.
+
+        With `structure` a quantised file is compared with its activations in float.
+        """
         if self.subject is None or runner.graph is None:
             return ()
         if self.subject.reference.graph_itself and self.deployed is None:
             return ()
         try:
-            return tuple(
-                layer_errors(
-                    self.subject.reference,
-                    runner.graph(),
-                    runner.mode,
-                    _provider(runner),
-                    feeds,
-                    runner.given(feeds),
-                    self.progress,
-                    self.deployed.interface.outputs if self.deployed is not None else {},
-                )
+            opened, graph, given = self.forms.get(runner.id), runner.graph(), runner.given(feeds)
+            form = None if opened is None or runner.quantised is None else opened
+            if form is not None:  # tensors and activations have the names of the float file there
+                graph = described_graph(form)
+            errors = layer_errors(
+                self.subject.reference,
+                graph,
+                runner.mode,
+                _provider(runner),
+                feeds,
+                given if form is None else {**given, **form.form.gates(0.0 if structure else 1.0)},
+                self.progress,
+                self.deployed.interface.outputs if self.deployed is not None else {},
             )
+            noise = weights_only(form) if form is not None and structure else 1.0
+            return tuple(errors if opened is None else with_expected(errors, opened, given, noise))
         except InputError as error:
             self.progress.note(f"the layers cannot be compared: {error}")
             return ()

@@ -231,12 +231,12 @@ class Tally:
             equal if as_in is None else as_in.expectation, natural=self.heads.natural, selected=self.heads.selected
         )
         pair.add(Feed({}, (), np.array([], np.int64)), actual, reference)
-        return all(self._held(pair))
+        return all(self._parity(pair, name, by_rms=False) for name in [*pair.running, *pair.broken])
 
     def _held(self, pair: Pair) -> list[Comparison]:
         return [self._parity(pair, name) for name in [*pair.running, *pair.broken]]
 
-    def _parity(self, pair: Pair, name: str) -> Comparison:
+    def _parity(self, pair: Pair, name: str, *, by_rms: bool = True) -> Comparison:
         if name in pair.broken:
             return Comparison(
                 pair.actual, pair.reference, self.heads.shown(name), _NOTHING, 0.0, None, False, pair.broken[name]
@@ -249,7 +249,7 @@ class Tally:
             self._limit(pair, name),
             self.answers.agreement(pair.actual, pair.reference, name),
         )
-        rounding = self._rounding(pair, name)
+        rounding = self._rounding(pair, name) if by_rms else None
         return comparison if rounding is None else compare.judge_rounding(comparison, rounding)
 
     def _rounding(self, pair: Pair, name: str) -> Rounding | None:

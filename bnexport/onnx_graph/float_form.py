@@ -69,6 +69,7 @@ class _Builder:
         self._inputs: dict[int, str] = {}
         self._nodes: list[onnx.NodeProto] = []
         self._zeros: set[str] = set()
+        self._bounded: set[str] = set()
 
     def build(self) -> FloatForm:
         from onnx import helper
@@ -145,18 +146,28 @@ class _Builder:
         limits = np.iinfo(zero.dtype.name)
         low, high = (int(limits.min) - at) * step, (int(limits.max) - at) * step
         prefix = f"{node.output[0]}/form"
-        plain = x
-        least, most = self._bounds(x, low, high, step)
-        if least is not None:
-            plain = self._emit("Max", [plain, self._constant(least, f"{prefix}/least")], f"{prefix}/above")
-        if most is not None:
-            plain = self._emit("Min", [plain, self._constant(most, f"{prefix}/most")], f"{prefix}/below")
+        self._bound(x, low, high, step)
         integers = self._emit("QuantizeLinear", list(node.input), f"{prefix}/integers")
         back = self._emit("DequantizeLinear", [integers, *node.input[1:]], f"{prefix}/back")
-        self._mix(plain, back, self._constant(step, f"{prefix}/s"), prefix, node.output[0])
-        self._inputs[len(self._sites)] = plain
+        self._mix(x, back, self._constant(step, f"{prefix}/s"), prefix, node.output[0])
+        self._inputs[len(self._sites)] = x
         group = f"{scale_name} {zero_name}"
         self._sites.append(Site(x, False, group, step, low, high, self._around(x, node.output[0])))
+
+    def _bound(self, x: str, low: float, high: float, step: float) -> None:
+        """Puts the activation that the quantiser removed back behind the node that makes a tensor, which keeps its name."""
+        least, most = self._bounds(x, low, high, step)
+        bounds = [entry for entry in (("Max", least), ("Min", most)) if entry[1] is not None]
+        if x in self._bounded or not bounds:
+            return
+        self._bounded.add(x)
+        source = f"{x}/unbounded"
+        for node in self._nodes:
+            node.output[:] = [source if name == x else name for name in node.output]
+            node.input[:] = [source if name == x else name for name in node.input]
+        for nth, (kind, value) in enumerate(bounds):
+            output = x if nth == len(bounds) - 1 else f"{x}/{kind}"
+            source = self._emit(kind, [source, self._constant(float(value or 0.0), f"{x}/{kind}/bound")], output)
 
     def _bounds(self, x: str, low: float, high: float, step: float) -> tuple[float | None, float | None]:
         """The bounds of an activation that the quantiser removed before a tensor; None for none."""

@@ -67,6 +67,7 @@ def check(report: CheckReport) -> dict[str, Any]:
                 "tensor": layer.tensor or None,
                 "max_rel": layer.max_rel,
                 "noise_floor": layer.noise_floor,
+                "expected": layer.expected,
                 "off": layer.off,
                 "problem": layer.problem or None,
                 "matched": layer.matched or None,

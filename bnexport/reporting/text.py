@@ -139,9 +139,13 @@ def _show_layers(report: CheckReport, console: Console) -> None:
     """The growth of the error along depth."""
     if not report.layers:
         return
-    table = Table("layer", "kind", "max rel", "floors", "", box=None, pad_edge=False, header_style="dim")
+    reduced = any(layer.expected is not None for layer in report.layers)
+    counted = "expected" if reduced else "floors"
+    table = Table("layer", "kind", "max rel", counted, "", box=None, pad_edge=False, header_style="dim")
     for layer in report.layers:
         floors = "" if not layer.noise_floor or not layer.known else _floors(layer.max_rel / layer.noise_floor)
+        if reduced:
+            floors = "" if layer.expected is None else f"{layer.expected:.2g}"
         state = "[red]off[/]" if layer.off else "[green]ok[/]" if layer.known else "[dim]not found[/]"
         far = layer.problem if layer.problem and layer.known else "" if not layer.known else f"{layer.max_rel:.2g}"
         table.add_row(safe(layer.name), safe(layer.kind), safe(far), floors, state)

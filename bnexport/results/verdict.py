@@ -10,6 +10,7 @@ from typing import Any
 from bnexport.results.actions import Action
 from bnexport.results.drift import Drift
 from bnexport.results.facts import ImageFacts, ModelFacts
+from bnexport.results.rounding import LARGEST
 from bnexport.results.tolerance import FLOORS, LEAST, STATED
 
 
@@ -157,6 +158,7 @@ class LayerError:
         noise_floor: how far rounding moves the reference there; None where it is not known.
         problem: why it cannot be compared, "" where it can.
         matched: how the tensor was recognised; "" by the layer's name.
+        expected: the error that reduced precision explains there, relative to the scale; None where that does not apply.
     """
 
     name: str
@@ -167,6 +169,7 @@ class LayerError:
     noise_floor: float | None
     problem: str = ""
     matched: str = ""
+    expected: float | None = None
 
     @property
     def known(self) -> bool:
@@ -176,6 +179,8 @@ class LayerError:
     @property
     def tolerance(self) -> float:
         """The largest error that is rounding."""
+        if self.expected is not None:
+            return max(LARGEST * self.expected, LEAST)
         return STATED["inference"] if self.noise_floor is None else max(FLOORS * self.noise_floor, LEAST)
 
     @property
