@@ -82,7 +82,7 @@ def _as(rounding: Rounding, actual: Array, reference: Array) -> Rounding:
 
 
 def _saturation(opened: OpenForm, cost: Cost, as_written: Cost, lost: Lost, tally: Tally) -> Finding | None:
-    """RT012 where the processor is known to saturate, or kernels that do not saturate are right."""
+    """RT012 where kernels that do not saturate are right."""
     precise: Cost | None = None
     runner = opened.runner
     if runner.graph is not None and runner.over is not None and runner.spec.device == "cpu":
@@ -91,8 +91,7 @@ def _saturation(opened: OpenForm, cost: Cost, as_written: Cost, lost: Lost, tall
         )
         outputs = runner.over(session.run)(lost.feed.inputs)
         precise = _with_outputs(cost, opened, {name: outputs[name][opened.rows] for name in cost.tensors})
-    vnni = machine.has_vnni()
-    if vnni is not False and (precise is None or not precise.explained):
+    if precise is None or not precise.explained:
         return None
     tally.add_cost(lost.pair, replace(cost, cause=Cause.SATURATION))
     return kernels.kernels_saturate(
@@ -101,7 +100,7 @@ def _saturation(opened: OpenForm, cost: Cost, as_written: Cost, lost: Lost, tall
         as_written.deciding,
         None if precise is None else precise.deciding,
         _severity(tally, lost),
-        vnni=vnni,
+        vnni=machine.has_vnni(),
     )
 
 

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnexport.onnx_graph.constants import Constants
+from bnexport.onnx_graph.precision import stored_precision
 from bnexport.onnx_graph.qoperators import expand
 from bnexport.onnx_graph.quantised_sites import NOISE, QUANTISE, FloatForm, NotCoveredError, Site, spread_scale
+from bnexport.results.runs import Precision
 from bnexport.types import Array
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def float_form(model: onnx.ModelProto, reference: onnx.ModelProto | None = None)
         None where an operator is not covered.
     """
     nodes = expand(model.graph.node)
-    if nodes is None:
+    if nodes is None or stored_precision(model).precision == Precision.MIXED:
         return None
     import onnx
 
