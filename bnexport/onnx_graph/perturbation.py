@@ -1,7 +1,7 @@
-"""Every weight of a graph moved by one unit in the last place, at random: how far that moves the outputs is how far rounding may move them.
+"""Weights of a graph moved by one unit in the last place, at random: how far that moves the outputs is how far rounding may move them.
 
 Monte Carlo arithmetic (D. S. Parker, 1997) perturbs every operation; perturbing the weights alone needs no other kernels, and gives the same
-size (design: within a factor of four of the distance to float64).
+size: within a factor of four of the distance to float64 on 37 nets (`tests/e2e/test_floors.py`).
 """
 
 from __future__ import annotations
@@ -46,11 +46,12 @@ def with_weights_as_inputs(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dic
 
 
 def perturb(weights: dict[str, Array], seed: int) -> dict[str, Array]:
-    """Each weight moved to the next number below or above it, or not at all, a third of them each; zeros and what is not finite stay."""
+    """A sixth of the weights each moved to the next number below and above them, which is what rounding does on most nets; zeros and what is not finite stay."""
     generator = np.random.default_rng(seed)
     moved = {}
     for name, value in weights.items():
-        steps = generator.integers(-1, 2, value.shape, np.int8)
+        drawn = generator.integers(0, 6, value.shape, np.int8)
+        steps = (drawn == 1).astype(np.int8) - (drawn == 0)
         steps *= np.isfinite(value) & (value != 0)
         moved[name] = (np.ascontiguousarray(value).view(np.int32) + steps).view(np.float32)
     return moved
