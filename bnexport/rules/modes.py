@@ -126,7 +126,7 @@ BN006 = Rule(
         "evidence states whether a node of the graph may normalise by the batch."
     ),
     neighbours=(
-        "EX001: the export differs from Keras for every batch. BN005: training mode differs from inference "
+        "EX001: the graph differs from its reference for every batch. BN005: training mode differs from inference "
         "mode, which is expected."
     ),
     remedy=(
