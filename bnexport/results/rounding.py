@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 EXPLAINED = 2.0
-"""A file of reduced precision passes within so many times the error that its precision explains: healthy files have 1.3 at most, as rms."""
+"""A file of reduced precision passes within so many times the error that its precision explains: healthy files have 1.7 at most, as rms."""
 
 LARGEST = 3.0
 """The same for the largest error of one value, which varies more."""
