@@ -26,6 +26,7 @@ from bnexport.results.runs import Precision
 from bnexport.results.verdict import Finding, Severity
 from bnexport.rules import calibration, half_precision, kernels
 from bnexport.rules.calibration import CLIPPED, SEVERE, QuantisedTensor
+from bnexport.rules.quantization import LOST_DB
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.ort_session import provider_of
 from bnexport.system import machine
@@ -99,7 +100,7 @@ def _saturation(opened: OpenForm, cost: Cost, as_written: Cost, lost: Lost, tall
         cost,
         as_written.deciding,
         None if precise is None else precise.deciding,
-        _severity(tally, lost),
+        _severity(tally, lost) if cost.deciding.actual_db >= LOST_DB else Severity.ERROR,
         vnni=machine.has_vnni(),
     )
 

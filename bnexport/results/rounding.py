@@ -57,9 +57,20 @@ class Rounding:
     @property
     def expected_db(self) -> float:
         """The signal-to-noise ratio that the precision explains."""
-        if not self.expected_rms or not self.reference_rms:
-            return math.inf if not self.expected_rms else -math.inf
-        return 20 * math.log10(self.reference_rms / self.expected_rms)
+        return _decibels(self.reference_rms, self.expected_rms)
+
+    @property
+    def actual_db(self) -> float:
+        """The signal-to-noise ratio of the file on these items."""
+        return _decibels(self.reference_rms, self.actual_rms)
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if math.isnan(noise):
+        return -math.inf
+    if not noise or not signal:
+        return math.inf if not noise else -math.inf
+    return 20 * math.log10(signal / noise)
 
 
 def _times(actual: float, expected: float) -> float:

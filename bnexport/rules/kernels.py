@@ -7,6 +7,7 @@ import math
 from bnexport.results.actions import advise
 from bnexport.results.rounding import Cost, Rounding
 from bnexport.results.verdict import Finding, Severity
+from bnexport.rules.quantization import LOST_DB
 from bnexport.rules.rule import Rule
 
 RT012 = Rule(
@@ -21,13 +22,14 @@ RT012 = Rule(
         "The same quantised arithmetic is run with float operators, and is within what quantisation explains, "
         "while the integer kernels are not. The file is then run with session.x64quantprecision, which makes "
         "onnxruntime use kernels that do not saturate; the evidence has the error of each. The severity is that of "
-        "QT001: where the answers are lost it is an error."
+        "QT001: where the answers are lost it is an error. It is one below {LOST_DB:g} dB, too."
     ),
     neighbours="QT002: the file itself clips values. RT004: an optimisation is wrong in another way.",
     remedy=(
         "Quantise with reduce_range=True (7 bits for weights) or with unsigned weights, or set the session option "
         "session.x64quantprecision to 1, or deploy on processors with VNNI."
     ),
+    thresholds={"LOST_DB": LOST_DB},
 )
 
 
