@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+collect_ignore = [] if find_spec("torch") else ["e2e/torch_nets.py"]  # its docstrings are looked through for examples
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 MODELS = Path(__file__).parent.parent / "models"

@@ -34,7 +34,7 @@ def command(
     written: CheckOutput,
     isolation: DataIsolation,
 ) -> int:
-    """Write the smallest part of a graph that shows why it is wrong.
+    """Write the part of a graph that shows a fault.
 
     The model is checked first. The folder contains a script that needs onnxruntime only, as a bug report needs it.
     """

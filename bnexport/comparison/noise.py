@@ -29,7 +29,7 @@ class Noise:
 class Perturbs(Protocol):
     """The ability of a model to show how far rounding may move it, where float64 is out of reach: every weight is moved by one unit in the last place."""
 
-    def forward_perturbed(self, x: Tensors, *, seed: int) -> Outputs:
+    def forward_perturbed(self, x: Tensors, *, seed: int | None) -> Outputs:
         """Every output for one batch in inference mode, with every weight moved at random; another `seed`, otherwise.
 
         Raises:

@@ -77,8 +77,10 @@ class GraphReference(Reference):
             with contextlib.suppress(InputError):  # an operator that onnx.reference lacks
                 return Noise(self.run_in_float64(mode, feeds), [rounded], WIDER)
         model = self._perturbing()
-        others = [self._guard(partial(model.forward_perturbed, feeds, seed=seed)) for seed in range(SEEDS)]
-        return Noise(rounded, others, PERTURBED)
+        center, *others = (
+            self._guard(partial(model.forward_perturbed, feeds, seed=seed)) for seed in (None, *range(SEEDS))
+        )
+        return Noise(center, others, PERTURBED)
 
     def layer_noise(self, mode: Mode, feeds: Feeds, *, most_bytes: int) -> Iterator[Sequence[Array]]:  # noqa: ARG002 - a graph has one mode
         """For each node what it computes when every weight is moved by one unit in the last place."""

@@ -177,13 +177,15 @@ class OnnxModel:
             values = self._open_session().run(x, tensors_wanted)
         return self._by_name(values)
 
-    def forward_perturbed(self, x: Tensors, *, seed: int) -> Outputs:
+    def forward_perturbed(self, x: Tensors, *, seed: int | None) -> Outputs:
         """What the graph computes when every float32 weight is moved by one unit in the last place, at random."""
         if self._open_weights is None:
             outside, weights = with_weights_as_inputs(self._whole())
             self._open_weights = ort_session.Session(serialise(outside), optimized=False), weights
         session, weights = self._open_weights
-        return self._by_name(session.run({**x, **perturb(weights, seed)}, list(self._names.values())))
+        return self._by_name(
+            session.run({**x, **(weights if seed is None else perturb(weights, seed))}, list(self._names.values()))
+        )
 
     def _by_name(self, values: Tensors) -> Outputs:
         return {name: values[tensor] for name, tensor in self._names.items()}

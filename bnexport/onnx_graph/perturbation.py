@@ -46,11 +46,11 @@ def with_weights_as_inputs(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dic
 
 
 def perturb(weights: dict[str, Array], seed: int) -> dict[str, Array]:
-    """A sixth of the weights each moved to the next number below and above them, which is what rounding does on most nets; zeros and what is not finite stay."""
+    """An eighth of the weights each moved to the next number below and above them, which is what rounding does on most nets; zeros and what is not finite stay."""
     generator = np.random.default_rng(seed)
     moved = {}
     for name, value in weights.items():
-        drawn = generator.integers(0, 6, value.shape, np.int8)
+        drawn = generator.integers(0, 8, value.shape, np.int8)
         steps = (drawn == 1).astype(np.int8) - (drawn == 0)
         steps *= np.isfinite(value) & (value != 0)
         moved[name] = (np.ascontiguousarray(value).view(np.int32) + steps).view(np.float32)

@@ -35,7 +35,7 @@ STATED_HALF = 2e-2
 WIDER = "the distance between {title} in float32 and in float64"
 """How a noise floor is measured where the model computes in float64."""
 
-PERTURBED = "the movement of the outputs of {title} if a third of its weights move by one unit in the last place"
+PERTURBED = "the movement of the outputs of {title} if a quarter of its weights move by one unit in the last place"
 """How it is measured elsewhere."""
 
 

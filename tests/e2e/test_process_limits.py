@@ -143,8 +143,8 @@ def test_the_converter_writes_nothing_to_the_terminal(tmp_path: Path, caplog: py
     """An operator that cannot be exported is one sentence; what tf2onnx logs about it, tracebacks included, is not shown."""
     import keras
 
-    inputs = keras.Input((8,))
-    keras.Model(inputs, keras.ops.fft((inputs, inputs))[0]).save(tmp_path / "fft.keras")
+    inputs = keras.Input((8, 8))
+    keras.Model(inputs, keras.ops.fft2((inputs, inputs))[0]).save(tmp_path / "fft.keras")
     finished = CliRunner().invoke(app, ["export", str(tmp_path / "fft.keras"), "-o", str(tmp_path / "m.onnx"), "-q"])
     assert finished.exit_code == 2, finished.output
     [line] = finished.stderr.splitlines()
