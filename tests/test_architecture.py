@@ -48,7 +48,7 @@ IMPORTERS = {
         "frameworks/torch_calls.py",
         "frameworks/torch_export.py",
         "frameworks/torch_float64.py",
-        "frameworks/torch_layers.py",
+        "frameworks/torch_marks.py",
         "frameworks/torch_model.py",
         "frameworks/torch_modes.py",
         "frameworks/torch_sources.py",

@@ -12,6 +12,7 @@ import numpy as np
 from bnexport.comparison.interface import Interface
 from bnexport.comparison.sides import ComputeTensors, Feeds, Outputs, Runner, graph_spec
 from bnexport.comparison.subject import Subject
+from bnexport.datasets.arrays.fit import shape_text
 from bnexport.datasets.npz import Shape
 from bnexport.errors import InputError
 from bnexport.frameworks.onnx_file import read_onnx
@@ -157,12 +158,12 @@ def open_deployed(path: Path, subject: Subject, spec: Preprocessing | None = Non
         if not _fits(_channels_first(subject.shapes[ours]), theirs[its]):
             raise InputError(
                 f"the shape of the input {its} of {path} does not match the model",
-                found=_written(theirs[its]),
-                expected=_written(subject.shapes[ours]),
+                found=shape_text(theirs[its]),
+                expected=shape_text(subject.shapes[ours]),
             )
         moved.add(ours)
         differences.append(
-            f"the input {its} has its channels first, {_written(theirs[its])}: the images are transposed for it"
+            f"the input {its} has its channels first, {shape_text(theirs[its])}: the images are transposed for it"
         )
     kinds = tensors.dtypes([*tensors.inputs(graph), *graph.graph.output])
     kept = {ours: subject.dtypes.get(ours, _FLOAT32) for ours in inputs}
@@ -249,7 +250,3 @@ def _fits(ours: Shape, theirs: Shape) -> bool:
 
 def _channels_first(shape: Shape) -> Shape:
     return (shape[0], shape[-1], *shape[1:-1]) if len(shape) > 2 else shape
-
-
-def _written(shape: Shape) -> str:
-    return f"({', '.join('?' if side is None else str(side) for side in shape)})"

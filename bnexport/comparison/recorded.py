@@ -11,6 +11,7 @@ import numpy as np
 from bnexport.comparison.sides import Outputs, Runner
 from bnexport.comparison.subject import Subject
 from bnexport.datasets import npz
+from bnexport.datasets.arrays.fit import fits, shape_text
 from bnexport.datasets.feeds import Feed
 from bnexport.datasets.npz import Shape
 from bnexport.errors import InputError, UsageError
@@ -116,14 +117,8 @@ def _shapes(subject: Subject) -> dict[str, Shape | None]:
 
 
 def _fits(shape: Shape | None, array: Array, count: int) -> bool:
-    if len(array) != count or shape is None:
-        return shape is None
-    return len(shape) == array.ndim and all(
-        side is None or side == size for side, size in zip(shape[1:], array.shape[1:], strict=True)
-    )
+    return shape is None or (len(array) == count and fits(array.shape, shape))
 
 
 def _written(count: int, shape: Shape | None) -> str:
-    if shape is None:
-        return f"({count}, ...)"
-    return f"({', '.join([str(count), *('?' if side is None else str(side) for side in shape[1:])])})"
+    return f"({count}, ...)" if shape is None else shape_text((count, *shape[1:]))

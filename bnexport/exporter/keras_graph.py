@@ -8,7 +8,7 @@ from dataclasses import replace
 from bnexport.errors import InputError
 from bnexport.exporter.graph import Graph, NotCovered, Value
 from bnexport.exporter.registry import MASKLESS, OWN_MASK, emitter_of, is_operation
-from bnexport.keras_files.arguments import Tensor
+from bnexport.keras_files.arguments import Tensor, leaves
 from bnexport.keras_files.graph import Network, execution_order, network
 from bnexport.keras_files.layers import StoredLayer
 from bnexport.keras_files.policies import compute_dtype
@@ -172,15 +172,8 @@ def map_values(structure: Nested, function: Callable[[Value], Value]) -> Nested:
 
 
 def flat(structure: Nested) -> Iterable[Value]:
-    """The values of a structure, in the order of `keras.tree.flatten`: dictionaries by their keys."""
-    if isinstance(structure, Value):
-        yield structure
-    elif isinstance(structure, list | tuple):
-        for part in structure:
-            yield from flat(part)
-    elif isinstance(structure, dict):
-        for key in sorted(structure):
-            yield from flat(structure[key])
+    """The values of a structure (`leaves`)."""
+    return leaves(structure, Value)
 
 
 def fill(structure: Nested, made: Mapping[Tensor, Value]) -> Nested:

@@ -24,12 +24,17 @@ def format_of(source: object) -> Format | None:
         kind = files.model_format(source)
     except InputError:
         return None
-    return None if kind == Format.KERAS and not (source.suffix == ".keras" or _has_configuration(source)) else kind
+    return None if kind == Format.KERAS and not _is_of_keras(source) else kind
 
 
-def _has_configuration(path: Path) -> bool:
+def _is_of_keras(path: Path) -> bool:
+    return path.suffix == ".keras" or _CONFIGURATION in names_in_archive(path)
+
+
+def names_in_archive(path: Path) -> tuple[str, ...]:
+    """The names of the files in a zip archive; none where it is no archive or damaged: whoever reads it says how."""
     try:
         with files.open_regular(path) as stream, zipfile.ZipFile(stream) as archive:
-            return _CONFIGURATION in archive.namelist()
+            return tuple(archive.namelist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, struct.error, InputError):
-        return False  # it is damaged; whoever reads it says how
+        return ()

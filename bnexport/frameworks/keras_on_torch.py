@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, cast
 
@@ -10,10 +10,12 @@ from bnexport.frameworks.keras_backends import Forward, Traced, weights_of
 from bnexport.frameworks.keras_logits import KeptByKeras
 from bnexport.frameworks.keras_recorder import OF_A_LAYER, Recorder
 from bnexport.frameworks.protocols import Layer
+from bnexport.frameworks.torch_marks import BEHIND, LAYER, marks
 from bnexport.types import Array
 
 if TYPE_CHECKING:
     import keras
+    import torch
 
 
 class Torch:
@@ -79,10 +81,6 @@ class Torch:
         forward(x, weights_of(model))
 
 
-_LAYER, _BEHIND = "_bnexport_layer", "_bnexport_behind"
-"""Attributes of tensors: the layer whose output it is, and the layers whose outputs it was computed from."""
-
-
 class _MarkingRecorder(Recorder):
     def __init__(self, names: Sequence[str], paths: Mapping[int, str]) -> None:
         super().__init__(names, paths)
@@ -92,30 +90,8 @@ class _MarkingRecorder(Recorder):
 
     @contextmanager
     def begin(self, x: Sequence[object]) -> Iterator[None]:
-        import torch
-        from torch.overrides import TorchFunctionMode
-
-        class Marks(TorchFunctionMode):  # type: ignore[misc] # PyTorch is not always there
-            """Hands the marks of what a function takes on to what it gives."""
-
-            def __torch_function__(
-                self,
-                func: Callable[..., object],
-                types: object,
-                args: Sequence[object] = (),
-                kwargs: Mapping[str, object] | None = None,
-            ) -> object:
-                output = func(*args, **(kwargs or {}))
-                behind: dict[str, None] = {}
-                for tensor in _tensors([args, kwargs], torch.Tensor):
-                    behind |= getattr(tensor, _BEHIND, {})
-                for tensor in _tensors(output, torch.Tensor) if behind else ():
-                    if not hasattr(tensor, _LAYER):
-                        setattr(tensor, _BEHIND, behind)
-                return output
-
         self._items = cast("torch.Tensor", x[0]).shape[0]
-        with Marks():
+        with marks():
             yield
 
     def is_new(self, tensor: object) -> bool:
@@ -123,18 +99,17 @@ class _MarkingRecorder(Recorder):
         from keras.layers import RNN, TimeDistributed
 
         inside = any(isinstance(layer, RNN | TimeDistributed) for layer in self.around)  # loops, on other backends
-        return isinstance(tensor, torch.Tensor) and not inside and not hasattr(tensor, _LAYER)
+        return isinstance(tensor, torch.Tensor) and not inside and not hasattr(tensor, LAYER)
 
     def add(self, name: str, kind: str, tensor: object) -> None:
-        import torch
 
         value = cast("torch.Tensor", tensor)
         if value.is_floating_point():
             shape = tuple(value.shape)
             shown = (None, *shape[1:]) if shape[:1] == (self._items,) else shape
-            self._layers.append(Layer(name, kind, shown, tuple(getattr(value, _BEHIND, {}))))
-        setattr(value, _LAYER, name)
-        setattr(value, _BEHIND, {name: None})
+            self._layers.append(Layer(name, kind, shown, tuple(getattr(value, BEHIND, {}))))
+        setattr(value, LAYER, name)
+        setattr(value, BEHIND, {name: None})
         if name in self._names:
             self._kept[f"{name}{OF_A_LAYER}"] = value
 
@@ -143,14 +118,3 @@ class _MarkingRecorder(Recorder):
 
     def layers(self) -> list[Layer]:
         return self._layers
-
-
-def _tensors(value: object, kind: type) -> Iterator[object]:
-    """The tensors in nested tuples, lists and dictionaries."""
-    if isinstance(value, kind):
-        yield value
-    elif isinstance(value, tuple | list):
-        for part in value:
-            yield from _tensors(part, kind)
-    elif isinstance(value, Mapping):
-        yield from _tensors(list(value.values()), kind)

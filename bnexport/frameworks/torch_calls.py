@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from inspect import Parameter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bnexport.datasets.arrays.fit import fits
 from bnexport.errors import InputError
 from bnexport.frameworks.protocols import Port, Signature
 from bnexport.results.signature import dtype_named
@@ -158,9 +159,4 @@ def _order(ports: Sequence[Port], given: Sequence[torch.Tensor]) -> list[int]:
 
 
 def _fits(port: Port, tensor: torch.Tensor) -> bool:
-    if not port.shape:
-        return True  # of unknown rank
-    shape = cast("tuple[int, ...]", tuple(tensor.shape))
-    return len(shape) == len(port.shape) and all(
-        side is None or side == actual for side, actual in zip(port.shape[1:], shape[1:], strict=True)
-    )
+    return not port.shape or fits(tuple(tensor.shape), port.shape)  # without axes it is of unknown rank

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import struct
-import zipfile
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
 from bnexport.errors import InputError
+from bnexport.frameworks.formats import names_in_archive
 from bnexport.system import files
 
 
@@ -36,17 +36,16 @@ def kind_of(path: Path) -> TorchFile | None:
                 return TorchFile.PICKLE
             if not head.startswith(b"PK\x03\x04"):
                 return TorchFile.SAFETENSORS if path.suffix == ".safetensors" and _is_safetensors(head, path) else None
-            with zipfile.ZipFile(stream) as archive:
-                return _kind_of_archive(archive.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, struct.error, InputError):
-        return None  # it is damaged, or no file
+    except (OSError, InputError):
+        return None  # it is no file
+    return _kind_of_archive(names_in_archive(path))
 
 
 def _is_safetensors(head: bytes, path: Path) -> bool:
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
 
 
-def _kind_of_archive(names: list[str]) -> TorchFile | None:
+def _kind_of_archive(names: Sequence[str]) -> TorchFile | None:
     """All of PyTorch's archives have one folder, whose name does not matter."""
     inner = {name.partition("/")[2] for name in names}
     if "archive_format" in inner or "serialized_exported_program.json" in {*inner, *names}:

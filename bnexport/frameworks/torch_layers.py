@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bnexport.frameworks.protocols import Layer
+from bnexport.frameworks.torch_marks import BEHIND, LAYER, layers_behind, marks, tensors_in
 from bnexport.types import Nested
 
 if TYPE_CHECKING:
     import torch
-
-_LAYER, _BEHIND = "_bnexport_layer", "_bnexport_behind"
-"""Attributes of tensors: the layer whose output it is, and the layers whose outputs it was computed from."""
 
 
 @dataclass(slots=True)
@@ -42,7 +40,7 @@ class LayerRecorder:
             for name, inner in module.named_modules():
                 if inner is not module:
                     stack.callback(inner.register_forward_hook(self._hook(name)).remove)
-            stack.enter_context(_marks())
+            stack.enter_context(marks())
             yield
 
     def _hook(self, name: str) -> Callable[[torch.nn.Module, Nested, Nested], None]:
@@ -52,14 +50,14 @@ class LayerRecorder:
         return note
 
     def _note(self, name: str, module: torch.nn.Module, given: Nested, output: Nested) -> None:
-        tensor = next(_tensors(output), None)
-        if tensor is None or hasattr(tensor, _LAYER):
+        tensor = next(tensors_in(output), None)
+        if tensor is None or hasattr(tensor, LAYER):
             return
         nth = self._calls[name] = self._calls.get(name, 0) + 1
         path = name if nth == 1 else f"{name}#{nth}"
-        behind = getattr(tensor, _BEHIND, None) or _behind(given)
-        setattr(tensor, _LAYER, path)
-        setattr(tensor, _BEHIND, {path: None})
+        behind = getattr(tensor, BEHIND, None) or layers_behind(given)
+        setattr(tensor, LAYER, path)
+        setattr(tensor, BEHIND, {path: None})
         if not tensor.is_floating_point():
             return
         index, self.count = self.count, self.count + 1
@@ -72,56 +70,3 @@ class LayerRecorder:
         self.most_bytes -= size
         layer = Layer(path, type(module).__name__, (None, *tensor.shape[1:]), tuple(behind))
         self.kept.append((layer, tensor.detach().clone()))  # later layers may work in place
-
-
-@contextmanager
-def _marks() -> Iterator[None]:
-    """While open, every function of PyTorch hands the marks of what it takes on to what it gives."""
-    from torch.overrides import TorchFunctionMode
-
-    class Marks(TorchFunctionMode):  # type: ignore[misc] # PyTorch is not always there
-        """Hands marks on."""
-
-        def __torch_function__(
-            self,
-            func: Callable[..., object],
-            types: object,
-            args: Sequence[object] = (),
-            kwargs: Mapping[str, object] | None = None,
-        ) -> object:
-            taken = list(_tensors([args, kwargs]))
-            behind = _behind(taken)
-            versions = [tensor._version for tensor in taken]
-            output = func(*args, **(kwargs or {}))
-            for tensor, version in zip(taken, versions, strict=True):
-                if tensor._version != version:  # it was changed in place, and is no layer's output any more
-                    vars(tensor).pop(_LAYER, None)
-                    setattr(tensor, _BEHIND, behind)
-            for tensor in _tensors(output) if behind else ():
-                if not hasattr(tensor, _LAYER):
-                    setattr(tensor, _BEHIND, behind)
-            return output
-
-    with Marks():
-        yield
-
-
-def _behind(value: Nested) -> dict[str, None]:
-    """The layers behind all tensors in a value."""
-    behind: dict[str, None] = {}
-    for tensor in _tensors(value):
-        behind |= getattr(tensor, _BEHIND, {})
-    return behind
-
-
-def _tensors(value: Nested) -> Iterator[torch.Tensor]:
-    """The tensors in nested tuples, lists and dictionaries."""
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for part in value:
-            yield from _tensors(part)
-    elif isinstance(value, Mapping):
-        yield from _tensors(list(value.values()))

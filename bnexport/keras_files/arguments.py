@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from bnexport.errors import InputError, reason
 from bnexport.types import Nested
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +29,21 @@ class Tensor:
     index: int
 
 
-def tensors_in(structure: Nested) -> Iterator[Tensor]:
-    """The tensors of a structure, in the order of `keras.tree.flatten`: dictionaries by their keys."""
-    if isinstance(structure, Tensor):
+def leaves(structure: Nested, kind: type[T]) -> Iterator[T]:
+    """The values of a class in a structure, in the order of `keras.tree.flatten`: dictionaries by their keys."""
+    if isinstance(structure, kind):
         yield structure
     elif isinstance(structure, list | tuple):
         for part in structure:
-            yield from tensors_in(part)
+            yield from leaves(part, kind)
     elif isinstance(structure, dict):
         for key in sorted(structure):
-            yield from tensors_in(structure[key])
+            yield from leaves(structure[key], kind)
+
+
+def tensors_in(structure: Nested) -> Iterator[Tensor]:
+    """The tensors of a structure."""
+    return leaves(structure, Tensor)
 
 
 def is_reference(value: object) -> bool:
