@@ -28,7 +28,7 @@ class Recorded:
     Args:
         name: what sentences call where they are.
         outputs: the rows of each output, by the name a check gives it.
-        matches: which array was taken for which output where their names differ, and which was not used, in words.
+        matches: which array was taken for which output where their names differ, which has another dtype, and which was not used, in words.
     """
 
     name: str
@@ -68,6 +68,8 @@ def open_recorded(source: Path | Mapping[str, Array], subject: Subject, count: i
     """
     name = str(source) if isinstance(source, Path) else "the recorded outputs"
     arrays = npz.load(source) if isinstance(source, Path) else {n: np.asarray(x) for n, x in source.items()}
+    if flat := [key for key, array in arrays.items() if array.ndim == 0]:
+        raise InputError(f"the array {flat[0]} of {name} has no rows", expected="one row for each item of the data")
     for key, array in arrays.items():
         if array.dtype.kind != "U":  # text is compared, too
             npz.refuse_no_numbers(f"{key} in {name}", array.dtype)
@@ -107,7 +109,13 @@ def open_recorded(source: Path | Mapping[str, Array], subject: Subject, count: i
             )
     unused = [key for key in arrays if key not in taken.values()]
     matches += [f"the recorded array {key} is not used" for key in unused]
-    return Recorded(name, {output: arrays[key] for output, key in taken.items()}, tuple(matches))
+    outputs = {output: arrays[key] for output, key in taken.items()}
+    for output, array in outputs.items():
+        dtype = subject.dtypes.get(output.removesuffix("/logits"))
+        if dtype is not None and dtype != array.dtype and dtype.kind == array.dtype.kind == "f":
+            outputs[output] = array.astype(dtype)
+            matches.append(f"the recorded array {taken[output]} is {array.dtype} and compared as {dtype}")
+    return Recorded(name, outputs, tuple(matches))
 
 
 def _shapes(subject: Subject) -> dict[str, Shape | None]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bnexport.results.actions import Action, NamedOptions, advise
 from bnexport.results.nouns import IMAGES, Noun
-from bnexport.results.runs import STORED, RunSpec
+from bnexport.results.runs import RECORDED, STORED, RunSpec
 from bnexport.results.tolerance import FLOORS, STATED, STATED_HALF
 from bnexport.results.verdict import Comparison, Finding, LayerError, Severity
 from bnexport.rules.actions import DOCTOR, EXPORT, option
@@ -68,6 +68,8 @@ def parity_lost(
     rule, what = EX001, f"the exported graph differs from {title}"
     if reference.runtime == STORED:
         rule, what = RT007, "this machine computes other outputs than the machine that packed the bundle"
+    elif reference.runtime == RECORDED:
+        what = f"the file differs from {title}"
     elif actual.external and reference.artifact:
         what = f"the deployed file differs from {title}"
     elif reference.artifact:

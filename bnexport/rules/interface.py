@@ -71,12 +71,12 @@ def recorded_otherwise(failed: Sequence[Comparison], how: str) -> Finding:
 
 
 def outputs_matched(matches: Sequence[str]) -> Finding | None:
-    """EX004, as an information: recorded outputs with other names than the model's."""
+    """EX004, as an information: recorded outputs with other names or dtypes than the model's."""
     if not matches:
         return None
     return EX004.finding(
         Severity.INFO,
-        f"the names of the recorded outputs differ from those of the model: {'; '.join(matches)}",
+        f"the recorded outputs differ in form from those of the model: {'; '.join(matches)}",
         {"differences": list(matches)},
         (advise("make sure that they are the same outputs"),),
     )

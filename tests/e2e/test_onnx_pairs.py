@@ -128,6 +128,9 @@ def test_recorded_outputs(room: Path, outputs: dict[str, np.ndarray]) -> None:
     report = check(file, inputs=room / "data.npz", reference=room / "outputs.npz", batch_size=3)
     assert report, report.findings
     assert "scores" in codes(report)["EX004"].message
+    doubles = check(file, inputs=room / "data.npz", reference={"scores": outputs["right"].astype(np.float64)})
+    assert doubles, doubles.findings
+    assert "is float64 and compared as float32" in codes(doubles)["EX004"].message
     failed = check(file, inputs=room / "data.npz", reference={"scores": outputs["wrong"]})
     assert not failed
     assert "the recorded outputs" in codes(failed)["EX001"].message
@@ -139,6 +142,8 @@ def test_recorded_outputs_that_do_not_fit(room: Path, outputs: dict[str, np.ndar
     right = outputs["right"]
     with pytest.raises(InputError, match=r"no array of the recorded outputs can be an output.*\(7, 4\).*\(8, 4\)"):
         check(room / "net.onnx", inputs=room / "data.npz", reference={"scores": right[:7]})
+    with pytest.raises(InputError, match="scores of the recorded outputs has no rows"):
+        check(room / "net.onnx", inputs=room / "data.npz", reference={"scores": np.float32(1)})
     with pytest.raises(UsageError, match=r"can be any of several arrays.*a, b"):
         check(room / "net.onnx", inputs=room / "data.npz", reference={"a": right, "b": right})
     with pytest.raises(UsageError, match="compared with one ONNX file"):
