@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnexport.checking.matching import Match, match_tensors, sample
+from bnexport.checking.matching import match_tensors, sample
 from bnexport.comparison.reference import Reference
 from bnexport.errors import InputError
 from bnexport.frameworks.protocols import Layer
@@ -53,22 +53,43 @@ def layer_errors(
         outputs: the graph's name of each output of the reference.
     """
     progress.stage("comparing node by node" if reference.graph_itself else "comparing layer by layer")
-    noise = _noise(reference, mode, feeds)
-    errors: list[LayerError] = []
     inner = InnerTensors(graph, provider, given)
     if reference.graph_itself:
-        matches = _match(reference, mode, feeds, inner, outputs)
+        return _node_errors(reference, mode, feeds, inner, {a: b for a, b in outputs.items() if b in inner})
     groups = _Groups(graph, inner)
+    return [
+        _error(layer, rounded, groups.outputs_of(layer.name), floor)
+        for layer, rounded, floor in _with_floors(reference, mode, feeds)
+    ]
+
+
+def _with_floors(reference: Reference, mode: Mode, feeds: Feeds) -> Iterator[tuple[Layer, Array, float | None]]:
+    """Each layer with what it computes and how far rounding moves that; None where that is not known."""
+    noise = _noise(reference, mode, feeds)
     for layer, rounded in reference.layers(mode, feeds, most_bytes=MOST_BYTES):
-        others = next(noise, None)
-        floor = max((depth.floor(rounded, x) for x in others), default=None) if others is not None else None
-        if reference.graph_itself:
-            match = matches.get(layer.name)
-            candidates = [[(match.tensor, inner[match.tensor])]] if match else []
-            errors.append(_error(layer, rounded, candidates, floor, match.described if match else ""))
-        else:
-            errors.append(_error(layer, rounded, groups.outputs_of(layer.name), floor))
-    return errors
+        others = next(noise, ())
+        yield layer, rounded, max((depth.floor(rounded, x) for x in others), default=None)
+
+
+def _node_errors(
+    reference: Reference, mode: Mode, feeds: Feeds, inner: InnerTensors, renamed: Mapping[str, str]
+) -> list[LayerError]:
+    """The error of every node of a reference file, by the names of tensors; by their values where names do not say which is which."""
+    errors = []
+    for node, rounded, floor in _with_floors(reference, mode, feeds):
+        name = renamed.get(node.name, node.name)
+        errors.append(_error(node, rounded, [[(name, inner[name])]] if name in inner else [], floor))
+    if all(error.known for error in errors) and 2 * sum(error.off for error in errors) <= len(errors):
+        return errors
+    floors = {error.name: error.noise_floor for error in errors}
+    nodes = [(node, x.shape, sample(x)) for node, x in reference.layers(mode, feeds, most_bytes=MOST_BYTES)]
+    matches = match_tensors(nodes, inner, renamed)
+    return [
+        _error(node, x, [[(match.tensor, inner[match.tensor])]], floors[node.name], match.described)
+        if (match := matches.get(node.name)) is not None
+        else _error(node, x, [], floors[node.name])
+        for node, x in reference.layers(mode, feeds, most_bytes=MOST_BYTES)
+    ]
 
 
 def _noise(reference: Reference, mode: Mode, feeds: Feeds) -> Iterator[Sequence[Array]]:
@@ -76,14 +97,6 @@ def _noise(reference: Reference, mode: Mode, feeds: Feeds) -> Iterator[Sequence[
         yield from reference.layer_noise(mode, feeds, most_bytes=MOST_BYTES)
     except InputError:
         return  # no float64 pass: the tolerance of each layer is a stated one
-
-
-def _match(
-    reference: Reference, mode: Mode, feeds: Feeds, inner: InnerTensors, outputs: Mapping[str, str]
-) -> dict[str, Match]:
-    nodes = [(node, value.shape, sample(value)) for node, value in reference.layers(mode, feeds, most_bytes=MOST_BYTES)]
-    renamed = {ours: theirs for ours, theirs in outputs.items() if theirs in inner}
-    return match_tensors(nodes, inner, renamed)
 
 
 class _Groups:

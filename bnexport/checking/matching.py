@@ -21,7 +21,7 @@ ALIKE = 0.99
 """Two tensors of one shape whose values correlate so well are one tensor."""
 
 RELATED = 0.5
-"""Tensors in the same position are not the same where their values correlate less."""
+"""Tensors of the same name or in the same position are not the same where their values correlate less."""
 
 Sample = Mapping[tuple[int, ...], Array]
 """Some values of a tensor, by its shape: one entry for each order of its axes that another graph may have."""
@@ -70,21 +70,29 @@ def sample(x: Array) -> Sample:
 def match_tensors(nodes: Sequence[Entry], graph: InnerTensors, renamed: Mapping[str, str]) -> dict[str, Match]:
     """The tensor of `graph` for each node of the reference, by the reference's name; nodes that have none are left out.
 
+    Names count unless most tensors of the same name have nothing in common. `renamed` always counts.
+
     Args:
         nodes: those of the reference, with the shape of what they compute on the batch, and a sample of it.
         graph: the other graph on the same batch.
         renamed: tensors of the reference that are called otherwise in `graph`, such as its outputs.
     """
+    there = {name: sample(graph[name]) for name in graph.names}
     names = {node.name: renamed.get(node.name, node.name) for node, _, _ in nodes}
     matches = {ours: Match(theirs, "name") for ours, theirs in names.items() if theirs in graph}
+    named = [(entry, names[entry[0].name]) for entry in nodes if entry[0].name in matches]
+    same = sum(_is_same(entry, graph.makers[other], there[other]) for entry, other in named)
+    if 2 * same < len(matches):  # numbers that an exporter gave: each file has its own
+        matches = {ours: match for ours, match in matches.items() if ours in renamed}
     left = [entry for entry in nodes if entry[0].name not in matches]
     taken = {match.tensor for match in matches.values()}
     free = [name for name in graph.names if name not in taken]
-    if not left or not free:
-        return matches
-    there = {name: sample(graph[name]) for name in free}
     for node, shape, values in left:
-        scores = {name: _correlation(values[shape], there[name][shape]) for name in free if shape in there[name]}
+        scores = {
+            name: _correlation(values[shape], there[name][shape])
+            for name in free
+            if shape in values and shape in there[name]
+        }
         best = max(scores, key=scores.__getitem__, default="")
         if best and scores[best] >= ALIKE:
             matches[node.name] = Match(best, "value", scores[best])
@@ -93,6 +101,14 @@ def match_tensors(nodes: Sequence[Entry], graph: InnerTensors, renamed: Mapping[
         for key in (_kind_and_shape, _shape, _kind):
             ours, theirs = _align(ours, theirs, matches, graph, there, key)
     return matches
+
+
+def _is_same(entry: Entry, maker: str, other: Sample) -> bool:
+    """Whether a tensor of the same name is the same: by its values, or by its operator and values that are related."""
+    node, shape, values = entry
+    if shape not in values or shape not in other:
+        return False
+    return _correlation(values[shape], other[shape]) >= (RELATED if maker == node.kind else ALIKE)
 
 
 def _kind_and_shape(kind: str, values: Sample) -> object:
@@ -142,7 +158,7 @@ def _align(
     pairs = [(ours[a + n], theirs[b + n]) for a, b, count in blocks for n in range(count)]
     for (node, shape, values), name in pairs:
         other = there[name].get(shape)
-        correlation = math.nan if other is None else _correlation(values[shape], other)
+        correlation = math.nan if other is None or shape not in values else _correlation(values[shape], other)
         if not correlation < RELATED:
             matches[node.name] = Match(name, "position", correlation)
     return (

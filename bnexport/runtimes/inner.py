@@ -40,7 +40,7 @@ class InnerTensors:
         most_bytes: int = MOST_BYTES,
     ) -> None:
         made = [output for node in graph.graph.node for output in node.output if output]
-        floats = _floats(graph, made)
+        floats = float_tensors(graph)
         self._feeds, self._most = feeds, most_bytes
         self._order = {name: index for index, name in enumerate(made)}
         self._session = ort_session.Session(serialise(tensors.with_outputs(graph, floats)), provider, optimized=False)
@@ -89,7 +89,8 @@ class InnerTensors:
         return ahead
 
 
-def _floats(graph: onnx.ModelProto, made: Sequence[str]) -> list[str]:
-    """The tensors that hold floating point numbers; those of unknown type too."""
+def float_tensors(graph: onnx.ModelProto) -> list[str]:
+    """The tensors that nodes make and that hold floating point numbers, in order; those of unknown type too."""
+    made = [output for node in graph.graph.node for output in node.output if output]
     kinds = {info.name: info.type.tensor_type.elem_type for info in [*graph.graph.value_info, *graph.graph.output]}
     return [name for name in made if kinds.get(name, 1) in (0, 1, 10, 11, 16)]

@@ -63,6 +63,38 @@ def test_every_mutation_fails_and_names_the_node(mutation: str, names: str, room
     assert ("recognised by its" in finding.message) == (names == "lost")
 
 
+def number_tensors(model: Graph, first: int) -> None:
+    """Tensors get numbers for names, as PyTorch's older exporter gives them: in another file they start elsewhere."""
+    ends = {info.name for info in [*model.graph.input, *model.graph.output]}
+    made = [name for node in model.graph.node for name in node.output]
+    new = {name: name if name in ends else str(first + nth) for nth, name in enumerate(made)}
+    for node in model.graph.node:
+        node.name = ""
+        node.input[:] = [new.get(name, name) for name in node.input]
+        node.output[:] = [new[name] for name in node.output]
+    del model.graph.value_info[:]
+    del model.metadata_props[:]
+
+
+@pytest.mark.parametrize("shift", [1, 2, 3, 7])
+def test_numbers_for_names_say_nothing(shift: int, room: Path, tmp_path: Path) -> None:
+    """A sound file passes where its tensors have the names of other tensors of the reference; a wrong kernel is named in its own terms."""
+    for name, first in (("reference", 100), ("other", 100 + shift), ("wrong", 100 + shift)):
+        model = onnx.load(room / "net.onnx")
+        number_tensors(model, first)
+        if name == "wrong":
+            MUTATIONS["kernel transposed"][0](model)
+        onnx.save(model, tmp_path / f"{name}.onnx")
+    data = room / "data.npz"
+    report = check(tmp_path / "reference.onnx", inputs=data, deployed=tmp_path / "other.onnx")
+    assert report, report.findings
+    wrong = check(tmp_path / "reference.onnx", inputs=data, deployed=tmp_path / "wrong.onnx")
+    assert not wrong
+    [tensor] = codes(wrong)["EX001"].layers
+    made = {node.output[0]: node for node in onnx.load(tmp_path / "reference.onnx").graph.node}
+    assert "conv2/kernel" in made[tensor].input
+
+
 def test_another_exporters_file_passes(room: Path, theirs: Path) -> None:
     """Normalisations folded, other names, another layout inside: it computes the same."""
     report = pair(room, theirs)
