@@ -21,17 +21,16 @@ from bnexport.comparison.targets import split_targets
 from bnexport.errors import UsageError
 from bnexport.numerics.drift import drift
 from bnexport.progress import Progress
-from bnexport.recalibration.remedy import advice, in_inference_mode
+from bnexport.recalibration.remedy import advice, in_inference_mode, with_remedy
 from bnexport.recalibration.settling import settle
 from bnexport.recalibration.trial import Untried, try_recalibration
-from bnexport.results.actions import Action
 from bnexport.results.facts import SHOWN, ImageFacts
 from bnexport.results.nouns import noun_of
 from bnexport.results.option_names import conflict
 from bnexport.results.overrides import Overrides
 from bnexport.results.runs import Role
 from bnexport.results.tolerance import Tolerances
-from bnexport.results.verdict import CheckReport, Finding
+from bnexport.results.verdict import CheckReport
 from bnexport.rules import inputs as input_rules, model_files, modes, runtime
 from bnexport.rules.actions import add_files
 from bnexport.rules.backends import backend_rounds
@@ -175,6 +174,7 @@ def examine(opening: Opening, progress: Progress) -> Examination:
 
     Raises:
         InputError: no image can be read, or a graph does not run.
+        UsageError: a tolerance names a tensor that there is not.
         MachineError: a required provider does not run.
     """
     settled = settle(opening.subject, opening.feeds, opening.preparation, progress)
@@ -258,10 +258,14 @@ def examine(opening: Opening, progress: Progress) -> Examination:
         findings=add_files(
             sort_findings(
                 [
-                    *(*opening.lost, settled.finding, *failed, *explained, *costs),
+                    *opening.lost,
+                    settled.finding,
+                    *failed,
+                    *explained,
+                    *costs,
                     *dependent,
                     runtime.not_finite(tally.answers.not_finite, len(names), noun),
-                    *(_with_remedy(finding, remedy) for finding in causes),
+                    *(with_remedy(finding, remedy) for finding in causes),
                     *by_mode,
                     *(backend_rounds(lost.failed, lost.pair.expectation.actual, own) for lost, own in rounded),
                     randomness.measure(subject.reference, subject.random_layers, first, progress),
@@ -288,13 +292,3 @@ def examine(opening: Opening, progress: Progress) -> Examination:
         if run.spec.role == Role.CANDIDATE and run.spec.artifact and run.spec.mode == "inference"
     )
     return Examination(report, tally.tolerances, opening, deployed_runs)
-
-
-def _with_remedy(finding: Finding, remedy: tuple[Action, ...]) -> Finding:
-    """Where recalibrating may be the repair, the fix is what it was seen to give on these images."""
-    match finding.code:
-        case "BN001":
-            return replace(finding, actions=remedy)
-        case "IN002":
-            return replace(finding, actions=(finding.actions[0], remedy[0]))
-    return finding

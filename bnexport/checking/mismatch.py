@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bnexport.checking.localise import layer_errors
 from bnexport.checking.optimisations import find_blame
-from bnexport.checking.rounding_by_layer import described_graph, weights_only, with_expected
+from bnexport.checking.rounding_by_layer import describe_form, weights_only, with_expected
 from bnexport.comparison.deployed import Deployed
 from bnexport.comparison.expectations import Expected
 from bnexport.comparison.precision import OpenForm
@@ -167,12 +167,8 @@ class Inquiry:
     def _is_beyond_quantisation(self, lost: Lost) -> bool:
         """Whether a quantised file differs from its reference even where nothing but its stored weights is quantised."""
         cost = self.tally.costs.get(lost.pair.key)
-        return (
-            cost is not None
-            and cost.cause == Cause.UNKNOWN
-            and self.deployed is not None
-            and not all(rounding.apart_explained for rounding in cost.tensors.values())
-        )
+        unknown = cost is not None and cost.cause == Cause.UNKNOWN and not cost.apart_explained
+        return unknown and self.deployed is not None
 
     def _weights(self, subject: Subject) -> onnx.ModelProto | Mapping[str, Array]:
         """What holds the weights of the reference: its graph, or itself where bnexport does not export it."""
@@ -231,21 +227,25 @@ class Inquiry:
             return ()
         try:
             opened, graph, given = self.forms.get(runner.id), runner.graph(), runner.given(feeds)
-            form = None if opened is None or runner.quantised is None else opened
+            if opened is not None:
+                describe_form(opened)
+            form = None if opened is None or runner.quantised is None else opened.form
             if form is not None:  # tensors and activations have the names of the float file there
-                graph = described_graph(form)
+                graph = form.graph
             errors = layer_errors(
                 self.subject.reference,
                 graph,
                 runner.mode,
                 _provider(runner),
                 feeds,
-                given if form is None else {**given, **form.form.gates(0.0 if structure else 1.0)},
+                given if form is None else {**given, **form.gates(0.0 if structure else 1.0)},
                 self.progress,
                 self.deployed.interface.outputs if self.deployed is not None else {},
             )
-            noise = weights_only(form) if form is not None and structure else 1.0
-            return tuple(errors if opened is None else with_expected(errors, opened, given, noise))
+            if opened is None:
+                return tuple(errors)
+            noise = weights_only(opened) if form is not None and structure else 1.0
+            return tuple(with_expected(errors, opened, given, noise))
         except InputError as error:
             self.progress.note(f"the layers cannot be compared: {error}")
             return ()

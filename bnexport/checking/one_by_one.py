@@ -74,7 +74,7 @@ def compare(
         except InputError as error:
             progress.note(f"whether {runner.id} depends on the batch could not be checked: {error}")
             continue
-        if tolerances.floors and not tolerances.images:
+        if tolerances.provisional:
             floors.where_lost(tally, subject.reference, progress)
         judged, _ = tally.judge((), ())
         by_batch = not all(judged) and normalises_by_batch(runner.graph() if runner.graph else subject.graph)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bnexport.onnx_graph import tensors
+from bnexport.onnx_graph.parts import node_title
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.progress import Progress
 from bnexport.runtimes import ort_session
@@ -121,4 +122,4 @@ def _inner(graph: onnx.ModelProto) -> list[str]:
 def _around(graph: onnx.ModelProto, tensor: str) -> tuple[str, ...]:
     makers = [node for node in graph.graph.node if tensor in node.output]
     readers = [node for node in graph.graph.node if tensor in node.input]
-    return tuple(f"{node.op_type} {node.name or node.output[0]}" for node in [*makers, *readers])
+    return tuple(node_title(node) for node in [*makers, *readers])

@@ -65,7 +65,7 @@ def _explain(opened: OpenForm, cost: Cost, lost: Lost, tally: Tally, progress: P
     as_written = _with_outputs(cost, opened, opened.run(quantise=1.0))
     if not cost.explained and as_written.explained and opened.runner.spec.runtime == "onnxruntime":
         return [_saturation(opened, cost, as_written, lost, tally)]
-    if not cost.explained and not all(rounding.apart_explained for rounding in cost.tensors.values()):
+    if not cost.explained and not cost.apart_explained:
         return []  # the float form differs already: quantising is not the cause
     return _calibration(opened, cost, lost, tally, progress)
 

@@ -16,7 +16,7 @@ from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError, UsageError
 from bnexport.numerics import depth
 from bnexport.onnx_graph import tensors
-from bnexport.onnx_graph.parts import cut_out, part_inputs, part_outputs, with_random_weights
+from bnexport.onnx_graph.parts import cut_out, node_title, part_inputs, part_outputs, with_random_weights
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.progress import Progress
 from bnexport.results.tolerance import STATED
@@ -106,7 +106,8 @@ def reduce(request: Request, output: Path | str, *, progress: Progress | None = 
     part = _find_part(examination, finding)
     with files.whole_folder(output) as folder:
         write_reproduction(folder, part.model, part.inputs, part.expected, finding, part.error)
-    return Reduction(output, finding, tuple(_names(part.model)), part.error, part.random, examination.report)
+    nodes = tuple(node_title(node) for node in part.model.graph.node)
+    return Reduction(output, finding, nodes, part.error, part.random, examination.report)
 
 
 def _find_part(examination: Examination, finding: Finding) -> Part:
@@ -160,9 +161,7 @@ def _optimised_part(graph: onnx.ModelProto, given: Tensors, finding: Finding) ->
     """The part around the nodes that a finding names; grown until it shows the fault, and then cut down node by node."""
     inner = _inner_values(graph, given)
     named = set(finding.evidence["nodes"])
-    start = {
-        index for index, node in enumerate(graph.graph.node) if f"{node.op_type} {node.name or node.output[0]}" in named
-    }
+    start = {index for index, node in enumerate(graph.graph.node) if node_title(node) in named}
 
     def attempt(nodes: set[int], *, random: bool = False) -> Part | None:
         needed = part_inputs(graph, nodes)
@@ -239,7 +238,3 @@ def _inner_values(graph: onnx.ModelProto, given: Tensors) -> dict[str, Array]:
     kinds = {port.name: port.dtype for port in session.signature.inputs}
     typed = {name: x.astype(kinds[name], copy=False) for name, x in given.items()}
     return {**typed, **session.run(typed, made)}
-
-
-def _names(model: onnx.ModelProto) -> list[str]:
-    return [f"{node.op_type} {node.name or node.output[0]}" for node in model.graph.node]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bnexport.onnx_graph.parts import node_title
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.results.text import plain
 from bnexport.results.verdict import Finding
@@ -82,7 +83,7 @@ def write_reproduction(
     title = plain(CATALOGUE[finding.code].title).replace("\\", "").replace('"', "'")
     script = _HEAD.format(title=f"{finding.code}: {title}.") + (_EXPECTED if expected else _OPTIMISED)
     (folder / "repro.py").write_text(script + _TAIL.replace("LIMIT", f"{error / 10:.1e}"), encoding="utf-8")
-    nodes = "\n".join(f"* {plain(node.op_type)} {plain(node.name or node.output[0])}" for node in model.graph.node)
+    nodes = "\n".join(f"* {plain(node_title(node))}" for node in model.graph.node)
     versions = "\n".join(f"* {name} {version}" for name, version in environment({}).items() if isinstance(version, str))
     (folder / "README.md").write_text(
         f"# {finding.code}: {title}\n\n{plain(finding.message)}\n\nRun `python repro.py`. The part has these nodes:\n\n{nodes}\n\n"

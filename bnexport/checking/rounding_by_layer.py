@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,9 +13,6 @@ from bnexport.onnx_graph import tensors
 from bnexport.results.verdict import LayerError
 from bnexport.runtimes.inner import InnerTensors
 from bnexport.types import Array
-
-if TYPE_CHECKING:
-    import onnx
 
 PASSES = 2
 """So many passes with other noise."""
@@ -29,14 +25,14 @@ def with_expected(
 
     Args:
         errors: from the input to the output.
-        opened: the run in float32.
+        opened: the run in float32, described (`describe_form`).
         given: a batch as its graph takes it.
         noise: which sites have noise (`FloatForm.gates`).
 
     Raises:
         InputError: the float form does not run on the batch.
     """
-    graph = described_graph(opened)
+    graph = opened.form.graph
     base = InnerTensors(graph, "cpu", {**given, **opened.form.gates()})
     names = [error.tensor for error in errors if error.tensor and error.tensor in base]
     expected = dict.fromkeys(names, 0.0)
@@ -48,10 +44,9 @@ def with_expected(
     return [replace(e, expected=expected.get(e.tensor)) if e.tensor else e for e in errors]
 
 
-def described_graph(opened: OpenForm) -> onnx.ModelProto:
-    """The graph of a float form, with its tensors described as `InnerTensors` needs them."""
+def describe_form(opened: OpenForm) -> None:
+    """Describes the tensors of a float form as `InnerTensors` needs them, in place."""
     tensors.describe(opened.form.graph)
-    return opened.form.graph
 
 
 def weights_only(opened: OpenForm) -> Array:

@@ -102,7 +102,7 @@ def where_lost(tally: Tally, reference: Reference, progress: Progress) -> None:
     """
     for lost in tally.lost():
         worst = max(c.noise_floors or 0.0 for c in lost.failed)
-        if lost.pair.broken or not (worst < BEYOND or (tally.tolerances.floors and not tally.tolerances.images)):
+        if lost.pair.broken or not (worst < BEYOND or tally.tolerances.provisional):
             continue
         mode: Mode = "training" if lost.pair.expectation.mode == "training" else "inference"
         progress.stage("measuring the noise floor where sides differ")

@@ -41,6 +41,7 @@ class OpenForm:
         session: the graph, opened.
         feeds: some items of the batch on which the run is furthest from its reference.
         rows: their positions in the batch.
+        actual: what the run computes for them.
         reference: what the reference computes for them.
         base: what the form computes without noise.
     """
@@ -50,6 +51,7 @@ class OpenForm:
     session: ort_session.Session
     feeds: Feeds
     rows: Sequence[int]
+    actual: Outputs
     reference: Outputs
     base: Outputs
 
@@ -79,7 +81,7 @@ def measure(
         progress.stage("measuring what the precision explains")
         try:
             opened = _open(runner, lost, reference)
-            cost = None if opened is None else _cost(opened, lost, tally.heads.natural)
+            cost = None if opened is None else _cost(opened, tally.heads.natural)
         except InputError as error:
             progress.note(f"the error that the precision of {runner.id} explains cannot be measured: {error}")
             continue
@@ -98,11 +100,13 @@ def _open(runner: Runner, lost: Lost, reference: onnx.ModelProto | None) -> Open
         return None
     session = ort_session.Session(serialise(form.graph), optimized=False)
     count = len(lost.feed.names)
-    rows = _rows(runner.compute(lost.feed.inputs), lost.wanted, count)
+    outputs = runner.compute(lost.feed.inputs)
+    rows = _rows(outputs, lost.wanted, count)
     feeds = {name: x[rows] for name, x in lost.feed.inputs.items()}
-    wanted = {name: x[rows] for name, x in lost.wanted.items() if _by_item(x, count)}
-    base = _compute(runner, session, form.gates(), feeds)
-    return OpenForm(runner, form, session, feeds, rows, wanted, base)
+    actual, wanted = (
+        {name: x[rows] for name, x in of_batch.items() if _by_item(x, count)} for of_batch in (outputs, lost.wanted)
+    )
+    return OpenForm(runner, form, session, feeds, rows, actual, wanted, _compute(runner, session, form.gates(), feeds))
 
 
 def _compute(runner: Runner, session: ort_session.Session, gates: Feeds, feeds: Feeds) -> Outputs:
@@ -125,11 +129,9 @@ def _by_item(x: Array, count: int) -> bool:
     return bool(x.ndim) and x.dtype.kind == "f" and len(x) == count and x.size > 0
 
 
-def _cost(opened: OpenForm, lost: Lost, natural: Mapping[str, float]) -> Cost | None:
+def _cost(opened: OpenForm, natural: Mapping[str, float]) -> Cost | None:
     """What the precision explains, and what the run is off; None where nothing can be measured."""
-    count = len(lost.feed.names)
-    whole = opened.runner.compute(lost.feed.inputs)
-    actual = {name: x[opened.rows] for name, x in whole.items() if _by_item(x, count)}
+    actual = opened.actual
     names = [
         name
         for name in sorted(opened.reference, key=lambda name: not name.endswith("/logits"))

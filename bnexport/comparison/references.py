@@ -70,7 +70,7 @@ class GraphReference(Reference):
         return graph, None
 
     def noise(self, mode: Mode, feeds: Feeds) -> Noise:
-        """The graph in float64 by onnx.reference where that takes no longer than `BUDGET`; otherwise the graph with every weight moved by one unit in the last place."""
+        """The graph in float64 by onnx.reference where that takes no longer than `BUDGET`; otherwise with moved weights (`Perturbs`)."""
         begun = time.perf_counter()
         rounded = self.run(mode, feeds)
         if (time.perf_counter() - begun) * SLOWER < BUDGET:
@@ -83,7 +83,7 @@ class GraphReference(Reference):
         return Noise(center, others, PERTURBED)
 
     def layer_noise(self, mode: Mode, feeds: Feeds, *, most_bytes: int) -> Iterator[Sequence[Array]]:  # noqa: ARG002 - a graph has one mode
-        """For each node what it computes when every weight is moved by one unit in the last place."""
+        """For each node what it computes with moved weights (`Perturbs`)."""
         model = self._perturbing()
         values = self._guard(lambda: model.layers_perturbed(feeds, seed=0, most_bytes=most_bytes))
         while (value := self._guard(lambda: next(values, None))) is not None:

@@ -178,7 +178,7 @@ class OnnxModel:
         return self._by_name(values)
 
     def forward_perturbed(self, x: Tensors, *, seed: int | None) -> Outputs:
-        """What the graph computes when every float32 weight is moved by one unit in the last place, at random."""
+        """What the graph computes with its float32 weights moved at random (`perturb`), or as they are."""
         if self._open_weights is None:
             outside, weights = with_weights_as_inputs(self._whole())
             self._open_weights = ort_session.Session(serialise(outside), optimized=False), weights
@@ -199,7 +199,7 @@ class OnnxModel:
         yield from ((node, inner[node.name]) for node in layers_of(self.graph, inner.names))
 
     def layers_perturbed(self, x: Tensors, *, seed: int, most_bytes: int = MOST_BYTES) -> Iterator[Array]:
-        """What the same nodes compute when every float32 weight is moved by one unit in the last place."""
+        """What the same nodes compute with moved weights."""
         outside, weights = with_weights_as_inputs(self.graph)
         inner = InnerTensors(outside, "cpu", {**x, **perturb(weights, seed)}, most_bytes)
         yield from (inner[name] for name in inner.names)

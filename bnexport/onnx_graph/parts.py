@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     import onnx
 
 
+def node_title(node: onnx.NodeProto) -> str:
+    """The operator of a node and its name, or what it makes where it has none."""
+    return f"{node.op_type} {node.name or node.output[0]}"
+
+
 def part_inputs(model: onnx.ModelProto, nodes: Collection[int]) -> list[str]:
     """The tensors that some nodes, by their positions, read and neither make themselves nor have as weights."""
     stored = {tensor.name for tensor in model.graph.initializer}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from bnexport.recalibration.trial import Trial
 from bnexport.results.actions import Action, advise
@@ -81,3 +82,13 @@ def advice(
         reason = f"recalibration would not change the number of correct results ({before.correct} of {before.of})"
         return (advise(reason), prepare)
     return (advise(f"{after.correct} of {after.of} correct instead of {before.correct}", RECALIBRATE), train, prepare)
+
+
+def with_remedy(finding: Finding, remedy: tuple[Action, ...]) -> Finding:
+    """Where recalibrating may be the repair, the fix is what it was seen to give on these images."""
+    match finding.code:
+        case "BN001":
+            return replace(finding, actions=remedy)
+        case "IN002":
+            return replace(finding, actions=(finding.actions[0], remedy[0]))
+    return finding

@@ -110,6 +110,11 @@ class Cost:
         return all(rounding.explained for rounding in self.tensors.values())
 
     @property
+    def apart_explained(self) -> bool:
+        """Whether the float form of the file is the reference in every tensor, but for rounding."""
+        return all(rounding.apart_explained for rounding in self.tensors.values())
+
+    @property
     def deciding(self) -> Rounding:
         """The tensor that is furthest beyond what rounding explains."""
         return max(self.tensors.values(), key=lambda rounding: rounding.ratio)

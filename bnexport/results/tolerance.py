@@ -113,6 +113,11 @@ class Tolerances:
         return max(own, behind * logits_scale / 2)
 
     @property
+    def provisional(self) -> bool:
+        """Whether the floors are the smallest there are, because nothing was off so far that they had to be measured."""
+        return bool(self.floors) and not self.images
+
+    @property
     def described(self) -> str:
         """The rule in words."""
         if self.rtol or self.atol:
@@ -122,7 +127,7 @@ class Tolerances:
                 for name, value in table.items()
             ]
             return f"tolerance as specified: {' '.join(parts)}"
-        if self.floors and not self.images:
+        if self.provisional:
             return "tolerance: 16 float32 eps (noise floors were not measured because all differences are smaller)"
         if self.floors:
             method = self.method or WIDER.format(title="Keras")
