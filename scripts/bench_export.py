@@ -121,9 +121,9 @@ def describe_file(path: Path, arrays: Path) -> dict[str, Any]:
         "batch_normalization": sum(node.op_type == "BatchNormalization" for node in nodes),
     }
     recorded = np.load(arrays)
-    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-    feeds = {session.get_inputs()[0].name: recorded["x"]}
     try:
+        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+        feeds = {session.get_inputs()[0].name: recorded["x"]}
         actual = session.run(None, feeds)[0]
     except Exception as error:  # noqa: BLE001 - a file that does not run is a result
         return result | {"broken": str(error).splitlines()[0][:200]}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "layers.md"
+WIDTH = 118
+"""Characters in a line of text."""
 HEAD = """# Layers of Keras in ONNX
 
 Written by `python scripts/write_layers.py`, which runs the tests of the layers (`tests/e2e/test_layers_*.py`) and looks at what they
@@ -109,7 +112,8 @@ def main() -> None:
     import_families()
     names = ", ".join(sorted(OPERATIONS))
     text = HEAD + "\n".join(row(kind, record) for kind in classes())
-    text += f"\n\n## Operations\n\nNodes of `keras.ops` in functional models, by the name of their class: {names}.\n"
+    operations = f"Nodes of `keras.ops` in functional models, by the name of their class: {names}."
+    text += f"\n\n## Operations\n\n{textwrap.fill(operations, WIDTH)}\n"
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(text, encoding="utf-8")
 

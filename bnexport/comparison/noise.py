@@ -27,7 +27,10 @@ class Noise:
 
 @runtime_checkable
 class Perturbs(Protocol):
-    """The ability of a model to show how far rounding may move it, where float64 is out of reach: some of its weights are moved by one unit in the last place."""
+    """The ability of a model to show how far rounding may move it, where float64 is out of reach.
+
+    Some of its weights are moved by one unit in the last place.
+    """
 
     def forward_perturbed(self, x: Tensors, *, seed: int | None) -> Outputs:
         """Every output for one batch in inference mode, with weights moved at random from `seed`, or as they are where it is None.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnexport.onnx_graph import subgraphs
+from bnexport.onnx_graph import subgraphs, tensors
 from bnexport.types import Array
 
 if TYPE_CHECKING:
@@ -23,30 +23,25 @@ _EXACT = {"Resize", "Upsample", "Range", "NonMaxSuppression", "QuantizeLinear", 
 def with_weights_as_inputs(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Array]]:
     """A copy of a graph whose float32 weights are inputs of it, and the weights by the name of the input."""
     import onnx
-    from onnx import helper, numpy_helper
+    from onnx import numpy_helper
 
     exact = {name for node in subgraphs.nodes(model.graph) if node.op_type in _EXACT for name in subgraphs.reads(node)}
-    weights: dict[str, Array] = {}
-    kept = []
-    for tensor in model.graph.initializer:
-        if tensor.data_type == onnx.TensorProto.FLOAT and tensor.name not in exact:
-            weights[tensor.name] = numpy_helper.to_array(tensor)
-        else:
-            kept.append(tensor)
-    copy = onnx.ModelProto()
-    copy.CopyFrom(_without_initializers(model))
-    copy.graph.initializer.extend(kept)
-    listed = {info.name for info in copy.graph.input}
-    copy.graph.input.extend(
-        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, list(value.shape))
-        for name, value in weights.items()
-        if name not in listed
-    )
-    return copy, weights
+    weights = {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in model.graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT and tensor.name not in exact
+    }
+    outside = tensors.with_inputs_for(model, weights.keys())
+    outside.graph.sparse_initializer.extend(model.graph.sparse_initializer)
+    outside.graph.value_info.extend(model.graph.value_info)
+    return outside, weights
 
 
 def perturb(weights: dict[str, Array], seed: int) -> dict[str, Array]:
-    """An eighth of the weights each moved to the next number below and above them, which is what rounding does on most nets; zeros and what is not finite stay."""
+    """An eighth of the weights each moved to the next number below and above them; zeros and what is not finite stay.
+
+    That moves the outputs of most nets about as far as rounding does.
+    """
     generator = np.random.default_rng(seed)
     moved = {}
     for name, value in weights.items():
@@ -55,14 +50,3 @@ def perturb(weights: dict[str, Array], seed: int) -> dict[str, Array]:
         steps *= np.isfinite(value) & (value != 0)
         moved[name] = (np.ascontiguousarray(value).view(np.int32) + steps).view(np.float32)
     return moved
-
-
-def _without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
-    import onnx
-
-    small = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
-    for field, value in model.graph.ListFields():
-        if field.name not in ("initializer", "name", "doc_string"):
-            getattr(small.graph, field.name).extend(value)
-    small.graph.name = model.graph.name
-    return small

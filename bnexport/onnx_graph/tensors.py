@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -111,6 +111,11 @@ def _infer(model: onnx.ModelProto) -> Iterable[onnx.ValueInfoProto]:
 
 def without_weights(model: onnx.ModelProto, *, larger_than: int = 256) -> onnx.ModelProto:
     """The same graph with its larger initializers as inputs: small enough to check and to infer shapes on quickly."""
+    return with_inputs_for(model, {t.name for t in model.graph.initializer if math.prod(t.dims) > larger_than})
+
+
+def with_inputs_for(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
+    """The same graph with some initializers as inputs, and without descriptions of its inner tensors."""
     import onnx
 
     light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
@@ -120,10 +125,7 @@ def without_weights(model: onnx.ModelProto, *, larger_than: int = 256) -> onnx.M
     light.graph.output.extend(model.graph.output)
     listed = {info.name for info in model.graph.input}
     for tensor in model.graph.initializer:
-        size = 1
-        for dim in tensor.dims:
-            size *= dim
-        if size <= larger_than:
+        if tensor.name not in names:
             light.graph.initializer.append(tensor)
         elif tensor.name not in listed:
             light.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))

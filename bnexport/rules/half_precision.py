@@ -9,12 +9,10 @@ from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.rounding import Cost
 from bnexport.results.runs import Precision
 from bnexport.results.verdict import Comparison, Finding, Severity
-from bnexport.rules.measured import NO_LIMITS, AnswerLimits, Right, describe_agreement, fewer_right
+from bnexport.rules.measured import NO_LIMITS, AnswerLimits, Right, describe_agreement, describe_right, fewer_right
+from bnexport.rules.quantization import KEPT
 from bnexport.rules.rule import Rule
 from bnexport.rules.runtime import RT003
-
-KEPT = 0.99
-"""A warning: fewer than this share of the answers stay."""
 
 
 def cost_of_half_precision(
@@ -68,7 +66,7 @@ def cost_of_half_precision(
         if same < KEPT * images:
             severity = Severity.WARNING
     if right is not None:
-        message += f"; {right.training} of {right.labelled} are correct, and {right.inference} with {first.reference}"
+        message += f"; {describe_right(right, first.reference)}"
         evidence |= {
             "reduced_correct": right.training,
             "reference_correct": right.inference,

@@ -98,6 +98,11 @@ def describe_agreement(same: int, of: int, many: str) -> str:
     )
 
 
+def describe_right(right: Right, reference: str) -> str:
+    """How many labelled items a run (`training`) and its reference (`inference`) get right."""
+    return f"{right.training} of {right.labelled} are correct, and {right.inference} with {reference}"
+
+
 def evidence_of(failed: Sequence[Comparison]) -> dict[str, object]:
     """The numbers of the comparison that failed, and the names of the others."""
     first = failed[0]

@@ -17,6 +17,7 @@ from bnexport.rules.measured import (
     AnswerLimits,
     Right,
     describe_agreement,
+    describe_right,
     fewer_right,
     interval,
 )
@@ -148,9 +149,7 @@ def cost_of_quantisation(
         elif by_answers != Severity.INFO and cost.explained:
             severity = Severity.WARNING
         if right is not None:
-            message += (
-                f"; {right.training} of {right.labelled} are correct, and {right.inference} with {first.reference}"
-            )
+            message += f"; {describe_right(right, first.reference)}"
             evidence |= {
                 "quantised_correct": right.training,
                 "reference_correct": right.inference,

@@ -47,7 +47,7 @@ def small(*, baked: bool = False) -> Any:
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The net, bnexport's own export of it, and eight images."""
     folder = tmp_path_factory.mktemp("deployed")
     small().save(folder / "net.keras")
@@ -56,21 +56,23 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def held(room: Path, file: Path, **options: Any) -> CheckReport:
+def held(workdir: Path, file: Path, **options: Any) -> CheckReport:
     """The check of a file against the net."""
-    return check(room / "net.keras", inputs=room / "data.npz", onnx=file, store=Cache(room / "cache"), **options)
+    return check(
+        workdir / "net.keras", inputs=workdir / "data.npz", onnx=file, store=Cache(workdir / "cache"), **options
+    )
 
 
 def codes(report: CheckReport) -> dict[str, Finding]:
     return {finding.code: finding for finding in report.findings}
 
 
-def changed(room: Path, change: Callable[[Graph], object]) -> Path:
-    model = onnx.load(room / "net.onnx")
+def changed(workdir: Path, change: Callable[[Graph], object]) -> Path:
+    model = onnx.load(workdir / "net.onnx")
     change(model)
     del model.graph.value_info[:]
-    onnx.save(model, room / "changed.onnx")
-    return room / "changed.onnx"
+    onnx.save(model, workdir / "changed.onnx")
+    return workdir / "changed.onnx"
 
 
 def weights(model: Graph, name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -139,10 +141,10 @@ MUTATIONS: dict[str, tuple[Callable[[Graph], object], str]] = {
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
-def test_every_mutation_fails_and_is_found(mutation: str, room: Path) -> None:
+def test_every_mutation_fails_and_is_found(mutation: str, workdir: Path) -> None:
     """Each moves the output by more than 20 noise floors, fails the check, and the layer that is named is the one that was changed."""
     change, layer = MUTATIONS[mutation]
-    report = held(room, changed(room, change))
+    report = held(workdir, changed(workdir, change))
     assert not report
     [logits] = [
         c
@@ -157,15 +159,15 @@ def test_every_mutation_fails_and_is_found(mutation: str, room: Path) -> None:
     assert report.findings[0] is finding
 
 
-def test_our_own_file_passes(room: Path) -> None:
+def test_our_own_file_passes(workdir: Path) -> None:
     """What the mutations are mutations of."""
-    report = held(room, room / "net.onnx")
+    report = held(workdir, workdir / "net.onnx")
     assert report, report.findings
     assert not report.layers  # nothing to show
-    assert held(room, room / "net.onnx", layers=True).layers
+    assert held(workdir, workdir / "net.onnx", layers=True).layers
 
 
-def test_an_error_that_does_not_reach_the_outputs_is_found(room: Path) -> None:
+def test_an_error_that_does_not_reach_the_outputs_is_found(workdir: Path) -> None:
     """The outputs agree on these images within noise, and the layers say that the file is another: here, behind a unit that the next layer ignores."""
 
     def hide(model: Graph) -> None:
@@ -176,8 +178,8 @@ def test_an_error_that_does_not_reach_the_outputs_is_found(room: Path) -> None:
     kernel = np.array(net.get_layer("conv2").kernel)
     kernel[:, :, 7] = 0
     net.get_layer("conv2").kernel.assign(kernel)
-    net.save(room / "deaf.keras")
-    report = check(room / "deaf.keras", inputs=room / "data.npz", onnx=changed(room, hide))
+    net.save(workdir / "deaf.keras")
+    report = check(workdir / "deaf.keras", inputs=workdir / "data.npz", onnx=changed(workdir, hide))
     [logits] = [
         c
         for c in report.comparisons
@@ -189,27 +191,27 @@ def test_an_error_that_does_not_reach_the_outputs_is_found(room: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def theirs(room: Path) -> Path:
+def other_export(workdir: Path) -> Path:
     """Plain tf2onnx: normalisation folded, other names, NHWC input, ends renamed."""
     import tensorflow as tf
     import tf2onnx
 
-    path = room / "theirs.onnx"
+    path = workdir / "other_export.onnx"
     keras = nets._keras()
     spec = [tf.TensorSpec((None, 24, 24, 3), tf.float32, name="pixels")]
-    tf2onnx.convert.from_keras(keras.models.load_model(room / "net.keras"), spec, opset=17, output_path=str(path))
+    tf2onnx.convert.from_keras(keras.models.load_model(workdir / "net.keras"), spec, opset=17, output_path=str(path))
     return path
 
 
-def test_a_good_export_by_tf2onnx_passes(room: Path, theirs: Path) -> None:
+def test_a_good_export_by_tf2onnx_passes(workdir: Path, other_export: Path) -> None:
     """Its normalisation is folded and its names are others; what it computes is right, and what differs is said."""
-    report = held(room, theirs)
+    report = held(workdir, other_export)
     assert report, report.findings
     assert any("called pixels" in text for text in codes(report)["EX004"].evidence["differences"])
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # numpy's, met by Keras' exporter
-def test_training_mode_baked_in(room: Path) -> None:
+def test_training_mode_baked_in(workdir: Path) -> None:
     """The same weights with training=True in a call, by Keras' own exporter: the training pass, and it depends on the batch."""
     baked = small(baked=True)
     keras = nets._keras()
@@ -220,14 +222,14 @@ def test_training_mode_baked_in(room: Path) -> None:
         h = layer(h, training=True) if isinstance(layer, k.BatchNormalization) else layer(h)
     net = keras.Model(x, h)
     net(np.zeros((2, 24, 24, 3), "float32"))
-    net.export(room / "baked.onnx", format="onnx", verbose=False)
-    report = held(room, room / "baked.onnx")
+    net.export(workdir / "baked.onnx", format="onnx", verbose=False)
+    report = held(workdir, workdir / "baked.onnx")
     assert not report
     assert {"EX003", "BN006"} <= set(codes(report))
     assert "EX001" not in codes(report)
 
 
-def test_another_checkpoint(room: Path) -> None:
+def test_another_checkpoint(workdir: Path) -> None:
     """The same structure with other weights is named as such."""
     keras = nets._keras()
     other = small()
@@ -235,9 +237,9 @@ def test_another_checkpoint(room: Path) -> None:
     for layer in other.layers:
         if hasattr(layer, "kernel"):
             layer.kernel.assign(np.random.default_rng(9).normal(0, 0.2, layer.kernel.shape))
-    other.save(room / "other.keras")
-    export(room / "other.keras", room / "other.onnx")
-    finding = codes(held(room, room / "other.onnx"))["EX005"]
+    other.save(workdir / "other.keras")
+    export(workdir / "other.keras", workdir / "other.onnx")
+    finding = codes(held(workdir, workdir / "other.onnx"))["EX005"]
     assert finding.evidence["kernels_other"] == finding.evidence["kernels_compared"] == 4
 
 
@@ -269,15 +271,15 @@ def doubles(model: Graph) -> None:
     ("change", "words"),
     [(channels_first, "channels first"), (fixed_batch, "batch size is fixed to 3"), (doubles, "is float64")],
 )
-def test_another_interface_is_allowed_for(change: Callable[[Graph], object], words: str, room: Path) -> None:
+def test_another_interface_is_allowed_for(change: Callable[[Graph], object], words: str, workdir: Path) -> None:
     """Layout, a fixed batch size that does not divide eight images, and dtype: the file passes, and the report says what differs."""
-    report = held(room, changed(room, change))
+    report = held(workdir, changed(workdir, change))
     assert report, report.findings
     assert any(words in text for text in codes(report)["EX004"].evidence["differences"])
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int8"])
-def test_a_file_of_pixels_is_fed_them(room: Path, tmp_path: Path, kind: str) -> None:
+def test_a_file_of_pixels_gets_them(workdir: Path, tmp_path: Path, kind: str) -> None:
     """V8: the file scales pixels itself: with images it passes, and EX004 says what it was fed; floats cannot be given to it."""
 
     def take_pixels(model: Graph) -> None:
@@ -294,10 +296,10 @@ def test_a_file_of_pixels_is_fed_them(room: Path, tmp_path: Path, kind: str) -> 
     (tmp_path / "images").mkdir()
     for nth, image in enumerate(np.random.default_rng(0).integers(0, 256, (8, 24, 24, 3), dtype=np.uint8)):
         Image.fromarray(image).save(tmp_path / "images" / f"{nth}.png")
-    file = changed(room, take_pixels)
+    file = changed(workdir, take_pixels)
     overrides = Overrides(scaling=Scaling.MINUS_ONE_ONE)
     request = Request(
-        room / "net.keras", tmp_path / "images", onnx=file, overrides=overrides, store=Cache(room / "cache")
+        workdir / "net.keras", tmp_path / "images", onnx=file, overrides=overrides, store=Cache(workdir / "cache")
     )
     packing = pack(request, tmp_path / "bundle")
     assert packing, packing.refused
@@ -305,7 +307,7 @@ def test_a_file_of_pixels_is_fed_them(room: Path, tmp_path: Path, kind: str) -> 
     assert f"is fed the pixels before scaling{' minus 128' if kind == 'int8' else ''}, rounded" in said
     assert "IN006" not in codes(verify(tmp_path / "bundle", providers=["cpu"]))  # whose pictures become pixels, too
     with pytest.raises(InputError, match="the input image of the file takes integers"):
-        held(room, file)
+        held(workdir, file)
 
 
 def rescaled_inside(model: Graph) -> None:
@@ -331,15 +333,17 @@ def logits_only(model: Graph) -> None:
     ("change", "words"),
     [(rescaled_inside, "scaling none"), (reversed_channels, "order bgr"), (logits_only, "gives out the logits")],
 )
-def test_a_file_that_is_called_otherwise_is_told_how(change: Callable[[Graph], object], words: str, room: Path) -> None:
+def test_a_file_that_is_called_otherwise_is_told_how(
+    change: Callable[[Graph], object], words: str, workdir: Path
+) -> None:
     """Scaling baked in, channels reversed, softmax left out: a failure that says what would make it right."""
-    report = held(room, changed(room, change))
+    report = held(workdir, changed(workdir, change))
     assert not report
     assert words in codes(report)["EX004"].message
 
 
 @pytest.mark.parametrize("what", ["missing", "extra"])
-def test_outputs_that_are_not_the_models(what: str, room: Path) -> None:
+def test_outputs_that_are_not_the_models(what: str, workdir: Path) -> None:
     """A file without an output, or with one more, fails."""
 
     def change(model: Graph) -> None:
@@ -350,25 +354,25 @@ def test_outputs_that_are_not_the_models(what: str, room: Path) -> None:
             model.graph.node[-1].output[0] = "another"
             model.graph.output.append(helper.make_tensor_value_info("head/logits", TensorProto.FLOAT, ["N", 4]))
 
-    report = held(room, changed(room, change))
+    report = held(workdir, changed(workdir, change))
     assert not report
     assert "no such output" in codes(report)["EX001"].message
 
 
-def test_tolerances_by_hand(room: Path) -> None:
+def test_tolerances_by_hand(workdir: Path) -> None:
     """--rtol for one tensor or for all; what the failure suggests makes it pass; a tensor that is not there is refused."""
     from bnexport import UsageError
 
-    file = changed(room, lambda m: weights(m, "head/bias", lambda b: b + np.float32([1.0, 0, 0, 0])))
-    failed = [c for c in held(room, file).comparisons if not c and c.reference == "keras-inference"]
+    file = changed(workdir, lambda m: weights(m, "head/bias", lambda b: b + np.float32([1.0, 0, 0, 0])))
+    failed = [c for c in held(workdir, file).comparisons if not c and c.reference == "keras-inference"]
     suggested = {c.tensor: float(c.reason.rsplit(" ", 1)[1]) for c in failed}
     assert set(suggested) == {"logits", "probabilities"}
-    passed = [c for c in held(room, file, rtol=suggested).comparisons if c.reference == "keras-inference"]
+    passed = [c for c in held(workdir, file, rtol=suggested).comparisons if c.reference == "keras-inference"]
     assert all(c for c in passed if c.actual.startswith("onnx"))
-    only = held(room, file, rtol={"logits": suggested["logits"]})
+    only = held(workdir, file, rtol={"logits": suggested["logits"]})
     assert {c.tensor for c in only.comparisons if not c and c.actual.startswith("onnx")} == {"probabilities"}
     with pytest.raises(UsageError, match="the tensor nonsense, which is not compared"):
-        held(room, file, rtol={"nonsense": 1.0})
+        held(workdir, file, rtol={"nonsense": 1.0})
 
 
 def test_a_model_that_only_others_can_export(tmp_path: Path) -> None:
@@ -384,8 +388,8 @@ def test_a_model_that_only_others_can_export(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", series=nets.inputs_for(net, 5)[0])
     spec = [tf.TensorSpec((None, 6, 3), tf.float32, name="x")]
     model, _ = tf2onnx.convert.from_keras(net, spec, opset=17)
-    onnx.save(model, tmp_path / "theirs.onnx")
-    report = check(tmp_path / "net.keras", inputs=tmp_path / "data.npz", onnx=tmp_path / "theirs.onnx")
+    onnx.save(model, tmp_path / "other_export.onnx")
+    report = check(tmp_path / "net.keras", inputs=tmp_path / "data.npz", onnx=tmp_path / "other_export.onnx")
     assert report, report.findings
     head = next(t for t in model.graph.initializer if tuple(t.dims) == (4, 2))
     head.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(head) + np.float32([0.01, 0]), head.name))

@@ -97,7 +97,10 @@ def alarms(
 def assert_the_graphs_floors_are_near(
     loaded: keras_model.LoadedModel, graph: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, budgets: Sequence[float]
 ) -> None:
-    """The floors of the file alone, by moved weights (no budget) and in float64, are within a factor of four of Keras' own: of what a tolerance is made of, which is never less than 16 float32 eps."""
+    """The floors of the file alone, by moved weights (no budget) and in float64, are within a factor of four of Keras' own.
+
+    Compared is what a tolerance is made of, which is never less than 16 float32 eps.
+    """
     if loaded.dtype == "float16":
         return  # compared in a stated tolerance
     onnx.save(graph, folder / "graph.onnx")

@@ -14,22 +14,22 @@ from bnexport.errors import InputError, UsageError
 from bnexport.exporter.export import export
 from bnexport.results.verdict import CheckReport
 from tests.e2e import nets
-from tests.e2e.test_deployed import MUTATIONS, changed, codes, room, theirs
+from tests.e2e.test_deployed import MUTATIONS, changed, codes, other_export, workdir
 
-__all__ = ["room", "theirs"]  # fixtures
+__all__ = ["other_export", "workdir"]  # fixtures
 
 pytestmark = pytest.mark.keras
 
 Graph = onnx.ModelProto
 
 
-def pair(room: Path, file: Path) -> CheckReport:
+def compare_files(workdir: Path, file: Path) -> CheckReport:
     """The check of a file against the export of the net."""
-    return check(room / "net.onnx", inputs=room / "data.npz", deployed=file)
+    return check(workdir / "net.onnx", inputs=workdir / "data.npz", deployed=file)
 
 
 def forget_names(model: Graph) -> None:
-    """Every tensor and node gets a number for a name, as some converters do; inputs and outputs keep theirs."""
+    """Every tensor and node gets a number for a name, as some converters do; inputs and outputs keep their own."""
     ends = {info.name for info in [*model.graph.input, *model.graph.output]}
     made = dict.fromkeys(name for node in model.graph.node for name in [*node.input, *node.output] if name)
     new = {name: name if name in ends else f"t{nth}" for nth, name in enumerate(made)}
@@ -45,7 +45,7 @@ def forget_names(model: Graph) -> None:
 
 @pytest.mark.parametrize("names", ["kept", "lost"])
 @pytest.mark.parametrize("mutation", MUTATIONS)
-def test_every_mutation_fails_and_names_the_node(mutation: str, names: str, room: Path) -> None:
+def test_every_mutation_fails_and_names_the_node(mutation: str, names: str, workdir: Path) -> None:
     """The finding names the node that was changed, by the reference's name, also where the file has no names in common with it."""
     change, layer = MUTATIONS[mutation]
 
@@ -54,7 +54,7 @@ def test_every_mutation_fails_and_names_the_node(mutation: str, names: str, room
         if names == "lost":
             forget_names(model)
 
-    report = pair(room, changed(room, both))
+    report = compare_files(workdir, changed(workdir, both))
     assert not report
     finding = codes(report)["EX001"]
     [node] = finding.layers
@@ -77,15 +77,15 @@ def number_tensors(model: Graph, first: int) -> None:
 
 
 @pytest.mark.parametrize("shift", [1, 2, 3, 7])
-def test_numbers_for_names_say_nothing(shift: int, room: Path, tmp_path: Path) -> None:
+def test_numbers_for_names_say_nothing(shift: int, workdir: Path, tmp_path: Path) -> None:
     """A sound file passes where its tensors have the names of other tensors of the reference; a wrong kernel is named in its own terms."""
     for name, first in (("reference", 100), ("other", 100 + shift), ("wrong", 100 + shift)):
-        model = onnx.load(room / "net.onnx")
+        model = onnx.load(workdir / "net.onnx")
         number_tensors(model, first)
         if name == "wrong":
             MUTATIONS["kernel transposed"][0](model)
         onnx.save(model, tmp_path / f"{name}.onnx")
-    data = room / "data.npz"
+    data = workdir / "data.npz"
     report = check(tmp_path / "reference.onnx", inputs=data, deployed=tmp_path / "other.onnx")
     assert report, report.findings
     wrong = check(tmp_path / "reference.onnx", inputs=data, deployed=tmp_path / "wrong.onnx")
@@ -95,11 +95,11 @@ def test_numbers_for_names_say_nothing(shift: int, room: Path, tmp_path: Path) -
     assert "conv2/kernel" in made[tensor].input
 
 
-def test_another_exporters_file_passes(room: Path, theirs: Path) -> None:
+def test_another_exporters_file_passes(workdir: Path, other_export: Path) -> None:
     """Normalisations folded, other names, another layout inside: it computes the same."""
-    report = pair(room, theirs)
+    report = compare_files(workdir, other_export)
     assert report, report.findings
-    assert "theirs.onnx computes the same outputs" in _verdict(report)
+    assert "other_export.onnx computes the same outputs" in _verdict(report)
 
 
 def _verdict(report: CheckReport) -> str:
@@ -143,42 +143,44 @@ def test_optimised_files_pass(optimiser: Callable[[Graph], Graph], tmp_path: Pat
 
 
 @pytest.fixture(scope="module")
-def outputs(room: Path) -> dict[str, np.ndarray]:
+def outputs(workdir: Path) -> dict[str, np.ndarray]:
     """What the export computes on the data, under the name that it has there, and what it computes on negated data."""
     from bnexport.runtimes.ort_session import Session
 
-    session = Session(room / "net.onnx")
+    session = Session(workdir / "net.onnx")
     [name] = [port.name for port in session.signature.outputs]
-    data = np.load(room / "data.npz")["image"]
+    data = np.load(workdir / "data.npz")["image"]
     return {key: session.run({"image": x}, [name])[name] for key, x in (("right", data), ("wrong", -data))}
 
 
-def test_recorded_outputs(room: Path, outputs: dict[str, np.ndarray]) -> None:
+def test_recorded_outputs(workdir: Path, outputs: dict[str, np.ndarray]) -> None:
     """They are matched by shape, which is said; the right ones pass, wrong ones fail, and rows belong to items in their order."""
-    file = room / "net.onnx"
-    np.savez(room / "outputs.npz", scores=outputs["right"])
-    report = check(file, inputs=room / "data.npz", reference=room / "outputs.npz", batch_size=3)
+    file = workdir / "net.onnx"
+    np.savez(workdir / "outputs.npz", scores=outputs["right"])
+    report = check(file, inputs=workdir / "data.npz", reference=workdir / "outputs.npz", batch_size=3)
     assert report, report.findings
     assert "scores" in codes(report)["EX004"].message
-    doubles = check(file, inputs=room / "data.npz", reference={"scores": outputs["right"].astype(np.float64)})
+    doubles = check(file, inputs=workdir / "data.npz", reference={"scores": outputs["right"].astype(np.float64)})
     assert doubles, doubles.findings
     assert "is float64 and compared as float32" in codes(doubles)["EX004"].message
-    failed = check(file, inputs=room / "data.npz", reference={"scores": outputs["wrong"]})
+    failed = check(file, inputs=workdir / "data.npz", reference={"scores": outputs["wrong"]})
     assert not failed
     assert "the recorded outputs" in codes(failed)["EX001"].message
-    assert not check(file, inputs=room / "data.npz", reference={"scores": outputs["right"][::-1]})
+    assert not check(file, inputs=workdir / "data.npz", reference={"scores": outputs["right"][::-1]})
 
 
-def test_recorded_outputs_that_do_not_fit(room: Path, outputs: dict[str, np.ndarray]) -> None:
+def test_recorded_outputs_that_do_not_fit(workdir: Path, outputs: dict[str, np.ndarray]) -> None:
     """One sentence with both shapes."""
     right = outputs["right"]
     with pytest.raises(InputError, match=r"no array of the recorded outputs can be an output.*\(7, 4\).*\(8, 4\)"):
-        check(room / "net.onnx", inputs=room / "data.npz", reference={"scores": right[:7]})
+        check(workdir / "net.onnx", inputs=workdir / "data.npz", reference={"scores": right[:7]})
     with pytest.raises(InputError, match="scores of the recorded outputs has no rows"):
-        check(room / "net.onnx", inputs=room / "data.npz", reference={"scores": np.float32(1)})
+        check(workdir / "net.onnx", inputs=workdir / "data.npz", reference={"scores": np.float32(1)})
     with pytest.raises(UsageError, match=r"can be any of several arrays.*a, b"):
-        check(room / "net.onnx", inputs=room / "data.npz", reference={"a": right, "b": right})
+        check(workdir / "net.onnx", inputs=workdir / "data.npz", reference={"a": right, "b": right})
     with pytest.raises(UsageError, match="compared with one ONNX file"):
-        check(room / "net.keras", inputs=room / "data.npz", reference={"scores": right})
+        check(workdir / "net.keras", inputs=workdir / "data.npz", reference={"scores": right})
     with pytest.raises(UsageError, match="two names of the same option"):
-        check(room / "net.onnx", inputs=room / "data.npz", deployed=room / "net.onnx", onnx=room / "net.onnx")
+        check(
+            workdir / "net.onnx", inputs=workdir / "data.npz", deployed=workdir / "net.onnx", onnx=workdir / "net.onnx"
+        )
