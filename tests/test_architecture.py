@@ -97,6 +97,7 @@ PLAIN = [
     "frameworks",
     "keras_files",
     "numerics",
+    "numerics/tasks",
     "onnx_graph",
     "recalibration",
     "reporting",
