@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     import onnx
 
 IMAGES = 4
-"""The layers of a graph whose outputs agree are compared on so many images."""
+"""The layers of a graph whose outputs agree are compared on so many images,"""
+
+OF_A_FILE = 1
+"""and the nodes of two files on so many: most of the time of such a check would go there."""
 
 
 @dataclass(slots=True)
@@ -104,10 +107,12 @@ class Inquiry:
         exact = shown is not None and shown.spec.precision == Precision.FLOAT32
         agreed = self.deployed is not None and exact and not any(f and f.severity == Severity.ERROR for f in findings)
         if shown and not errors and (layers or agreed):
-            errors = self.layers(shown, {name: x[:IMAGES] for name, x in first.inputs.items()})
+            of_a_file = self.subject is not None and self.subject.reference.graph_itself
+            count = OF_A_FILE if of_a_file and not layers else IMAGES
+            errors = self.layers(shown, {name: x[:count] for name, x in first.inputs.items()})
             if (culprit := hidden(errors)) is not None:
-                node = self.subject is not None and self.subject.reference.graph_itself
-                findings.append(export.hidden_error(culprit, errors, self._reference_name, self.tally.noun, node=node))
+                finding = export.hidden_error(culprit, errors, self._reference_name, self.tally.noun, node=of_a_file)
+                findings.append(finding)
         if not layers and not any(layer.off for layer in errors):
             errors = ()
         return findings, errors

@@ -163,7 +163,7 @@ def _floors(
                 raise InputError(f"{name} contains NaN or infinity in {mode} mode")
             if any(x.shape != center.shape for x in others):
                 raise InputError(f"the shape of {name} depends on rounding in {mode} mode")
-            moved = max(float(np.abs(x - center).max(initial=0.0)) for x in others)
+            moved = noise.share * max(float(np.abs(x - center).max(initial=0.0)) for x in others)
             distance[name] = max(distance.get(name, 0.0), moved)
             scale[name] = max(scale.get(name, 0.0), float(np.abs(np.asarray(value, np.float64)).max(initial=0.0)))
     floors = {

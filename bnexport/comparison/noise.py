@@ -9,6 +9,9 @@ from typing import Protocol, runtime_checkable
 from bnexport.frameworks.protocols import Outputs, Tensors
 from bnexport.types import Array
 
+BOTH_ROUND = 2**-0.5
+"""Where both passes round, each by as much and independently, the distance has the squares of both in it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Noise:
@@ -18,11 +21,13 @@ class Noise:
         center: the outputs of one pass.
         others: those of passes that differ from it by rounding only.
         method: how they were made, with `{title}` for the model (`bnexport.results.tolerance`).
+        share: the part of the distance between two passes that is the rounding of one of them.
     """
 
     center: Outputs
     others: Sequence[Outputs]
     method: str
+    share: float = 1.0
 
 
 @runtime_checkable

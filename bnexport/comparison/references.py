@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnexport.comparison.description import Description
-from bnexport.comparison.noise import Noise, Perturbs
+from bnexport.comparison.noise import BOTH_ROUND, Noise, Perturbs
 from bnexport.comparison.reference import Feeds, Reference
 from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
@@ -80,7 +80,7 @@ class GraphReference(Reference):
         center, *others = (
             self._guard(partial(model.forward_perturbed, feeds, seed=seed)) for seed in (None, *range(SEEDS))
         )
-        return Noise(center, others, PERTURBED)
+        return Noise(center, others, PERTURBED, BOTH_ROUND)
 
     def layer_noise(self, mode: Mode, feeds: Feeds, *, most_bytes: int) -> Iterator[Sequence[Array]]:  # noqa: ARG002 - a graph has one mode
         """For each node what it computes with moved weights (`Perturbs`)."""

@@ -36,7 +36,7 @@ WIDER = "the distance between {title} in float32 and in float64"
 """How a noise floor is measured where the model computes in float64."""
 
 PERTURBED = "the movement of the outputs of {title} if a quarter of its weights move by one unit in the last place"
-"""How it is measured elsewhere."""
+"""How it is measured elsewhere: the movement over the square root of two, because both passes round (`bnexport.comparison.noise`)."""
 
 
 @dataclass(frozen=True, slots=True)
