@@ -13,7 +13,7 @@ import numpy as np
 from bnexport import datasets
 from bnexport.bundles import bundle, triton
 from bnexport.bundles.bundle import Bundle, DataSet, Floor, Item, Tensor
-from bnexport.checking.check import Examination, examine
+from bnexport.checking.examine import Examination, examine
 from bnexport.comparison import floors, sides
 from bnexport.comparison.interface import Interface
 from bnexport.comparison.opening import Opening, Request, open_request

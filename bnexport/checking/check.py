@@ -1,43 +1,21 @@
-"""`bnexport check`: run every side on the same batches, compare, and say what that means."""
+"""`bnexport check` in Python: what is asked becomes a request, which is opened and examined."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from bnexport.checking import one_by_one, quantisation, randomness
+from bnexport.checking.examine import examine
 from bnexport.checking.in_memory import Batches, Images, Model, Reference, arrays, is_images, model_file
-from bnexport.checking.mismatch import Inquiry
-from bnexport.checking.runs import open_runs
-from bnexport.comparison import floors, precision
-from bnexport.comparison.engine import compare
-from bnexport.comparison.opening import Opening, Request, open_request
+from bnexport.comparison.opening import Request, open_request
 from bnexport.comparison.options import by_tensor
-from bnexport.comparison.tally import Tally
 from bnexport.comparison.targets import split_targets
 from bnexport.errors import UsageError
-from bnexport.numerics.drift import drift
 from bnexport.progress import Progress
-from bnexport.recalibration.remedy import advice, in_inference_mode, with_remedy
-from bnexport.recalibration.settling import settle
-from bnexport.recalibration.trial import Untried, try_recalibration
-from bnexport.results.facts import SHOWN, ImageFacts
-from bnexport.results.nouns import noun_of
 from bnexport.results.option_names import conflict
 from bnexport.results.overrides import Overrides
-from bnexport.results.runs import Role
-from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import CheckReport
-from bnexport.rules import inputs as input_rules, model_files, modes, runtime
-from bnexport.rules.actions import add_files
-from bnexport.rules.backends import backend_rounds
-from bnexport.rules.diagnose import STATISTICS_WRONG, diagnose
-from bnexport.rules.measured import AnswerLimits
-from bnexport.rules.rule import sort_findings
-from bnexport.runtimes.environment import environment
 from bnexport.system.cache import NOTHING_KEPT, Cache
 
 
@@ -157,138 +135,3 @@ def check(
             temporary=temporary,
         )
         return examine(open_request(request, progress), progress).report
-
-
-@dataclass(frozen=True, slots=True)
-class Examination:
-    """A report, the tolerances by which it was made, what was run, prepared as in the report, and the ids of the runs of what is deployed."""
-
-    report: CheckReport
-    tolerances: Tolerances
-    opening: Opening
-    deployed: frozenset[str]
-
-
-def examine(opening: Opening, progress: Progress) -> Examination:
-    """Runs and compares everything that a check consists of.
-
-    Raises:
-        InputError: no image can be read, or a graph does not run.
-        UsageError: a tolerance names a tensor that there is not.
-        MachineError: a required provider does not run.
-    """
-    settled = settle(opening.subject, opening.feeds, opening.preparation, progress)
-    opening = replace(opening, feeds=settled.feeds.shuffle(), preparation=settled.preparation)
-    request, subject, feeds, deployed = opening.request, opening.subject, opening.feeds, opening.deployed
-    first = next(iter(feeds))
-    spec = opening.preparation.spec if opening.preparation else None
-    noun = noun_of(spec)
-    progress.stage("opening onnxruntime")
-    runners, failed = open_runs(opening, first, progress)
-    beside = ThreadPoolExecutor(1)  # tracing Keras keeps one core busy, and onnxruntime has use for the other
-    try:
-        measured = beside.submit(floors.tolerances, subject, first)
-        attempt = try_recalibration(subject, feeds, progress, settled.refits)
-        trial, unexamined = (None, attempt.reason) if isinstance(attempt, Untried) else (attempt, "")
-        for runner in [*runners, *([trial.runner] if trial else [])]:
-            if runner.remembered:
-                runner.compute(first.inputs)  # opens it, while Keras is busy
-        progress.stage("measuring the noise floor")
-        tolerances = replace(measured.result(), rtol=request.rtol, atol=request.atol)
-    finally:
-        beside.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for it
-    alone, dependent = (
-        one_by_one.compare(runners, first, subject, tolerances, progress, noun)
-        if one_by_one.possible(subject, feeds.count)
-        else ([], [])
-    )
-    runners += [trial.runner] if trial else []
-    tally = Tally(
-        [run.spec for run in runners],
-        subject.heads(feeds.classes),
-        tolerances,
-        noun,
-        {run.id: run.quantised for run in runners if run.quantised},
-        AnswerLimits(request.min_agreement, request.max_accuracy_drop),
-    )
-    progress.start("comparing", feeds.count * len(runners))
-    compare(feeds, runners, tally, progress)
-    tally.refuse_unknown([request.rtol, request.atol])
-    if tolerances.floors:
-        floors.where_lost(tally, subject.reference, progress)
-    forms = precision.measure(tally, runners, subject.graph, progress)
-    costs = quantisation.explain(forms, tally, progress)
-    rounded = floors.where_backends_differ(tally, runners, progress)
-
-    items = tally.answers.items
-    names = items.names
-    unreadable = tuple((u.name, u.reason) for u in feeds.unreadable)
-    answered = {run.id: tally.answers.side(run.spec, run.seconds) for run in runners}
-    before = in_inference_mode(answered.values(), foreign=deployed is not None)
-    after = answered[trial.runner.id] if trial else None
-    seen = trial.evidence.statistics if trial else ()
-    causes = (
-        diagnose(trial.evidence, answers_differ=tally.modes_differ, stored_iterations=subject.iterations)
-        if trial
-        else []
-    )
-    remedy = advice(before, after, trial, causes, noun)
-    wrong = [f.code for f in causes if f.code in STATISTICS_WRONG]
-    comparisons, by_mode = tally.judge(wrong, remedy, unexamined)
-    preparation = opening.preparation
-    by_id = {runner.id: runner for runner in runners}
-    inquiry = Inquiry(subject, tally, by_id, spec, deployed, opening.recorded, dependent, progress, forms)
-    explained, errors = inquiry.findings(first, layers=request.layers)
-    report = CheckReport(
-        model=subject.facts,
-        images=ImageFacts(
-            request.data_name,
-            len(names),
-            tuple(names),
-            items.labels,
-            tally.heads.classes,
-            unreadable,
-            tuple(feeds.pictures(names[:SHOWN]).values()),
-            noun,
-        ),
-        preprocessing=spec.as_dict() if spec else {},
-        preprocessing_origin=preparation.origin if preparation else "",
-        sides=tuple(answered.values()),
-        comparisons=(*comparisons, *alone),
-        findings=add_files(
-            sort_findings(
-                [
-                    *opening.lost,
-                    settled.finding,
-                    *failed,
-                    *explained,
-                    *costs,
-                    *dependent,
-                    runtime.not_finite(tally.answers.not_finite, len(names), noun),
-                    *(with_remedy(finding, remedy) for finding in causes),
-                    *by_mode,
-                    *(backend_rounds(lost.failed, lost.pair.expectation.actual, own) for lost, own in rounded),
-                    randomness.measure(subject.reference, subject.random_layers, first, progress),
-                    model_files.repair_note(subject.repairs),
-                    input_rules.unreadable(unreadable, noun),
-                    input_rules.input_changes(feeds.notes),
-                    modes.frozen(subject.facts.layers, seen, subject.facts.frozen, before, after, noun),
-                    input_rules.assumed_preprocessing(spec.described)
-                    if preparation and spec and preparation.origin.startswith("assumed")
-                    else None,
-                ]
-            ),
-            request.names(),
-        ),
-        environment=environment(subject.versions | opening.versions),
-        tolerance=tally.tolerances.described,
-        layers=errors,
-        drift=drift(seen) if trial else None,
-        deployed=str(request.onnx or ""),
-    )
-    deployed_runs = frozenset(
-        run.id
-        for run in runners
-        if run.spec.role == Role.CANDIDATE and run.spec.artifact and run.spec.mode == "inference"
-    )
-    return Examination(report, tally.tolerances, opening, deployed_runs)

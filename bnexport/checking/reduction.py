@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnexport.checking.check import Examination, examine
+from bnexport.checking.examine import Examination, examine
 from bnexport.checking.reproduction import write_reproduction
 from bnexport.comparison.opening import Opening, Request, open_request
 from bnexport.datasets.feeds import Feed
