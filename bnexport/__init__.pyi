@@ -43,6 +43,7 @@ from .results.preprocessing import (
     Resize as Resize,
     Scaling as Scaling,
 )
+from .results.sweep import SweepCase as SweepCase, SweepOutcome as SweepOutcome
 from .results.verdict import (
     BundleFacts as BundleFacts,
     CheckReport as CheckReport,

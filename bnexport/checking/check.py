@@ -38,6 +38,7 @@ def check(
     min_agreement: float | None = None,
     max_accuracy_drop: float | None = None,
     layers: bool = False,
+    sweep: bool = False,
     strict_placement: bool = False,
     gpu_memory_limit: int | None = None,
     store: Cache = NOTHING_KEPT,
@@ -73,6 +74,7 @@ def check(
         min_agreement: the smallest share of items, from 0 to 1, to which a file of reduced precision must give the same class; None for no limit.
         max_accuracy_drop: the largest share of labelled items, from 0 to 1, of which it may get fewer right; None for no limit.
         layers: compare layer by layer also where the outputs agree.
+        sweep: also try other batch sizes, other sizes of open axes, and items of zeros and of NaN, each against the model.
         strict_placement: a compute node that CUDA leaves to the CPU fails the check.
         gpu_memory_limit: the most GPU memory that onnxruntime may take, in bytes.
         store: what was computed before; nothing by default.
@@ -123,6 +125,7 @@ def check(
             min_agreement=min_agreement,
             max_accuracy_drop=max_accuracy_drop,
             layers=layers,
+            sweep=sweep,
             strict_placement=strict_placement,
             gpu_memory_limit=gpu_memory_limit,
             store=store,

@@ -6,8 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from bnexport.checking import one_by_one, quantisation, randomness
+from bnexport.checking.judging import Judge
 from bnexport.checking.mismatch import Inquiry
+from bnexport.checking.repeat import repeat
 from bnexport.checking.runs import open_runs
+from bnexport.checking.sweep import sweep
 from bnexport.comparison import floors, precision
 from bnexport.comparison.engine import compare
 from bnexport.comparison.opening import Opening
@@ -69,8 +72,9 @@ def examine(opening: Opening, progress: Progress) -> Examination:
         tolerances = replace(measured.result(), rtol=request.rtol, atol=request.atol)
     finally:
         beside.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for it
+    repetition = repeat(runners, first, subject, tolerances, progress, noun)
     alone, dependent = (
-        one_by_one.compare(runners, first, subject, tolerances, progress, noun)
+        one_by_one.compare(runners, first, subject, tolerances, progress, noun, repetition)
         if one_by_one.possible(subject, feeds.count)
         else ([], [])
     )
@@ -109,8 +113,10 @@ def examine(opening: Opening, progress: Progress) -> Examination:
     comparisons, by_mode = tally.judge(wrong, remedy, unexamined)
     preparation = opening.preparation
     by_id = {runner.id: runner for runner in runners}
-    inquiry = Inquiry(subject, tally, by_id, spec, deployed, opening.recorded, dependent, progress, forms)
+    inquiry = Inquiry(subject, tally, by_id, spec, deployed, opening.recorded, dependent, progress, forms, repetition)
     explained, errors = inquiry.findings(first, layers=request.layers)
+    judge = Judge(subject, tally.tolerances, progress, noun)
+    cases, swept = sweep(opening, runners, first, judge, inquiry, repetition, progress) if request.sweep else ((), [])
     report = CheckReport(
         model=subject.facts,
         images=ImageFacts(
@@ -131,11 +137,13 @@ def examine(opening: Opening, progress: Progress) -> Examination:
             sort_findings(
                 [
                     *opening.lost,
+                    *repetition.findings,
                     settled.finding,
                     *failed,
                     *explained,
                     *costs,
                     *dependent,
+                    *swept,
                     runtime.not_finite(tally.answers.not_finite, len(names), noun),
                     *(with_remedy(finding, remedy) for finding in causes),
                     *by_mode,
@@ -157,6 +165,7 @@ def examine(opening: Opening, progress: Progress) -> Examination:
         layers=errors,
         drift=drift(seen) if trial else None,
         deployed=str(request.onnx or ""),
+        sweep=cases,
     )
     deployed_runs = frozenset(
         run.id

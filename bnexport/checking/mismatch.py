@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bnexport.checking.localise import layer_errors
 from bnexport.checking.optimisations import find_blame
+from bnexport.checking.repeat import ONCE, Repetition
 from bnexport.checking.rounding_by_layer import describe_form, weights_only, with_expected
 from bnexport.comparison.deployed import Deployed
 from bnexport.comparison.expectations import Expected
@@ -56,6 +57,7 @@ class Inquiry:
         dependent: the BN006 findings.
         progress: notified of each stage.
         forms: the runs of reduced precision in float32, by id.
+        repetition: what became of the same input twice.
     """
 
     subject: Subject | None
@@ -67,6 +69,7 @@ class Inquiry:
     dependent: Sequence[Finding]
     progress: Progress
     forms: Mapping[str, OpenForm] = field(default_factory=dict)
+    repetition: Repetition = ONCE
 
     def findings(self, first: Feed, *, layers: bool) -> tuple[list[Finding | None], tuple[LayerError, ...]]:
         """Everything that says why sides differ, and the layers where they were compared.
@@ -77,7 +80,7 @@ class Inquiry:
         """
         findings: list[Finding | None] = []
         errors: tuple[LayerError, ...] = ()
-        every = self.tally.lost()
+        every = [lost for lost in self.tally.lost() if not self.repetition.explains(lost)]  # RT013 does
         inference_lost = any(lost.pair.expectation.mode == "inference" for lost in every)
         for lost in every:
             finding, compared = self.explain(lost, inference_lost=inference_lost)
@@ -95,14 +98,8 @@ class Inquiry:
                 for runner in self.runners.values()
             ):
                 findings.append(export.training_exported(()))
-        shown = next(
-            (
-                r
-                for r in self.runners.values()
-                if r.graph is not None and r.spec.role == Role.CANDIDATE and not r.spec.as_deployed
-            ),
-            None,
-        )
+        candidates = (r for r in self.runners.values() if r.spec.role == Role.CANDIDATE and not r.spec.as_deployed)
+        shown = next((r for r in candidates if r.graph is not None), None)
         # Layers are compared with float32 rounding: they say nothing about 16 bits and fewer.
         exact = shown is not None and shown.spec.precision == Precision.FLOAT32
         agreed = self.deployed is not None and exact and not any(f and f.severity == Severity.ERROR for f in findings)

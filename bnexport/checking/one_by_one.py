@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from bnexport.checking.repeat import IMAGES_TOGETHER, ONCE, Repetition
 from bnexport.comparison import floors
 from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.comparison.subject import Subject
@@ -20,9 +21,6 @@ from bnexport.results.runs import Role
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import Comparison, Finding
 from bnexport.rules import modes
-
-IMAGES_TOGETHER = 4
-"""How large a batch is enough: in a batch of two already the other one is half of the statistics."""
 
 ALONE = 2
 """How many of its images are run alone."""
@@ -40,11 +38,12 @@ def compare(
     tolerances: Tolerances,
     progress: Progress,
     noun: Noun = IMAGES,
+    repetition: Repetition = ONCE,
 ) -> tuple[list[Comparison], list[Finding]]:
     """The comparison of each inference side with itself, one by one, for the first images of a batch, and BN006 where they differ.
 
     Outputs without a row for each image (a mean over the batch, the detections of all images) are left out. So is a side that does not
-    run on single images, and the progress says so.
+    run on single images, and the progress says so; and one that is not deterministic (RT013), whose first pass `repetition` has.
     """
     batch = {name: x[:IMAGES_TOGETHER] for name, x in feed.inputs.items()}
     few = Feed({name: x[:ALONE] for name, x in batch.items()}, feed.names[:ALONE], feed.labels[:ALONE])
@@ -54,7 +53,7 @@ def compare(
         spec = runner.spec
         if spec.mode != "inference" or spec.as_deployed or runner.of_items is not None:
             continue
-        if spec.role == Role.CONTROL and spec.artifact:
+        if (spec.role == Role.CONTROL and spec.artifact) or runner.id in repetition.varying:
             continue
         alone = replace(spec, role=Role.CONTROL, detail="one by one")
         together = replace(spec, role=Role.CANDIDATE)
@@ -62,7 +61,8 @@ def compare(
         tally = Tally([alone, together], subject.heads(()), tolerances, quantised=quantised)
         try:
             size = len(next(iter(batch.values())))
-            whole = {n: x[:ALONE] for n, x in runner.compute(batch).items() if x.ndim and len(x) == size}
+            outputs_together = repetition.outputs.get(runner.id) or runner.compute(batch)
+            whole = {n: x[:ALONE] for n, x in outputs_together.items() if x.ndim and len(x) == size}
             single = _alone(runner, few.inputs)
             both = whole.keys() & single.keys()
             if not both:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -180,6 +180,12 @@ def open_deployed(path: Path, subject: Subject, spec: Preprocessing | None = Non
     batch = fixed.pop() if len(fixed) == 1 else None
     if batch is not None:
         differences.append(f"the batch size is fixed to {batch}")
+    differences += [
+        f"the axis {axis} of the input {name} is fixed to {side}"
+        for name, shape in shapes_in_layout(theirs, inputs, moved).items()
+        for axis, side in enumerate(shape)
+        if axis and side is not None and subject.shapes[name][axis] is None
+    ]
     ours_out = {info.name: tensors.shape(info) for info in subject.graph.graph.output}
     theirs_out = {info.name: tensors.shape(info) for info in graph.graph.output}
     if set(ours_out) <= set(theirs_out):
@@ -246,6 +252,20 @@ def _fits(ours: Shape, theirs: Shape) -> bool:
         len(ours) == len(theirs)
         and all(a is None or b is None or a == b for a, b in zip(ours[1:], theirs[1:], strict=True))
     )
+
+
+def shapes_in_layout(
+    theirs: Mapping[str, Shape], inputs: Mapping[str, str], moved: Collection[str]
+) -> dict[str, Shape]:
+    """The shapes of a file's inputs by the names and in the layout of the model.
+
+    Args:
+        theirs: the shapes by the file's names.
+        inputs: the file's name of each input of the model.
+        moved: inputs whose channels stand last in the model and first in the file.
+    """
+    shapes = {ours: theirs[its] for ours, its in inputs.items()}
+    return {n: (s[0], *s[2:], s[1]) if n in moved and len(s) > 2 else s for n, s in shapes.items()}
 
 
 def _channels_first(shape: Shape) -> Shape:

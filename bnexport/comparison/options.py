@@ -124,6 +124,14 @@ LAYERWISE = Flag(
     panel=TARGETS,
     help="Compare layer by layer even if the outputs agree, and show how the error grows.",
 )
+SWEEP = Flag(
+    name="sweep",
+    kind=bool,
+    default=False,
+    panel=TARGETS,
+    help="Also try what the data do not show: the same input twice, other batch sizes, other sizes of open axes, and an item of "
+    "zeros and one of NaN. Each is compared with the model.",
+)
 NO_CPU_FALLBACK = Flag(
     name="no-cpu-fallback",
     kind=bool,
@@ -199,6 +207,7 @@ class CheckOptions:
         min_agreement: the smallest share of items, from 0 to 1, to which a file of reduced precision must give the same class; None for no limit.
         max_accuracy_drop: the largest share of labelled items, from 0 to 1, of which it may get fewer right; None for no limit.
         layers: compare layer by layer also where the outputs agree.
+        sweep: also try other batch sizes, other sizes of open axes, and items of zeros and of NaN.
         strict_placement: a compute node that CUDA leaves to the CPU fails the check.
         gpu_memory_limit: the most GPU memory that onnxruntime may take, in bytes.
         trust: load a Keras model even where it holds code of its own.
@@ -228,6 +237,7 @@ class CheckOptions:
     min_agreement: float | None = option(MIN_AGREEMENT)
     max_accuracy_drop: float | None = option(MAX_ACCURACY_DROP)
     layers: bool = option(LAYERWISE)
+    sweep: bool = option(SWEEP)
     strict_placement: bool = option(NO_CPU_FALLBACK)
     gpu_memory_limit: int | None = option(GPU_MEM_LIMIT)
     trust: bool = option(ALLOW_CUSTOM_CODE)

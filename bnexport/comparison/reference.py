@@ -221,6 +221,15 @@ class Reference:
             raise MachineError(f"the framework {self.recognition.name} did not return the output {missing[0]}")
         return arrays
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether a pass costs no more than itself."""
+        return self._model is not None
+
+    def run_again(self, mode: Mode, feeds: Feeds, dtype: str = "float32") -> Outputs:
+        """The same pass, computed also where the cache holds it."""
+        return self._forward(feeds, mode, dtype)
+
     def run_in_float32(self, mode: Mode, feeds: Feeds) -> Outputs:
         """The pass that `run_in_float64` is compared with, to see how far rounding moves it."""
         return self.run(mode, feeds)

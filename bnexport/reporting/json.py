@@ -74,6 +74,7 @@ def check(report: CheckReport) -> dict[str, Any]:
             }
             for layer in report.layers
         ],
+        "sweep": [{**asdict(case), "outcome": str(case.outcome)} for case in report.sweep],
         "drift": _drift(report.drift) if report.drift else None,
         "environment": dict(report.environment),
         **(_bundle(report.bundle) if report.bundle else {}),

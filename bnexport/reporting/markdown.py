@@ -49,6 +49,12 @@ def check(report: CheckReport) -> str:
             ],
         ),
     ]
+    if report.sweep:
+        cases = [
+            (c.case, c.side, "" if c.max_rel is None else f"{c.max_rel:.2g}", str(c.outcome), c.reason)
+            for c in report.sweep
+        ]
+        parts += ["", *table(("tried", "run", "max rel", "", "reason"), cases)]
     return "\n".join([*parts, "", f"<sub>{text(footer(report))}</sub>", ""])
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from bnexport.reporting.words import class_name, floors, footer, verdict
 from bnexport.results.actions import Action
+from bnexport.results.sweep import SweepOutcome
 from bnexport.results.text import plain
 from bnexport.results.verdict import CheckReport, Finding, Severity
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _COLOUR = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "blue"}
+_OUTCOME = {SweepOutcome.PASSED: "green", SweepOutcome.FAILED: "red", SweepOutcome.DIFFERS: "yellow"} | dict.fromkeys(
+    (SweepOutcome.UNDECIDED, SweepOutcome.REFUSED, SweepOutcome.NOT_TRIED), "dim"
+)
 _IMAGES_SHOWN = 12
 
 
@@ -41,6 +45,7 @@ def show_check(report: CheckReport, console: Console) -> None:
     _show_images(report, console)
     _show_comparisons(report, console)
     _show_layers(report, console)
+    _show_sweep(report, console)
     rest = report.findings[1:] if not report else report.findings
     if worst is not None and not report and len(worst.actions) > 1:
         console.print(f"{safe(worst.code)}: further actions")
@@ -150,6 +155,26 @@ def _show_layers(report: CheckReport, console: Console) -> None:
         far = layer.problem if layer.problem and layer.known else "" if not layer.known else f"{layer.max_rel:.2g}"
         table.add_row(safe(layer.name), safe(layer.kind), safe(far), floors, state)
     console.print(table)
+    console.print()
+
+
+def _show_sweep(report: CheckReport, console: Console) -> None:
+    """What was tried beyond the data."""
+    if not report.sweep:
+        return
+    table = Table("tried", "run", "max rel", "passes up to", "", box=None, pad_edge=False, header_style="dim")
+    for case in report.sweep:
+        table.add_row(
+            safe(case.case),
+            safe(case.side),
+            "" if case.max_rel is None else f"{case.max_rel:.2g}",
+            "" if case.tolerance is None else f"{case.tolerance:.2g}",
+            f"[{_OUTCOME[case.outcome]}]{safe(case.outcome)}[/]",
+        )
+    console.print(table)
+    for case in report.sweep:
+        if case.reason and case.outcome in (SweepOutcome.NOT_TRIED, SweepOutcome.REFUSED, SweepOutcome.UNDECIDED):
+            console.print(f"[dim]{safe(case.case)}: {safe(case.reason)}[/]", soft_wrap=True)
     console.print()
 
 

@@ -11,6 +11,7 @@ from bnexport.results.actions import Action
 from bnexport.results.drift import Drift
 from bnexport.results.facts import ImageFacts, ModelFacts
 from bnexport.results.rounding import LARGEST
+from bnexport.results.sweep import SweepCase
 from bnexport.results.tolerance import FLOORS, LEAST, STATED
 
 
@@ -228,6 +229,7 @@ class CheckReport:
         bundle: the bundle that was verified; None for a check.
         drift: how far the moving statistics are from what the layers see; None where that was not measured.
         deployed: the deployed file that was held against the model; "" for an export of bnexport.
+        sweep: what was tried beyond the data; empty unless that was asked for.
     """
 
     model: ModelFacts
@@ -243,6 +245,7 @@ class CheckReport:
     bundle: BundleFacts | None = None
     drift: Drift | None = None
     deployed: str = ""
+    sweep: tuple[SweepCase, ...] = ()
 
     @property
     def passed(self) -> bool:

@@ -17,6 +17,7 @@ from bnexport.rules import (
     quantization,
     randomness,
     runtime,
+    sweep,
 )
 from bnexport.rules.rule import Rule
 
@@ -35,6 +36,7 @@ FAMILIES = (
     calibration,
     kernels,
     randomness,
+    sweep,
 )
 
 _PREFIXES = ("BN", "IN", "EX", "RT", "QT", "ST")

@@ -1,0 +1,167 @@
+"""Whether a run computes the same for the same input twice (RT013), on the first items of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bnexport.checking.judging import Judge
+from bnexport.comparison.reference import Reference
+from bnexport.comparison.sides import Feeds, Outputs, Runner
+from bnexport.comparison.subject import Subject
+from bnexport.comparison.tally import Lost
+from bnexport.datasets.feeds import Feed
+from bnexport.errors import InputError
+from bnexport.numerics import depth
+from bnexport.onnx_graph.random_nodes import random_nodes
+from bnexport.progress import Progress
+from bnexport.results.nouns import IMAGES, Noun
+from bnexport.results.runs import Role
+from bnexport.results.sweep import SweepCase, SweepOutcome
+from bnexport.results.tolerance import Tolerances
+from bnexport.results.verdict import Finding
+from bnexport.rules.sweep import not_deterministic
+from bnexport.types import Array
+
+IMAGES_TOGETHER = 4
+"""How many items are enough: in a batch of two already the other one is half of the statistics (`one_by_one`)."""
+
+WITHIN = 10.0
+"""A difference between two runs up to so many times the one between two passes of one of them has the same cause."""
+
+
+SAME = 1e-9
+"""Two passes in float64 that are further apart differ by more than rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """What became of the same input twice.
+
+    Args:
+        outputs: what each run computed the first time, by its id.
+        varying: how far the second pass is from the first, relative to the scale, for each run that is not deterministic.
+        findings: RT013 for each of those.
+        cases: every run that was tried.
+    """
+
+    outputs: Mapping[str, Outputs] = field(default_factory=dict)
+    varying: Mapping[str, float] = field(default_factory=dict)
+    findings: Sequence[Finding] = ()
+    cases: Sequence[SweepCase] = ()
+
+    def explains(self, lost: Lost) -> bool:
+        """Whether two runs may differ as they do because one of them is not deterministic."""
+        far = max(comparison.difference.max_rel for comparison in lost.failed)
+        return any(far <= WITHIN * self.varying[run] for run in lost.pair.key if run in self.varying)
+
+
+ONCE = Repetition()
+"""Nothing was run twice."""
+
+
+def repeat(
+    runners: Sequence[Runner],
+    feed: Feed,
+    subject: Subject,
+    tolerances: Tolerances,
+    progress: Progress,
+    noun: Noun = IMAGES,
+) -> Repetition:
+    """Runs each inference side twice on the first items of a batch.
+
+    A framework whose model is not loaded, because the cache holds what it computed, is not loaded for that.
+    """
+    few = first_items(feed, subject)
+    judge = Judge(subject, tolerances, progress, noun)
+    outputs: dict[str, Outputs] = {}
+    varying: dict[str, float] = {}
+    findings: list[Finding] = []
+    cases: list[SweepCase] = []
+    for runner in runners:
+        spec = runner.spec
+        if spec.mode != "inference" or spec.as_deployed or spec.role == Role.PREVIEW or runner.of_items is not None:
+            continue
+        case = f"the same {len(few.names)} {noun.one if len(few.names) == 1 else noun.many} twice"
+        try:
+            before = outputs[runner.id] = runner.compute(few.inputs)
+            model = _model(runner, subject)
+            again = model is None or model.is_loaded
+            after = (
+                runner.compute(few.inputs)
+                if model is None
+                else model.run_again("inference", few.inputs)
+                if again
+                else before
+            )
+        except InputError as error:
+            progress.note(f"whether {runner.id} is deterministic could not be checked: {error}")
+            cases.append(SweepCase("repeat", case, runner.id, SweepOutcome.NOT_TRIED, reason=str(error)))
+            continue
+        if not again:
+            reason = "the model is not loaded, because the cache holds its outputs"
+            cases.append(SweepCase("repeat", case, runner.id, SweepOutcome.NOT_TRIED, reason=reason))
+            continue
+        if all(_is_same(after.get(name), before.get(name)) for name in before.keys() | after.keys()):
+            cases.append(SweepCase("repeat", case, runner.id, SweepOutcome.PASSED, 0.0, 0.0))
+            continue
+        random = random_nodes(runner.graph()) if runner.graph else []
+        if random or (model is not None and _draws(model, few.inputs)):
+            verdict = judge.exactly_itself(runner, few, after, before)
+        else:
+            verdict = judge.with_itself(runner, few, after, before, "first pass")
+        outcome = SweepOutcome.PASSED if verdict else SweepOutcome.FAILED
+        cases.append(
+            SweepCase(
+                "repeat",
+                case,
+                runner.id,
+                outcome,
+                verdict.max_rel,
+                verdict.tolerance,
+                verdict.reason or "the outputs of both passes differ by rounding only",
+            )
+        )
+        if not verdict:
+            varying[runner.id] = verdict.max_rel
+            is_reference = spec.role == Role.CONTROL
+            findings.append(not_deterministic(runner.id, verdict.reason, verdict.max_rel, random, is_reference))
+    return Repetition(outputs, varying, findings, cases)
+
+
+def first_items(feed: Feed, subject: Subject) -> Feed:
+    """The first items of a batch, as many as `one_by_one` runs together; the whole batch where its size is fixed."""
+    if not all(shape and shape[0] is None for shape in subject.shapes.values()):
+        return feed
+    count = min(IMAGES_TOGETHER, len(feed.names))
+    positions = None if feed.positions is None else feed.positions[:count]
+    return Feed(
+        {name: x[:count] for name, x in feed.inputs.items()}, feed.names[:count], feed.labels[:count], positions
+    )
+
+
+def _model(runner: Runner, subject: Subject) -> Reference | None:
+    """The model of a framework that a run computes, whose passes the cache remembers; None for a graph."""
+    if runner.model is None and runner.spec.role == Role.CONTROL and not runner.spec.artifact:
+        return subject.reference
+    return runner.model
+
+
+def _draws(model: Reference, feeds: Feeds) -> bool:
+    """Whether a model whose passes differ does so in float64, too: then rounding is not the cause, and its noise floors say nothing."""
+    try:
+        one, other = (model.run_again("inference", feeds, "float64") for _ in range(2))
+    except InputError:
+        return False  # it does not compute in float64, so that its tolerances are stated ones
+    return any(depth.distance(one[name], x) > SAME for name, x in other.items() if x.dtype.kind == "f")
+
+
+def _is_same(one: Array | None, other: Array | None) -> bool:
+    """Whether two arrays are equal to the last bit."""
+    if one is None or other is None or one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if one.dtype.kind in "OSU":
+        return bool(np.all(one == other))
+    return one.tobytes() == other.tobytes()

@@ -1,0 +1,133 @@
+"""What the failures of a sweep mean: which axis, and which node ties the file to its size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bnexport.checking.baked import Cause, as_pairs, find_cause, shorten
+from bnexport.checking.judging import Judge
+from bnexport.checking.mismatch import Inquiry
+from bnexport.checking.sweep_inputs import Change
+from bnexport.comparison.sides import Outputs, Runner
+from bnexport.datasets.feeds import Feed
+from bnexport.numerics.depth import first_off
+from bnexport.results.verdict import Finding
+from bnexport.rules.backends import RT010
+from bnexport.rules.rule import Rule
+from bnexport.rules.runtime import RT005, RT009
+from bnexport.rules.sweep import EX010, differs_on_zeros, size_baked_in
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A run that failed on a batch which the reference takes.
+
+    Args:
+        kind: "batch", "size" or "zeros".
+        case: what was tried, in words.
+        runner: the run.
+        feed: the batch.
+        wanted: what the reference computes for it.
+        reason: the error, or the difference in words.
+        max_rel: the difference; NaN where there is none.
+        stopped: whether the run stopped with an error.
+        changes: the axes of another size.
+    """
+
+    kind: str
+    case: str
+    runner: Runner
+    feed: Feed
+    wanted: Outputs
+    reason: str
+    max_rel: float = float("nan")
+    stopped: bool = False
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def axes(self) -> str:
+        """The axes, in words."""
+        return " and ".join(change.axis.name for change in self.changes)
+
+    @property
+    def sizes(self) -> str:
+        """Their sizes in the data, in words."""
+        return " and ".join(str(change.axis.size) for change in self.changes)
+
+
+def explain(failures: Sequence[Failure], reference: Runner, judge: Judge, inquiry: Inquiry) -> list[Finding]:
+    """A finding for each axis, and one for zeros.
+
+    Args:
+        failures: what failed.
+        reference: the run that others are compared with.
+        judge: compares.
+        inquiry: finds the layer where a difference begins.
+    """
+    findings = []
+    zeros = [failure for failure in failures if failure.kind == "zeros"]
+    if zeros:
+        sides = [failure.runner.id for failure in zeros]
+        findings.append(differs_on_zeros(sides, zeros[0].reason, {"max_rel": zeros[0].max_rel}, judge.noun))
+    for group in _by_axis([failure for failure in failures if failure.kind != "zeros"]).values():
+        plain = {failure.runner.id for failure in group if _runs_file_plainly(failure.runner)}
+        for rule, part in _by_rule(group, file_fails=bool(plain)):
+            findings.append(_finding(rule, part, reference, judge, inquiry))
+    return findings
+
+
+def _by_axis(failures: Sequence[Failure]) -> Mapping[str, list[Failure]]:
+    """The failures by what they change; several axes together only where none of them fails alone."""
+    alone = {(f.runner.id, f.changes[0].axis.name) for f in failures if len(f.changes) == 1}
+    groups: dict[str, list[Failure]] = {}
+    for failure in failures:
+        if len(failure.changes) > 1 and any((failure.runner.id, c.axis.name) in alone for c in failure.changes):
+            continue
+        groups.setdefault(failure.axes, []).append(failure)
+    return groups
+
+
+def _runs_file_plainly(runner: Runner) -> bool:
+    """Whether it is the file in onnxruntime on the CPU: what fails there is the file's fault, or that of optimisations."""
+    return runner.spec.runtime == "onnxruntime" and runner.spec.device == "cpu"
+
+
+def _by_rule(failures: Sequence[Failure], *, file_fails: bool) -> Iterator[tuple[Rule, list[Failure]]]:
+    """The failures by the rule that they are: where the file is right in onnxruntime on the CPU, its runtime or provider is wrong."""
+    groups: dict[str, tuple[Rule, list[Failure]]] = {}
+    for failure in failures:
+        spec = failure.runner.spec
+        rule = EX010
+        if not spec.artifact:
+            rule = RT010
+        elif not file_fails:
+            rule = RT005 if spec.runtime == "onnxruntime" else RT009
+        groups.setdefault(rule.code, (rule, []))[1].append(failure)
+    yield from groups.values()
+
+
+def _finding(rule: Rule, failures: Sequence[Failure], reference: Runner, judge: Judge, inquiry: Inquiry) -> Finding:
+    shown = next((failure for failure in failures if _runs_file_plainly(failure.runner)), failures[0])
+    cause = Cause((), "", rule)
+    if rule is EX010:
+
+        def right(outputs: Outputs) -> bool:
+            return bool(judge.with_reference(shown.runner, reference, shown.feed, outputs, shown.wanted))
+
+        judge.progress.stage(f"finding what depends on {shown.axes}")
+        cause = find_cause(shown.runner, shown.feed.inputs, as_pairs(shown.changes), right, batch=shown.kind == "batch")
+        if not cause.text and not shown.stopped:
+            first = first_off(inquiry.layers(shown.runner, shown.feed.inputs))
+            if first is not None:
+                cause = Cause((first.name,), f"the first layer that differs is {first.name} ({first.kind})", cause.rule)
+    return size_baked_in(
+        list(dict.fromkeys(failure.runner.id for failure in failures)),
+        shown.axes,
+        shown.sizes,
+        list(dict.fromkeys(failure.case for failure in failures)),
+        shorten(shown.reason),
+        cause.text,
+        cause.nodes,
+        cause.rule,
+    )
