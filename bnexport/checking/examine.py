@@ -72,7 +72,7 @@ def examine(opening: Opening, progress: Progress) -> Examination:
         tolerances = replace(measured.result(), rtol=request.rtol, atol=request.atol)
     finally:
         beside.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for it
-    repetition = repeat(runners, first, subject, tolerances, progress, noun)
+    repetition = repeat(runners, first, subject, tolerances, progress, noun, load=request.sweep)
     alone, dependent = (
         one_by_one.compare(runners, first, subject, tolerances, progress, noun, repetition)
         if one_by_one.possible(subject, feeds.count)
@@ -137,7 +137,7 @@ def examine(opening: Opening, progress: Progress) -> Examination:
             sort_findings(
                 [
                     *opening.lost,
-                    *repetition.findings,
+                    repetition.finding,
                     settled.finding,
                     *failed,
                     *explained,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bnexport.checking.judging import Judge
+from bnexport.checking.judging import Judge, Verdict
 from bnexport.comparison.reference import Reference
 from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.comparison.subject import Subject
@@ -43,13 +43,13 @@ class Repetition:
     Args:
         outputs: what each run computed the first time, by its id.
         varying: how far the second pass is from the first, relative to the scale, for each run that is not deterministic.
-        findings: RT013 for each of those.
+        finding: RT013 for those; None where there are none.
         cases: every run that was tried.
     """
 
     outputs: Mapping[str, Outputs] = field(default_factory=dict)
     varying: Mapping[str, float] = field(default_factory=dict)
-    findings: Sequence[Finding] = ()
+    finding: Finding | None = None
     cases: Sequence[SweepCase] = ()
 
     def explains(self, lost: Lost) -> bool:
@@ -69,66 +69,62 @@ def repeat(
     tolerances: Tolerances,
     progress: Progress,
     noun: Noun = IMAGES,
+    *,
+    load: bool = False,
 ) -> Repetition:
     """Runs each inference side twice on the first items of a batch.
 
-    A framework whose model is not loaded, because the cache holds what it computed, is not loaded for that.
+    Args:
+        runners: everything that is run.
+        feed: a batch.
+        subject: the model.
+        tolerances: those of the check.
+        progress: notified of runs that do not run so.
+        noun: what the model is run on.
+        load: load the model of a framework for that where the cache holds its outputs.
     """
     few = first_items(feed, subject)
     judge = Judge(subject, tolerances, progress, noun)
+    case = f"the same {len(few.names)} {noun.one if len(few.names) == 1 else noun.many} twice"
     outputs: dict[str, Outputs] = {}
-    varying: dict[str, float] = {}
-    findings: list[Finding] = []
+    failures: list[tuple[Runner, Verdict, list[str]]] = []
     cases: list[SweepCase] = []
     for runner in runners:
         spec = runner.spec
         if spec.mode != "inference" or spec.as_deployed or spec.role == Role.PREVIEW or runner.of_items is not None:
             continue
-        case = f"the same {len(few.names)} {noun.one if len(few.names) == 1 else noun.many} twice"
+        model = _model(runner, subject)
+        tried = SweepCase("repeat", case, runner.id, SweepOutcome.PASSED, 0.0, 0.0)
         try:
             before = outputs[runner.id] = runner.compute(few.inputs)
-            model = _model(runner, subject)
-            again = model is None or model.is_loaded
-            after = (
-                runner.compute(few.inputs)
-                if model is None
-                else model.run_again("inference", few.inputs)
-                if again
-                else before
+            if model is not None and not (load or model.is_loaded):
+                continue  # the cache holds what it computed, and that is all that is known
+            after = runner.compute(few.inputs) if model is None else model.run_again("inference", few.inputs)
+        except InputError as error:  # whatever depends on the batch says so where that is measured
+            cases.append(
+                replace(tried, outcome=SweepOutcome.NOT_TRIED, max_rel=None, tolerance=None, reason=str(error))
             )
-        except InputError as error:
-            progress.note(f"whether {runner.id} is deterministic could not be checked: {error}")
-            cases.append(SweepCase("repeat", case, runner.id, SweepOutcome.NOT_TRIED, reason=str(error)))
             continue
-        if not again:
-            reason = "the model is not loaded, because the cache holds its outputs"
-            cases.append(SweepCase("repeat", case, runner.id, SweepOutcome.NOT_TRIED, reason=reason))
-            continue
-        if all(_is_same(after.get(name), before.get(name)) for name in before.keys() | after.keys()):
-            cases.append(SweepCase("repeat", case, runner.id, SweepOutcome.PASSED, 0.0, 0.0))
-            continue
-        random = random_nodes(runner.graph()) if runner.graph else []
-        if random or (model is not None and _draws(model, few.inputs)):
-            verdict = judge.exactly_itself(runner, few, after, before)
-        else:
-            verdict = judge.with_itself(runner, few, after, before, "first pass")
-        outcome = SweepOutcome.PASSED if verdict else SweepOutcome.FAILED
-        cases.append(
-            SweepCase(
-                "repeat",
-                case,
-                runner.id,
-                outcome,
-                verdict.max_rel,
-                verdict.tolerance,
-                verdict.reason or "the outputs of both passes differ by rounding only",
+        if not all(_is_same(after.get(name), before.get(name)) for name in before.keys() | after.keys()):
+            random = random_nodes(runner.graph()) if runner.graph else []
+            if random or (model is not None and _draws(model, few.inputs)):
+                verdict = judge.exactly_itself(runner, few, after, before)
+            else:
+                verdict = judge.with_itself(runner, few, after, before, "first pass")
+            tried = replace(
+                tried, max_rel=verdict.max_rel, tolerance=verdict.tolerance, reason="they differ by rounding"
             )
-        )
-        if not verdict:
-            varying[runner.id] = verdict.max_rel
-            is_reference = spec.role == Role.CONTROL
-            findings.append(not_deterministic(runner.id, verdict.reason, verdict.max_rel, random, is_reference))
-    return Repetition(outputs, varying, findings, cases)
+            if not verdict:
+                tried = replace(tried, outcome=SweepOutcome.FAILED, reason=verdict.reason)
+                failures.append((runner, verdict, random))
+        cases.append(tried)
+    varying = {runner.id: verdict.max_rel for runner, verdict, _ in failures}
+    finding = None
+    if failures:
+        _, verdict, random = failures[0]
+        is_reference = any(runner.spec.role == Role.CONTROL for runner, _, _ in failures)
+        finding = not_deterministic(list(varying), verdict.reason, verdict.max_rel, random, is_reference=is_reference)
+    return Repetition(outputs, varying, finding, cases)
 
 
 def first_items(feed: Feed, subject: Subject) -> Feed:

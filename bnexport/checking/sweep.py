@@ -52,7 +52,7 @@ class Sweep:
         progress: notified of each case.
         cases: what was tried so far.
         failures: what failed so far.
-        findings: what is said already.
+        findings: what follows from NaN.
     """
 
     opening: Opening
@@ -122,7 +122,7 @@ class Sweep:
         """Notes cases that are not tried."""
         self.cases += [SweepCase(kind, name, "", SweepOutcome.NOT_TRIED, reason=reason) for name in names]
 
-    def wanted(self, kind: str, name: str, feed: Feed) -> Outputs | None:
+    def compute_wanted(self, kind: str, name: str, feed: Feed) -> Outputs | None:
         """What the reference computes; None, with a note among the cases, where it does not run on such a batch."""
         try:
             return self.reference.of_items(feed) if self.reference.of_items else self.reference.compute(feed.inputs)
@@ -136,7 +136,7 @@ class Sweep:
         self, kind: str, name: str, feed: Feed, changes: tuple[Change, ...], before: Sequence[Feed] = ()
     ) -> bool:
         """Tries a batch on every run; whether the reference took it."""
-        wanted = self.wanted(kind, name, feed)
+        wanted = self.compute_wanted(kind, name, feed)
         if wanted is None:
             return False
         for runner in self.runners:

@@ -168,12 +168,17 @@ def size_changes(axes: Sequence[Axis]) -> Iterator[list[list[Change]]]:
     together = [axes] if len(axes) > 1 else []
     for group in [*([axis] for axis in axes[:AXES]), *together]:
         for larger in (False, True):
-            ways = [other_sizes(axis.size, axes.index(axis), larger=larger) for axis in group]
-            if all(ways):
-                yield [
-                    [Change(axis, sizes[min(nth, len(sizes) - 1)]) for axis, sizes in zip(group, ways, strict=True)]
-                    for nth in range(max(map(len, ways)))
+            apart = [other_sizes(axis.size, axes.index(axis), larger=larger) for axis in group]
+            alike = [
+                other_sizes(axis.size, 0, larger=larger) for axis in group
+            ]  # lengths that have to be equal stay so
+            if all(apart):
+                ways = [
+                    [Change(axis, sizes[min(nth, len(sizes) - 1)]) for axis, sizes in zip(group, of_axes, strict=True)]
+                    for nth in range(2)
+                    for of_axes in (apart, alike)
                 ]
+                yield [way for nth, way in enumerate(ways) if way not in ways[:nth]]
 
 
 def is_small_enough(feed: Feed, data: Feed) -> bool:

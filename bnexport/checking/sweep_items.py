@@ -70,7 +70,7 @@ class _Seen:
 
 
 def _nan(sweep: Sweep, name: str, clean: Feed, broken: Feed, row: int) -> None:
-    before, after = (sweep.wanted("nan", name, feed) for feed in (clean, broken))
+    before, after = (sweep.compute_wanted("nan", name, feed) for feed in (clean, broken))
     if before is None or after is None:
         return
     others = [other for other in range(len(clean.names)) if other != row]
@@ -85,7 +85,7 @@ def _nan(sweep: Sweep, name: str, clean: Feed, broken: Feed, row: int) -> None:
             continue
         entry = _Seen(
             runner,
-            _swallowed(theirs, after, row, len(clean.names)),
+            _finite_values(theirs, after, row, len(clean.names)),
             _reach(sweep, runner, broken, ours, theirs, others),
         )
         if entry.reaches:
@@ -111,7 +111,7 @@ def _nan(sweep: Sweep, name: str, clean: Feed, broken: Feed, row: int) -> None:
         sweep.findings.append(nan_is_swallowed(sides, shown, values, node, noun))
 
 
-def _swallowed(actual: Outputs, wanted: Outputs, row: int, count: int) -> dict[str, int]:
+def _finite_values(actual: Outputs, wanted: Outputs, row: int, count: int) -> dict[str, int]:
     """How many values of the item are finite and not so in the reference, by output, where there are any."""
     values = {
         name: int(np.count_nonzero(np.isfinite(actual[name][row]) & ~np.isfinite(x[row])))

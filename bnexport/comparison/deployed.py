@@ -90,7 +90,10 @@ class Deployed:
                 parts = _parts(interface.given(feeds), interface.batch)
                 outputs = [run(part, list(self.names.values())) for part in parts]
                 count = len(next(iter(feeds.values())))
-                joined = {name: _join([part[tensor] for part in outputs], count) for name, tensor in self.names.items()}
+                size = interface.batch or count
+                joined = {
+                    name: _join([part[tensor] for part in outputs], count, size) for name, tensor in self.names.items()
+                }
                 return {
                     name: _as_float(np.moveaxis(x, 1, -1) if name in interface.moved_out else x, self.dtypes.get(name))
                     for name, x in joined.items()
@@ -110,9 +113,9 @@ class Deployed:
         )
 
 
-def _join(parts: list[Array], count: int) -> Array:
-    """An output of all parts of a batch; what the file adds to fill up its fixed batch size is cut off."""
-    if len(parts) == 1 and (not parts[0].ndim or len(parts[0]) <= count):
+def _join(parts: list[Array], count: int, size: int) -> Array:
+    """An output of all parts of a batch, each of `size` items; of what was filled up to that size, `count` items are kept."""
+    if len(parts) == 1 and (not parts[0].ndim or len(parts[0]) <= count or size == count):
         return parts[0]
     if not parts[0].ndim:
         return np.stack(parts)

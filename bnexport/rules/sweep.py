@@ -34,17 +34,19 @@ RT013 = Rule(
 )
 
 
-def not_deterministic(side: str, how: str, max_rel: float, random: Sequence[str], is_reference: bool) -> Finding:
+def not_deterministic(
+    sides: Sequence[str], how: str, max_rel: float, random: Sequence[str], *, is_reference: bool
+) -> Finding:
     """RT013: two passes over the same input differ.
 
     Args:
-        side: the run.
-        how: how far they are apart, in words.
+        sides: the runs.
+        how: how far those of the first one are apart, in words.
         max_rel: the same, relative to the scale.
         random: the nodes of its graph that draw random numbers.
-        is_reference: whether others are compared with it.
+        is_reference: whether others are compared with one of them.
     """
-    message = f"{side} is not deterministic: two passes over the same input differ ({how})"
+    message = f"{' and '.join(sides)} {_verb(sides, 'is', 'are')} not deterministic: two passes over the same input differ ({how})"
     if random:
         more = ", …" if len(random) > SHOWN else ""
         message += (
@@ -53,9 +55,9 @@ def not_deterministic(side: str, how: str, max_rel: float, random: Sequence[str]
     else:
         message += "; no node that draws random numbers is known"
     if is_reference:
-        message += "; it is the reference, so no comparison with it is valid"
+        message += "; the reference varies, so no comparison with it is valid"
     actions = (advise("export the model in inference mode, without random operators", EXPORT),)
-    evidence = {"side": side, "max_rel": max_rel, "random_nodes": list(random), "is_reference": is_reference}
+    evidence = {"sides": list(sides), "max_rel": max_rel, "random_nodes": list(random), "is_reference": is_reference}
     return RT013.finding(Severity.ERROR, message, evidence, actions, random)
 
 
