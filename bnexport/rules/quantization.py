@@ -164,7 +164,8 @@ def cost_of_quantisation(
         severity = Severity.ERROR
     if dynamic:
         message += "; ranges are measured on each batch (DynamicQuantizeLinear), so outputs depend slightly on the batch by design"
-    return QT001.finding(severity, message, evidence, _actions(severity, alone=alone, noun=noun))
+    saturated = cost is not None and cost.cause == Cause.SATURATION
+    return QT001.finding(severity, message, evidence, _actions(severity, alone=alone, saturated=saturated, noun=noun))
 
 
 _RANK = [Severity.INFO, Severity.WARNING, Severity.ERROR]
@@ -182,7 +183,9 @@ def _by_answers(differing: int, images: int) -> Severity:
     return Severity.WARNING if differing > (1 - KEPT) * images else Severity.INFO
 
 
-def _actions(severity: Severity, *, alone: bool, noun: Noun) -> tuple[Action, ...]:
+def _actions(severity: Severity, *, alone: bool, saturated: bool, noun: Noun) -> tuple[Action, ...]:
+    if saturated:
+        return (advise("the calibration is right: do what RT012 says about the kernels of this processor"),)
     calibrate = advise(
         f"calibrate again per channel with a few hundred {noun.many} prepared as in deployment, or keep the most sensitive layers in float"
     )

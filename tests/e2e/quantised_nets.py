@@ -25,8 +25,8 @@ COUNT = 128
 class Batch(CalibrationDataReader):
     """One batch to calibrate with."""
 
-    def __init__(self, x: np.ndarray) -> None:
-        self._batches = iter([{"x": x}])
+    def __init__(self, x: np.ndarray, name: str = "x") -> None:
+        self._batches = iter([{name: x}])
 
     def get_next(self) -> Any:
         return next(self._batches, None)
@@ -74,12 +74,14 @@ class Writer:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def save(folder: Path, model: onnx.ModelProto, x: np.ndarray, labels: np.ndarray | None = None) -> Path:
-    """net.onnx; pre.onnx, prepared for quantising; and data.npz."""
+def save(
+    folder: Path, model: onnx.ModelProto, x: np.ndarray, labels: np.ndarray | None = None, name: str = "x"
+) -> Path:
+    """net.onnx; pre.onnx, prepared for quantising; and data.npz, with the input of this name."""
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(model, folder / "net.onnx")
     quant_pre_process(str(folder / "net.onnx"), str(folder / "pre.onnx"), skip_symbolic_shape=True)
-    np.savez(folder / "data.npz", x=x, **({} if labels is None else {"labels": labels}))
+    np.savez(folder / "data.npz", **{name: x}, **({} if labels is None else {"labels": labels}))
     return folder
 
 
@@ -135,7 +137,9 @@ def bright(folder: Path) -> Path:
 def quantise(folder: Path, how: str, **options: Any) -> Path:
     """The net in `folder` in reduced precision: good, dark, far, u8s8, qoperator, dynamic, half, half_io."""
     path, source = folder / f"{how}.onnx", str(folder / "pre.onnx")
-    x = np.load(folder / "data.npz")["x"]
+    data = np.load(folder / "data.npz")
+    name = next(n for n in data.files if n != "labels")
+    x = data[name]
     if how == "dynamic":
         quantize_dynamic(source, str(path), weight_type=QuantType.QUInt8)
     elif how.startswith("half"):
@@ -154,5 +158,5 @@ def quantise(folder: Path, how: str, **options: Any) -> Path:
             "per_channel": form == QuantFormat.QDQ,
             "weight_type": QuantType.QInt8,
         }
-        quantize_static(source, str(path), Batch(calibration), quant_format=form, **settings | options)
+        quantize_static(source, str(path), Batch(calibration, name), quant_format=form, **settings | options)
     return path

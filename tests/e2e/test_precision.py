@@ -94,6 +94,7 @@ def test_kernels_that_saturate_are_named(room: Callable[[str], Path]) -> None:
     assert evidence["error_ratio_in_float"] < 3
     assert evidence["error_ratio_without_saturation"] < 3
     assert any("reduce_range" in action.reason for action in codes["RT012"].actions)
+    assert ["RT012" in action.reason for action in codes["QT001"].actions] == [True]  # another calibration is no help
     report, codes = held(folder, quantised_nets.quantise(folder, "good"))
     assert report, str(report)
     assert "RT012" not in codes
@@ -118,6 +119,74 @@ def test_a_wrong_scale_is_ranked_first_and_leaving_it_out_restores_the_answers(r
     report, codes = held(folder, quantised_nets.quantise(folder, "without", nodes_to_exclude=keep, **options))
     assert report, str(report)
     assert not {"QT003", "QT004"} & codes.keys()
+
+
+def scaled(folder: Path, name: str, change: Callable[[str, np.ndarray], np.ndarray]) -> Path:
+    """A well calibrated file whose scales of activations were changed afterwards."""
+    model = onnx.load(quantised_nets.quantise(folder, "good"))
+    weights = {node.input[1] for node in model.graph.node if node.op_type == "DequantizeLinear"} - {
+        node.input[1] for node in model.graph.node if node.op_type == "QuantizeLinear"
+    }
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("_scale") and tensor.name not in weights:
+            value = change(tensor.name, numpy_helper.to_array(tensor)).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+    onnx.save(model, folder / f"{name}.onnx")
+    return folder / f"{name}.onnx"
+
+
+def test_ranges_too_wide_are_named(room: Callable[[str], Path]) -> None:
+    """Every scale is 32 times what the values need: three bits are left."""
+    folder = room("mobile")
+    report, codes = held(folder, scaled(folder, "wide", lambda _, scale: scale * 32))
+    assert not report, str(report)
+    assert "too wide for" in codes["QT003"].message
+    assert "too narrow" not in codes["QT003"].message
+    assert not {"QT002", "EX001", "RT004"} & codes.keys()
+
+
+def test_a_file_that_was_never_calibrated_is_called_so(room: Callable[[str], Path]) -> None:
+    """All scales are the same number."""
+    folder = room("mobile")
+    report, codes = held(folder, scaled(folder, "uncalibrated", lambda _, scale: np.full_like(scale, 1.0)))
+    assert not report, str(report)
+    assert "all scales are equal, as in a file that was never calibrated" in codes["QT003"].message
+
+
+def test_clipped_values_are_named(room: Callable[[str], Path]) -> None:
+    """The input's range ends at four fifths of the values: not far enough off for QT003, and 4 % of the values are cut."""
+    folder = room("digits")
+    report, codes = held(folder, scaled(folder, "clipped", lambda n, scale: scale * 0.82 if n == "x_scale" else scale))
+    assert "QT003" not in codes, str(report)
+    assert codes["QT002"].layers == ("x",)
+    assert codes["QT002"].evidence["tensors"][0]["clipped"] > 0.01
+
+
+def test_a_loss_of_accuracy_beyond_the_limit_fails(room: Callable[[str], Path]) -> None:
+    """--max-accuracy-drop names the share that is lost and the limit."""
+    folder = room("digits")
+    file = scaled(folder, "coarse_input", lambda n, scale: scale * 12 if n == "x_scale" else scale)
+    free, codes = held(folder, file)
+    evidence = codes["QT001"].evidence
+    lost = (evidence["reference_correct"] - evidence["quantised_correct"]) / evidence["labelled"]
+    assert lost > 0, evidence
+    report, codes = held(folder, file, max_accuracy_drop=lost / 2)
+    assert not report
+    assert f"% of the labelled items are lost, the limit is {50 * lost:g} %" in codes["QT001"].message
+    report, codes = held(folder, file, max_accuracy_drop=2 * lost)
+    assert bool(report) == bool(free)
+
+
+def test_the_statistics_of_the_float_file_are_examined(tmp_path: Path) -> None:
+    """The quantised file has no BatchNormalization node any more; the float file beside it has, and noise does not fit its statistics."""
+    seed = Path(__file__).parents[2] / "models"
+    x = np.random.default_rng(0).uniform(0, 1, (64, 32, 32, 1)).astype(np.float32)
+    folder = quantised_nets.save(tmp_path, onnx.load(seed / "tiny_residual.onnx"), x, name="image")
+    report, codes = held(folder, quantised_nets.quantise(folder, "good"))
+    kinds = {node.op_type for node in onnx.load(folder / "good.onnx").graph.node}
+    assert "BatchNormalization" not in kinds
+    assert {"QT001", "IN002"} <= codes.keys(), str(report)
+    assert report.drift is not None
 
 
 def test_values_beyond_float16_are_named_with_the_node(tmp_path: Path) -> None:

@@ -381,7 +381,7 @@ def test_train_writes_model_and_sidecar(tmp_path: Path, pictures: Path) -> None:
         "-o",
         tmp_path / "net.keras",
         "--arch",
-        "MobileNetV2",
+        "MobileNet",
         "--size",
         "32",
         "--epochs",
