@@ -44,6 +44,7 @@ from .results.preprocessing import (
     Scaling as Scaling,
 )
 from .results.sweep import SweepCase as SweepCase, SweepOutcome as SweepOutcome
+from .results.tasks import OutputKind as OutputKind, TaskResult as TaskResult
 from .results.verdict import (
     BundleFacts as BundleFacts,
     CheckReport as CheckReport,

@@ -18,6 +18,7 @@ from bnexport.numerics import compare
 from bnexport.results.facts import SHOWN
 from bnexport.results.heads import Heads
 from bnexport.results.runs import RunSpec
+from bnexport.results.tasks import OutputKind
 from bnexport.results.verdict import Comparison, Side
 from bnexport.rules.measured import Right
 from bnexport.types import Array
@@ -64,13 +65,16 @@ class Items:
 
     def in_list_order(self, comparison: Comparison) -> Comparison:
         """A comparison whose worst image is counted in the order of the list."""
-        order, worst = self.order, comparison.difference.worst_image
-        if not comparison.difference.images or worst >= len(
-            order
-        ):  # outputs may have other rows than one for each item
-            return comparison
-        rank = int(np.flatnonzero(order == worst)[0])
-        return replace(comparison, difference=replace(comparison.difference, worst_image=rank))
+        order, difference, task = self.order, comparison.difference, comparison.task
+
+        def rank(position: int) -> int:  # outputs may have other rows than one for each item
+            return int(np.flatnonzero(order == position)[0]) if position < len(order) else position
+
+        if difference.images:
+            difference = replace(difference, worst_image=rank(difference.worst_image))
+        if task is not None and (worst := task.figures.get("worst_item")) is not None:
+            task = replace(task, figures={**task.figures, "worst_item": rank(int(worst))})
+        return replace(comparison, difference=difference, task=task)
 
 
 class Answers:
@@ -167,11 +171,14 @@ class Answers:
         return bool(self._deciding and labelled.any())
 
     def _decide(self, outputs: Outputs) -> None:
-        """Chooses the output that gives images their class: the first of shape (N, K) behind a softmax or sigmoid, or with one score for each class name."""
-        for name in self.heads.outputs:
+        """Chooses the output that gives images their class: the first of shape (N, K) that is stated to, or else is behind a softmax or sigmoid or has one score for each class name."""
+        stated = {name for name, task in self.heads.tasks.items() if task.kind == OutputKind.CLASSES}
+        for name in stated or [name for name in self.heads.outputs if name not in self.heads.tasks]:
             shape = outputs[name].shape if name in outputs else ()
             if len(shape) == 2 and (
-                name in self.heads.squash or (len(self.heads.classes) > 1 and shape[1] == len(self.heads.classes))
+                name in stated
+                or name in self.heads.squash
+                or (len(self.heads.classes) > 1 and shape[1] == len(self.heads.classes))
             ):
                 self._deciding = name
                 return

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bnexport.comparison.expectations import Expectation, Expected
 from bnexport.comparison.sides import Outputs
+from bnexport.comparison.tasks import TaskMeasures
 from bnexport.datasets.feeds import Feed
 from bnexport.numerics.compare import IncomparableError, RunningDifference
+from bnexport.results.heads import Heads
+from bnexport.results.tasks import TaskResult
 
 
 @dataclass(slots=True)
@@ -17,23 +19,21 @@ class Pair:
 
     Args:
         expectation: which they are, and what is expected.
+        heads: what the model gives out.
+        tasks: the outputs in the terms of their tasks; None where that does not matter.
         running: the differences by tensor.
         broken: tensors that cannot be compared, with the reason.
         worst: the batch with the largest difference, or the one that could not be compared, and what the reference computes on it.
-        natural: the size below which a tensor's scale is not taken, by tensor.
-        inner: tensors that are compared where both sides give them out.
-        selected: tensors whose number of rows depends on the data: it may be another one on both sides.
-        uneven: in how many batches it was, by tensor.
+        uneven: in how many batches the number of selected rows was another one on both sides, by tensor.
     """
 
     expectation: Expectation
+    heads: Heads
+    tasks: TaskMeasures | None = None
     running: dict[str, RunningDifference] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     worst: tuple[Feed, Outputs] | None = None
-    natural: Mapping[str, float] = field(default_factory=dict)
-    selected: frozenset[str] = frozenset()
     uneven: dict[str, int] = field(default_factory=dict)
-    inner: frozenset[str] = frozenset()
 
     @property
     def actual(self) -> str:
@@ -55,6 +55,10 @@ class Pair:
         """What is expected."""
         return self.expectation.expected
 
+    def task(self, name: str) -> TaskResult | None:
+        """How far they are apart in the terms of an output's task; None where it has none."""
+        return self.tasks.result(name) if self.tasks else None
+
     def add(self, feed: Feed, actual: Outputs, reference: Outputs) -> None:
         """Adds one batch; logits come first, since they decide and a saturated softmax hides everything."""
         names = sorted(dict.fromkeys([*actual, *reference]), key=lambda name: not name.endswith("/logits"))
@@ -64,23 +68,25 @@ class Pair:
                 continue
             if name not in actual or name not in reference:
                 if (
-                    not name.endswith("/logits") and name not in self.inner
+                    not name.endswith("/logits") and name not in self.heads.inner
                 ):  # logits may be out of reach on one side, outputs may not be missing
                     without = self.actual if name not in actual else self.reference
                     self.broken[name] = f"{without} has no such output"
                     worse = True
                 continue
-            if name in self.selected and actual[name].shape != reference[name].shape:
+            if name in self.heads.selected and actual[name].shape != reference[name].shape:
                 self.uneven[name] = self.uneven.get(name, 0) + 1
                 continue
-            if name in self.selected and not actual[name].size:
+            if name in self.heads.selected and not actual[name].size:
                 continue  # nothing was selected, on both sides
             try:
-                running = self.running.setdefault(name, RunningDifference(self.natural.get(name, 0.0)))
+                running = self.running.setdefault(name, RunningDifference(self.heads.natural.get(name, 0.0)))
                 worse |= running.add(actual[name], reference[name])
             except IncomparableError as error:
                 self.running.pop(name)
                 self.broken[name] = str(error)
                 worse = True
+        if self.tasks:
+            self.tasks.add(actual, reference)
         if worse:
             self.worst = (feed, reference)

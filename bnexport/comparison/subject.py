@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,12 +28,14 @@ from bnexport.frameworks.onnx_file import learn_ranks, read_onnx
 from bnexport.frameworks.protocols import Want
 from bnexport.onnx_graph import metadata, outputs, tensors
 from bnexport.onnx_graph.sites import sites
+from bnexport.onnx_graph.tasks import output_tasks
 from bnexport.progress import Progress
 from bnexport.results.actions import spell_options
 from bnexport.results.facts import ModelFacts
 from bnexport.results.heads import Heads
 from bnexport.results.overrides import Overrides
 from bnexport.results.signature import dtype_named
+from bnexport.results.tasks import OutputTask
 from bnexport.system import machine
 from bnexport.system.cache import NOTHING_KEPT, Cache
 
@@ -60,6 +62,7 @@ class Subject:
         half: whether it computes in half precision.
         versions: of what made and runs it.
         notes: what is unusual in an ONNX file, or was changed in memory.
+        tasks: what its outputs are for, where that is stated or the graph shows it.
     """
 
     facts: ModelFacts
@@ -76,6 +79,7 @@ class Subject:
     half: bool
     versions: dict[str, str]
     notes: tuple[str, ...] = ()
+    tasks: Mapping[str, OutputTask] = field(default_factory=dict)
 
     @property
     def dtypes(self) -> dict[str, np.dtype[np.generic]]:
@@ -98,6 +102,7 @@ class Subject:
             outputs.bounded_outputs(self.graph),
             frozenset(outputs.selections(self.graph)),
             frozenset(outputs.selection_sources(self.graph)),
+            self.tasks,
         )
 
 
@@ -127,14 +132,16 @@ def open_subject(
         pictures: what it will be run on; a labels.txt beside the model is taken only where it has all of their labels.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: it cannot be read, or its sidecar names an output that it does not have.
         UsageError: a SavedModel has no such signature, or another model none at all.
         ExportError: it is a Keras model that cannot be written as ONNX.
         MachineError: it is a Keras model and TensorFlow is not installed.
     """
     subject = _open(model, want, store, deployed, progress, reference)
+    beside = add_class_names(model, subject.graph, subject.model_sidecar, progress, pictures)
+    stated = beside.outputs if beside else {}
     return replace(
-        subject, model_sidecar=add_class_names(model, subject.graph, subject.model_sidecar, progress, pictures)
+        subject, model_sidecar=beside, tasks=output_tasks(subject.graph, stated, sidecar.path_for(model).name)
     )
 
 
@@ -148,6 +155,9 @@ def _open(model: Path, want: Want, store: Cache, deployed: Path | None, progress
     stated = any(info.stated.values())
     if stated:
         model_sidecar = sidecar.from_values(dict(info.stated), str(model))
+        own = sidecar.read(model)
+        if own is not None and own.outputs:
+            model_sidecar = replace(model_sidecar, outputs={**model_sidecar.outputs, **own.outputs})
     elif made.graph_itself:
         model_sidecar = sidecar.read(model)
     store = made.store

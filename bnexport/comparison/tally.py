@@ -11,6 +11,7 @@ from bnexport.comparison.answers import Answers, allow
 from bnexport.comparison.expectations import Expectation, Expected, expectations
 from bnexport.comparison.pairs import Pair
 from bnexport.comparison.sides import Outputs
+from bnexport.comparison.tasks import TaskMeasures
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import UsageError
 from bnexport.numerics import compare
@@ -67,14 +68,12 @@ class Tally:
         self.tolerances = tolerances
         """How close is close enough, as far as floors are measured yet."""
         self._own_floors: dict[str, dict[tuple[str, str], float]] = {}
-        self._pairs = [Pair(expectation) for expectation in expectations(runs)]
+        self._pairs = [Pair(expectation, heads, TaskMeasures(heads)) for expectation in expectations(runs)]
         self.references = frozenset(pair.reference for pair in self._pairs)
         """The ids of the runs that others are compared with."""
         self._quantised = quantised or {}
         self.limits = limits
         self.costs: dict[tuple[str, str], Cost] = {}
-        for pair in self._pairs:
-            pair.natural, pair.selected, pair.inner = heads.natural, heads.selected, heads.inner
 
     def begin(self, batch: Feed, outputs: Outputs) -> None:
         """One more batch, with what the first run computed on it.
@@ -227,9 +226,7 @@ class Tally:
         """Whether the outputs of one batch are close enough; `as_in`: as two runs must be, by what their precision explains."""
         spec = RunSpec("actual", mode, "")
         equal = Expectation(spec, replace(spec, runtime="reference"), Expected.EQUAL, mode)
-        pair = Pair(
-            equal if as_in is None else as_in.expectation, natural=self.heads.natural, selected=self.heads.selected
-        )
+        pair = Pair(equal if as_in is None else as_in.expectation, self.heads)
         pair.add(Feed({}, (), np.array([], np.int64)), actual, reference)
         return all(self._parity(pair, name, by_rms=False) for name in [*pair.running, *pair.broken])
 
@@ -249,6 +246,7 @@ class Tally:
             self._limit(pair, name),
             self.answers.agreement(pair.actual, pair.reference, name),
         )
+        comparison = replace(comparison, task=pair.task(name))
         rounding = self._rounding(pair, name) if by_rms else None
         return comparison if rounding is None else compare.judge_rounding(comparison, rounding)
 
@@ -279,6 +277,7 @@ class Tally:
         plain = Comparison(
             pair.actual, pair.reference, self.heads.shown(name), difference, float("inf"), agreement, passed=True
         )
+        plain = replace(plain, task=pair.task(name))
         finding = modes.modes_disagree(
             plain,
             right=self.answers.right(pair.actual, pair.reference),

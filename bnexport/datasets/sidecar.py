@@ -5,6 +5,7 @@
 names = ["circle", "cross"]     in the order of the model's outputs
 [labels]                        only after training on a flat folder: which picture is which class
 "a.png" = "circle"
+[outputs.NAME]                  what an output is for, as in bnexport.datasets.output_tasks
 [training]                      how `bnexport train` made the model
 """
 
@@ -16,8 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bnexport.datasets.output_tasks import as_values, read_tasks
 from bnexport.errors import InputError
 from bnexport.results.preprocessing import Preprocessing
+from bnexport.results.tasks import OutputTask
 from bnexport.system import files
 
 
@@ -29,6 +32,7 @@ class Sidecar:
     classes: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, OutputTask] = field(default_factory=dict)
 
 
 def path_for(model: Path) -> Path:
@@ -77,6 +81,7 @@ def from_values(values: Mapping[str, Any], source: str) -> Sidecar:
         classes=tuple(str(name) for name in classes),
         labels={str(k): str(v) for k, v in labels.items()},
         training=values.get("training", {}),
+        outputs=read_tasks(values.get("outputs", {}), source),
     )
 
 
@@ -87,6 +92,7 @@ def values(sidecar: Sidecar) -> dict[str, object]:
         "classes": {"names": list(sidecar.classes)} if sidecar.classes else None,
         "labels": dict(sidecar.labels) or None,
         "training": dict(sidecar.training) or None,
+        "outputs": as_values(sidecar.outputs) or None,
     }
     return {name: part for name, part in parts.items() if part is not None}
 

@@ -15,6 +15,7 @@ from bnexport.frameworks.protocols import ReferenceModel, Want
 from bnexport.frameworks.registry import FRAMEWORKS, Recognised, recognise, refuse_needless
 from bnexport.onnx_graph import metadata, protobuf, tensors
 from bnexport.onnx_graph.sites import sites
+from bnexport.onnx_graph.tasks import output_tasks
 from bnexport.progress import Progress
 from bnexport.system import files
 
@@ -63,7 +64,7 @@ def export(
         progress: notified of each stage.
 
     Raises:
-        InputError: the model cannot be read.
+        InputError: the model cannot be read, or its sidecar names an output that it does not have.
         ExportError: it has an operation that cannot be written as ONNX.
         MachineError: TensorFlow or tf2onnx is not installed, or the disk is full.
     """
@@ -74,7 +75,8 @@ def export(
     begun = time.perf_counter()
     progress.stage("exporting")
     graph = convert(source, source.recognition.name, model_sidecar, progress)
-    add_class_names(model, graph, model_sidecar, progress)
+    model_sidecar = add_class_names(model, graph, model_sidecar, progress)
+    output_tasks(graph, model_sidecar.outputs if model_sidecar else {}, sidecar.path_for(model).name)
     with files.whole(output) as temporary:
         protobuf.write(graph, temporary)
     return Export(

@@ -136,7 +136,7 @@ class OnnxModel:
     def __init__(self, file: OnnxFile) -> None:
         self.graph = graph = file.graph
         normalisations = sites(graph)
-        stated = {name: metadata.read(graph, name) for name in ("preprocessing", "classes", "labels")}
+        stated = {name: metadata.read(graph, name) for name in ("preprocessing", "classes", "labels", "outputs")}
         self.info = ModelInfo(
             parameters=sum(math.prod(tensor.dims) for tensor in graph.graph.initializer),
             layers=len(normalisations),

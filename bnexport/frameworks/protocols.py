@@ -93,7 +93,7 @@ class ModelInfo:
         sha256: of the content that was read; "" where that is not known.
         complete: whether the file holds all that its outputs depend on, and no file beside it does.
         notes: what is unusual in the file, one sentence each.
-        stated: what the file says about images and classes, as a sidecar does ("preprocessing", "classes", "labels").
+        stated: what the file says about images and classes, as a sidecar does ("preprocessing", "classes", "labels", "outputs").
     """
 
     parameters: int = 0

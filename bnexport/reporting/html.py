@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 
 from bnexport.reporting import plots
-from bnexport.reporting.words import class_name, floors, footer, preparation
+from bnexport.reporting.words import class_name, floors, footer, in_task_terms, preparation
 from bnexport.results.facts import SHOWN
 from bnexport.results.text import plain
 from bnexport.results.verdict import CheckReport, Finding, Severity, Side
@@ -41,6 +41,7 @@ def check(report: CheckReport, thumbnails: Sequence[bytes | None]) -> str:
         comparisons=[
             (c, floors(c), f"{c.difference.max_abs:.3g}", f"{c.difference.max_rel:.2g}") for c in report.comparisons
         ],
+        tasks=in_task_terms(report),
         scores=_scores(report),
         repair=_repair(report),
         figures=[(title, text, Markup(svg)) for title, text, svg in figures if svg],  # noqa: S704 - our own drawing

@@ -182,6 +182,8 @@ def _side(side: Side) -> dict[str, object]:
 def _comparison(comparison: Comparison) -> dict[str, object]:
     values = asdict(comparison)
     difference = values.pop("difference")
+    if comparison.task is not None:
+        values["task"]["sentence"] = comparison.task.described
     return {**values, "noise_floors": comparison.noise_floors, **difference}
 
 

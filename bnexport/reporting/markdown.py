@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-from bnexport.reporting.words import floors, footer, verdict
+from bnexport.reporting.words import floors, footer, in_task_terms, verdict
 from bnexport.results.text import plain
 from bnexport.results.verdict import CheckReport, Severity
 
@@ -55,6 +55,7 @@ def check(report: CheckReport) -> str:
             for c in report.sweep
         ]
         parts += ["", *table(("tried", "run", "max rel", "", "reason"), cases)]
+    parts += ["", *(f"- {text(line)}" for line in in_task_terms(report))]
     return "\n".join([*parts, "", f"<sub>{text(footer(report))}</sub>", ""])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from bnexport.reporting.words import class_name, floors, footer, verdict
+from bnexport.reporting.words import class_name, floors, footer, in_task_terms, verdict
 from bnexport.results.actions import Action
 from bnexport.results.sweep import SweepOutcome
 from bnexport.results.text import plain
@@ -137,6 +137,8 @@ def _show_comparisons(report: CheckReport, console: Console) -> None:
             verdict,
         )
     console.print(table)
+    for line in in_task_terms(report):
+        console.print(f"[dim]{escape(line)}[/]", soft_wrap=True)
     console.print()
 
 

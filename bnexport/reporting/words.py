@@ -53,6 +53,15 @@ def floors(comparison: Comparison) -> str:
     return "" if count is None else f"{count:.2g}" if count < 100 else f"{count:,.0f}"
 
 
+def in_task_terms(report: CheckReport) -> list[str]:
+    """What the differences mean for outputs that are more than numbers: all figures where a comparison failed, otherwise the first one."""
+    return [
+        f"{plain(c.tensor)} ({c.task.kind}) of {plain(c.actual)}: {plain(c.task.brief if c else c.task.described)}"
+        for c in report.comparisons
+        if c.task is not None
+    ]
+
+
 def class_name(report: CheckReport, index: int) -> str:
     """The name of a class; its number where it has none."""
     if index < 0:

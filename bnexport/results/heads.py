@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bnexport.results.tasks import OutputTask
+
 
 @dataclass(frozen=True, slots=True)
 class Heads:
@@ -18,6 +20,7 @@ class Heads:
         bounded: outputs that end in softmax, sigmoid, hard sigmoid or tanh: their natural size is 1.
         selected: outputs whose number of rows depends on the data.
         inner: tensors inside by which such rows are selected.
+        tasks: what the outputs are for, where that is stated or the graph shows it.
     """
 
     outputs: tuple[str, ...]
@@ -27,6 +30,7 @@ class Heads:
     bounded: frozenset[str] = frozenset()
     selected: frozenset[str] = frozenset()
     inner: frozenset[str] = frozenset()
+    tasks: Mapping[str, OutputTask] = field(default_factory=dict)
 
     @property
     def natural(self) -> Mapping[str, float]:

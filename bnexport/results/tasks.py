@@ -44,9 +44,6 @@ class OutputTask:
     end: int | None = None
 
 
-Figure = float | int | None
-
-
 @dataclass(frozen=True, slots=True)
 class TaskResult:
     """How far two runs are apart, in the terms of the task.
@@ -59,7 +56,7 @@ class TaskResult:
     """
 
     kind: OutputKind
-    figures: Mapping[str, Figure] = field(default_factory=dict)
+    figures: Mapping[str, float | None] = field(default_factory=dict)
     agreement: float | None = None
     unit: str = ""
 
@@ -162,6 +159,15 @@ def _in_unit(result: TaskResult, name: str) -> str:
 def _nothing(_: TaskResult) -> str:
     return ""
 
+
+AGREEING = {
+    OutputKind.CLASSES: "get the same class",
+    OutputKind.BOXES: "of the boxes match",
+    OutputKind.MASK: "of the pixels get the same class",
+    OutputKind.EMBEDDING: "of the nearest neighbours are the same",
+    OutputKind.SEQUENCE: "of the tokens are the same",
+}
+"""What the agreement is the share of."""
 
 _BRIEF = {
     OutputKind.CLASSES: _nothing,

@@ -12,6 +12,7 @@ from bnexport.results.drift import Drift
 from bnexport.results.facts import ImageFacts, ModelFacts
 from bnexport.results.rounding import LARGEST
 from bnexport.results.sweep import SweepCase
+from bnexport.results.tasks import TaskResult
 from bnexport.results.tolerance import FLOORS, LEAST, STATED
 
 
@@ -92,6 +93,7 @@ class Comparison:
         noise_floor: the distance of the reference in float32 to itself in float64, relative to the scale; None where it is not known.
         expected_rms: the error that reduced precision explains, as rms in the tensor's unit; None where that does not apply.
         error_ratio: the error on the same items as a multiple of it.
+        task: how far the sides are apart in the terms of the task; None where the output has none but classes.
     """
 
     actual: str
@@ -105,6 +107,14 @@ class Comparison:
     noise_floor: float | None = None
     expected_rms: float | None = None
     error_ratio: float | None = None
+    task: TaskResult | None = None
+
+    @property
+    def agreement(self) -> float | None:
+        """The share of answers that are the same: of classes, otherwise of what the task gives."""
+        if self.top1_agreement is not None or self.task is None:
+            return self.top1_agreement
+        return self.task.agreement
 
     @property
     def noise_floors(self) -> float | None:

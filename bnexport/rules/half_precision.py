@@ -8,8 +8,18 @@ from bnexport.results.actions import advise
 from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.rounding import Cost
 from bnexport.results.runs import Precision
+from bnexport.results.tasks import OutputKind
 from bnexport.results.verdict import Comparison, Finding, Severity
-from bnexport.rules.measured import NO_LIMITS, AnswerLimits, Right, describe_agreement, describe_right, fewer_right
+from bnexport.rules.measured import (
+    NO_LIMITS,
+    AnswerLimits,
+    Right,
+    answering,
+    describe_answers,
+    describe_right,
+    fewer_right,
+    kind_of,
+)
 from bnexport.rules.quantization import KEPT
 from bnexport.rules.rule import Rule
 from bnexport.rules.runtime import RT003
@@ -43,7 +53,6 @@ def cost_of_half_precision(
     if not (all(comparisons) if cost is None else cost.explained):
         return None
     first = comparable[0]
-    images = first.difference.images
     message = (
         f"the file computes in {precision}: {first.tensor} of {first.actual} differ from {first.reference} by "
         f"{first.difference.max_rel:.2g} of their scale (signal-to-noise ratio {first.difference.snr_db:.3g} dB), "
@@ -59,11 +68,15 @@ def cost_of_half_precision(
         **(cost.evidence if cost is not None else {}),
     }
     severity = Severity.INFO
-    if first.top1_agreement is not None:
-        same = round(first.top1_agreement * images)
-        message += f"; {describe_agreement(same, images, noun.many)}"
-        evidence["images_differing"] = images - same
-        if same < KEPT * images:
+    answers = answering(comparable)
+    if answers is not None and (share := answers.agreement) is not None:
+        images = answers.difference.images
+        message += f"; {describe_answers(answers, noun.many)}"
+        if answers.top1_agreement is not None:
+            evidence["images_differing"] = images - round(share * images)
+        else:
+            evidence |= {"task": str(kind_of(answers)), "agreement": share}
+        if share < KEPT:
             severity = Severity.WARNING
     if right is not None:
         message += f"; {describe_right(right, first.reference)}"
@@ -74,7 +87,8 @@ def cost_of_half_precision(
         }
         if fewer_right(right.only_training, right.only_inference, right.labelled):
             severity = Severity.ERROR
-    if reasons := limits.violations(first.top1_agreement, right):
+    agreement, kind = (None, OutputKind.CLASSES) if answers is None else (answers.agreement, kind_of(answers))
+    if reasons := limits.violations(agreement, right, kind):
         severity = Severity.ERROR
         message += "; " + "; ".join(reasons)
     actions = (advise(f"judge it on labelled {noun.many}, or keep float32"),) if severity != Severity.INFO else ()

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bnexport.results.tasks import AGREEING, OutputKind
 from bnexport.results.verdict import Comparison
 
 DEVIATIONS = 2.0
@@ -52,7 +53,9 @@ class AnswerLimits:
     min_agreement: float | None = None
     max_accuracy_drop: float | None = None
 
-    def violations(self, agreement: float | None, right: Right | None) -> list[str]:
+    def violations(
+        self, agreement: float | None, right: Right | None, kind: OutputKind = OutputKind.CLASSES
+    ) -> list[str]:
         """The limits that are exceeded, in words.
 
         >>> AnswerLimits(min_agreement=0.99).violations(0.98, None)
@@ -60,7 +63,7 @@ class AnswerLimits:
         """
         reasons = []
         if self.min_agreement is not None and agreement is not None and agreement < self.min_agreement:
-            reasons.append(f"{100 * agreement:.4g} % get the same class, the limit is {100 * self.min_agreement:g} %")
+            reasons.append(f"{100 * agreement:.4g} % {AGREEING[kind]}, the limit is {100 * self.min_agreement:g} %")
         if self.max_accuracy_drop is not None and right is not None:
             drop = (right.inference - right.training) / right.labelled
             if drop > self.max_accuracy_drop:
@@ -73,7 +76,7 @@ class AnswerLimits:
 NO_LIMITS = AnswerLimits()
 
 
-def interval(count: int, of: int) -> tuple[float, float]:
+def interval(count: float, of: int) -> tuple[float, float]:
     """Wilson's 95 % interval for a share of which `count` in `of` were seen (Wilson 1927).
 
     >>> [round(end, 3) for end in interval(4, 16)], interval(0, 5)[0]
@@ -103,6 +106,27 @@ def describe_right(right: Right, reference: str) -> str:
     return f"{right.training} of {right.labelled} are correct, and {right.inference} with {reference}"
 
 
+def answering(compared: Sequence[Comparison]) -> Comparison | None:
+    """The comparison that says what a difference costs in answers: the first one, or the first one with classes, or with a task; None where none does."""
+    with_classes = (c for c in compared if c.top1_agreement is not None)
+    return next(with_classes, None) or next((c for c in compared if c.agreement is not None), None)
+
+
+def kind_of(comparison: Comparison) -> OutputKind:
+    """What its answers are."""
+    return (
+        OutputKind.CLASSES if comparison.top1_agreement is not None or comparison.task is None else comparison.task.kind
+    )
+
+
+def describe_answers(comparison: Comparison, many: str) -> str:
+    """How many answers are the same, in words."""
+    of = comparison.difference.images
+    if comparison.top1_agreement is not None:
+        return describe_agreement(round(comparison.top1_agreement * of), of, many)
+    return f"in {comparison.tensor} {comparison.task.described}" if comparison.task else ""
+
+
 def evidence_of(failed: Sequence[Comparison]) -> dict[str, object]:
     """The numbers of the comparison that failed, and the names of the others."""
     first = failed[0]
@@ -123,4 +147,5 @@ def evidence_of(failed: Sequence[Comparison]) -> dict[str, object]:
 def describe(failed: Sequence[Comparison]) -> str:
     """The comparison that failed, in words."""
     first = failed[0]
-    return f"{first.tensor} of {first.actual} against {first.reference}: {first.reason}"
+    task = next((f"; in {c.tensor} {c.task.described}" for c in failed if c.task is not None), "")
+    return f"{first.tensor} of {first.actual} against {first.reference}: {first.reason}{task}"

@@ -93,6 +93,8 @@ def modes_disagree(
             f"training and inference mode give {differing} of {difference.images} {noun.many} different classes; {far}"
         )
         evidence |= {"images_differing": differing}
+    if comparison.task is not None:
+        message += f"; {comparison.task.described}"
     severity = Severity.WARNING if agreement is None or 1 - agreement > SCATTER else Severity.INFO
     if right is not None:
         evidence |= {

@@ -8,6 +8,7 @@ from typing import Any
 from bnexport.results.actions import Action, advise
 from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.rounding import EXPLAINED, LARGEST, Cause, Cost
+from bnexport.results.tasks import OutputKind
 from bnexport.results.verdict import Comparison, Finding, Severity
 from bnexport.rules.actions import option
 from bnexport.rules.measured import (
@@ -16,10 +17,12 @@ from bnexport.rules.measured import (
     NO_LIMITS,
     AnswerLimits,
     Right,
-    describe_agreement,
+    answering,
+    describe_answers,
     describe_right,
     fewer_right,
     interval,
+    kind_of,
 )
 from bnexport.rules.rule import Rule
 
@@ -139,11 +142,17 @@ def cost_of_quantisation(
             severity = Severity.INFO if cost.explained else Severity.ERROR
     else:
         message += ", the error that quantisation explains was not measured"
-    if first.top1_agreement is not None:
-        differing = round((1 - first.top1_agreement) * images)
-        message += f"; {describe_agreement(images - differing, images, noun.many)}"
-        evidence |= {"images_differing": differing, "error_above_changed": CHANGED, "warning_below_kept": KEPT}
-        by_answers = _by_answers(differing, images)
+    answers = answering(comparable)
+    if answers is not None and (share := answers.agreement) is not None:
+        of = answers.difference.images
+        differing = (1 - share) * of
+        message += f"; {describe_answers(answers, noun.many)}"
+        evidence |= {"error_above_changed": CHANGED, "warning_below_kept": KEPT}
+        if answers.top1_agreement is not None:
+            differing = evidence["images_differing"] = round(differing)
+        else:
+            evidence |= {"task": str(kind_of(answers)), "agreement": share}
+        by_answers = _by_answers(differing, of)
         if cost is None or cost.cause != Cause.UNKNOWN:
             severity = max(by_answers, min(severity, Severity.WARNING, key=_RANK.index), key=_RANK.index)
         elif by_answers != Severity.INFO and cost.explained:
@@ -157,7 +166,8 @@ def cost_of_quantisation(
             }
             if fewer_right(right.only_training, right.only_inference, right.labelled):
                 severity = Severity.ERROR
-    if reasons := limits.violations(first.top1_agreement, right):
+    agreement, kind = (None, OutputKind.CLASSES) if answers is None else (answers.agreement, kind_of(answers))
+    if reasons := limits.violations(agreement, right, kind):
         severity = Severity.ERROR
         message += "; " + "; ".join(reasons)
     if any(c.difference.nonfinite for c in comparisons) or len(comparable) < len(comparisons):
@@ -177,7 +187,7 @@ def _by_noise(snr_db: float) -> Severity:
     return Severity.INFO if snr_db >= NOISY_DB else Severity.WARNING
 
 
-def _by_answers(differing: int, images: int) -> Severity:
+def _by_answers(differing: float, images: int) -> Severity:
     if interval(differing, images)[0] > CHANGED:
         return Severity.ERROR
     return Severity.WARNING if differing > (1 - KEPT) * images else Severity.INFO
