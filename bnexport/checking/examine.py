@@ -19,7 +19,7 @@ from bnexport.numerics.drift import drift
 from bnexport.progress import Progress
 from bnexport.recalibration.remedy import advice, in_inference_mode, with_remedy
 from bnexport.recalibration.settling import settle
-from bnexport.recalibration.trial import Untried, try_recalibration
+from bnexport.recalibration.trial import ENOUGH, FEW, Trial, Untried, try_recalibration
 from bnexport.results.facts import SHOWN, ImageFacts
 from bnexport.results.nouns import noun_of
 from bnexport.results.runs import Role
@@ -60,12 +60,14 @@ def examine(opening: Opening, progress: Progress) -> Examination:
     noun = noun_of(spec)
     progress.stage("opening onnxruntime")
     runners, failed = open_runs(opening, first, progress)
+    two_files = deployed is not None and subject.reference.graph_itself
     beside = ThreadPoolExecutor(1)  # tracing Keras keeps one core busy, and onnxruntime has use for the other
     try:
         measured = beside.submit(floors.tolerances, subject, first)
-        attempt = try_recalibration(subject, feeds, progress, settled.refits)
+        attempt = try_recalibration(subject, feeds, progress, settled.refits, FEW if two_files else ENOUGH)
         trial, unexamined = (None, attempt.reason) if isinstance(attempt, Untried) else (attempt, "")
-        for runner in [*runners, *([trial.runner] if trial else [])]:
+        previewed = [trial.runner] if trial and not (two_files and _fits(trial, subject.iterations)) else []
+        for runner in [*runners, *previewed]:
             if runner.remembered:
                 runner.compute(first.inputs)  # opens it, while Keras is busy
         progress.stage("measuring the noise floor")
@@ -78,7 +80,7 @@ def examine(opening: Opening, progress: Progress) -> Examination:
         if one_by_one.possible(subject, feeds.count)
         else ([], [])
     )
-    runners += [trial.runner] if trial else []
+    runners += previewed
     tally = Tally(
         [run.spec for run in runners],
         subject.heads(feeds.classes),
@@ -101,7 +103,7 @@ def examine(opening: Opening, progress: Progress) -> Examination:
     unreadable = tuple((u.name, u.reason) for u in feeds.unreadable)
     answered = {run.id: tally.answers.side(run.spec, run.seconds) for run in runners}
     before = in_inference_mode(answered.values(), foreign=deployed is not None)
-    after = answered[trial.runner.id] if trial else None
+    after = answered[previewed[0].id] if previewed else None
     seen = trial.evidence.statistics if trial else ()
     causes = (
         diagnose(trial.evidence, answers_differ=tally.modes_differ, stored_iterations=subject.iterations)
@@ -173,3 +175,10 @@ def examine(opening: Opening, progress: Progress) -> Examination:
         if run.spec.role == Role.CANDIDATE and run.spec.artifact and run.spec.mode == "inference"
     )
     return Examination(report, tally.tolerances, opening, deployed_runs)
+
+
+def _fits(trial: Trial, iterations: int | None) -> bool:
+    """Whether nothing is said about the statistics but how many images there are."""
+    return not {f.code for f in diagnose(trial.evidence, answers_differ=False, stored_iterations=iterations)} - {
+        "IN003"
+    }

@@ -31,6 +31,10 @@ ENOUGH = 512
 """A check tries what recalibrating would give on at most so many images, evenly spread: enough to tell which statistics are wrong."""
 
 
+FEW = 32
+"""The same where two ONNX files are compared: the statistics are not what was asked about."""
+
+
 HELD = 2 << 30
 """A check holds at most so many bytes of live tensors in memory, the rest in files."""
 
@@ -51,9 +55,13 @@ class Untried:
 
 
 def try_recalibration(
-    subject: Subject, feeds: Source, progress: Progress, earlier: Sequence[Refit] | None = None
+    subject: Subject,
+    feeds: Source,
+    progress: Progress,
+    earlier: Sequence[Refit] | None = None,
+    most: int = ENOUGH,
 ) -> Trial | Untried:
-    """Recalibrates a copy of the graph on at most `ENOUGH` of the images. `earlier` are refits on the same images, where they were computed before.
+    """Recalibrates a copy of the graph on at most so many of the images. `earlier` are refits on the same images, where they were computed before.
 
     Where it cannot be done (a layer that is called twice, values that are not finite) the progress says why. What an earlier check of the same
     model and images measured is not measured again.
@@ -65,7 +73,7 @@ def try_recalibration(
                 "the file has them folded into other weights; a check of the model without the file examines them"
             )
         return Untried("the graph has no BatchNormalization node")
-    feeds = feeds.spread(ENOUGH)
+    feeds = feeds.spread(most)
     key = (subject.facts.sha256, feeds.fingerprint(), ort_library.version())
     try:
         measured, variety, others = _measure(subject, feeds, key, progress, earlier)
