@@ -144,7 +144,7 @@ def test_scratch_files_change_nothing(tiny: tuple[onnx.ModelProto, dict[str, np.
 
 
 @pytest.mark.keras
-@pytest.mark.parametrize("name", ["DenseNet121", "InceptionV3", "NASNetMobile", "MobileNetV2", "EfficientNetB0"])
+@pytest.mark.parametrize("name", ["DenseNet121", "InceptionV3", "MobileNetV2"])
 def test_branching_nets_become_self_consistent(name: str, tmp_path: Path) -> None:
     """Whatever the shape of the graph, one pass leaves a residual of rounding size."""
     net = nets.randomise(nets.FAMILIES[name]())
@@ -390,16 +390,16 @@ print(done.images, peak, done.scratch_bytes)
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to read the peak memory")
 def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
-    """With a memory limit 400 and 2,000 images of 64x64 peak within 10 % of each other; the rest is in scratch files, and the result is that of memory alone.
+    """With a memory limit 300 and 1,200 images of 64x64 peak within 10 % of each other; the rest is in scratch files, and the result is that of memory alone.
 
-    Batches of 25 divide both; the live tensors of 400 images are three times the limit, so that it is reached by both.
+    Batches of 25 divide both; the live tensors of 300 images are twice the limit, so that it is reached by both.
     """
     from PIL import Image
 
     net = deep_net()
     onnx.save(net, tmp_path / "net.onnx")
     rng = np.random.default_rng(0)
-    for count in (400, 2000):
+    for count in (300, 1200):
         folder = tmp_path / str(count)
         folder.mkdir()
         for i in range(count):
@@ -419,11 +419,11 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
 
     limit = 16_000_000
     # The smaller of two runs each: what the allocator leaves unused between threads only adds, 10 % now and then.
-    small = min(peak(400, limit)[0] for _ in range(2))
-    large, on_disk, limited = min(peak(2000, limit) for _ in range(2))
+    small = min(peak(300, limit)[0] for _ in range(2))
+    large, on_disk, limited = min(peak(1200, limit) for _ in range(2))
     assert large < 1.1 * small, (small, large)
     assert on_disk > 100_000_000
-    unlimited = peak(2000, 1 << 40)
+    unlimited = peak(1200, 1 << 40)
     assert unlimited[1] == 0
     assert unlimited[0] > 1.2 * large
     assert unlimited[2] == limited
