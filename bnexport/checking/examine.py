@@ -178,7 +178,7 @@ def examine(opening: Opening, progress: Progress) -> Examination:
 
 
 def _fits(trial: Trial, iterations: int | None) -> bool:
-    """Whether nothing is said about the statistics but how many images there are."""
+    """Whether the statistics give no reason for a finding, other than how few images there are."""
     return not {f.code for f in diagnose(trial.evidence, answers_differ=False, stored_iterations=iterations)} - {
         "IN003"
     }
