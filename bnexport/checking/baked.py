@@ -13,7 +13,7 @@ from bnexport.errors import InputError
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.size_constants import SizeConstant, size_constants, with_sizes
 from bnexport.rules.rule import Rule
-from bnexport.rules.runtime import RT004
+from bnexport.rules.runtime import RT004, RT005, RT009
 from bnexport.rules.sweep import EX010
 from bnexport.runtimes import ort_session
 
@@ -22,6 +22,9 @@ BUDGET = 20.0
 
 MOST = 64
 """So many constants are tried one by one."""
+
+SOUND = "in onnxruntime on the CPU the file agrees"
+"""Then the runtime or the provider is the cause."""
 
 _SOURCE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |/\S+\.(?:h|cc):\d+ .*?\) (?=\S)")
 """What says where in onnxruntime an error was raised."""
@@ -51,9 +54,19 @@ def stopped_at(error: Exception) -> tuple[str, str] | None:
     return (match[1], match[2]) if match and match[2] else None
 
 
-def shorten(error: str) -> str:
+def shorten(error: Exception) -> str:
     """What onnxruntime says, without where in its own source it does."""
-    return _SOURCE.sub("", error)
+    return _SOURCE.sub("", str(error))
+
+
+def is_plain(runner: Runner) -> bool:
+    """Whether it is the file in onnxruntime on the CPU: what fails there is the fault of the file, or of optimisations."""
+    return runner.spec.runtime == "onnxruntime" and runner.spec.device == "cpu"
+
+
+def elsewhere(runner: Runner) -> Rule:
+    """What it is where the file is right in onnxruntime on the CPU, and not in this run."""
+    return RT005 if runner.spec.runtime == "onnxruntime" else RT009
 
 
 def find_cause(
@@ -84,8 +97,9 @@ def find_cause(
     stopped = None
     try:
         if right(compute(serialise(graph))):
-            text = "with the optimisations of onnxruntime switched off the file agrees"
-            return Cause((), text, RT004)
+            if is_plain(runner):
+                return Cause((), "with the optimisations of onnxruntime switched off the file agrees", RT004)
+            return Cause((), SOUND, elsewhere(runner))
     except InputError as error:
         stopped = stopped_at(error)
     candidates = [

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -15,8 +14,8 @@ from bnexport.progress import Progress
 from bnexport.runtimes.inner import InnerTensors
 from bnexport.types import Array
 
-if TYPE_CHECKING:
-    import onnx
+QUANTISING = ("QuantizeLinear", "DynamicQuantizeLinear")
+"""What makes integers of NaN."""
 
 
 def rows_of(x: Array, count: int) -> bool:
@@ -48,21 +47,28 @@ def swallowing_node(runner: Runner, clean: Feeds, broken: Feeds, progress: Progr
     def swallows(_: Array, after: Array, broken_before: bool) -> bool:
         return broken_before and bool(np.isfinite(after).all())
 
-    return _first(runner, clean, broken, swallows, progress)
+    return _first(runner, clean, broken, swallows, progress, QUANTISING)
 
 
 def _first(
-    runner: Runner, clean: Feeds, broken: Feeds, marks: Callable[[Array, Array, bool], bool], progress: Progress
+    runner: Runner,
+    clean: Feeds,
+    broken: Feeds,
+    marks: Callable[[Array, Array, bool], bool],
+    progress: Progress,
+    quantising: Collection[str] = (),
 ) -> str:
-    """The first node whose values with and without the item of NaN say so; their third argument is whether it reads values that are not finite."""
+    """The first node whose values with and without the item of NaN say so (their third argument: whether it reads values that are not finite), or that makes integers of such values."""
     if runner.graph is None:
         return ""
     graph = runner.graph()
     try:
         before, after = (InnerTensors(graph, "cpu", runner.given(feeds)) for feeds in (clean, broken))
         not_finite = {name for name, x in runner.given(broken).items() if x.dtype.kind == "f"}
-        for node in _makers(graph, before):
+        for node in graph.graph.node:
             reads_broken = any(name in not_finite for name in subgraphs.reads(node))
+            if reads_broken and node.op_type in quantising:
+                return node_title(node)
             for name in node.output:
                 if name not in before:
                     continue
@@ -76,7 +82,3 @@ def _first(
     except InputError as error:
         progress.note(f"the values inside the graph cannot be looked at: {error}")
     return ""
-
-
-def _makers(graph: onnx.ModelProto, inner: InnerTensors) -> list[onnx.NodeProto]:
-    return [node for node in graph.graph.node if any(name in inner for name in node.output)]

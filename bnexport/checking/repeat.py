@@ -55,7 +55,7 @@ class Repetition:
     def explains(self, lost: Lost) -> bool:
         """Whether two runs may differ as they do because one of them is not deterministic."""
         far = max(comparison.difference.max_rel for comparison in lost.failed)
-        return any(far <= WITHIN * self.varying[run] for run in lost.pair.key if run in self.varying)
+        return any(not far > WITHIN * self.varying[run] for run in lost.pair.key if run in self.varying)
 
 
 ONCE = Repetition()

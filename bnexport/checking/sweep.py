@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bnexport.checking import sweep_findings, sweep_items
+from bnexport.checking.baked import shorten
 from bnexport.checking.judging import Judge
 from bnexport.checking.mismatch import Inquiry
 from bnexport.checking.repeat import Repetition
@@ -127,7 +128,7 @@ class Sweep:
         try:
             return self.reference.of_items(feed) if self.reference.of_items else self.reference.compute(feed.inputs)
         except InputError as error:
-            self.cases.append(SweepCase(kind, name, "", SweepOutcome.REFUSED, reason=str(error)))
+            self.cases.append(SweepCase(kind, name, "", SweepOutcome.REFUSED, reason=shorten(error)))
         except MachineError as error:
             self.skip(kind, [name], str(error))
         return None
@@ -158,8 +159,8 @@ class Sweep:
         except MachineError as error:
             return replace(case, outcome=SweepOutcome.NOT_TRIED, reason=str(error)), None
         except InputError as error:
-            failed = replace(case, outcome=SweepOutcome.FAILED, reason=str(error))
-            return failed, Failure(kind, name, runner, feed, wanted, str(error), stopped=True)
+            failed = replace(case, outcome=SweepOutcome.FAILED, reason=shorten(error))
+            return failed, Failure(kind, name, runner, feed, wanted, shorten(error), stopped=True)
         verdict = self.judge.with_reference(runner, self.reference, feed, actual, wanted)
         case = replace(case, max_rel=verdict.max_rel, tolerance=verdict.tolerance)
         if verdict:
@@ -205,8 +206,10 @@ def sweep(
         for runner in runners
         if runner.mode == "inference" and runner.spec.role == Role.CANDIDATE and not runner.spec.as_deployed
     ]
-    reference = next(r for r in runners if r.mode == "inference" and r.spec.role == Role.CONTROL)
+    reference = next((r for r in runners if r.mode == "inference" and r.spec.role == Role.CONTROL), None)
     cases = list(repetition.cases)
+    if reference is None:
+        return tuple(cases), []
     if reference.id in repetition.varying:
         reason = "the reference is not deterministic (RT013)"
         return (*cases, SweepCase("batch", "everything else", "", SweepOutcome.NOT_TRIED, reason=reason)), []
@@ -226,5 +229,5 @@ def sweep(
         state.batches()
         state.sizes()
         sweep_items.zeros_and_nan(state)
-        state.findings += sweep_findings.explain(state.failures, reference, judge, inquiry)
+        state.findings += sweep_findings.explain(state.failures, tried, reference, judge, inquiry)
     return tuple(state.cases), state.findings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bnexport.checking.baked import Cause, as_pairs, find_cause, shorten
+from bnexport.checking.baked import SOUND, Cause, as_pairs, elsewhere, find_cause, is_plain
 from bnexport.checking.judging import Judge
 from bnexport.checking.mismatch import Inquiry
 from bnexport.checking.sweep_inputs import Change
@@ -15,7 +15,6 @@ from bnexport.numerics.depth import first_off
 from bnexport.results.verdict import Finding
 from bnexport.rules.backends import RT010
 from bnexport.rules.rule import Rule
-from bnexport.rules.runtime import RT005, RT009
 from bnexport.rules.sweep import EX010, differs_on_zeros, size_baked_in
 
 
@@ -56,11 +55,14 @@ class Failure:
         return " and ".join(str(change.axis.size) for change in self.changes)
 
 
-def explain(failures: Sequence[Failure], reference: Runner, judge: Judge, inquiry: Inquiry) -> list[Finding]:
+def explain(
+    failures: Sequence[Failure], runners: Sequence[Runner], reference: Runner, judge: Judge, inquiry: Inquiry
+) -> list[Finding]:
     """A finding for each axis, and one for zeros.
 
     Args:
         failures: what failed.
+        runners: the runs that were tried.
         reference: the run that others are compared with.
         judge: compares.
         inquiry: finds the layer where a difference begins.
@@ -71,8 +73,8 @@ def explain(failures: Sequence[Failure], reference: Runner, judge: Judge, inquir
         sides = [failure.runner.id for failure in zeros]
         findings.append(differs_on_zeros(sides, zeros[0].reason, {"max_rel": zeros[0].max_rel}, judge.noun))
     for group in _by_axis([failure for failure in failures if failure.kind != "zeros"]).values():
-        plain = {failure.runner.id for failure in group if _runs_file_plainly(failure.runner)}
-        for rule, part in _by_rule(group, file_fails=bool(plain)):
+        sound = any(map(is_plain, runners)) and not any(is_plain(failure.runner) for failure in group)
+        for rule, part in _by_rule(group, file_is_sound=sound):
             findings.append(_finding(rule, part, reference, judge, inquiry))
     return findings
 
@@ -88,28 +90,20 @@ def _by_axis(failures: Sequence[Failure]) -> Mapping[str, list[Failure]]:
     return groups
 
 
-def _runs_file_plainly(runner: Runner) -> bool:
-    """Whether it is the file in onnxruntime on the CPU: what fails there is the file's fault, or that of optimisations."""
-    return runner.spec.runtime == "onnxruntime" and runner.spec.device == "cpu"
-
-
-def _by_rule(failures: Sequence[Failure], *, file_fails: bool) -> Iterator[tuple[Rule, list[Failure]]]:
+def _by_rule(failures: Sequence[Failure], *, file_is_sound: bool) -> Iterator[tuple[Rule, list[Failure]]]:
     """The failures by the rule that they are: where the file is right in onnxruntime on the CPU, its runtime or provider is wrong."""
     groups: dict[str, tuple[Rule, list[Failure]]] = {}
     for failure in failures:
-        spec = failure.runner.spec
-        rule = EX010
-        if not spec.artifact:
+        rule = elsewhere(failure.runner) if file_is_sound else EX010
+        if not failure.runner.spec.artifact:
             rule = RT010
-        elif not file_fails:
-            rule = RT005 if spec.runtime == "onnxruntime" else RT009
         groups.setdefault(rule.code, (rule, []))[1].append(failure)
     yield from groups.values()
 
 
 def _finding(rule: Rule, failures: Sequence[Failure], reference: Runner, judge: Judge, inquiry: Inquiry) -> Finding:
-    shown = next((failure for failure in failures if _runs_file_plainly(failure.runner)), failures[0])
-    cause = Cause((), "", rule)
+    shown = next((failure for failure in failures if is_plain(failure.runner)), failures[0])
+    cause = Cause((), SOUND if shown.runner.spec.artifact else "", rule)
     if rule is EX010:
 
         def right(outputs: Outputs) -> bool:
@@ -126,7 +120,7 @@ def _finding(rule: Rule, failures: Sequence[Failure], reference: Runner, judge: 
         shown.axes,
         shown.sizes,
         list(dict.fromkeys(failure.case for failure in failures)),
-        shorten(shown.reason),
+        shown.reason,
         cause.text,
         cause.nodes,
         cause.rule,

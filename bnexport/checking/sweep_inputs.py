@@ -77,7 +77,8 @@ def open_axes(subject: Subject, feed: Feed) -> list[Axis]:
     for group, where in grouped.items():
         sizes = {feed.inputs[name].shape[position] for name, position in where}
         if len(sizes) == 1:
-            axes.append(Axis(_axis_name(group, where), tuple(where), sizes.pop()))
+            name = _axis_name(group, where, alone=len(subject.shapes) == 1)
+            axes.append(Axis(name, tuple(where), sizes.pop()))
     return axes
 
 
@@ -91,12 +92,12 @@ def _symbols(subject: Subject) -> dict[tuple[str, int], str]:
     }
 
 
-def _axis_name(key: object, where: Sequence[tuple[str, int]]) -> str:
-    """Its symbol where that is a word; else its positions."""
+def _axis_name(key: object, where: Sequence[tuple[str, int]], *, alone: bool) -> str:
+    """Its symbol where that is a word; else its position, in an input that is alone or in several."""
     if isinstance(key, str) and key.isidentifier() and not key.startswith(("unk_", "dim_", "dynamic_axes_")):
         return key
     positions = sorted({position for _, position in where})
-    return f"axis {positions[0]} of {', '.join(name for name, _ in where)}"
+    return f"axis {positions[0]}" + ("" if alone else f" of {', '.join(name for name, _ in where)}")
 
 
 def batch_is_open(subject: Subject) -> bool:

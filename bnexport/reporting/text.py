@@ -174,9 +174,12 @@ def _show_sweep(report: CheckReport, console: Console) -> None:
             f"[{_OUTCOME[case.outcome]}]{safe(case.outcome)}[/]",
         )
     console.print(table)
+    reasons: dict[tuple[SweepOutcome, str], list[str]] = {}
     for case in report.sweep:
         if case.reason and case.outcome in (SweepOutcome.NOT_TRIED, SweepOutcome.REFUSED, SweepOutcome.UNDECIDED):
-            console.print(f"[dim]{safe(case.case)}: {safe(case.reason)}[/]", soft_wrap=True)
+            reasons.setdefault((case.outcome, case.reason), []).append(case.case)
+    for (outcome, reason), cases in reasons.items():
+        console.print(f"[dim]{outcome}: {safe(', '.join(dict.fromkeys(cases)))} ({safe(reason)})[/]", soft_wrap=True)
     console.print()
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper, parser
+from typer.testing import CliRunner
 
 from bnexport import check
 from bnexport.checking.sweep_inputs import other_sizes
+from bnexport.cli import app
+from bnexport.reporting.json import SCHEMA
 from bnexport.results.sweep import SweepOutcome
 from bnexport.results.verdict import CheckReport, Severity
 
@@ -237,3 +244,53 @@ def test_sizes_to_try_are_other_sizes_within_the_limit() -> None:
             assert all(0 < other < size for other in other_sizes(size, nth, larger=False))
             assert other_sizes(size, nth, larger=True)
             assert size == 1 or other_sizes(size, nth, larger=False)
+
+
+def test_reports_show_what_was_tried(tmp_path: Path) -> None:
+    """The text has a table, JSON keeps to its schema, and Markdown and the page have the cases too."""
+    onnx.save(graph(SEQUENCE, bias=BIAS), tmp_path / "net.onnx")
+    onnx.save(graph(EXPAND, bias=BIAS, shape=np.int64([1, 16, 3])), tmp_path / "deployed.onnx")
+    np.savez(tmp_path / "data.npz", x=TEXTS)
+    command = ["check", "net.onnx", "--arrays", "data.npz", "--deployed", "deployed.onnx", "--sweep", "-q"]
+    for suffix in ("json", "md", "html"):
+        command += ["--report", f"report.{suffix}"]
+    with contextlib.chdir(tmp_path):
+        result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1, result.output
+    assert re.search(r"^L 16 -> 21 +onnx-inference@cpu +failed$", result.stdout, re.MULTILINE), result.stdout
+    report = json.loads((tmp_path / "report.json").read_text())
+    jsonschema.validate(report, json.loads(SCHEMA.read_text()))
+    assert {case["kind"] for case in report["sweep"]} == {"repeat", "batch", "size", "zeros", "nan"}
+    for suffix in ("md", "html"):
+        assert "batch of 7" in (tmp_path / f"report.{suffix}").read_text()
+
+
+def keras_net(kind: str) -> Any:
+    import keras
+
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    if kind == "pooling":
+        x = inputs = keras.Input((None, None, 3), name="image")
+        for filters in (4, 8):
+            x = layers.Conv2D(filters, 3, strides=2, padding="same")(x)
+            x = layers.ReLU()(layers.BatchNormalization()(x))
+        outputs = layers.Dense(5, activation="softmax")(layers.GlobalAveragePooling2D()(x))
+    else:
+        inputs = keras.Input((None, 3), name="series")
+        x = layers.LSTM(4, return_sequences=True)(inputs)
+        outputs = layers.Dense(2)(layers.Conv1D(4, 3, padding="causal")(x))
+    return keras.Model(inputs, outputs)
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize(("kind", "shape"), [("pooling", (4, 16, 12, 3)), ("recurrent", (4, 8, 3))])
+def test_healthy_keras_nets_pass_on_every_size(kind: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    """Strided convolutions at odd sizes, and sequences of other lengths; both runs of the model are equal to the last bit."""
+    keras_net(kind).save(tmp_path / "net.keras")
+    data = RNG.normal(size=shape).astype(np.float32)
+    report = check(tmp_path / "net.keras", data, providers=["cpu"], sweep=True)
+    assert not {"EX001", "EX010", "RT013", "BN006"} & codes(report).keys(), str(report)
+    decided = [case for case in report.sweep if case.kind != "nan"]
+    assert {case.outcome for case in decided} == {"passed"}, decided
+    assert len(outcomes(report, "size")) == (6 if kind == "pooling" else 2)
