@@ -26,7 +26,7 @@ from bnexport.checking.sweep_inputs import (
 )
 from bnexport.comparison.deployed import shapes_in_layout
 from bnexport.comparison.opening import Opening
-from bnexport.comparison.sides import Outputs, Runner
+from bnexport.comparison.sides import Outputs, Runner, reference_sides
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError, MachineError
 from bnexport.onnx_graph import tensors
@@ -206,10 +206,11 @@ def sweep(
         for runner in runners
         if runner.mode == "inference" and runner.spec.role == Role.CANDIDATE and not runner.spec.as_deployed
     ]
-    reference = next((r for r in runners if r.mode == "inference" and r.spec.role == Role.CONTROL), None)
+    controls = [r for r in runners if r.mode == "inference" and r.spec.role == Role.CONTROL]
     cases = list(repetition.cases)
-    if reference is None:
+    if not controls:
         return tuple(cases), []
+    [reference, *_] = controls
     if reference.id in repetition.varying:
         reason = "the reference is not deterministic (RT013)"
         return (*cases, SweepCase("batch", "everything else", "", SweepOutcome.NOT_TRIED, reason=reason)), []
@@ -224,6 +225,8 @@ def sweep(
             cases.append(SweepCase("batch", "everything else", runner.id, SweepOutcome.NOT_TRIED, reason=reason))
         else:
             tried.append(runner)
+    if reference.spec.artifact:  # optimisations that change nothing on the data may do so on other sizes
+        [reference] = reference_sides(opening.subject.reference)
     state = Sweep(opening, reference, tried, first, judge, inquiry, progress, cases)
     if tried:
         state.batches()

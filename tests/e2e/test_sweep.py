@@ -224,6 +224,29 @@ def test_outputs_whose_first_axis_is_longer_than_the_batch(tmp_path: Path) -> No
     assert not {"RT004", "EX001", "EX010"} & codes(report).keys()
 
 
+def test_files_of_a_fixed_batch_size(tmp_path: Path) -> None:
+    """Both are run on whole batches of it, and no other is tried."""
+    model = graph("g (float[4, 4, L] x) => (float[4, 4, M] y) { y = Tanh(x) }")
+    report = swept(tmp_path, model, model, x=ROWS[:4])
+    assert report, str(report)
+    assert set(outcomes(report, "batch").values()) == {"not tried"}
+    assert set(outcomes(report, "size").values()) == {"passed"}
+
+
+QUANTISED = """g (float[N, 4] x) => (float[N, 2] y) {
+    [to] q = QuantizeLinear(x, scale, zero)  d = DequantizeLinear(q, scale, zero)  y = MatMul(d, k) }"""
+
+
+def test_a_quantised_file_makes_numbers_of_nan(tmp_path: Path) -> None:
+    """Every other size and an item of zeros pass within what its precision explains; RT014 names the node that quantises."""
+    kernel = RNG.normal(size=(4, 2)).astype(np.float32)
+    quantised = graph(QUANTISED, k=kernel, scale=np.float32(0.03), zero=np.int8(0))
+    report = swept(tmp_path, graph(PLAIN, k=kernel), quantised, x=np.clip(ROWS[:, :, 0], -3, 3))
+    assert report, str(report)
+    assert codes(report)["RT014"].layers == ("QuantizeLinear to",)
+    assert {*outcomes(report, "batch").values(), *outcomes(report, "zeros").values()} == {"passed"}
+
+
 def test_recorded_outputs_show_batch_sizes(tmp_path: Path) -> None:
     """There is no model to ask about anything else."""
     kernel = RNG.normal(size=(12, 2)).astype(np.float32)
