@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -184,7 +185,10 @@ def test_the_exported_resnet50_is_whole(demo: Path) -> None:
 
 
 def test_low_momentum_is_the_other_way_out(demo: Path, tmp_path: Path) -> None:
-    """Trained with --momentum 0.01 --epochs 20, inference mode gets 3 of 3 and the check passes; smaller images, for time."""
+    """Trained with --momentum 0.01 --epochs 20, inference mode gets 3 of 3 and the check passes; a smaller net, for time.
+
+    The file beside the model has preprocessing, classes and which image is which.
+    """
     done = bnexport(
         "train",
         demo / "images",
@@ -194,15 +198,24 @@ def test_low_momentum_is_the_other_way_out(demo: Path, tmp_path: Path) -> None:
         "0.01",
         "--epochs",
         "20",
+        "--arch",
+        "MobileNet",
         "--size",
-        "75",
+        "64",
         "--seed",
         "5",
         "-q",
     )
     assert done.returncode == 0, done.stderr
+    beside = tomllib.loads((tmp_path / "net.keras.toml").read_text())
+    assert beside["preprocessing"]["size"] == [64, 64]
+    assert beside["classes"]["names"] == ["cross", "disc", "stripes"]
+    assert beside["labels"] == {"cross.png": "cross", "disc.png": "disc", "stripes.png": "stripes"}
+    assert beside["training"]["momentum"] == 0.01
     done = bnexport("check", tmp_path / "net.keras", demo / "images", "-q", "--format", "json")
-    assert set(right(json.loads(done.stdout)).values()) == {3}
+    report = json.loads(done.stdout)
+    assert report["preprocessing"]["origin"] == "sidecar"
+    assert set(right(report).values()) == {3}
     assert done.returncode == 0, done.stdout
 
 

@@ -370,37 +370,6 @@ def test_a_failed_export_leaves_the_old_file(models: Path, tmp_path: Path) -> No
     assert {p.name for p in tmp_path.iterdir()} == {"net.onnx", "net.h5"}
 
 
-@pytest.mark.keras
-def test_train_writes_model_and_sidecar(tmp_path: Path, pictures: Path) -> None:
-    """Training overfits any keras.applications net and writes down preprocessing, classes and which image is which."""
-    import tomllib
-
-    result = run(
-        "train",
-        pictures,
-        "-o",
-        tmp_path / "net.keras",
-        "--arch",
-        "MobileNet",
-        "--size",
-        "32",
-        "--epochs",
-        "1",
-        "--momentum",
-        "0.5",
-        "-q",
-    )
-    assert result.exit_code == 0, result.output
-    told = tomllib.loads((tmp_path / "net.keras.toml").read_text())
-    assert told["preprocessing"]["size"] == [32, 32]
-    assert told["classes"]["names"] == ["cross", "disc", "stripes"]
-    assert told["labels"] == {"cross.png": "cross", "disc.png": "disc", "stripes.png": "stripes"}
-    assert told["training"]["momentum"] == 0.5
-    report = json.loads(run("check", tmp_path / "net.keras", pictures, "-q", "--format", "json").stdout)
-    assert report["preprocessing"]["origin"] == "sidecar"
-    assert all(side["top1"]["of"] == 3 for side in report["sides"])
-
-
 WRONG_TRAINING: dict[str, tuple[list[str], str]] = {
     "unknown net": (["--arch", "ResNet5"], "keras.applications has no network ResNet5"),
     "too small": (["--arch", "InceptionV3", "--size", "20"], "InceptionV3 does not accept images"),
