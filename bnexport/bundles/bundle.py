@@ -6,6 +6,7 @@ images/000000.png ...           the pictures themselves, so that decoder and res
 test_data_set_0/input_0.pb      one TensorProto for each input of the graph: what the pictures became
 output_0.pb     and for each output: what Keras made of it (both as onnx.backend.test reads them)
 logits_0.pb     what it had before the softmax
+inner_0.pb      a tensor by which rows are selected
 model_repository/NAME/          with --layout triton
 """
 

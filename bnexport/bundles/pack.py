@@ -147,7 +147,7 @@ def _measure_floors(opening: Opening, tolerances: Tolerances) -> Tolerances:
     subject = opening.subject
     try:
         measured = floors.measure(
-            subject.reference, next(iter(opening.feeds)), subject.reference.modes, subject.heads(()).natural
+            subject.reference, next(iter(opening.feeds)), subject.reference.modes, subject.heads(())
         )
     except InputError as error:
         return replace(tolerances, floors={}, missing=str(error))
@@ -165,6 +165,7 @@ def _build_bundle(
     dtypes = protobuf.input_dtypes(graph)
     inputs = tuple(name for name in dtypes if name in interface.inputs.values())
     outputs = [info.name for info in graph.graph.output]
+    inner = [tensor for tensor in names.values() if tensor not in outputs]
     fixed = interface.batch
     feeds = opening.feeds.sample(samples, batch_size=fixed or opening.request.batch_size, whole=fixed is not None)
     parts: dict[str, bytes] = {memory_file.APPENDED: protobuf.giving_out(graph, names.values())}
@@ -181,8 +182,9 @@ def _build_bundle(
                 continue
             owner = check_name.removesuffix("/logits")
             array = np.moveaxis(wanted[check_name], -1, 1) if owner in interface.moved_out else wanted[check_name]
-            position = outputs.index(tensor) if tensor in outputs else outputs.index(names[owner])
-            file = f"output_{position}.pb" if tensor in outputs else f"logits_{position}.pb"
+            file = f"output_{outputs.index(tensor)}.pb" if tensor in outputs else f"inner_{inner.index(tensor)}.pb"
+            if owner != check_name and tensor not in outputs:
+                file = f"logits_{outputs.index(names[owner])}.pb"
             parts[f"{folder}/{file}"] = protobuf.tensor_bytes(array, tensor)
             compared[check_name] = Tensor(check_name, tensor, file)
         sets.append(

@@ -14,6 +14,7 @@ from bnexport.checking.sweep import sweep
 from bnexport.comparison import floors, precision
 from bnexport.comparison.engine import compare
 from bnexport.comparison.opening import Opening
+from bnexport.comparison.selected import Reselection
 from bnexport.comparison.tally import Tally
 from bnexport.numerics.drift import drift
 from bnexport.progress import Progress
@@ -88,6 +89,7 @@ def examine(opening: Opening, progress: Progress) -> Examination:
         noun,
         {run.id: run.quantised for run in runners if run.quantised},
         AnswerLimits(request.min_agreement, request.max_accuracy_drop),
+        Reselection(subject.graph),
     )
     progress.start("comparing", feeds.count * len(runners))
     compare(feeds, runners, tally, progress)

@@ -10,9 +10,10 @@ import numpy as np
 
 from bnexport.comparison import floors, precision
 from bnexport.comparison.expectations import Expected
+from bnexport.comparison.pairs import Lost
 from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.comparison.subject import Subject
-from bnexport.comparison.tally import Lost, Tally
+from bnexport.comparison.tally import Tally
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError
 from bnexport.progress import Progress

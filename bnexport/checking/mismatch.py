@@ -12,11 +12,12 @@ from bnexport.checking.repeat import ONCE, Repetition
 from bnexport.checking.rounding_by_layer import describe_form, weights_only, with_expected
 from bnexport.comparison.deployed import Deployed
 from bnexport.comparison.expectations import Expected
+from bnexport.comparison.pairs import Lost
 from bnexport.comparison.precision import OpenForm
 from bnexport.comparison.recorded import Recorded
 from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.comparison.subject import Subject
-from bnexport.comparison.tally import Lost, Tally
+from bnexport.comparison.tally import Tally
 from bnexport.datasets.feeds import Feed
 from bnexport.datasets.preprocess import rescale
 from bnexport.errors import InputError
@@ -223,9 +224,8 @@ class Inquiry:
 
         With `structure` a quantised file is compared with its activations in float.
         """
-        if self.subject is None or runner.graph is None:
-            return ()
-        if self.subject.reference.graph_itself and self.deployed is None:
+        itself = self.subject is not None and self.subject.reference.graph_itself and self.deployed is None
+        if self.subject is None or runner.graph is None or itself:
             return ()
         try:
             opened, graph, given = self.forms.get(runner.id), runner.graph(), runner.given(feeds)

@@ -9,6 +9,7 @@ import numpy as np
 
 from bnexport.checking.repeat import IMAGES_TOGETHER, ONCE, Repetition
 from bnexport.comparison import floors
+from bnexport.comparison.selected import number_items
 from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.comparison.subject import Subject
 from bnexport.comparison.tally import Tally
@@ -16,6 +17,7 @@ from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError
 from bnexport.onnx_graph.outputs import normalises_by_batch
 from bnexport.progress import Progress
+from bnexport.results.heads import Heads
 from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.runs import Role
 from bnexport.results.tolerance import Tolerances
@@ -42,11 +44,14 @@ def compare(
 ) -> tuple[list[Comparison], list[Finding]]:
     """The comparison of each inference side with itself, one by one, for the first images of a batch, and BN006 where they differ.
 
-    Outputs without a row for each image (a mean over the batch, the detections of all images) are left out. So is a side that does not
-    run on single images, and the progress says so; and one that is not deterministic (RT013), whose first pass `repetition` has.
+    Selected rows (detections) of all images together are those of each image alone. Other outputs without a row for each image (a mean over
+    the batch) are left out. So is a side that does not run on single images, and the progress says so; and one that is not deterministic
+    (RT013), whose first pass `repetition` has.
     """
     batch = {name: x[:IMAGES_TOGETHER] for name, x in feed.inputs.items()}
-    few = Feed({name: x[:ALONE] for name, x in batch.items()}, feed.names[:ALONE], feed.labels[:ALONE])
+    heads = subject.heads(())
+    count = IMAGES_TOGETHER if heads.rows else ALONE  # which image a row belongs to may not be known
+    few = Feed({name: x[:count] for name, x in batch.items()}, feed.names[:count], feed.labels[:count])
     comparisons: list[Comparison] = []
     findings: list[Finding] = []
     for runner in runners:
@@ -58,12 +63,13 @@ def compare(
         alone = replace(spec, role=Role.CONTROL, detail="one by one")
         together = replace(spec, role=Role.CANDIDATE)
         quantised = {together.id: runner.quantised} if runner.quantised else {}
-        tally = Tally([alone, together], subject.heads(()), tolerances, quantised=quantised)
+        tally = Tally([alone, together], heads, tolerances, quantised=quantised)
         try:
             size = len(next(iter(batch.values())))
-            outputs_together = repetition.outputs.get(runner.id) or runner.compute(batch)
-            whole = {n: x[:ALONE] for n, x in outputs_together.items() if x.ndim and len(x) == size}
-            single = _alone(runner, few.inputs)
+            computed = repetition.outputs.get(runner.id) or runner.compute(batch)
+            whole = {n: x[:count] for n, x in computed.items() if n not in heads.rows and x.ndim and len(x) == size}
+            whole |= {n: computed[n] for n in _rows_by_item(computed, heads)}
+            single = _alone(runner, few.inputs, whole, heads)
             both = whole.keys() & single.keys()
             if not both:
                 raise InputError("no output has one row per image")
@@ -87,8 +93,25 @@ def compare(
     return comparisons, findings
 
 
-def _alone(runner: Runner, feeds: Feeds) -> Outputs:
+def _rows_by_item(outputs: Outputs, heads: Heads) -> list[str]:
+    """The tensors with selected rows that can be told apart by item: numbers, and the indices that an operator gives out as they are."""
+    return [
+        name
+        for name, selection in heads.rows.items()
+        if name in outputs and (outputs[name].dtype.kind == "f" or selection.batch is not None)
+    ]
+
+
+def _alone(runner: Runner, feeds: Feeds, whole: Outputs, heads: Heads) -> Outputs:
+    """What a run computes for the items one by one, put together as those of one batch."""
     count = len(next(iter(feeds.values())))
     parts = [runner.compute({name: x[i : i + 1] for name, x in feeds.items()}) for i in range(count)]
-    rows = [name for name in parts[0] if all(part[name].ndim and len(part[name]) == 1 for part in parts)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in rows}
+    selected = {name: [part[name] for part in parts] for name in whole if name in heads.rows and name in parts[0]}
+    rows = [
+        name
+        for name in parts[0]
+        if name not in heads.rows and all(part[name].ndim and len(part[name]) == 1 for part in parts)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in rows} | {
+        name: number_items(of_items, whole[name], heads.rows[name]) for name, of_items in selected.items()
+    }

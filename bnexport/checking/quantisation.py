@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from bnexport.checking.ranking import Ranking, describe_sites, rank
+from bnexport.comparison.pairs import Lost
 from bnexport.comparison.precision import OpenForm, apart_by, rms
-from bnexport.comparison.tally import Lost, Tally
+from bnexport.comparison.tally import Tally
 from bnexport.errors import InputError
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.site_statistics import (

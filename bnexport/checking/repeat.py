@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bnexport.checking.judging import Judge, Verdict
+from bnexport.comparison.pairs import Lost
 from bnexport.comparison.reference import Reference
 from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.comparison.subject import Subject
-from bnexport.comparison.tally import Lost
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError
 from bnexport.numerics import depth

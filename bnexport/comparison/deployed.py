@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnexport.comparison.interface import Interface
+from bnexport.comparison.selected import join_rows
 from bnexport.comparison.sides import ComputeTensors, Feeds, Outputs, Runner, graph_spec
 from bnexport.comparison.subject import Subject
 from bnexport.datasets.arrays.fit import shape_text
@@ -20,6 +21,9 @@ from bnexport.onnx_graph import metadata, outputs, tensors
 from bnexport.onnx_graph.precision import stored_precision
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.quantised import quantisation
+from bnexport.onnx_graph.selections import same_selection
+from bnexport.results.actions import spell_options
+from bnexport.results.heads import Selection
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.ort_session import STRICT_CUDA
@@ -42,6 +46,7 @@ class Deployed:
         names: what is fetched from it: the name a check gives it, and the tensor.
         notes: what is unusual in the file, or was changed in memory.
         dtypes: what Keras' outputs are made of, by the name a check gives them.
+        rows: the tensors whose number of rows depends on the data.
     """
 
     path: Path
@@ -50,6 +55,7 @@ class Deployed:
     names: Mapping[str, str]
     notes: tuple[str, ...] = ()
     dtypes: Mapping[str, np.dtype[np.generic]] = field(default_factory=dict)
+    rows: Mapping[str, Selection] = field(default_factory=dict)
 
     def runner(
         self, provider: ort_session.Provider, interface: Interface | None = None, cuda: ort_session.Cuda = STRICT_CUDA
@@ -91,8 +97,15 @@ class Deployed:
                 outputs = [run(part, list(self.names.values())) for part in parts]
                 count = len(next(iter(feeds.values())))
                 size = interface.batch or count
+                if len(parts) > 1 and self.rows and count % size:
+                    raise InputError(
+                        f"the selected rows of {self.path}, whose batch size is fixed, include those of items that fill up the last batch",
+                        found=f"{count} items in batches of {size}",
+                        fix=f"pass a multiple of {size} items with {spell_options(batch_size=size)}",
+                    )
                 joined = {
-                    name: _join([part[tensor] for part in outputs], count, size) for name, tensor in self.names.items()
+                    name: join_rows(arrays, self.rows[name], size) if name in self.rows else _join(arrays, count, size)
+                    for name, arrays in ((n, [part[tensor] for part in outputs]) for n, tensor in self.names.items())
                 }
                 return {
                     name: _as_float(np.moveaxis(x, 1, -1) if name in interface.moved_out else x, self.dtypes.get(name))
@@ -218,6 +231,8 @@ def open_deployed(path: Path, subject: Subject, spec: Preprocessing | None = Non
     differences += _preparation(graph, subject)
     squashed = outputs.squashing_functions(graph)
     names = dict(called) | {f"{ours}/logits": squashed[its][0] for ours, its in called.items() if its in squashed}
+    inner = same_selection(subject.graph, graph)
+    names |= inner
     extra = [name for name in theirs_out if name not in called.values()]
     names |= {f"{name} (extra)": name for name in extra}  # nobody expects them, which the comparison will say
     return Deployed(
@@ -226,7 +241,8 @@ def open_deployed(path: Path, subject: Subject, spec: Preprocessing | None = Non
         Interface(inputs, called, frozenset(moved), frozenset(moved_out), batch, pixels, tuple(differences), signed),
         names,
         file.notes,
-        dtypes | {f"{name}/logits": kind for name, kind in dtypes.items()},
+        dtypes | {f"{name}/logits": kind for name, kind in dtypes.items()} | dict.fromkeys(inner, _FLOAT32),
+        {name: rows for name, rows in subject.heads(()).rows.items() if rows.certain},
     )
 
 

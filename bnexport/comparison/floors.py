@@ -6,17 +6,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from bnexport.comparison.pairs import Lost
 from bnexport.comparison.reference import Reference
+from bnexport.comparison.selected import SelectedRows
 from bnexport.comparison.sides import Runner
 from bnexport.comparison.subject import Subject
-from bnexport.comparison.tally import Lost, Tally
+from bnexport.comparison.tally import Tally
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError
 from bnexport.onnx_graph.outputs import fetches
 from bnexport.onnx_graph.quantised import quantisation
 from bnexport.progress import Progress
 from bnexport.results import tolerance
+from bnexport.results.heads import Heads
 from bnexport.results.runs import Mode
 from bnexport.results.tolerance import Tolerances
 from bnexport.types import Array
@@ -29,6 +33,9 @@ VALUES = 8
 
 DIMMER = 1 / 32
 """Where images have fewer values they are shown again, each time so much dimmer: rounding falls otherwise, everything else stays nearly the same."""
+
+NO_HEADS = Heads(())
+"""Nothing is known of the outputs."""
 
 BEYOND = 1000.0
 """An error of so many floors is no noise, whatever the image."""
@@ -49,16 +56,14 @@ class Measured:
     method: str
 
 
-def measure(
-    reference: Reference, feed: Feed, modes: Sequence[Mode], natural: Mapping[str, float] | None = None
-) -> Measured:
+def measure(reference: Reference, feed: Feed, modes: Sequence[Mode], heads: Heads = NO_HEADS) -> Measured:
     """The floors of a model on the first images of a batch.
 
     Args:
         reference: the model.
         feed: a batch of the check; training mode is measured in groups of its size, or of `IMAGES` where it is larger.
         modes: which passes.
-        natural: the size below which a tensor's scale is not taken, by tensor.
+        heads: what the model gives out.
 
     Raises:
         InputError: the model does not compute in float64, or gives values that are not finite.
@@ -67,9 +72,7 @@ def measure(
     least = min(x.size for x in reference.run("inference", few).values())
     groups = _groups(few, -(-VALUES // max(1, least)))
     joined = {name: np.concatenate([group[name] for group in groups]) for name in feed.inputs}
-    by_mode = {
-        str(mode): _floors(reference, mode, groups if mode == "training" else [joined], natural or {}) for mode in modes
-    }
+    by_mode = {str(mode): _floors(reference, mode, groups if mode == "training" else [joined], heads) for mode in modes}
     floors = {(mode, name): floor for mode, (of_mode, _) in by_mode.items() for name, floor in of_mode.items()}
     return Measured(floors, next(method for _, method in by_mode.values()))
 
@@ -84,7 +87,7 @@ def tolerances(subject: Subject, feed: Feed) -> Tolerances:
             return Tolerances(half=subject.half, missing="the file does not compute in float32")
         return Tolerances(_smallest(fetches(subject.graph)))
     try:
-        measured = measure(subject.reference, feed, subject.reference.modes, subject.heads(()).natural)
+        measured = measure(subject.reference, feed, subject.reference.modes, subject.heads(()))
     except InputError as error:
         return Tolerances(half=subject.half, missing=str(error))
     return Tolerances(measured.floors, IMAGES, "", half=subject.half, method=measured.method)
@@ -107,7 +110,7 @@ def where_lost(tally: Tally, reference: Reference, progress: Progress) -> None:
         mode: Mode = "training" if lost.pair.expectation.mode == "training" else "inference"
         progress.stage("measuring the noise floor where sides differ")
         try:
-            floors, method = _floors(reference, mode, [lost.feed.inputs], tally.heads.natural)
+            floors, method = _floors(reference, mode, [lost.feed.inputs], tally.heads)
         except InputError:
             continue  # a batch with values that are not finite has no floor; RT006 names them
         count = len(next(iter(lost.feed.inputs.values())))
@@ -136,7 +139,7 @@ def where_backends_differ(tally: Tally, runners: Sequence[Runner], progress: Pro
         progress.stage(f"measuring the noise floor of {other.title}")
         mode = lost.pair.expectation.mode
         try:
-            own, _ = _floors(other, mode, [lost.feed.inputs], tally.heads.natural)
+            own, _ = _floors(other, mode, [lost.feed.inputs], tally.heads)
         except InputError:
             continue  # it does not compute in float64 there
         tally.add_own_floors(lost.pair.actual, {(mode, name): floor for name, floor in own.items()})
@@ -145,18 +148,17 @@ def where_backends_differ(tally: Tally, runners: Sequence[Runner], progress: Pro
     return [(lost, own) for lost, own in measured if lost.pair.actual not in still]
 
 
-def _floors(
-    reference: Reference, mode: Mode, groups: Sequence[Feeds], natural: Mapping[str, float]
-) -> tuple[dict[str, float], str]:
+def _floors(reference: Reference, mode: Mode, groups: Sequence[Feeds], heads: Heads) -> tuple[dict[str, float], str]:
     """The floor of each tensor, and how it was measured."""
     distance: dict[str, float] = {}
-    scale: dict[str, float] = dict(natural)
+    scale: dict[str, float] = dict(heads.natural)
     method = ""
     for group in groups:
         noise = reference.noise(mode, group)
         method = noise.method.format(title=reference.title)
+        matched = [_partners(heads, group, x, noise.center) for x in noise.others]
         for name, value in noise.center.items():
-            if value.dtype.kind == "U":
+            if value.dtype.kind == "U" or name in heads.rows:
                 continue  # text is the same or another, whatever the rounding
             center, *others = (np.asarray(x[name], np.float64) for x in (noise.center, *noise.others))
             if not all(np.isfinite(x).all() for x in (center, *others)):
@@ -166,10 +168,27 @@ def _floors(
             moved = noise.share * max(float(np.abs(x - center).max(initial=0.0)) for x in others)
             distance[name] = max(distance.get(name, 0.0), moved)
             scale[name] = max(scale.get(name, 0.0), float(np.abs(np.asarray(value, np.float64)).max(initial=0.0)))
+        for name, (rows, center) in ((name, pair) for tables in matched for name, pair in tables.items()):
+            distance[name] = max(distance.get(name, 0.0), float(np.abs(rows - center).max(initial=0.0)))
+            scale[name] = max(scale.get(name, 0.0), float(np.abs(center).max(initial=0.0)))
     floors = {
         name: max(d / scale[name] if scale[name] else 0.0, tolerance.SMALLEST_FLOOR) for name, d in distance.items()
     }
     return floors, method
+
+
+def _partners(
+    heads: Heads, feeds: Feeds, actual: Mapping[str, Array], center: Mapping[str, Array]
+) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """The selected rows of two passes that are partners, where they are finite numbers."""
+    batch = Feed(feeds, ("",) * len(next(iter(feeds.values()))), np.array([], np.int64))
+    tables = SelectedRows(heads.rows, heads.inner).match(batch, dict(actual), dict(center))
+    numbers = {
+        name: (np.asarray(a, np.float64), np.asarray(r, np.float64))
+        for name, (a, r) in tables.items()
+        if a.dtype.kind in "biuf"
+    }
+    return {name: (a, r) for name, (a, r) in numbers.items() if np.isfinite(a).all() and np.isfinite(r).all()}
 
 
 def _groups(few: Feeds, wanted: int) -> list[Feeds]:

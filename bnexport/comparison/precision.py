@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bnexport.comparison.pairs import Lost
 from bnexport.comparison.sides import Feeds, Outputs, Runner
-from bnexport.comparison.tally import Lost, Tally
+from bnexport.comparison.tally import Tally
 from bnexport.errors import InputError
 from bnexport.onnx_graph.float_form import float_form
 from bnexport.onnx_graph.half_form import half_form
@@ -80,7 +81,7 @@ def measure(
         runner = by_id[lost.pair.actual]
         progress.stage("measuring what the precision explains")
         try:
-            opened = _open(runner, lost, reference)
+            opened = _open(runner, lost, reference, tally.heads.rows)
             cost = None if opened is None else _cost(opened, tally.heads.natural)
         except InputError as error:
             progress.note(f"the error that the precision of {runner.id} explains cannot be measured: {error}")
@@ -91,7 +92,7 @@ def measure(
     return forms
 
 
-def _open(runner: Runner, lost: Lost, reference: onnx.ModelProto | None) -> OpenForm | None:
+def _open(runner: Runner, lost: Lost, reference: onnx.ModelProto | None, selected: Collection[str]) -> OpenForm | None:
     if runner.graph is None or runner.over is None or lost.pair.broken:
         return None
     graph = runner.graph()
@@ -100,11 +101,14 @@ def _open(runner: Runner, lost: Lost, reference: onnx.ModelProto | None) -> Open
         return None
     session = ort_session.Session(serialise(form.graph), optimized=False)
     count = len(lost.feed.names)
-    outputs = runner.compute(lost.feed.inputs)
-    rows = _rows(outputs, lost.wanted, count)
+    outputs, wanted_outputs = (
+        {name: x for name, x in of_batch.items() if name not in selected}
+        for of_batch in (runner.compute(lost.feed.inputs), lost.wanted)
+    )
+    rows = _rows(outputs, wanted_outputs, count)
     feeds = {name: x[rows] for name, x in lost.feed.inputs.items()}
     actual, wanted = (
-        {name: x[rows] for name, x in of_batch.items() if _by_item(x, count)} for of_batch in (outputs, lost.wanted)
+        {name: x[rows] for name, x in of_batch.items() if _by_item(x, count)} for of_batch in (outputs, wanted_outputs)
     )
     return OpenForm(runner, form, session, feeds, rows, actual, wanted, _compute(runner, session, form.gates(), feeds))
 

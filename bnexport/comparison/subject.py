@@ -27,12 +27,13 @@ from bnexport.frameworks.names import is_name
 from bnexport.frameworks.onnx_file import learn_ranks, read_onnx
 from bnexport.frameworks.protocols import Want
 from bnexport.onnx_graph import metadata, outputs, tensors
+from bnexport.onnx_graph.selections import selected_outputs
 from bnexport.onnx_graph.sites import sites
 from bnexport.onnx_graph.tasks import output_tasks
 from bnexport.progress import Progress
 from bnexport.results.actions import spell_options
 from bnexport.results.facts import ModelFacts
-from bnexport.results.heads import Heads
+from bnexport.results.heads import Heads, Selection
 from bnexport.results.overrides import Overrides
 from bnexport.results.signature import dtype_named
 from bnexport.results.tasks import OutputTask
@@ -63,6 +64,7 @@ class Subject:
         versions: of what made and runs it.
         notes: what is unusual in an ONNX file, or was changed in memory.
         tasks: what its outputs are for, where that is stated or the graph shows it.
+        selections: the tensors whose number of rows depends on the data.
     """
 
     facts: ModelFacts
@@ -80,6 +82,7 @@ class Subject:
     versions: dict[str, str]
     notes: tuple[str, ...] = ()
     tasks: Mapping[str, OutputTask] = field(default_factory=dict)
+    selections: Mapping[str, Selection] = field(default_factory=dict)
 
     @property
     def dtypes(self) -> dict[str, np.dtype[np.generic]]:
@@ -101,8 +104,10 @@ class Subject:
             bool(self.model_sidecar and self.model_sidecar.classes),
             outputs.bounded_outputs(self.graph),
             frozenset(outputs.selections(self.graph)),
-            frozenset(outputs.selection_sources(self.graph)),
+            frozenset([*outputs.selection_sources(self.graph), *outputs.selection_indices(self.graph)]),
             self.tasks,
+            self.selections,
+            tuple(outputs.sources(self.graph)),
         )
 
 
@@ -139,10 +144,8 @@ def open_subject(
     """
     subject = _open(model, want, store, deployed, progress, reference)
     beside = add_class_names(model, subject.graph, subject.model_sidecar, progress, pictures)
-    stated = beside.outputs if beside else {}
-    return replace(
-        subject, model_sidecar=beside, tasks=output_tasks(subject.graph, stated, sidecar.path_for(model).name)
-    )
+    tasks = output_tasks(subject.graph, beside.outputs if beside else {}, sidecar.path_for(model).name)
+    return replace(subject, model_sidecar=beside, tasks=tasks, selections=selected_outputs(subject.graph))
 
 
 def _open(model: Path, want: Want, store: Cache, deployed: Path | None, progress: Progress, reference: str) -> Subject:

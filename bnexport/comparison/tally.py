@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from bnexport.comparison.answers import Answers, allow
 from bnexport.comparison.expectations import Expectation, Expected, expectations
-from bnexport.comparison.pairs import Pair
+from bnexport.comparison.pairs import Lost, Pair
+from bnexport.comparison.selected import Reselection, SelectedRows
 from bnexport.comparison.sides import Outputs
 from bnexport.comparison.tasks import TaskMeasures
 from bnexport.datasets.feeds import Feed
@@ -23,22 +24,12 @@ from bnexport.results.rounding import LARGEST, Cost, Rounding
 from bnexport.results.runs import Mode, RunSpec
 from bnexport.results.tolerance import LEAST, Limit, Tolerances
 from bnexport.results.verdict import Comparison, Difference, Finding, Severity
-from bnexport.rules import modes, runtime
+from bnexport.rules import modes, runtime, selected_rows
 from bnexport.rules.half_precision import cost_of_half_precision
 from bnexport.rules.measured import NO_LIMITS, AnswerLimits
 from bnexport.rules.quantization import cost_of_quantisation
 
 _NOTHING = Difference(0, 0.0, float("nan"), float("nan"), float("nan"), 0.0, float("-inf"), 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Two runs that must be equal and are not: the comparisons that failed, a batch that shows it, and what the reference computes on it."""
-
-    pair: Pair
-    failed: tuple[Comparison, ...]
-    feed: Feed
-    wanted: Outputs
 
 
 class Tally:
@@ -51,6 +42,7 @@ class Tally:
         noun: what the runs are executed on.
         quantised: how the graphs of quantised runs are quantised, by id.
         limits: how many answers reduced precision may cost.
+        reselection: chooses rows as the reference does; None where there is no such graph.
     """
 
     def __init__(
@@ -61,6 +53,7 @@ class Tally:
         noun: Noun = IMAGES,
         quantised: Mapping[str, Quantised] | None = None,
         limits: AnswerLimits = NO_LIMITS,
+        reselection: Reselection | None = None,
     ) -> None:
         self.noun = noun
         self.answers = Answers([run.id for run in runs], heads)
@@ -68,7 +61,10 @@ class Tally:
         self.tolerances = tolerances
         """How close is close enough, as far as floors are measured yet."""
         self._own_floors: dict[str, dict[tuple[str, str], float]] = {}
-        self._pairs = [Pair(expectation, heads, TaskMeasures(heads)) for expectation in expectations(runs)]
+        self._pairs = [
+            Pair(expectation, heads, TaskMeasures(heads), SelectedRows(heads.rows, heads.inner, reselection))
+            for expectation in expectations(runs)
+        ]
         self.references = frozenset(pair.reference for pair in self._pairs)
         """The ids of the runs that others are compared with."""
         self._quantised = quantised or {}
@@ -179,11 +175,12 @@ class Tally:
         self.costs[pair.key] = cost
 
     def uneven(self) -> Finding | None:
-        """RT008 where two sides select another number of rows, other than two modes, whose scores differ by more than rounding."""
+        """RT008 where rounding makes two sides select other rows, other than two modes, whose scores differ by more."""
         pairs = [pair for pair in self._pairs if pair.expected not in (Expected.MODES, Expected.ALTERNATIVE)]
-        return runtime.uneven_rows(
-            [(p.actual, p.reference, self.heads.shown(n), c) for p in pairs for n, c in p.uneven.items()]
-        )
+        return selected_rows.other_rows([rows for pair in pairs for rows in pair.other_rows(self._passes(pair))])
+
+    def _passes(self, pair: Pair) -> Callable[[str], bool]:
+        return lambda name: bool(self._parity(pair, name))
 
     def lost(self) -> list[Lost]:
         """The pairs that must be equal and are not, or that differ by more than their precision explains or may cost."""
@@ -226,27 +223,35 @@ class Tally:
         """Whether the outputs of one batch are close enough; `as_in`: as two runs must be, by what their precision explains."""
         spec = RunSpec("actual", mode, "")
         equal = Expectation(spec, replace(spec, runtime="reference"), Expected.EQUAL, mode)
-        pair = Pair(equal if as_in is None else as_in.expectation, self.heads)
+        pair = Pair(
+            equal if as_in is None else as_in.expectation,
+            self.heads,
+            rows=SelectedRows(self.heads.rows, self.heads.inner),
+        )
         pair.add(Feed({}, (), np.array([], np.int64)), actual, reference)
-        return all(self._parity(pair, name, by_rms=False) for name in [*pair.running, *pair.broken])
+        return all(self._held(pair, by_rms=False))
 
-    def _held(self, pair: Pair) -> list[Comparison]:
-        return [self._parity(pair, name) for name in [*pair.running, *pair.broken]]
+    def _held(self, pair: Pair, *, by_rms: bool = True) -> list[Comparison]:
+        names = [*pair.running, *pair.broken, *pair.without_any_partner(self._passes(pair))]
+        return [self._parity(pair, name, by_rms=by_rms) for name in names]
 
     def _parity(self, pair: Pair, name: str, *, by_rms: bool = True) -> Comparison:
-        if name in pair.broken:
-            return Comparison(
-                pair.actual, pair.reference, self.heads.shown(name), _NOTHING, 0.0, None, False, pair.broken[name]
-            )
+        running, shown = pair.difference(name), self.heads.shown(name)
+        problem = pair.rows_problem(name, self._passes(pair))
+        if name in pair.broken or running is None:
+            reason = pair.broken.get(name, problem)
+            return Comparison(pair.actual, pair.reference, shown, _NOTHING, 0.0, None, False, reason)
         comparison = compare.judge(
             pair.actual,
             pair.reference,
-            self.heads.shown(name),
-            pair.running[name].result(),
+            shown,
+            running.result(),
             self._limit(pair, name),
             self.answers.agreement(pair.actual, pair.reference, name),
         )
         comparison = replace(comparison, task=pair.task(name))
+        if problem:
+            comparison = replace(comparison, passed=False, reason=comparison.reason or problem)
         rounding = self._rounding(pair, name) if by_rms else None
         return comparison if rounding is None else compare.judge_rounding(comparison, rounding)
 
@@ -274,10 +279,8 @@ class Tally:
         self, pair: Pair, name: str, causes: Sequence[str], remedy: Sequence[Action], unexamined: str
     ) -> tuple[Comparison, Finding | None]:
         difference, agreement = pair.running[name].result(), self.answers.agreement(pair.actual, pair.reference, name)
-        plain = Comparison(
-            pair.actual, pair.reference, self.heads.shown(name), difference, float("inf"), agreement, passed=True
-        )
-        plain = replace(plain, task=pair.task(name))
+        between, infinite = (pair.actual, pair.reference, self.heads.shown(name)), float("inf")
+        plain = Comparison(*between, difference, infinite, agreement, passed=True, task=pair.task(name))
         finding = modes.modes_disagree(
             plain,
             right=self.answers.right(pair.actual, pair.reference),

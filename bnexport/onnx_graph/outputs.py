@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from bnexport.onnx_graph import metadata, subgraphs
@@ -44,7 +44,7 @@ def fetches(model: onnx.ModelProto) -> dict[str, str]:
     return (
         {o.name: o.name for o in model.graph.output}
         | {f"{output}/logits": tensor for output, (tensor, _) in squashing_functions(model).items()}
-        | {name: name for name in selection_sources(model)}
+        | {name: name for name in [*selection_sources(model), *selection_indices(model)]}
     )
 
 
@@ -101,14 +101,36 @@ def selections(model: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
     maker = {output: node for node in model.graph.node for output in node.output if output}
     selected = {}
     for output in model.graph.output:
-        operators = {node.op_type for node in _ancestors(maker, output.name) if node.op_type in SELECTING}
+        operators = {node.op_type for node in ancestors(maker, output.name) if node.op_type in SELECTING}
         if operators:
             selected[output.name] = tuple(sorted(operators))
     return selected
 
 
 def selection_sources(model: onnx.ModelProto) -> list[str]:
-    """The tensors of numbers by which selecting operators choose: they have a fixed shape, so that they can be compared."""
+    """The tensors inside by which selecting operators choose: they have a fixed shape, so that they can be compared."""
+    given = {info.name for info in model.graph.output}
+    return [name for name in sources(model) if name not in given]
+
+
+def selection_indices(model: onnx.ModelProto) -> list[str]:
+    """The indices, inside the graph, that NonMaxSuppression or NonZero chose the rows of an output by, where there is one such node next to it."""
+    maker = {output: node for node in model.graph.node for output in node.output if output}
+    given = {info.name for info in model.graph.output}
+    names: dict[str, None] = {}
+    for output in model.graph.output:
+        nearest = {
+            node.output[0]: node.op_type
+            for node in ancestors(maker, output.name, SELECTING)
+            if node.op_type in SELECTING
+        }
+        if len(nearest) == 1 and not {*nearest.values()} - {"NonMaxSuppression", "NonZero"}:
+            names.update(dict.fromkeys(nearest))
+    return [name for name in names if name not in given]
+
+
+def sources(model: onnx.ModelProto) -> list[str]:
+    """The tensors of numbers by which selecting operators choose, but for those that are selected themselves."""
     maker = {output: node for node in model.graph.node for output in node.output if output}
     names: dict[str, None] = {}
     for node in model.graph.node:
@@ -123,8 +145,7 @@ def selection_sources(model: onnx.ModelProto) -> list[str]:
                 read += list(maker[name].input)
             elif maker[name].op_type not in {*SELECTING, "Constant"}:
                 names[name] = None
-    given = {info.name for info in model.graph.output}
-    return [name for name in names if name not in given]
+    return [name for name in names if not any(node.op_type in SELECTING for node in ancestors(maker, name))]
 
 
 def normalises_by_batch(model: onnx.ModelProto) -> bool:
@@ -168,7 +189,8 @@ def index_ranges(model: onnx.ModelProto) -> dict[str, tuple[int, str]]:
     return ranges
 
 
-def _ancestors(maker: dict[str, onnx.NodeProto], name: str) -> Iterator[onnx.NodeProto]:
+def ancestors(maker: dict[str, onnx.NodeProto], name: str, up_to: Collection[str] = ()) -> Iterator[onnx.NodeProto]:
+    """The nodes that a tensor depends on; with `up_to` those before an operator of these are left out."""
     waiting, seen = [name], set[str]()
     while waiting:
         current = waiting.pop()
@@ -176,4 +198,5 @@ def _ancestors(maker: dict[str, onnx.NodeProto], name: str) -> Iterator[onnx.Nod
             continue
         seen.add(current)
         yield maker[current]
-        waiting += subgraphs.reads(maker[current])
+        if maker[current].op_type not in up_to:
+            waiting += subgraphs.reads(maker[current])

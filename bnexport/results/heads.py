@@ -9,6 +9,25 @@ from bnexport.results.tasks import OutputTask
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """An output whose number of rows depends on the data.
+
+    Args:
+        axis: of the rows.
+        group: the tensor by which the rows are chosen, the same for outputs that belong together; "" where it is not known.
+        names_rows: whether each row is the index of what was chosen, so that no two rows are equal.
+        batch: where in a row the position of the item in its batch stands; None where that is not known.
+        certain: whether it is certain that the axis is one of selected rows, and not one of items.
+    """
+
+    axis: int = 0
+    group: str = ""
+    names_rows: bool = False
+    batch: int | None = None
+    certain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Heads:
     """What a model gives out.
 
@@ -21,6 +40,9 @@ class Heads:
         selected: outputs whose number of rows depends on the data.
         inner: tensors inside by which such rows are selected.
         tasks: what the outputs are for, where that is stated or the graph shows it.
+        selections: the outputs of `selected` whose shape depends on the data, and the indices by which their rows are chosen; None
+            in bundles of earlier versions, which do not know.
+        sources: the tensors by which rows are chosen, be they inside or outputs.
     """
 
     outputs: tuple[str, ...]
@@ -31,6 +53,13 @@ class Heads:
     selected: frozenset[str] = frozenset()
     inner: frozenset[str] = frozenset()
     tasks: Mapping[str, OutputTask] = field(default_factory=dict)
+    selections: Mapping[str, Selection] | None = None
+    sources: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> Mapping[str, Selection]:
+        """The tensors whose rows are matched: `selections`, or all of `selected` where these are not known."""
+        return {name: Selection() for name in sorted(self.selected)} if self.selections is None else self.selections
 
     @property
     def natural(self) -> Mapping[str, float]:

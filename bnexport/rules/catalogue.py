@@ -17,6 +17,7 @@ from bnexport.rules import (
     quantization,
     randomness,
     runtime,
+    selected_rows,
     sweep,
 )
 from bnexport.rules.rule import Rule
@@ -30,6 +31,7 @@ FAMILIES = (
     interface,
     model_files,
     runtime,
+    selected_rows,
     half_precision,
     backends,
     quantization,

@@ -1,4 +1,4 @@
-"""RT001 to RT009: what a runtime, a provider or a machine does to the result."""
+"""RT001 to RT007 and RT009: what a runtime, a provider or a machine does to the result."""
 
 from __future__ import annotations
 
@@ -218,41 +218,6 @@ RT007 = Rule(
         "is installed on this machine."
     ),
 )
-
-RT008 = Rule(
-    "RT008",
-    "different number of rows",
-    meaning=(
-        "The number of rows of an output depends on the data (NonMaxSuppression, NonZero, Unique, Compress), "
-        "and two runs select a different number. Rounding moves scores across the threshold."
-    ),
-    measured=(
-        "From the shapes of such outputs in every batch. Batches with different shapes are not compared. The "
-        "tensors that the rows are selected from have a fixed shape and are compared."
-    ),
-    neighbours="RT004, RT005 and EX001: the tensors that the rows are selected from differ by more than rounding.",
-    remedy="Compare the detections on labelled images.",
-)
-
-
-def uneven_rows(uneven: Sequence[tuple[str, str, str, int]]) -> Finding | None:
-    """RT008: two sides select another number of rows; None where they do not.
-
-    Args:
-        uneven: both sides, the output, and in how many batches.
-    """
-    if not uneven:
-        return None
-    shown = "; ".join(
-        f"{tensor} of {actual} against {reference} in {count} batches" for actual, reference, tensor, count in uneven
-    )
-    message = (
-        f"the number of rows depends on the data and differs: {shown}. Rounding moves scores across "
-        "the threshold of the selection; the tensors that the rows are selected from are compared where possible"
-    )
-    evidence = {"outputs": [dict(zip(("actual", "reference", "tensor", "batches"), u, strict=True)) for u in uneven]}
-    return RT008.finding(Severity.WARNING, message, evidence, (advise("compare the detections on labelled images"),))
-
 
 RT009 = Rule(
     "RT009",

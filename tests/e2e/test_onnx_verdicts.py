@@ -112,7 +112,9 @@ def test_another_number_of_rows_is_said_between_sides_that_must_be_equal(mode: A
     else:
         assert finding is not None
         assert (finding.code, finding.severity) == ("RT008", "warning")
-        assert "kept of onnx-inference@cpu against keras-inference in 1 batches" in finding.message
+        assert (
+            "kept: 1 of 4 rows of onnx-inference@cpu and 0 of 3 of keras-inference have no partner" in finding.message
+        )
 
 
 def test_unsorted_nodes_are_sorted_and_said(tmp_path: Path) -> None:
