@@ -87,7 +87,7 @@ class SelectedRows:
             matched |= {name: (a[rows], r[columns]) for name, (a, r) in zip(names, tables, strict=True)}
             lost = sum(len(x) for x in tables[0]) - 2 * len(rows)
             unmatched += lost
-            unexplained = self._unexplained(names, feed, actual) if lost and kept and strict else None
+            unexplained = self._count_unexplained(names, feed, actual) if lost and kept and strict else None
             for name in names:
                 counts = self.counts.setdefault(name, RowCounts())
                 counts.add(len(tables[0][0]), len(tables[0][1]), len(rows), unexplained)
@@ -141,7 +141,7 @@ class SelectedRows:
             return others, [names[nth] for nth in rest]
         return pairs, names
 
-    def _unexplained(self, names: Sequence[str], feed: Feed, actual: Outputs) -> int | None:
+    def _count_unexplained(self, names: Sequence[str], feed: Feed, actual: Outputs) -> int | None:
         """How many of the rows of a run the reference's selection would not choose from what this run computed, and the other way round."""
         if self._reselection is None:
             return None

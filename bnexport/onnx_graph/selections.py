@@ -1,7 +1,7 @@
 """Outputs whose number of rows depends on the data: along which axis, chosen by which node.
 
 Shapes are inferred twice: with a number of items that shows up in a shape for no other reason, and once more with so many rows behind each
-selecting node. So an axis of selected rows is told from one of items, and rows that belong together are known.
+selecting node. So an axis of selected rows differs from one of items, and rows that belong together are known.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def selecting_graph(
 def same_selection(reference: onnx.ModelProto, other: onnx.ModelProto) -> dict[str, str]:
     """The tensors inside a graph by which rows are selected, and their indices, with their names in another graph that selects by the same operators.
 
-    They are known by their order. Where one graph selects in another way, nothing is said.
+    They are known by their order. Where one graph selects in another way, there are none.
     """
     ours, theirs = sources(reference), sources(other)
     indices = selection_indices(reference)
