@@ -246,7 +246,7 @@ class Tally:
             pair.reference,
             shown,
             running.result(),
-            self._limit(pair, name),
+            self._limit(pair, name, running.result().scale),
             self.answers.agreement(pair.actual, pair.reference, name),
         )
         comparison = replace(comparison, task=pair.task(name))
@@ -260,14 +260,14 @@ class Tally:
         cost = self.costs.get(pair.key)
         return None if cost is None or self.tolerances.given else cost.tensors.get(name)
 
-    def _limit(self, pair: Pair, name: str) -> Limit:
+    def _limit(self, pair: Pair, name: str, size: float) -> Limit:
         logits = pair.running.get(f"{name}/logits")
         scale = None if logits is None else logits.result().scale
         tolerances = (
             replace(self.tolerances, floors={}, half=True) if pair.expected == Expected.HALF else self.tolerances
         )
         if (rounding := self._rounding(pair, name)) is not None:
-            largest, size = LARGEST * rounding.expected_max, pair.running[name].result().scale
+            largest = LARGEST * rounding.expected_max
             return Limit(max(largest / size, LEAST) if size else 0.0, 0.0 if size else largest)
         if own := self._own_floors.get(pair.actual):
             floors = tolerances.floors

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
+
+import numpy as np
 
 from bnexport.comparison.sides import Outputs
 from bnexport.errors import InputError
@@ -14,8 +17,9 @@ from bnexport.numerics.tasks.embeddings import EmbeddingAgreement
 from bnexport.numerics.tasks.masks import MaskAgreement
 from bnexport.numerics.tasks.sequences import SequenceAgreement
 from bnexport.numerics.tasks.values import ValueAgreement
-from bnexport.results.heads import Heads
+from bnexport.results.heads import Heads, Selection
 from bnexport.results.tasks import OutputKind, OutputTask, TaskResult
+from bnexport.types import Array
 
 THRESHOLD = 0.25
 """Boxes with a score above it count, where nothing else is stated: what YOLO's tools show."""
@@ -130,11 +134,42 @@ def _boxes(name: str, task: OutputTask, heads: Heads) -> tuple[Measure, Add]:
     default = -math.inf if name in heads.selected else THRESHOLD  # rows that were selected are above a threshold
     measure = BoxAgreement(task.columns, task.axis, default if task.threshold is None else task.threshold)
 
+    indices = _indices(name, heads)
+
     def head(outputs: Outputs) -> BoxHead:
         return BoxHead(
             outputs[name],
             outputs[task.scores] if task.scores else None,
             outputs[task.classes] if task.classes else None,
+            next((indices[index](outputs[index]) for index in indices if index in outputs), None),
         )
 
-    return measure, lambda actual, reference: measure.add(head(actual), head(reference))
+    def add(actual: Outputs, reference: Outputs) -> None:
+        sides = head(actual), head(reference)
+        if all(side.images is not None for side in sides):
+            together = [replace(side, images=None) for side in sides]
+            if _matched(task, *together) > _matched(task, *sides):  # the rows are in another order than their indices
+                sides = together[0], together[1]
+        measure.add(*sides)
+
+    return measure, add
+
+
+def _indices(name: str, heads: Heads) -> dict[str, Callable[[Array], Array]]:
+    """The indices that an output's rows were chosen by, each with what makes the position of its item of every row."""
+
+    def items_of(selection: Selection) -> Callable[[Array], Array]:
+        return lambda index: np.moveaxis(index, selection.axis, 0)[:, selection.batch]
+
+    own = heads.rows.get(name)
+    return {
+        index: items_of(selection)
+        for index, selection in heads.rows.items()
+        if own is not None and own.group and selection.group == own.group and selection.batch is not None
+    }
+
+
+def _matched(task: OutputTask, actual: BoxHead, reference: BoxHead) -> float:
+    measure = BoxAgreement(task.columns, task.axis)
+    measure.add(actual, reference)
+    return measure.result().number("matched")

@@ -138,10 +138,9 @@ def _sequence(result: TaskResult) -> str:
 
 
 def _more_sequence(result: TaskResult) -> str:
-    return (
-        f"{result.figures['equal_sequences']} of {result.figures['sequences']} sequences are equal; "
-        f"token error rate {result.number('token_error_rate'):.3g}"
-    )
+    equal = f"{result.figures['equal_sequences']} of {result.figures['sequences']} sequences are equal"
+    rate = result.figures["token_error_rate"]
+    return equal if rate is None else f"{equal}; token error rate {rate:.3g}"
 
 
 def _values(result: TaskResult) -> str:

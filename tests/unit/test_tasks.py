@@ -164,6 +164,11 @@ def test_rows_of_all_images_know_their_image() -> None:
     moved[0, 0] = 2
     assert agreement(BoxHead(moved), BoxHead(rows), columns=columns).figures["matched"] == 2
     assert agreement(BoxHead(rows[:0]), BoxHead(rows), columns=columns).agreement == 0
+    known = BoxHead(rows[:, 1:], images=rows[:, 0])
+    assert agreement(known, known).figures == agreement(BoxHead(rows), BoxHead(rows), columns=columns).figures
+    many = BoxHead(np.stack([random_boxes(RNG, 2000)] * 2).reshape(-1, 4), images=np.repeat([0, 1], 2000))
+    assert agreement(many, many).figures["matched"] == 600
+    assert agreement(BoxHead(many.boxes), BoxHead(many.boxes)).figures["matched"] == 1000
 
 
 def test_odd_boxes_are_no_trouble() -> None:
@@ -328,6 +333,10 @@ def test_sequences() -> None:
     broken = SequenceAgreement()
     broken.add(np.full((1, 2, 3), np.nan), np.full((1, 2, 3), np.nan))
     assert broken.result().agreement == 0
+    long = SequenceAgreement()
+    long.add(np.zeros((1, 20_000), np.int64), np.ones((1, 20_000), np.int64))
+    assert long.result().figures["token_error_rate"] is None
+    assert long.result().described == "0 % of the tokens are the same (0 of 1 sequences are equal)"
     with pytest.raises(InputError, match="no sequence"):
         measure.add(np.zeros((2, 3)), np.zeros((2, 3)))
 

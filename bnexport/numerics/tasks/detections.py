@@ -19,6 +19,9 @@ from bnexport.types import Array
 LAYOUTS = {"xyxy": ("x1", "y1", "x2", "y2"), "xywh": ("x", "y", "w", "h"), "cxcywh": ("cx", "cy", "w", "h")}
 """The coordinates of a box, by the name of the layout."""
 
+MOST_TOGETHER = 1000
+"""The same where boxes of all images stand together, and nothing says which is whose."""
+
 OTHER_COLUMNS = ("score", "class", "image", "-", "scores")
 
 MOST_BOXES = 300
@@ -50,11 +53,13 @@ class BoxHead:
         boxes: shape (N, M, columns), (N, columns, M), (N, M, 1, columns), or (M, columns) for all images together.
         scores: shape (N, M), (N, M, K), (N, K, M) or (M,); None where they are among the columns, or there are none.
         classes: shape (N, M) or (M,); None likewise.
+        images: the position of each box's image, shape (M,), where the boxes are those of all images together; None where it is not known.
     """
 
     boxes: Array
     scores: Array | None = None
     classes: Array | None = None
+    images: Array | None = None
 
 
 def column_problem(columns: Sequence[str]) -> str:
@@ -94,6 +99,9 @@ def read_boxes(
     boxes = _by_image(head.boxes, columns, axis)
     rest = boxes[:, :, len(columns) - 1 :] if columns[-1] == "scores" else None
     by_name = {name: boxes[:, :, position] for position, name in enumerate(columns) if name != "scores"}
+    if head.images is not None and boxes.shape[:2] == (1, len(head.images)):
+        by_name["image"] = np.asarray(head.images, np.float64)[None]
+    most = MOST_TOGETHER if head.boxes.ndim == 2 and "image" not in by_name else MOST_BOXES
     scores, classes = by_name.get("score"), by_name.get("class")
     if head.scores is not None:
         rest = _scores(head.scores, boxes.shape[:2])
@@ -114,7 +122,7 @@ def read_boxes(
     made = {}
     for image, row, own in _images(by_name.get("image"), len(boxes)):
         chosen = np.flatnonzero(own & counts[row])
-        order = chosen[np.argsort(-scores[row][chosen], kind="stable")][:MOST_BOXES]
+        order = chosen[np.argsort(-scores[row][chosen], kind="stable")][:most]
         made[image] = Detections(corners[row][order], scores[row][order], whole[row][order], scored)
     return made
 

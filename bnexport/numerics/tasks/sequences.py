@@ -13,6 +13,9 @@ from bnexport.errors import InputError
 from bnexport.results.tasks import OutputKind, TaskResult
 from bnexport.types import Array
 
+MOST_STEPS = 50_000_000
+"""Sequences whose edit distance takes more steps than this (7,000 tokens that all differ) have no token error rate."""
+
 _NOT_FINITE = (-1, -2)
 """The token of a position with a score that is not finite, on both sides: it agrees with nothing."""
 
@@ -26,7 +29,8 @@ class SequenceAgreement:
 
     def __init__(self, end: int | None = None) -> None:
         self._end = end
-        self._items = self._equal = self._tokens = self._same = self._edits = self._length = 0
+        self._items = self._equal = self._tokens = self._same = self._length = 0
+        self._edits: int | None = 0
         self._worst, self._worst_item = 0, 0
 
     def add(self, actual: Array, reference: Array) -> None:
@@ -43,13 +47,14 @@ class SequenceAgreement:
             common = min(len(row_a), len(row_r))
             same = int(np.count_nonzero(row_a[:common] == row_r[:common]))
             edits = edit_distance(row_a, row_r)
-            if edits > self._worst:
-                self._worst, self._worst_item = edits, self._items
+            longest = max(len(row_a), len(row_r))
+            if longest - same > self._worst:
+                self._worst, self._worst_item = longest - same, self._items
             self._items += 1
-            self._equal += edits == 0
-            self._tokens += max(len(row_a), len(row_r))
+            self._equal += longest == same
+            self._tokens += longest
             self._same += same
-            self._edits += edits
+            self._edits = None if edits is None or self._edits is None else self._edits + edits
             self._length += len(row_r)
 
     def result(self) -> TaskResult:
@@ -61,7 +66,7 @@ class SequenceAgreement:
                 "token_agreement": agreement,
                 "sequences": self._items,
                 "equal_sequences": self._equal,
-                "token_error_rate": self._edits / self._length if self._length else None,
+                "token_error_rate": None if self._edits is None or not self._length else self._edits / self._length,
                 "worst_item": self._worst_item,
             },
             agreement,
@@ -91,8 +96,8 @@ def tokens_of(x: Array, broken: int = -1) -> NDArray[np.int64]:
     )
 
 
-def edit_distance(actual: NDArray[np.int64], reference: NDArray[np.int64]) -> int:
-    """The smallest number of insertions, deletions and replacements that make one sequence of the other.
+def edit_distance(actual: NDArray[np.int64], reference: NDArray[np.int64]) -> int | None:
+    """The smallest number of insertions, deletions and replacements that make one sequence of the other; None beyond `MOST_STEPS`.
 
     >>> edit_distance(np.array([1, 2, 3]), np.array([2, 3, 4]))
     2
@@ -105,6 +110,8 @@ def edit_distance(actual: NDArray[np.int64], reference: NDArray[np.int64]) -> in
     differing = np.flatnonzero(actual[::-1][:common] != reference[::-1][:common])
     end = int(differing[0]) if len(differing) else common
     actual, reference = actual[: len(actual) - end], reference[: len(reference) - end]
+    if len(actual) * len(reference) > MOST_STEPS:
+        return None
     positions = np.arange(len(reference) + 1)
     costs = positions.copy()
     for nth, token in enumerate(actual, 1):
