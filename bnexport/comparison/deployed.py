@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnexport.comparison.interface import Interface
-from bnexport.comparison.selected import join_rows
+from bnexport.comparison.selected import join_parts
 from bnexport.comparison.sides import ComputeTensors, Feeds, Outputs, Runner, graph_spec
 from bnexport.comparison.subject import Subject
 from bnexport.datasets.arrays.fit import shape_text
@@ -22,7 +22,6 @@ from bnexport.onnx_graph.precision import stored_precision
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.quantised import quantisation
 from bnexport.onnx_graph.selections import same_selection
-from bnexport.results.actions import spell_options
 from bnexport.results.heads import Selection
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.runtimes import ort_session
@@ -97,15 +96,12 @@ class Deployed:
                 outputs = [run(part, list(self.names.values())) for part in parts]
                 count = len(next(iter(feeds.values())))
                 size = interface.batch or count
-                if len(parts) > 1 and self.rows and count % size:
-                    raise InputError(
-                        f"the selected rows of {self.path}, whose batch size is fixed, include those of items that fill up the last batch",
-                        found=f"{count} items in batches of {size}",
-                        fix=f"pass a multiple of {size} items with {spell_options(batch_size=size)}",
-                    )
-                joined = {
-                    name: join_rows(arrays, self.rows[name], size) if name in self.rows else _join(arrays, count, size)
-                    for name, arrays in ((n, [part[tensor] for part in outputs]) for n, tensor in self.names.items())
+                given = [{name: part[tensor] for name, tensor in self.names.items()} for part in outputs]
+                selected = join_parts(given, self.rows, size, count, str(self.path))
+                joined = selected | {
+                    name: _join([part[name] for part in given], count, size)
+                    for name in self.names
+                    if name not in selected
                 }
                 return {
                     name: _as_float(np.moveaxis(x, 1, -1) if name in interface.moved_out else x, self.dtypes.get(name))

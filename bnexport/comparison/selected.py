@@ -13,6 +13,7 @@ from bnexport.errors import InputError
 from bnexport.numerics.rows import CLOSE, are_close, match_rows
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.selections import selecting_graph
+from bnexport.results.actions import spell_options
 from bnexport.results.heads import Selection
 from bnexport.results.rows import RowCounts
 from bnexport.runtimes import ort_session
@@ -190,6 +191,38 @@ def join_rows(parts: Sequence[Array], selection: Selection, size: int) -> Array:
             part = np.moveaxis(part, -1, selection.axis)
         raised.append(part)
     return np.concatenate(raised, axis=selection.axis)
+
+
+def join_parts(
+    parts: Sequence[Outputs], rows: Mapping[str, Selection], size: int, count: int, path: str
+) -> dict[str, Array]:
+    """The selected rows of a file that runs batches of one size, without those of items that fill up the last batch.
+
+    Args:
+        parts: what it computes for each batch.
+        rows: the tensors whose rows are selected.
+        size: how many items a batch has.
+        count: how many there are in all.
+        path: the file, for errors.
+
+    Raises:
+        InputError: the last batch was filled up, and nothing says which rows are whose.
+    """
+    names = [name for name in rows if all(name in part for part in parts)]
+    last = {name: parts[-1][name] for name in names}
+    valid = count - size * (len(parts) - 1)
+    for name in names if valid < size else []:
+        group = rows[name].group
+        index = next((n for n in names if rows[n].batch is not None and rows[n].group == group), None)
+        if index is None:
+            raise InputError(
+                f"which selected rows of {path} belong to which item is not known, and its batch size is fixed",
+                found=f"{count} items in batches of {size}",
+                fix=f"pass a multiple of {size} items with {spell_options(batch_size=size)}",
+            )
+        items = np.moveaxis(parts[-1][index], rows[index].axis, 0)[:, rows[index].batch]
+        last[name] = np.compress(np.less(items, valid), last[name], axis=rows[name].axis)
+    return {name: join_rows([*(part[name] for part in parts[:-1]), last[name]], rows[name], size) for name in names}
 
 
 def number_items(parts: Sequence[Array], whole: Array, selection: Selection) -> Array:

@@ -176,10 +176,11 @@ def test_another_selection_is_no_rounding(tmp_path: Path, edit: dict[str, Any]) 
     assert "the selection differs" in str(report)
 
 
-def test_a_file_of_a_fixed_batch_size_is_held_against_all_images(tmp_path: Path) -> None:
-    """A detector that was exported for one image gives the rows of each image in turn."""
+@pytest.mark.parametrize("size", [1, 4, 8])
+def test_a_file_of_a_fixed_batch_size_is_held_against_all_images(tmp_path: Path, size: int) -> None:
+    """A detector that was exported for a number of images gives the rows of each image in turn, and none of those that fill up a batch."""
     fixed = detector()
-    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = size
     report = checked(tmp_path, detector(), fixed)
     assert report, str(report)
 
