@@ -148,7 +148,9 @@ def _boxes(name: str, task: OutputTask, heads: Heads) -> tuple[Measure, Add]:
         sides = head(actual), head(reference)
         if all(side.images is not None for side in sides):
             together = [replace(side, images=None) for side in sides]
-            if _matched(task, *together) > _matched(task, *sides):  # the rows are in another order than their indices
+            if _count_matches(task, *together) > _count_matches(
+                task, *sides
+            ):  # the rows are in another order than their indices
                 sides = together[0], together[1]
         measure.add(*sides)
 
@@ -169,7 +171,7 @@ def _indices(name: str, heads: Heads) -> dict[str, Callable[[Array], Array]]:
     }
 
 
-def _matched(task: OutputTask, actual: BoxHead, reference: BoxHead) -> float:
+def _count_matches(task: OutputTask, actual: BoxHead, reference: BoxHead) -> float:
     measure = BoxAgreement(task.columns, task.axis)
     measure.add(actual, reference)
     return measure.result().number("matched")
