@@ -116,42 +116,42 @@ class Sweep:
 
     def count(self, wanted: int) -> int:
         """How many items are run together: as many as in the data where other batch sizes fail."""
-        whole = any(failure.kind == "batch" for failure in self.failures) or not batch_is_open(self.opening.subject)
+        whole = any(failure.group == "batch" for failure in self.failures) or not batch_is_open(self.opening.subject)
         return len(self.first.names) if whole else wanted
 
-    def skip(self, kind: str, names: Iterable[str], reason: str) -> None:
+    def skip(self, group: str, names: Iterable[str], reason: str) -> None:
         """Notes cases that are not tried."""
-        self.cases += [SweepCase(kind, name, "", SweepOutcome.NOT_TRIED, reason=reason) for name in names]
+        self.cases += [SweepCase(group, name, "", SweepOutcome.NOT_TRIED, reason=reason) for name in names]
 
-    def compute_wanted(self, kind: str, name: str, feed: Feed) -> Outputs | None:
+    def compute_wanted(self, group: str, name: str, feed: Feed) -> Outputs | None:
         """What the reference computes; None, with a note among the cases, where it does not run on such a batch."""
         try:
             return self.reference.of_items(feed) if self.reference.of_items else self.reference.compute(feed.inputs)
         except InputError as error:
-            self.cases.append(SweepCase(kind, name, "", SweepOutcome.REFUSED, reason=shorten(error)))
+            self.cases.append(SweepCase(group, name, "", SweepOutcome.REFUSED, reason=shorten(error)))
         except MachineError as error:
-            self.skip(kind, [name], str(error))
+            self.skip(group, [name], str(error))
         return None
 
     def attempt(
-        self, kind: str, name: str, feed: Feed, changes: tuple[Change, ...], before: Sequence[Feed] = ()
+        self, group: str, name: str, feed: Feed, changes: tuple[Change, ...], before: Sequence[Feed] = ()
     ) -> bool:
         """Tries a batch on every run; whether the reference took it."""
-        wanted = self.compute_wanted(kind, name, feed)
+        wanted = self.compute_wanted(group, name, feed)
         if wanted is None:
             return False
         for runner in self.runners:
-            outcome, failure = self.compare(kind, name, runner, feed, wanted, before)
+            outcome, failure = self.compare(group, name, runner, feed, wanted, before)
             self.cases.append(outcome)
             if failure is not None:
                 self.failures.append(replace(failure, changes=changes))
         return True
 
     def compare(
-        self, kind: str, name: str, runner: Runner, feed: Feed, wanted: Outputs, before: Sequence[Feed] = ()
+        self, group: str, name: str, runner: Runner, feed: Feed, wanted: Outputs, before: Sequence[Feed] = ()
     ) -> tuple[SweepCase, Failure | None]:
         """One run on one batch, with what failed."""
-        case = SweepCase(kind, name, runner.id, SweepOutcome.PASSED)
+        case = SweepCase(group, name, runner.id, SweepOutcome.PASSED)
         try:
             for other in before:
                 runner.compute(other.inputs)
@@ -160,7 +160,7 @@ class Sweep:
             return replace(case, outcome=SweepOutcome.NOT_TRIED, reason=str(error)), None
         except InputError as error:
             failed = replace(case, outcome=SweepOutcome.FAILED, reason=shorten(error))
-            return failed, Failure(kind, name, runner, feed, wanted, shorten(error), stopped=True)
+            return failed, Failure(group, name, runner, feed, wanted, shorten(error), stopped=True)
         verdict = self.judge.with_reference(runner, self.reference, feed, actual, wanted)
         case = replace(case, max_rel=verdict.max_rel, tolerance=verdict.tolerance)
         if verdict:
@@ -169,7 +169,7 @@ class Sweep:
             reason = f"{verdict.reason}; the reference moves as much where its input moves by a millionth"
             return replace(case, outcome=SweepOutcome.UNDECIDED, reason=reason), None
         failed = replace(case, outcome=SweepOutcome.FAILED, reason=verdict.reason)
-        return failed, Failure(kind, name, runner, feed, wanted, verdict.reason, verdict.max_rel)
+        return failed, Failure(group, name, runner, feed, wanted, verdict.reason, verdict.max_rel)
 
 
 def _file_shapes(opening: Opening) -> Mapping[str, tuple[int | None, ...]]:

@@ -23,7 +23,7 @@ class Failure:
     """A run that failed on a batch which the reference takes.
 
     Args:
-        kind: "batch", "size" or "zeros".
+        group: "batch", "size" or "zeros".
         case: what was tried, in words.
         runner: the run.
         feed: the batch.
@@ -34,7 +34,7 @@ class Failure:
         changes: the axes of another size.
     """
 
-    kind: str
+    group: str
     case: str
     runner: Runner
     feed: Feed
@@ -68,11 +68,11 @@ def explain(
         inquiry: finds the layer where a difference begins.
     """
     findings = []
-    zeros = [failure for failure in failures if failure.kind == "zeros"]
+    zeros = [failure for failure in failures if failure.group == "zeros"]
     if zeros:
         sides = [failure.runner.id for failure in zeros]
         findings.append(differs_on_zeros(sides, zeros[0].reason, {"max_rel": zeros[0].max_rel}, judge.noun))
-    for group in _by_axis([failure for failure in failures if failure.kind != "zeros"]).values():
+    for group in _by_axis([failure for failure in failures if failure.group != "zeros"]).values():
         sound = any(map(is_plain, runners)) and not any(is_plain(failure.runner) for failure in group)
         for rule, part in _by_rule(group, file_is_sound=sound):
             findings.append(_finding(rule, part, reference, judge, inquiry))
@@ -110,7 +110,9 @@ def _finding(rule: Rule, failures: Sequence[Failure], reference: Runner, judge: 
             return bool(judge.with_reference(shown.runner, reference, shown.feed, outputs, shown.wanted))
 
         judge.progress.stage(f"finding what depends on {shown.axes}")
-        cause = find_cause(shown.runner, shown.feed.inputs, as_pairs(shown.changes), right, batch=shown.kind == "batch")
+        cause = find_cause(
+            shown.runner, shown.feed.inputs, as_pairs(shown.changes), right, batch=shown.group == "batch"
+        )
         if not cause.text and not shown.stopped:
             first = first_off(inquiry.layers(shown.runner, shown.feed.inputs))
             if first is not None:

@@ -25,7 +25,7 @@ class SweepCase:
     """One input that a run was tried on; truthy unless it failed.
 
     Args:
-        kind: "repeat", "batch", "size", "zeros" or "nan".
+        group: "repeat", "batch", "size", "zeros" or "nan".
         case: what was tried, in words.
         side: the id of the run; "" where it holds for all runs.
         outcome: what became of it.
@@ -34,7 +34,7 @@ class SweepCase:
         reason: why it did not pass, or what else is to be known; "" where there is nothing.
     """
 
-    kind: str
+    group: str
     case: str
     side: str
     outcome: SweepOutcome

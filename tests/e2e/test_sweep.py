@@ -47,7 +47,7 @@ def codes(report: CheckReport) -> dict[str, Any]:
 
 def outcomes(report: CheckReport, kind: str) -> dict[str, str]:
     """The outcome of each case of a kind."""
-    return {case.case: str(case.outcome) for case in report.sweep if case.kind == kind}
+    return {case.case: str(case.outcome) for case in report.sweep if case.group == kind}
 
 
 CONVOLUTION = """g (float[N, 3, H, W] x) => (float[N, M] y) {
@@ -66,7 +66,7 @@ def test_a_healthy_net_passes_everything(tmp_path: Path) -> None:
     assert report, str(report)
     assert all(report.sweep)
     assert set(outcomes(report, "batch")) == {"batch of 1", "batch of 2", "batch of 7", "batch of 3 after one of 4"}
-    assert {case.outcome for case in report.sweep if case.kind in ("batch", "size", "zeros", "repeat")} == {"passed"}
+    assert {case.outcome for case in report.sweep if case.group in ("batch", "size", "zeros", "repeat")} == {"passed"}
     sizes = list(outcomes(report, "size"))
     assert {"H 8 -> 7", "H 8 -> 11", "W 10 -> 9", "H 8 -> 7, W 10 -> 9"} <= set(sizes), sizes
     assert not {"EX010", "RT013", "EX001", "BN006"} & codes(report).keys()
@@ -255,7 +255,7 @@ def test_recorded_outputs_show_batch_sizes(tmp_path: Path) -> None:
     report = check(tmp_path / "net.onnx", {"x": ROWS}, reference={"y": right}, providers=["cpu"], sweep=True)
     assert report, str(report)
     assert set(outcomes(report, "batch").values()) == {"passed"}
-    kinds = {case.kind for case in report.sweep if case.outcome == SweepOutcome.NOT_TRIED}
+    kinds = {case.group for case in report.sweep if case.outcome == SweepOutcome.NOT_TRIED}
     assert kinds == {"size", "zeros", "nan"}
 
 
@@ -283,7 +283,12 @@ def test_reports_show_what_was_tried(tmp_path: Path) -> None:
     assert re.search(r"^L 16 -> 21 +onnx-inference@cpu +failed$", result.stdout, re.MULTILINE), result.stdout
     report = json.loads((tmp_path / "report.json").read_text())
     jsonschema.validate(report, json.loads(SCHEMA.read_text()))
-    assert {case["kind"] for case in report["sweep"]} == {"repeat", "batch", "size", "zeros", "nan"}
+    assert {case["group"] for case in report["sweep"]} == {"repeat", "batch", "size", "zeros", "nan"}
+    with contextlib.chdir(tmp_path):
+        lines = [
+            json.loads(line) for line in CliRunner().invoke(app, [*command, "--format", "ndjson"]).stdout.splitlines()
+        ]
+    assert [line["group"] for line in lines if line["kind"] == "case"] == [case["group"] for case in report["sweep"]]
     for suffix in ("md", "html"):
         assert "batch of 7" in (tmp_path / f"report.{suffix}").read_text()
 
@@ -314,6 +319,6 @@ def test_healthy_keras_nets_pass_on_every_size(kind: str, shape: tuple[int, ...]
     data = RNG.normal(size=shape).astype(np.float32)
     report = check(tmp_path / "net.keras", data, providers=["cpu"], sweep=True)
     assert not {"EX001", "EX010", "RT013", "BN006"} & codes(report).keys(), str(report)
-    decided = [case for case in report.sweep if case.kind != "nan"]
+    decided = [case for case in report.sweep if case.group != "nan"]
     assert {case.outcome for case in decided} == {"passed"}, decided
     assert len(outcomes(report, "size")) == (6 if kind == "pooling" else 2)
