@@ -38,6 +38,9 @@ from bnexport.results.verdict import Finding
 ITEMS = 2
 """Other sizes are tried on so many items."""
 
+TOO_LARGE = "the input would be too large"
+"""The reason why a case is not tried."""
+
 
 @dataclass(slots=True)
 class Sweep:
@@ -88,6 +91,9 @@ class Sweep:
         for name, counts in zip(names, [*((count,) for count in BATCHES), PARTIAL], strict=True):
             self.progress.stage(f"sweeping: {name}")
             *before, feed = [take(self.first, count, exact=self.exact) for count in counts]
+            if not all(is_small_enough(batch, self.first) for batch in (*before, feed)):
+                self.skip("batch", [name], TOO_LARGE)
+                continue
             changes = (Change(axis, len(feed.names)),)
             self.attempt("batch", name, feed, changes, before)
 
@@ -109,7 +115,7 @@ class Sweep:
                 self.progress.stage(f"sweeping: {name}")
                 feed = resize(base, changes, exact=self.exact)
                 if not is_small_enough(feed, self.first):
-                    self.skip("size", [name], "the input would be too large")
+                    self.skip("size", [name], TOO_LARGE)
                 elif not self.attempt("size", name, feed, tuple(changes)):
                     continue
                 break
@@ -117,7 +123,9 @@ class Sweep:
     def count(self, wanted: int) -> int:
         """How many items are run together: as many as in the data where other batch sizes fail."""
         whole = any(failure.group == "batch" for failure in self.failures) or not batch_is_open(self.opening.subject)
-        return len(self.first.names) if whole else wanted
+        if whole or not is_small_enough(take(self.first, wanted, exact=True), self.first):
+            return len(self.first.names) if whole else min(wanted, len(self.first.names))
+        return wanted
 
     def skip(self, group: str, names: Iterable[str], reason: str) -> None:
         """Notes cases that are not tried."""

@@ -14,6 +14,7 @@ from bnexport.datasets.feeds import Feed
 from bnexport.numerics.depth import first_off
 from bnexport.results.verdict import Finding
 from bnexport.rules.backends import RT010
+from bnexport.rules.export import EX001
 from bnexport.rules.rule import Rule
 from bnexport.rules.sweep import EX010, differs_on_zeros, size_baked_in
 
@@ -69,13 +70,15 @@ def explain(
     """
     findings = []
     zeros = [failure for failure in failures if failure.group == "zeros"]
-    if zeros:
-        sides = [failure.runner.id for failure in zeros]
-        findings.append(differs_on_zeros(sides, zeros[0].reason, {"max_rel": zeros[0].max_rel}, judge.noun))
-    for group in _by_axis([failure for failure in failures if failure.group != "zeros"]).values():
+    for group in [zeros, *_by_axis([failure for failure in failures if failure.group != "zeros"]).values()]:
         sound = any(map(is_plain, runners)) and not any(is_plain(failure.runner) for failure in group)
         for rule, part in _by_rule(group, file_is_sound=sound):
-            findings.append(_finding(rule, part, reference, judge, inquiry))
+            if group is zeros:
+                sides, numbers = [failure.runner.id for failure in part], {"max_rel": part[0].max_rel}
+                plain = EX001 if rule is EX010 else rule
+                findings.append(differs_on_zeros(sides, part[0].reason, numbers, judge.noun, plain))
+            else:
+                findings.append(_finding(rule, part, reference, judge, inquiry))
     return findings
 
 

@@ -184,18 +184,21 @@ def size_baked_in(
     return rule.finding(Severity.ERROR, message, evidence, actions, nodes)
 
 
-def differs_on_zeros(sides: Sequence[str], how: str, numbers: Mapping[str, float], noun: Noun = IMAGES) -> Finding:
-    """EX001: the file agrees on the data, and not on an item of zeros.
+def differs_on_zeros(
+    sides: Sequence[str], how: str, numbers: Mapping[str, float], noun: Noun = IMAGES, rule: Rule = EX001
+) -> Finding:
+    """EX001, or the rule of a runtime: the file agrees on the data, and not on an item of zeros.
 
     Args:
         sides: the runs that fail.
         how: the error or the difference, in words.
         numbers: the same as numbers.
         noun: what the model is run on.
+        rule: which finding it is.
     """
     message = f"{', '.join(sides)} {_verb(sides, 'agrees', 'agree')} with the reference on the data, but not on {noun.a} of zeros: {how}"
     actions = (
         advise("look for divisions by a norm or a deviation without an epsilon"),
         advise("do not deploy this file"),
     )
-    return EX001.finding(Severity.ERROR, message, {"sides": list(sides), **numbers}, actions)
+    return rule.finding(Severity.ERROR, message, {"sides": list(sides), **numbers}, actions)
