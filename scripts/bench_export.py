@@ -51,7 +51,7 @@ TRACED = """
 import sys, onnx
 from pathlib import Path
 from bnexport.exporter.conversion import graph_of
-from bnexport.frameworks import keras_model
+from bnexport.frameworks.keras import model as keras_model
 onnx.save(graph_of(keras_model.load(Path(sys.argv[1])), None), sys.argv[2])
 """
 """The graph that bnexport traces where a model has a layer of a class of its own."""

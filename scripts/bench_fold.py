@@ -140,7 +140,7 @@ def speed() -> dict[str, Any]:
 
     from bnexport.exporter import tf2onnx_convert
     from bnexport.exporter.conversion import graph_of
-    from bnexport.frameworks import keras_model
+    from bnexport.frameworks.keras import model as keras_model
     from bnexport.onnx_graph.protobuf import serialise
     from bnexport.runtimes.ort_session import Session
     from bnexport.system.files import Format

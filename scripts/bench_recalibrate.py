@@ -62,14 +62,14 @@ def batches(x: np.ndarray, size: int) -> Iterator[np.ndarray]:
 def run(count: int, rounds: int) -> dict[str, Any]:
     """Prints both tables and returns the figures."""
     from bnexport.exporter import tf2onnx_convert
-    from bnexport.frameworks import keras_model
+    from bnexport.frameworks.keras import model as keras_model
 
     keras_model.load_framework()
     tf2onnx_convert.load_framework()
     import keras
 
     from bnexport.exporter.conversion import graph_of
-    from bnexport.frameworks.keras_passes import Passes
+    from bnexport.frameworks.keras.passes import Passes
     from bnexport.onnx_graph.protobuf import serialise
     from bnexport.onnx_graph.sites import sites
     from bnexport.progress import Progress

@@ -20,8 +20,8 @@ from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.demo.demo import draw
 from bnexport.exporter.export import export
-from bnexport.frameworks.keras_model import load, load_framework
-from bnexport.frameworks.keras_passes import Passes
+from bnexport.frameworks.keras.model import load, load_framework
+from bnexport.frameworks.keras.passes import Passes
 from bnexport.results.preprocessing import Preprocessing
 
 MODELS = Path(__file__).parent.parent / "models"

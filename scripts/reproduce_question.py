@@ -20,7 +20,7 @@ import numpy as np
 
 from bnexport import datasets
 from bnexport.demo.demo import SEED, draw
-from bnexport.frameworks import keras_model, keras_passes
+from bnexport.frameworks.keras import model as keras_model, passes as keras_passes
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.system.files import Format
 

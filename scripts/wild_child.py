@@ -127,7 +127,7 @@ def model_export(path: Path, arrays: Arrays, folder: Path) -> float | None:
 def keras2(path: Path, arrays: Arrays, folder: Path, exported: Path) -> float | None:
     """How far bnexport's export is from what the file computes in Keras 2."""
     del folder
-    from bnexport.frameworks import keras2 as witness
+    from bnexport.frameworks.keras import keras2 as witness
     from bnexport.system import files
 
     model = witness.Model(path, files.sha256(path))  # which inspects the file before tf_keras sees it
@@ -140,7 +140,8 @@ def load(path: Path, arrays: Arrays, folder: Path) -> float | None:
     """Whether bnexport reads the file, whatever becomes of it then."""
     del arrays, folder
     from bnexport.comparison.subject import read_onnx
-    from bnexport.frameworks import keras_model, saved_model
+    from bnexport.frameworks.keras import model as keras_model
+    from bnexport.frameworks.saved_model import model as saved_model
     from bnexport.system import files
 
     match files.model_format(path):

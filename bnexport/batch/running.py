@@ -41,7 +41,7 @@ FRAMEWORKS = (
     "bnexport.checking.check",
     "bnexport.reporting.json",
 )
-KERAS = ("bnexport.frameworks.keras_loaded",)
+KERAS = ("bnexport.frameworks.keras.loaded",)
 """What checks need of modules, and what those of Keras models need more."""
 
 _SAFE_PATH = "PYTHONSAFEPATH"

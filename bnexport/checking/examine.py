@@ -10,7 +10,7 @@ from bnexport.checking.judging import Judge
 from bnexport.checking.mismatch import Inquiry
 from bnexport.checking.repeat import repeat
 from bnexport.checking.runs import open_runs
-from bnexport.checking.sweep import sweep
+from bnexport.checking.sweeping.sweep import sweep
 from bnexport.comparison import floors, precision
 from bnexport.comparison.engine import compare
 from bnexport.comparison.opening import Opening

@@ -52,7 +52,7 @@ class Modules:
             MachineError: TensorFlow is not installed.
         """
         if self.imports:
-            from bnexport.frameworks.custom_modules import import_modules
+            from bnexport.frameworks.keras.custom_modules import import_modules
 
             import_modules(self.imports, trust=trust)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from bnexport.comparison.reference import Reference
 from bnexport.comparison.sides import Runner
 from bnexport.errors import UsageError
-from bnexport.frameworks.keras_elsewhere import KerasElsewhere
-from bnexport.frameworks.keras_installed import EXTRAS, TITLES, backend_name, refuse_absence
+from bnexport.frameworks.keras.elsewhere import KerasElsewhere
+from bnexport.frameworks.keras.installed import EXTRAS, TITLES, backend_name, refuse_absence
 from bnexport.frameworks.registry import Recognised, recognise
 from bnexport.progress import Progress
 from bnexport.results.runs import Role

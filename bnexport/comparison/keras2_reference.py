@@ -10,7 +10,7 @@ from bnexport.comparison.description import Description
 from bnexport.comparison.reference import Feeds, Reference
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import ExportError, InputError, UsageError
-from bnexport.frameworks import keras2
+from bnexport.frameworks.keras import keras2
 from bnexport.frameworks.protocols import Outputs, Want
 from bnexport.frameworks.registry import framework_named, recognise
 from bnexport.progress import Progress

@@ -12,7 +12,7 @@ from bnexport.demo.train import Training, train
 from bnexport.errors import MachineError
 from bnexport.exporter.export import Export, export
 from bnexport.folding.fold import fold
-from bnexport.frameworks import keras_installed
+from bnexport.frameworks.keras import installed as keras_installed
 from bnexport.progress import Progress
 from bnexport.recalibration.recalibrate import answers, recalibrate
 from bnexport.results.outcomes import Folding, Recalibration

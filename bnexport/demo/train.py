@@ -14,7 +14,7 @@ from bnexport.datasets.sidecar import Sidecar
 from bnexport.demo import keras_train
 from bnexport.demo.options import TrainingKeywords, TrainingOptions
 from bnexport.errors import InputError
-from bnexport.frameworks import keras_model
+from bnexport.frameworks.keras import model as keras_model
 from bnexport.progress import Progress
 from bnexport.results.outcomes import Epoch
 from bnexport.results.preprocessing import Preprocessing

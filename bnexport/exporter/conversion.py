@@ -9,10 +9,10 @@ from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import refusing
 from bnexport.exporter import keras_trace, tf2onnx_convert
-from bnexport.frameworks import keras_model
-from bnexport.frameworks.keras_model import LoadedModel
-from bnexport.frameworks.saved_model import SavedModel
-from bnexport.frameworks.traced import Trace
+from bnexport.frameworks.keras import model as keras_model
+from bnexport.frameworks.keras.model import LoadedModel
+from bnexport.frameworks.keras.traced import Trace
+from bnexport.frameworks.saved_model.model import SavedModel
 from bnexport.onnx_graph import finish, weights
 from bnexport.system.files import Format
 from bnexport.version import __version__

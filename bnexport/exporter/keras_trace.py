@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnexport.errors import BnexportError, ExportError, InputError
-from bnexport.frameworks.keras_logits import logits_kept
-from bnexport.frameworks.keras_patch import layer_error, method_replaced, name_scopes_restored
-from bnexport.frameworks.keras_paths import layer_paths
-from bnexport.frameworks.traced import MARKER, Trace, TracedSite
+from bnexport.frameworks.keras.logits import logits_kept
+from bnexport.frameworks.keras.patch import layer_error, method_replaced, name_scopes_restored
+from bnexport.frameworks.keras.paths import layer_paths
+from bnexport.frameworks.keras.traced import MARKER, Trace, TracedSite
 from bnexport.results.actions import spell_options
 from bnexport.system.exclusive import exclusive
 

@@ -13,7 +13,7 @@ from bnexport.errors import ExportError, reason as reason_of
 from bnexport.exporter.graph import OPSET, Graph, NotCovered, Value, tensor_type
 from bnexport.exporter.keras_graph import find_uncovered, write_network
 from bnexport.exporter.protocols import NotConverted, Source
-from bnexport.frameworks.keras_architecture import architecture_of
+from bnexport.frameworks.keras.architecture import architecture_of
 from bnexport.keras_files.graph import Network, distinct, network, output_names
 from bnexport.keras_files.layers import UnclearFile
 from bnexport.keras_files.read import KerasFile, read_file

@@ -18,7 +18,7 @@ import numpy as np
 
 from bnexport.errors import ExportError, MachineError
 from bnexport.exporter.protocols import WAYS_OUT
-from bnexport.frameworks.traced import MARKER, Trace, TracedSite
+from bnexport.frameworks.keras.traced import MARKER, Trace, TracedSite
 from bnexport.system.exclusive import exclusive
 from bnexport.system.quiet import hold_native_output
 

@@ -9,9 +9,9 @@ from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import ExportError
 from bnexport.exporter import conversion, tf2onnx_convert
 from bnexport.exporter.protocols import Source
-from bnexport.frameworks import keras_model
-from bnexport.frameworks.keras_reference import KerasModel
-from bnexport.frameworks.saved_model_reference import SavedModelReference
+from bnexport.frameworks.keras import model as keras_model
+from bnexport.frameworks.keras.reference import KerasModel
+from bnexport.frameworks.saved_model.reference import SavedModelReference
 
 if TYPE_CHECKING:
     import onnx

@@ -1,4 +1,4 @@
-"""torch.onnx as a converter of PyTorch modules (through `bnexport.frameworks.torch_export`)."""
+"""torch.onnx as a converter of PyTorch modules (through `bnexport.frameworks.torch.export`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import ExportError
 from bnexport.exporter.protocols import Source
 from bnexport.frameworks.models import installed_version
-from bnexport.frameworks.torch_model import TorchModel
+from bnexport.frameworks.torch.model import TorchModel
 from bnexport.onnx_graph import metadata
 from bnexport.onnx_graph.layers import module_of
 

@@ -24,11 +24,11 @@ FRAMEWORKS = Plugins(
     _is_framework,
     "about, recognises and load",
     {
-        "torch": "bnexport.frameworks.torch_reference:Torch",
-        "keras": "bnexport.frameworks.keras_reference:Keras",
-        "saved-model": "bnexport.frameworks.saved_model_reference:SavedModels",
+        "torch": "bnexport.frameworks.torch.reference:Torch",
+        "keras": "bnexport.frameworks.keras.reference:Keras",
+        "saved-model": "bnexport.frameworks.saved_model.reference:SavedModels",
         "onnx": "bnexport.frameworks.onnx_file:Onnx",
-        "keras2": "bnexport.frameworks.keras2_reference:Keras2",
+        "keras2": "bnexport.frameworks.keras.keras2_reference:Keras2",
     },
 )
 """The frameworks that are installed, in the order in which they are asked."""

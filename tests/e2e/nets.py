@@ -23,7 +23,7 @@ def runs_of(run: Callable[..., Any]) -> list[Runner]:
 
 
 def _keras() -> Any:
-    from bnexport.frameworks.keras_model import load_framework
+    from bnexport.frameworks.keras.model import load_framework
 
     load_framework()
     import keras

@@ -15,7 +15,7 @@ from bnexport.batch.results import Folder
 from bnexport.comparison import subject
 from bnexport.comparison.options import CheckOptions
 from bnexport.errors import InputError
-from bnexport.frameworks import keras_model
+from bnexport.frameworks.keras import model as keras_model
 from bnexport.keras_files.read import read_file
 from bnexport.results.batched import Result
 from bnexport.system.cache import NOTHING_KEPT, Cache
@@ -62,7 +62,7 @@ def test_a_keras_model_that_is_replaced_while_it_loads_is_refused(
 
 
 @pytest.mark.keras
-@pytest.mark.parametrize("reader", ["bnexport.frameworks.keras_file.read_file", "bnexport.exporter.native.read_file"])
+@pytest.mark.parametrize("reader", ["bnexport.frameworks.keras.file.read_file", "bnexport.exporter.native.read_file"])
 def test_a_keras_file_that_is_replaced_before_it_is_read_is_refused(
     reader: str, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

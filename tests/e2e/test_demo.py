@@ -17,7 +17,7 @@ import pytest
 from onnx import numpy_helper
 
 from bnexport import datasets
-from bnexport.frameworks import keras_model
+from bnexport.frameworks.keras import model as keras_model
 from bnexport.onnx_graph import statistics
 from bnexport.onnx_graph.sites import sites
 from bnexport.reporting.json import SCHEMA

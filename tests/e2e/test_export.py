@@ -13,8 +13,8 @@ import pytest
 from bnexport.comparison import sides
 from bnexport.exporter import native
 from bnexport.exporter.conversion import graph_of
-from bnexport.frameworks import keras_model, keras_passes
-from bnexport.frameworks.keras_paths import layer_paths
+from bnexport.frameworks.keras import model as keras_model, passes as keras_passes
+from bnexport.frameworks.keras.paths import layer_paths
 from bnexport.keras_files.read import read_file
 from bnexport.onnx_graph import metadata
 from bnexport.onnx_graph.sites import sites

@@ -17,9 +17,9 @@ from bnexport.comparison.engine import compare
 from bnexport.comparison.reference import Reference
 from bnexport.comparison.tally import Tally
 from bnexport.datasets.feeds import Feed
-from bnexport.frameworks import keras_model
-from bnexport.frameworks.keras_passes import Mode, Passes
-from bnexport.frameworks.keras_reference import KerasModel
+from bnexport.frameworks.keras import model as keras_model
+from bnexport.frameworks.keras.passes import Mode, Passes
+from bnexport.frameworks.keras.reference import KerasModel
 from bnexport.frameworks.protocols import Want
 from bnexport.frameworks.registry import framework_named
 from bnexport.onnx_graph import weights

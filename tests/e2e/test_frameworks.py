@@ -39,7 +39,7 @@ def linear_onnx(kernel: np.ndarray = KERNEL, bias: np.ndarray = BIAS) -> onnx.Mo
 
 
 def keras_file(folder: Path) -> Path:
-    from bnexport.frameworks.keras_model import load_framework
+    from bnexport.frameworks.keras.model import load_framework
 
     load_framework()
     import keras
@@ -52,7 +52,7 @@ def keras_file(folder: Path) -> Path:
 
 
 def hostile_keras_file(folder: Path, mark: Path) -> Path:
-    from bnexport.frameworks.keras_model import load_framework
+    from bnexport.frameworks.keras.model import load_framework
 
     load_framework()
     import keras
@@ -82,7 +82,7 @@ def keras2_file(folder: Path) -> Path:
 
 
 def saved_model(folder: Path, before: Callable[[], Any] = list) -> Path:
-    from bnexport.frameworks.keras_model import load_framework
+    from bnexport.frameworks.keras.model import load_framework
 
     load_framework()
     import tensorflow as tf

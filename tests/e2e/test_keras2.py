@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from bnexport import check
 from bnexport.cli import app
 from bnexport.errors import InputError, MachineError, UsageError
-from bnexport.frameworks import keras2
+from bnexport.frameworks.keras import keras2
 from tests.e2e import old_formats
 
 pytestmark = pytest.mark.keras
@@ -170,7 +170,7 @@ def test_a_silent_misreading_by_keras_3_is_found(old: Path, monkeypatch: pytest.
 
 def test_a_file_that_keras_3_cannot_read(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is exported and checked all the same, and so is a deployed file (a weight of that file has the output's name in Keras)."""
-    from bnexport.frameworks import keras_model
+    from bnexport.frameworks.keras import model as keras_model
 
     def refuse(path: Path, **_: Any) -> Any:
         raise InputError(f"Keras cannot read {path}")

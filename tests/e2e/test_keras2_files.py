@@ -22,8 +22,8 @@ import pytest
 from bnexport import check, export
 from bnexport.datasets.npz import only_input
 from bnexport.errors import InputError, UsageError
-from bnexport.frameworks import keras_model
-from bnexport.frameworks.keras_passes import Passes
+from bnexport.frameworks.keras import model as keras_model
+from bnexport.frameworks.keras.passes import Passes
 from bnexport.keras_files import container as keras_container
 from bnexport.runtimes import ort_session
 from bnexport.system.files import Format
@@ -254,7 +254,7 @@ def test_a_file_keras_cannot_read_names_its_keras(tmp_path: Path) -> None:
 
 def test_another_backend_is_set_aside() -> None:
     """With KERAS_BACKEND=numpy TensorFlow is used, and one line says so."""
-    code = "from bnexport.frameworks.keras_model import load_framework as f; f(); f(); import keras; print(keras.backend.backend())"
+    code = "from bnexport.frameworks.keras.model import load_framework as f; f(); f(); import keras; print(keras.backend.backend())"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from bnexport.errors import MachineError
-from bnexport.frameworks import keras_installed
-from bnexport.frameworks.keras_installed import backend_name, refuse_absence
-from bnexport.frameworks.keras_reference import Keras
+from bnexport.frameworks.keras import installed as keras_installed
+from bnexport.frameworks.keras.installed import backend_name, refuse_absence
+from bnexport.frameworks.keras.reference import Keras
 from bnexport.frameworks.protocols import Want
 from bnexport.results.tolerance import FLOORS, SMALLEST_FLOOR
 
@@ -31,7 +31,7 @@ PASSES = """if True:
     import json, sys
     from pathlib import Path
     import numpy as np
-    from bnexport.frameworks.keras_reference import Keras
+    from bnexport.frameworks.keras.reference import Keras
     from bnexport.frameworks.protocols import Want
     path, data, out = sys.argv[1:]
     model = Keras().load(Path(path), Want())
@@ -60,7 +60,7 @@ PASSES = """if True:
 @pytest.fixture(scope="module")
 def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a net that has what matters: normalisation, a branch, a nested model, dropout, logits behind a Reshape."""
-    from bnexport.frameworks.keras_model import load_framework
+    from bnexport.frameworks.keras.model import load_framework
 
     load_framework()
     import keras

@@ -12,9 +12,9 @@ import pytest
 
 from bnexport.checking.check import check
 from bnexport.errors import InputError, MachineError, UsageError
-from bnexport.frameworks import keras_installed
-from bnexport.frameworks.keras_elsewhere import KerasElsewhere
-from bnexport.frameworks.keras_reference import Keras, KerasModel
+from bnexport.frameworks.keras import installed as keras_installed
+from bnexport.frameworks.keras.elsewhere import KerasElsewhere
+from bnexport.frameworks.keras.reference import Keras, KerasModel
 from bnexport.frameworks.protocols import Want
 from bnexport.results.verdict import CheckReport, Severity
 

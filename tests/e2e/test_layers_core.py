@@ -15,7 +15,7 @@ from keras import layers as L  # noqa: N812 - as Keras users write it
 from bnexport.errors import InputError
 from bnexport.exporter.native import graph_of
 from bnexport.exporter.protocols import NotConverted
-from bnexport.frameworks import keras_file, keras_model
+from bnexport.frameworks.keras import file as keras_file, model as keras_model
 from bnexport.keras_files.read import read_file
 from tests.exported import agree, export_of, randomise
 

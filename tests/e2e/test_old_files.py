@@ -12,8 +12,8 @@ import pytest
 
 from bnexport import check
 from bnexport.errors import InputError
-from bnexport.frameworks import keras_model
-from bnexport.frameworks.keras_passes import Passes
+from bnexport.frameworks.keras import model as keras_model
+from bnexport.frameworks.keras.passes import Passes
 from bnexport.keras_files import naming
 from tests.e2e import nets, old_formats
 

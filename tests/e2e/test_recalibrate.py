@@ -19,7 +19,7 @@ from bnexport.cli import app
 from bnexport.errors import InputError
 from bnexport.exporter import native
 from bnexport.exporter.conversion import graph_of
-from bnexport.frameworks import keras_model
+from bnexport.frameworks.keras import model as keras_model
 from bnexport.keras_files.read import read_file
 from bnexport.onnx_graph import statistics, tensors
 from bnexport.onnx_graph.protobuf import serialise

@@ -14,7 +14,7 @@ import pytest
 import bnexport
 from bnexport.errors import ExportError
 from bnexport.exporter.conversion import graph_of
-from bnexport.frameworks import keras_model, keras_passes
+from bnexport.frameworks.keras import model as keras_model, passes as keras_passes
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.runtimes import ort_session
 from bnexport.system.files import Format

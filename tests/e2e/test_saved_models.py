@@ -19,9 +19,9 @@ from bnexport.checking.check import check
 from bnexport.cli import app
 from bnexport.comparison.references import open_reference
 from bnexport.errors import ExportError, InputError, UsageError
-from bnexport.frameworks import saved_model, saved_model_files
 from bnexport.frameworks.protocols import Want
-from bnexport.frameworks.saved_model_operations import COMPUTING
+from bnexport.frameworks.saved_model import files as saved_model_files, model as saved_model
+from bnexport.frameworks.saved_model.operations import COMPUTING
 from bnexport.progress import Progress
 from bnexport.system import files
 from bnexport.system.cache import Cache
@@ -365,7 +365,7 @@ def test_only_the_saver_saves(change: Callable[[Any], None], words: str, plain: 
 
 def test_what_saves_is_not_loaded(plain: Path) -> None:
     """The copy that TensorFlow gets holds no operation that writes a checkpoint."""
-    from bnexport.frameworks.saved_model_safety import refuse_more_than_computing
+    from bnexport.frameworks.saved_model.safety import refuse_more_than_computing
 
     message = message_of(plain)
     [graph] = message.meta_graphs

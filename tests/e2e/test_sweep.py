@@ -16,7 +16,7 @@ from onnx import numpy_helper, parser
 from typer.testing import CliRunner
 
 from bnexport import check
-from bnexport.checking.sweep_inputs import other_sizes
+from bnexport.checking.sweeping.inputs import other_sizes
 from bnexport.cli import app
 from bnexport.reporting.json import SCHEMA
 from bnexport.results.sweep import SweepOutcome

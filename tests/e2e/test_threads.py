@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import bnexport
-from bnexport.frameworks.keras_patch import method_replaced
+from bnexport.frameworks.keras.patch import method_replaced
 from bnexport.reporting import json as as_json
 from tests.e2e import nets
 

@@ -13,7 +13,7 @@ import pytest
 from bnexport import check, export, recalibrate
 from bnexport.errors import InputError, UsageError
 from bnexport.exporter.native import graph_of
-from bnexport.frameworks import keras_model
+from bnexport.frameworks.keras import model as keras_model
 from bnexport.keras_files import architecture
 from bnexport.keras_files.read import read_file
 from bnexport.onnx_graph.weights import initializers

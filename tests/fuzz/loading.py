@@ -25,7 +25,7 @@ from bnexport.cli.settings import list_options, read_settings
 from bnexport.comparison.subject import open_subject
 from bnexport.datasets import sidecar
 from bnexport.datasets.feeds import Arrays
-from bnexport.frameworks import keras_model
+from bnexport.frameworks.keras import model as keras_model
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import sites
 from bnexport.onnx_graph.training_mode import training_mode_graph

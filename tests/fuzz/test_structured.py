@@ -15,7 +15,7 @@ import pytest
 from bnexport.checking.check import check
 from bnexport.errors import BnexportError
 from bnexport.exporter import tf2onnx_convert
-from bnexport.frameworks import keras_model
+from bnexport.frameworks.keras import model as keras_model
 from tests.fuzz import saved_models, structured
 
 COUNTS = {"onnx": 40, "keras": 12, "h5": 12, "saved_model": 40}

@@ -16,7 +16,7 @@ SIDES = st.integers(1, 80)
 @given(SIDES, SIDES, SIDES, SIDES, st.sampled_from([1, 3, 4]), st.integers(0, 2**32 - 1))
 def test_equal_to_tf_image_resize(height: int, width: int, rows: int, columns: int, channels: int, seed: int) -> None:
     """Bit for bit, for any sizes, up and down."""
-    from bnexport.frameworks.keras_model import load_framework
+    from bnexport.frameworks.keras.model import load_framework
 
     load_framework()
     import tensorflow as tf

@@ -116,7 +116,7 @@ def test_labels_that_name_no_picture_are_an_error(tmp_path: Path) -> None:
 )
 def test_scalings_are_keras_own(scaling: Scaling, mode: str) -> None:
     """The presets equal keras.applications.imagenet_utils.preprocess_input to the last bit."""
-    from bnexport.frameworks.keras_model import load_framework
+    from bnexport.frameworks.keras.model import load_framework
 
     load_framework()
     import keras
@@ -201,7 +201,7 @@ def test_other_aspect_ratios(fit: Fit, columns: list[int]) -> None:
 @pytest.mark.keras
 def test_jpeg_is_decoded_as_tensorflow_does() -> None:
     """Bit for bit: any quality, subsampling and size, progressive or not, as grey and as colours."""
-    from bnexport.frameworks.keras_model import load_framework
+    from bnexport.frameworks.keras.model import load_framework
 
     load_framework()
     import tensorflow as tf

@@ -1,0 +1,1 @@
+"""`check --sweep`: batch sizes, open axes, zeros and NaN against the reference."""

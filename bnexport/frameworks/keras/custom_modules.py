@@ -1,0 +1,47 @@
+"""Classes of a user's own: modules that register them with Keras."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from bnexport.errors import UsageError, reason
+from bnexport.frameworks.keras import model as keras_model
+
+
+def import_modules(modules: Sequence[str], *, trust: bool) -> None:
+    """Imports modules that register classes with Keras, also from the current folder, but behind what is installed.
+
+    Raises:
+        UsageError: there is no --allow-custom-code, or a module cannot be imported.
+        MachineError: TensorFlow is not installed.
+    """
+    if not trust:
+        raise UsageError(
+            "--import executes the code of a module",
+            fix="if you trust the module and the model, add --allow-custom-code",
+        )
+    keras_model.load_framework()  # with the backend that bnexport needs, before the module imports Keras
+    for module in modules:
+        import_module(module)
+
+
+def import_module(name: str) -> ModuleType:
+    """A module, also from the current folder, but behind what is installed.
+
+    Raises:
+        UsageError: it cannot be imported.
+    """
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise UsageError(
+            f"cannot import {name} ({reason(error)})",
+            fix="pass the name of a module in this folder or of an installed module, without .py",
+        ) from error

@@ -1,0 +1,101 @@
+"""What a Keras model is, as its file says, before Keras is loaded (through `bnexport.keras_files`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from bnexport.frameworks.keras.installed import backend_name
+from bnexport.frameworks.models import installed_version
+from bnexport.frameworks.protocols import FileDescription, ModelInfo, Port
+from bnexport.keras_files.architecture import Architecture
+from bnexport.keras_files.graph import distinct, network, output_names
+from bnexport.keras_files.layers import StoredLayer, UnclearFile
+from bnexport.keras_files.policies import compute_dtype
+from bnexport.keras_files.read import KerasFile, read_file
+from bnexport.keras_files.repairs import LEGACY
+from bnexport.keras_files.statistics import write_statistics
+from bnexport.results.signature import dtype_named
+from bnexport.system.files import Format, model_format
+from bnexport.types import Array
+
+STRENGTHS = ("rate", "stddev", "alpha", "dropout", "recurrent_dropout")
+"""What the configurations of layers call how strong their random part is."""
+
+RANDOM = ("Dropout", "SpatialDropout", "Gaussian", "AlphaDropout")
+"""How the names of classes begin that draw random numbers in training."""
+
+
+def describe(path: Path, architecture: Architecture | None = None) -> FileDescription:
+    """The model in a file.
+
+    Raises:
+        InputError: the file is damaged, or holds no model.
+    """
+    file = read_file(path, architecture)
+    net = network(file.model)
+    inputs = []
+    for name, tensor in zip(distinct([tensor.layer for tensor in net.inputs]), net.inputs, strict=True):
+        inputs.append(Port(name, (None, *net.shapes[tensor][1:]), dtype_named(net.dtypes[tensor])))
+    return FileDescription(
+        info=_info(file),
+        inputs=tuple(inputs),
+        outputs=tuple(output_names([t.layer for t in net.outputs], [t.layer for t in net.inputs])),
+        modes=("inference", "training"),
+    )
+
+
+def rewrite(source: Path, architecture: Architecture | None, values: Mapping[str, Array], target: Path) -> bool:
+    """A copy of a model file with other values in some of its weights, where both are of one format; whether it was written.
+
+    Raises:
+        InputError: the file has no such weight.
+    """
+    wanted = Format.HDF5 if target.suffix == ".h5" else Format.KERAS
+    if model_format(source) != wanted:
+        return False
+    try:
+        file = read_file(source, architecture)
+    except UnclearFile:
+        return False
+    if file.renamed:
+        return False
+    write_statistics(file, values, target)
+    return True
+
+
+def _info(file: KerasFile) -> ModelInfo:
+    layers = list(_layers(file.model))
+    norms = [layer for layer in layers if layer.kind == "BatchNormalization"]
+    dtypes = {compute_dtype(layer.config.get("dtype")) for layer in layers}
+    narrow = next((dtype for dtype in ("bfloat16", "float16", "float32") if dtype in dtypes), "float64")
+    return ModelInfo(
+        parameters=sum(
+            math.prod(weight.shape)
+            for layer in layers
+            for name, weight in layer.weights.items()
+            if name != "seed_generator_state"
+        ),
+        layers=len(norms),
+        frozen=sum(not layer.trainable for layer in norms),
+        dtype=narrow,
+        iterations=file.iterations,
+        repairs=file.repairs,
+        random_layers=tuple(layer.name for layer in layers if _is_random(layer)),
+        versions={backend_name(): installed_version(backend_name()), "keras": installed_version("keras")},
+        sha256=file.sha256,
+    )
+
+
+def _layers(model: StoredLayer) -> Iterator[StoredLayer]:
+    """Every layer, those inside of others included, that is no model itself."""
+    for part in model.parts.values():
+        if part.kind not in LEGACY:
+            yield part
+        yield from _layers(part)
+
+
+def _is_random(layer: StoredLayer) -> bool:
+    strengths = [layer.config[name] for name in STRENGTHS if name in layer.config]
+    return any(strengths) and (layer.kind.startswith(RANDOM) or "dropout" in layer.config)

@@ -1,0 +1,140 @@
+"""TensorFlow as a backend of Keras: passes are traced as functions for any number of items (tensorflow)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from bnexport.frameworks.keras.backends import Forward, Tensors, Traced, weights_of
+from bnexport.frameworks.keras.logits import KeptByKeras
+from bnexport.frameworks.keras.recorder import OF_A_LAYER, Recorder
+from bnexport.frameworks.protocols import Layer
+from bnexport.types import Array
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+
+UNTRACED = 2
+"""So many calls of a pass are not traced, unless it is computed often."""
+
+
+class TensorFlow:
+    """The backend `tensorflow`."""
+
+    name = "tensorflow"
+
+    def traces(self, calls: int, *, often: bool) -> bool:
+        """Tracing costs as much as two calls: a pass that a small check computes once or twice is not traced."""
+        return often or calls > UNTRACED
+
+    def load(self) -> str:
+        """Imports TensorFlow."""
+        import tensorflow as tf
+
+        tf.get_logger().setLevel("ERROR")
+        return str(tf.__version__)
+
+    def precision(self, *, float64: bool) -> AbstractContextManager[None]:  # noqa: ARG002 - it has all types, always
+        """Nothing has to be set."""
+        return nullcontext()
+
+    def with_seed(self, seed: int) -> AbstractContextManager[None]:  # noqa: ARG002 - Keras passes the seeds
+        """Every layer has a generator of its own."""
+        return nullcontext()
+
+    def logits(self) -> KeptByKeras:
+        """Tensors take attributes."""
+        return KeptByKeras()
+
+    def tensor(self, array: Array, dtype: str) -> object:
+        """A constant."""
+        import tensorflow as tf
+
+        return tf.constant(array, dtype=dtype)
+
+    def array(self, tensor: object) -> Array:
+        """The tensor's own buffer."""
+        return np.asarray(tensor)
+
+    def traced_for(self, x: Sequence[object]) -> tuple[object, ...]:  # noqa: ARG002 - one trace serves all
+        """A trace holds for any number of items."""
+        return ()
+
+    def trace(self, forward: Forward, model: keras.Model, x: Sequence[object]) -> Traced:  # noqa: ARG002 - the model says the shapes
+        """A concrete function; weights are read where the graph runs."""
+        import tensorflow as tf
+
+        names: list[str] = []
+
+        def forward_all(*inputs: tf.Tensor) -> list[object]:
+            outputs = forward(inputs, weights_of(model))
+            names[:] = outputs
+            return list(outputs.values())
+
+        signature = [tf.TensorSpec(t.shape, t.dtype) for t in model.inputs]
+        traced = tf.function(forward_all, input_signature=signature, autograph=False).get_concrete_function()
+
+        def run(inputs: Sequence[object]) -> Tensors:
+            return dict(zip(names, traced(*inputs), strict=True))
+
+        return run
+
+    def recorder(self, names: Sequence[str], paths: Mapping[int, str]) -> Recorder:
+        """Goes by the operations of the traced graph."""
+        return _GraphRecorder(names, paths)
+
+    def observe(self, forward: Forward, model: keras.Model, x: Sequence[object], recorder: Recorder) -> None:  # noqa: ARG002 - `forward` has it
+        """Traces the pass, and runs nothing."""
+        self.trace(forward, model, x)
+
+
+class _GraphRecorder(Recorder):
+    def __init__(self, names: Sequence[str], paths: Mapping[int, str]) -> None:
+        super().__init__(names, paths)
+        self._graph: tf.Graph | None = None
+        self._seen: dict[str, tuple[str, tf.Tensor]] = {}
+
+    @contextmanager
+    def begin(self, x: Sequence[object]) -> Iterator[None]:
+        self._graph = cast("tf.Tensor", x[0]).graph
+        yield
+
+    def is_new(self, tensor: object) -> bool:
+        if not hasattr(tensor, "op") or cast("tf.Tensor", tensor).graph is not self._graph:
+            return False
+        return not any(tensor is other for _, other in self._seen.values())
+
+    def add(self, name: str, kind: str, tensor: object) -> None:
+        self._seen[name] = kind, cast("tf.Tensor", tensor)
+
+    def tensors(self) -> dict[str, object]:
+        return {f"{name}{OF_A_LAYER}": self._seen[name][1] for name in self._names}
+
+    def layers(self) -> list[Layer]:
+        maker = {id(tensor.op): name for name, (_, tensor) in self._seen.items()}
+        return [
+            Layer(name, kind, tuple(tensor.shape), tuple(_before(tensor, maker)))
+            for name, (kind, tensor) in self._seen.items()
+            if tensor.dtype.is_floating
+        ]
+
+
+def _before(tensor: tf.Tensor, maker: Mapping[int, str]) -> list[str]:
+    """The layers whose outputs the operations behind a tensor read."""
+    before: dict[str, None] = {}
+    waiting, visited = [i.op for i in tensor.op.inputs], set()
+    while waiting:
+        op = waiting.pop()
+        if id(op) in visited:
+            continue
+        visited.add(id(op))
+        if id(op) in maker:
+            before[maker[id(op)]] = None
+        else:
+            waiting += [i.op for i in op.inputs]
+    return list(before)
