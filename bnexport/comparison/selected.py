@@ -164,7 +164,7 @@ class SelectedRows:
 def _tables(actual: Array, reference: Array, selection: Selection, items: int) -> tuple[Array, Array] | None:
     """The rows of both sides; None where they are no such rows, or are items."""
     axis = selection.axis
-    if actual.ndim != reference.ndim or actual.ndim <= axis:
+    if actual.ndim != reference.ndim or not 0 <= axis < actual.ndim:
         return None
     a, r = np.moveaxis(actual, axis, 0), np.moveaxis(reference, axis, 0)
     if a.shape[1:] != r.shape[1:] or a.dtype.kind != r.dtype.kind:

@@ -157,11 +157,17 @@ def _boxes(name: str, task: OutputTask, heads: Heads) -> tuple[Measure, Add]:
     return measure, add
 
 
-def _indices(name: str, heads: Heads) -> dict[str, Callable[[Array], Array]]:
+def _indices(name: str, heads: Heads) -> dict[str, Callable[[Array], Array | None]]:
     """The indices that an output's rows were chosen by, each with what makes the position of its item of every row."""
 
-    def items_of(selection: Selection) -> Callable[[Array], Array]:
-        return lambda index: np.moveaxis(index, selection.axis, 0)[:, selection.batch]
+    def items_of(selection: Selection) -> Callable[[Array], Array | None]:
+        def items(index: Array) -> Array | None:  # a bundle may state anything
+            axis, batch = selection.axis, selection.batch
+            if index.ndim != 2 or axis not in (0, 1) or batch is None or not 0 <= batch < index.shape[1 - axis]:
+                return None
+            return np.moveaxis(index, axis, 0)[:, batch]
+
+        return items
 
     own = heads.rows.get(name)
     return {

@@ -297,3 +297,18 @@ def test_raw_heads_of_detectors_are_read_by_their_columns(tmp_path: Path) -> Non
     assert task.agreement is not None
     assert task.agreement < 0.9
     assert "boxes match one of the" in str(report)
+
+
+def test_a_bundle_that_states_impossible_selections_is_no_trouble() -> None:
+    """Axes and columns that a tensor does not have are passed over: a bundle may be anybody's."""
+    from bnexport.comparison.tasks import TaskMeasures
+    from bnexport.results.heads import Heads, Selection
+
+    boxes, index = np.float32([[0, 0, 2, 2]]), np.int64([[0, 0, 1]])
+    for selection in (Selection(0, "i", batch=9), Selection(-4, "i", batch=0), Selection(0, "i", batch=0)):
+        selections = {"y": Selection(0, "i"), "i": selection}
+        measures = TaskMeasures(Heads(("y",), tasks={"y": OutputTask(OutputKind.BOXES)}, selections=selections))
+        measures.add({"y": boxes, "i": index}, {"y": boxes, "i": index})
+        result = measures.result("y")
+        assert result is not None
+        assert result.agreement == 1

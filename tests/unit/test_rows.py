@@ -144,3 +144,4 @@ def test_an_axis_that_may_be_one_of_items_is_not_matched() -> None:
     batch = Feed({}, ("a", "b"), np.full(2, -1))
     assert rows.match(batch, {"y": np.eye(2)}, {"y": np.eye(2)}) == {}
     assert "y" in rows.match(batch, {"y": np.eye(3)}, {"y": np.eye(3)})
+    assert SelectedRows({"y": Selection(-3)}).match(batch, {"y": np.eye(3)}, {"y": np.eye(3)}) == {}
