@@ -95,7 +95,7 @@ def examine(opening: Opening, progress: Progress) -> Examination:
     compare(feeds, runners, tally, progress)
     tally.refuse_unknown([request.rtol, request.atol])
     if tolerances.floors:
-        floors.where_lost(tally, subject.reference, progress)
+        floors.where_lost(tally, subject.reference, progress, subject.graph)
     forms = precision.measure(tally, runners, subject.graph, progress)
     costs = quantisation.explain(forms, tally, progress)
     rounded = floors.where_backends_differ(tally, runners, progress)

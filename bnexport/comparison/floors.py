@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bnexport.comparison.noise import BOTH_ROUND, Noise
 from bnexport.comparison.pairs import Lost
 from bnexport.comparison.reference import Reference
+from bnexport.comparison.references import SEEDS
 from bnexport.comparison.selected import SelectedRows
 from bnexport.comparison.sides import Runner
 from bnexport.comparison.subject import Subject
@@ -17,13 +20,20 @@ from bnexport.comparison.tally import Tally
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError
 from bnexport.onnx_graph.outputs import fetches
+from bnexport.onnx_graph.perturbation import perturb, with_weights_as_inputs
+from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.quantised import quantisation
+from bnexport.onnx_graph.tensors import with_outputs
 from bnexport.progress import Progress
 from bnexport.results import tolerance
 from bnexport.results.heads import Heads
 from bnexport.results.runs import Mode
 from bnexport.results.tolerance import Tolerances
+from bnexport.runtimes import ort_session
 from bnexport.types import Array
+
+if TYPE_CHECKING:
+    import onnx
 
 IMAGES = 8
 """How many images the floors are measured on."""
@@ -98,15 +108,13 @@ def _smallest(names: Iterable[str]) -> dict[tuple[str, str], float]:
     return {("inference", name): tolerance.SMALLEST_FLOOR for name in names}
 
 
-def where_lost(tally: Tally, reference: Reference, progress: Progress) -> None:
+def where_lost(tally: Tally, reference: Reference, progress: Progress, graph: onnx.ModelProto | None = None) -> None:
     """Measures the floors again on the batches where sides that must be equal are not: some images are noisier than the first ones, and no fault is their noise.
 
-    The larger of both counts from then on.
+    The larger of both counts from then on. Where that is not enough, and `graph` is the inference graph of a model in a framework, its
+    weights are moved by one unit in the last place: a runtime that folds normalisation into them rounds them, too.
     """
-    for lost in tally.lost():
-        worst = max(c.noise_floors or 0.0 for c in lost.failed)
-        if lost.pair.broken or not (worst < BEYOND or tally.tolerances.provisional):
-            continue
+    for lost in _near(tally):
         mode: Mode = "training" if lost.pair.expectation.mode == "training" else "inference"
         progress.stage("measuring the noise floor where sides differ")
         try:
@@ -115,6 +123,28 @@ def where_lost(tally: Tally, reference: Reference, progress: Progress) -> None:
             continue  # a batch with values that are not finite has no floor; RT006 names them
         count = len(next(iter(lost.feed.inputs.values())))
         tally.raise_floors({(mode, name): floor for name, floor in floors.items()}, method, count)
+
+    for lost in _near(tally) if graph is not None and not reference.graph_itself else ():
+        if graph is None or lost.pair.expectation.mode != "inference" or not lost.pair.expectation.actual.artifact:
+            continue
+        progress.stage("measuring how far rounded weights move the outputs")
+        try:
+            floors = _moved_by_weights(graph, lost.feed.inputs, tally.heads)
+        except InputError:
+            continue  # its inputs have other names, or a value is not finite
+        measured = {("inference", name): floor for name, floor in floors.items()}
+        tally.raise_floors({key: measured[key] for key in measured.keys() & tally.tolerances.floors.keys()}, "", 0)
+        tally.tolerances = tally.tolerances.by_weights_too()
+
+
+def _near(tally: Tally) -> list[Lost]:
+    """What is lost, but by so little that it may be noise."""
+    return [
+        lost
+        for lost in tally.lost()
+        if not lost.pair.broken
+        and (max(c.noise_floors or 0.0 for c in lost.failed) < BEYOND or tally.tolerances.provisional)
+    ]
 
 
 def where_backends_differ(tally: Tally, runners: Sequence[Runner], progress: Progress) -> list[tuple[Lost, float]]:
@@ -156,25 +186,51 @@ def _floors(reference: Reference, mode: Mode, groups: Sequence[Feeds], heads: He
     for group in groups:
         noise = reference.noise(mode, group)
         method = noise.method.format(title=reference.title)
-        matched = [_partners(heads, group, x, noise.center) for x in noise.others]
-        for name, value in noise.center.items():
-            if value.dtype.kind == "U" or name in heads.rows:
-                continue  # text is the same or another, whatever the rounding
-            center, *others = (np.asarray(x[name], np.float64) for x in (noise.center, *noise.others))
-            if not all(np.isfinite(x).all() for x in (center, *others)):
-                raise InputError(f"{name} contains NaN or infinity in {mode} mode")
-            if any(x.shape != center.shape for x in others):
-                raise InputError(f"the shape of {name} depends on rounding in {mode} mode")
-            moved = noise.share * max(float(np.abs(x - center).max(initial=0.0)) for x in others)
-            distance[name] = max(distance.get(name, 0.0), moved)
-            scale[name] = max(scale.get(name, 0.0), float(np.abs(np.asarray(value, np.float64)).max(initial=0.0)))
-        for name, (rows, center) in ((name, pair) for tables in matched for name, pair in tables.items()):
-            distance[name] = max(distance.get(name, 0.0), float(np.abs(rows - center).max(initial=0.0)))
-            scale[name] = max(scale.get(name, 0.0), float(np.abs(center).max(initial=0.0)))
-    floors = {
+        _add(noise, group, heads, f"in {mode} mode", distance, scale)
+    return _relative(distance, scale), method
+
+
+def _moved_by_weights(model: onnx.ModelProto, feeds: Feeds, heads: Heads) -> dict[str, float]:
+    """The floor of each tensor of a graph, by passes with moved weights."""
+    names = fetches(model)
+    outside, weights = with_weights_as_inputs(with_outputs(model, names.values()))
+    session = ort_session.Session(serialise(outside), optimized=False)
+    passes = [
+        session.run({**feeds, **(weights if seed is None else perturb(weights, seed))}, list(names.values()))
+        for seed in (None, *range(SEEDS))
+    ]
+    center, *others = ({name: values[tensor] for name, tensor in names.items()} for values in passes)
+    distance: dict[str, float] = {}
+    scale: dict[str, float] = dict(heads.natural)
+    _add(Noise(center, others, "", BOTH_ROUND), feeds, heads, "with moved weights", distance, scale)
+    return _relative(distance, scale)
+
+
+def _add(
+    noise: Noise, feeds: Feeds, heads: Heads, where: str, distance: dict[str, float], scale: dict[str, float]
+) -> None:
+    """The largest movement and the size of each tensor, with those of more passes."""
+    matched = [_partners(heads, feeds, x, noise.center) for x in noise.others]
+    for name, value in noise.center.items():
+        if value.dtype.kind == "U" or name in heads.rows:
+            continue  # text is the same or another, whatever the rounding
+        center, *others = (np.asarray(x[name], np.float64) for x in (noise.center, *noise.others))
+        if not all(np.isfinite(x).all() for x in (center, *others)):
+            raise InputError(f"{name} contains NaN or infinity {where}")
+        if any(x.shape != center.shape for x in others):
+            raise InputError(f"the shape of {name} depends on rounding {where}")
+        moved = noise.share * max(float(np.abs(x - center).max(initial=0.0)) for x in others)
+        distance[name] = max(distance.get(name, 0.0), moved)
+        scale[name] = max(scale.get(name, 0.0), float(np.abs(np.asarray(value, np.float64)).max(initial=0.0)))
+    for name, (rows, center) in ((name, pair) for tables in matched for name, pair in tables.items()):
+        distance[name] = max(distance.get(name, 0.0), float(np.abs(rows - center).max(initial=0.0)))
+        scale[name] = max(scale.get(name, 0.0), float(np.abs(center).max(initial=0.0)))
+
+
+def _relative(distance: Mapping[str, float], scale: Mapping[str, float]) -> dict[str, float]:
+    return {
         name: max(d / scale[name] if scale[name] else 0.0, tolerance.SMALLEST_FLOOR) for name, d in distance.items()
     }
-    return floors, method
 
 
 def _partners(

@@ -14,7 +14,7 @@ Where there is no float64 pass (an ONNX file alone, a layer that computes in flo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 FLOORS = 8.0
 """A side passes within so many noise floors."""
@@ -37,6 +37,10 @@ WIDER = "the distance between {title} in float32 and in float64"
 
 PERTURBED = "the movement of the outputs of {title} if a quarter of its weights move by one unit in the last place"
 """How it is measured elsewhere: the movement over the square root of two, because both passes round (`bnexport.comparison.noise`)."""
+
+
+WEIGHTS_TOO = " or, where it is larger, the movement of the outputs if a quarter of the weights move by one unit in the last place"
+"""What follows where both count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,10 @@ class Tolerances:
     def provisional(self) -> bool:
         """Whether the floors are the smallest there are, because nothing was off so far that they had to be measured."""
         return bool(self.floors) and not self.images
+
+    def by_weights_too(self) -> Tolerances:
+        """The same, where floors by moved weights count, too."""
+        return self if self.method.endswith(WEIGHTS_TOO) else replace(self, method=self.method + WEIGHTS_TOO)
 
     @property
     def described(self) -> str:

@@ -194,16 +194,18 @@ def _by_answers(differing: float, images: int) -> Severity:
 
 
 def _actions(severity: Severity, *, alone: bool, saturated: bool, noun: Noun) -> tuple[Action, ...]:
-    if saturated:
-        return (advise("the calibration is right: do what RT012 says about the kernels of this processor"),)
     calibrate = advise(
         f"calibrate again per channel with a few hundred {noun.many} prepared as in deployment, or keep the most sensitive layers in float"
     )
+    if saturated:
+        calibrate = advise("the kernels of this processor saturate, whatever the calibration: do what RT012 says")
     if alone:
         float_model = advise(
             ("to measure the cost of quantisation, check the file against the original model: ", option("onnx"))
         )
         return (float_model,) if severity == Severity.INFO else (calibrate, float_model)
+    if saturated:
+        return (calibrate,)
     if severity == Severity.ERROR:
         return (advise("do not deploy this file"), calibrate)
     if severity == Severity.WARNING:

@@ -421,3 +421,24 @@ def test_a_saturated_unet_is_compared_before_its_sigmoid(tmp_path: Path) -> None
     for name in ("mask", "squeezed", "flat", "first"):
         assert differences[name] == 0
         assert differences[f"{name}/logits"] == pytest.approx(1, abs=1e-4)  # of 60, in float32
+
+
+def test_weights_that_are_rounded_once_more_are_no_fault(tmp_path: Path) -> None:
+    """Where large weights cancel, one unit in the last place of them is far more than the noise of the float32 pass: a file that rounds them passes, one that changes them fails."""
+    keras = nets._keras()
+    x = keras.Input((2,), name="x")
+    net = keras.Model(x, keras.layers.Dense(4, use_bias=False, name="dense")(x))
+    net.get_layer("dense").kernel.assign(np.repeat(np.float32([[1.01], [-1.0]]), 4, axis=1))
+    net.save(tmp_path / "net.keras")
+    np.savez(tmp_path / "data.npz", x=np.float32([[1, 1], [2, 2], [4, 4], [8, 8]]))  # exact in float32
+    export(tmp_path / "net.keras", tmp_path / "net.onnx")
+    for units, passes in ((1, True), (1000, False)):
+
+        def move(kernel: np.ndarray, units: int = units) -> np.ndarray:
+            moved = np.ascontiguousarray(kernel).view(np.int32).copy()
+            moved.flat[0] += units
+            return moved.view(np.float32)
+
+        report = held(tmp_path, changed(tmp_path, lambda m, move=move: weights(m, "dense/kernel", move)))
+        assert bool(report) == passes, str(report)
+        assert "if a quarter of the weights move by one unit in the last place" in report.tolerance or not passes
