@@ -217,8 +217,8 @@ def measure_in_memory(model: Path) -> dict[str, Any]:
 
 
 def mean_of(ratios: Sequence[float]) -> float:
-    """The geometric mean."""
-    return math.exp(sum(map(math.log, ratios)) / len(ratios))
+    """The geometric mean; NaN of nothing."""
+    return math.nan if not ratios else math.exp(sum(map(math.log, ratios)) / len(ratios))
 
 
 def ratio(row: dict[str, Any], exporter: str, quantity: str) -> float | None:
