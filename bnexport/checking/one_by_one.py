@@ -94,7 +94,10 @@ def compare(
 
 
 def _rows_by_item(outputs: Outputs, heads: Heads) -> list[str]:
-    """The tensors with selected rows that do not depend on where an item stands in its batch: numbers, and the indices that an operator gives out as they are."""
+    """The tensors with selected rows that do not depend on where an item stands in its batch.
+
+    These are numbers, and the indices that an operator gives out as they are.
+    """
     return [
         name
         for name, selection in heads.rows.items()

@@ -171,7 +171,10 @@ class Answers:
         return bool(self._deciding and labelled.any())
 
     def _decide(self, outputs: Outputs) -> None:
-        """Chooses the output that gives images their class: the first of shape (N, K) that is stated to, or else is behind a softmax or sigmoid or has one score for each class name."""
+        """Chooses the output that gives images their class: the first of shape (N, K) that is stated to.
+
+        Where none is, the first behind a softmax or sigmoid, or with one score for each class name.
+        """
         stated = {name for name, task in self.heads.tasks.items() if task.kind == OutputKind.CLASSES}
         for name in stated or [name for name in self.heads.outputs if name not in self.heads.tasks]:
             shape = outputs[name].shape if name in outputs else ()

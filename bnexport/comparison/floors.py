@@ -9,27 +9,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport.comparison.noise import BOTH_ROUND, Noise
+from bnexport.comparison.noise import Noise
 from bnexport.comparison.pairs import Lost
 from bnexport.comparison.reference import Reference
-from bnexport.comparison.references import SEEDS
+from bnexport.comparison.references import noise_of_moved_weights
 from bnexport.comparison.selected import SelectedRows
 from bnexport.comparison.sides import Runner
 from bnexport.comparison.subject import Subject
 from bnexport.comparison.tally import Tally
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError
+from bnexport.frameworks.onnx_file import OnnxFile, OnnxModel
 from bnexport.onnx_graph.outputs import fetches
-from bnexport.onnx_graph.perturbation import perturb, with_weights_as_inputs
-from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.quantised import quantisation
-from bnexport.onnx_graph.tensors import with_outputs
 from bnexport.progress import Progress
 from bnexport.results import tolerance
 from bnexport.results.heads import Heads
 from bnexport.results.runs import Mode
 from bnexport.results.tolerance import Tolerances
-from bnexport.runtimes import ort_session
 from bnexport.types import Array
 
 if TYPE_CHECKING:
@@ -123,9 +120,10 @@ def where_lost(tally: Tally, reference: Reference, progress: Progress, graph: on
             continue  # a batch with values that are not finite has no floor; RT006 names them
         count = len(next(iter(lost.feed.inputs.values())))
         tally.raise_floors({(mode, name): floor for name, floor in floors.items()}, method, count)
-
-    for lost in _near(tally) if graph is not None and not reference.graph_itself else ():
-        if graph is None or lost.pair.expectation.mode != "inference" or not lost.pair.expectation.actual.artifact:
+    if graph is None or reference.graph_itself:
+        return
+    for lost in _near(tally):
+        if lost.pair.expectation.mode != "inference" or not lost.pair.expectation.actual.artifact:
             continue
         progress.stage("measuring how far rounded weights move the outputs")
         try:
@@ -192,17 +190,10 @@ def _floors(reference: Reference, mode: Mode, groups: Sequence[Feeds], heads: He
 
 def _moved_by_weights(model: onnx.ModelProto, feeds: Feeds, heads: Heads) -> dict[str, float]:
     """The floor of each tensor of a graph, by passes with moved weights."""
-    names = fetches(model)
-    outside, weights = with_weights_as_inputs(with_outputs(model, names.values()))
-    session = ort_session.Session(serialise(outside), optimized=False)
-    passes = [
-        session.run({**feeds, **(weights if seed is None else perturb(weights, seed))}, list(names.values()))
-        for seed in (None, *range(SEEDS))
-    ]
-    center, *others = ({name: values[tensor] for name, tensor in names.items()} for values in passes)
+    noise = noise_of_moved_weights(OnnxModel(OnnxFile(model, (), "", whole=True)), feeds)
     distance: dict[str, float] = {}
     scale: dict[str, float] = dict(heads.natural)
-    _add(Noise(center, others, "", BOTH_ROUND), feeds, heads, "with moved weights", distance, scale)
+    _add(noise, feeds, heads, "with moved weights", distance, scale)
     return _relative(distance, scale)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,12 +79,7 @@ class GraphReference(Reference):
             with contextlib.suppress(InputError):  # an operator that onnx.reference lacks
                 return Noise(self.run_in_float64(mode, feeds), [rounded], WIDER)
         model = self._perturbing()
-        items = max((len(x) for x in feeds.values() if x.ndim), default=1)
-        seeds = min(SEEDS, -(-MOVED // max(1, items)))
-        center, *others = (
-            self._guard(partial(model.forward_perturbed, feeds, seed=seed)) for seed in (None, *range(seeds))
-        )
-        return Noise(center, others, PERTURBED, BOTH_ROUND)
+        return self._guard(lambda: noise_of_moved_weights(model, feeds))
 
     def layer_noise(self, mode: Mode, feeds: Feeds, *, most_bytes: int) -> Iterator[Sequence[Array]]:  # noqa: ARG002 - a graph has one mode
         """For each node what it computes with moved weights (`Perturbs`)."""
@@ -106,6 +100,14 @@ class GraphReference(Reference):
 
     def _recall(self, computed: Callable[[], Outputs], *key: str) -> Outputs:  # noqa: ARG002 - the graph is there
         return computed()
+
+
+def noise_of_moved_weights(model: Perturbs, feeds: Feeds) -> Noise:
+    """Passes of a graph in inference mode whose weights are moved by one unit in the last place. The errors are those of `Perturbs`."""
+    items = max((len(x) for x in feeds.values() if x.ndim), default=1)
+    seeds = min(SEEDS, -(-MOVED // max(1, items)))
+    center, *others = (model.forward_perturbed(feeds, seed=seed) for seed in (None, *range(seeds)))
+    return Noise(center, others, PERTURBED, BOTH_ROUND)
 
 
 class NamedReference(Reference):

@@ -424,7 +424,10 @@ def test_a_saturated_unet_is_compared_before_its_sigmoid(tmp_path: Path) -> None
 
 
 def test_weights_that_are_rounded_once_more_are_no_fault(tmp_path: Path) -> None:
-    """Where large weights cancel, one unit in the last place of them is far more than the noise of the float32 pass: a file that rounds them passes, one that changes them fails."""
+    """Where large weights cancel, one unit in the last place of them is far more than the noise of the float32 pass.
+
+    A file that rounds them passes, one that changes them fails.
+    """
     keras = nets._keras()
     x = keras.Input((2,), name="x")
     net = keras.Model(x, keras.layers.Dense(4, use_bias=False, name="dense")(x))

@@ -83,7 +83,7 @@ threshold = 0.5
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with several heads, and one of which a weight of each head was changed."""
     folder = tmp_path_factory.mktemp("heads")
     write(folder, graph(HEADS, WEIGHTS), normal(12, 6), STATED)
@@ -93,11 +93,11 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def failed(room: Path) -> CheckReport:
-    return check(room / "net.onnx", inputs=room / "data.npz", deployed=room / "changed.onnx")
+def failed(workdir: Path) -> CheckReport:
+    return check(workdir / "net.onnx", inputs=workdir / "data.npz", deployed=workdir / "changed.onnx")
 
 
-def test_a_difference_is_stated_in_the_terms_of_each_output(room: Path, failed: CheckReport) -> None:
+def test_a_difference_is_stated_in_the_terms_of_each_output(workdir: Path, failed: CheckReport) -> None:
     """Each output has the figures of its kind; the verdict is that of the numbers, and the finding says what they mean."""
     assert not failed
     compared = inference(failed)
@@ -113,7 +113,7 @@ def test_a_difference_is_stated_in_the_terms_of_each_output(room: Path, failed: 
     assert all(c.top1_agreement is None for c in compared.values())
     [cause] = [f for f in failed.findings if f.severity == "error"]
     assert "; in vector the smallest cosine is 0." in cause.message
-    passed = check(room / "net.onnx", inputs=room / "data.npz")
+    passed = check(workdir / "net.onnx", inputs=workdir / "data.npz")
     assert passed, str(passed)
     assert all(c.task is not None and c.task.agreement in (None, 1.0) for c in inference(passed).values())
 
@@ -132,9 +132,9 @@ def test_reports_have_the_figures(failed: CheckReport) -> None:
     assert by_name["vector"]["sentence"].startswith("the smallest cosine")
 
 
-def test_tasks_travel_into_files_and_bundles(room: Path, tmp_path: Path) -> None:
+def test_tasks_travel_into_files_and_bundles(workdir: Path, tmp_path: Path) -> None:
     """A bundle keeps what the outputs are for, and so does the ONNX file that is made of a model."""
-    packing = pack(Request(room / "net.onnx", inputs=room / "data.npz"), tmp_path / "bundle", samples=6)
+    packing = pack(Request(workdir / "net.onnx", inputs=workdir / "data.npz"), tmp_path / "bundle", samples=6)
     assert packing, packing.refused
     report = verify(tmp_path / "bundle", providers=["cpu"])
     assert report, str(report)
@@ -185,12 +185,12 @@ def test_export_writes_tasks_into_the_metadata(tmp_path: Path) -> None:
         ("outputs = 3", "does not describe the outputs as tables"),
     ],
 )  # fmt: skip
-def test_what_is_stated_wrongly_is_one_sentence(room: Path, tmp_path: Path, toml: str, message: str) -> None:
+def test_what_is_stated_wrongly_is_one_sentence(workdir: Path, tmp_path: Path, toml: str, message: str) -> None:
     """An unknown kind, output, key or column, or a kind that the shape contradicts, is refused."""
-    (tmp_path / "net.onnx").write_bytes((room / "net.onnx").read_bytes())
+    (tmp_path / "net.onnx").write_bytes((workdir / "net.onnx").read_bytes())
     sidecar.path_for(tmp_path / "net.onnx").write_text(toml)
     with pytest.raises(InputError, match=message):
-        check(tmp_path / "net.onnx", inputs=room / "data.npz")
+        check(tmp_path / "net.onnx", inputs=workdir / "data.npz")
 
 
 def test_values_are_the_inverse_of_reading() -> None:

@@ -25,7 +25,7 @@ WRONG = {"EX001", "EX005", "EX009", "RT004", "RT012", "QT002", "QT003", "QT004"}
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of a net, which is made once."""
     root = tmp_path_factory.mktemp("precision")
 
@@ -53,10 +53,10 @@ def held(folder: Path, deployed: Path, **options: float) -> tuple[CheckReport, d
     ],
 )
 def test_what_the_precision_explains_passes_with_its_cost(
-    room: Callable[[str], Path], net: str, how: str, precision: str, code: str
+    folder_of: Callable[[str], Path], net: str, how: str, precision: str, code: str
 ) -> None:
     """The error is at most three times what was measured at the file's own steps; nothing is said of the export or the runtime."""
-    folder = room(net)
+    folder = folder_of(net)
     report, codes = held(folder, quantised_nets.quantise(folder, how))
     assert report, str(report)
     assert not WRONG & codes.keys()
@@ -68,9 +68,9 @@ def test_what_the_precision_explains_passes_with_its_cost(
 
 @pytest.mark.parametrize("net", ["digits", "mobile"])
 @pytest.mark.parametrize("how", ["dark", "noise"])
-def test_a_bad_calibration_is_named_with_its_tensors(room: Callable[[str], Path], net: str, how: str) -> None:
+def test_a_bad_calibration_is_named_with_its_tensors(folder_of: Callable[[str], Path], net: str, how: str) -> None:
     """Calibrated on dark images or on noise: QT003 names ranges that these images exceed, and QT004 ranks the tensors."""
-    folder = room(net)
+    folder = folder_of(net)
     report, codes = held(folder, quantised_nets.quantise(folder, how))
     assert not report
     assert not {"EX001", "RT004", "RT012"} & codes.keys()
@@ -83,9 +83,9 @@ def test_a_bad_calibration_is_named_with_its_tensors(room: Callable[[str], Path]
 
 
 @pytest.mark.skipif(machine.has_vnni() is not False, reason="the kernels saturate on x86 without VNNI only")
-def test_kernels_that_saturate_are_named(room: Callable[[str], Path]) -> None:
+def test_kernels_that_saturate_are_named(folder_of: Callable[[str], Path]) -> None:
     """The file is right with float operators and with session.x64quantprecision, and wrong in the usual session."""
-    folder = room("bright")
+    folder = folder_of("bright")
     report, codes = held(folder, quantised_nets.quantise(folder, "u8s8"))
     assert not report
     assert not {"EX001", "RT004", "QT003"} & codes.keys()
@@ -100,9 +100,11 @@ def test_kernels_that_saturate_are_named(room: Callable[[str], Path]) -> None:
     assert "RT012" not in codes
 
 
-def test_a_wrong_scale_is_ranked_first_and_leaving_it_out_restores_the_answers(room: Callable[[str], Path]) -> None:
+def test_a_wrong_scale_is_ranked_first_and_leaving_it_out_restores_the_answers(
+    folder_of: Callable[[str], Path],
+) -> None:
     """One activation has a scale 8 times too small. It is first in the list, and the nodes around it are the ones to exclude."""
-    folder = room("mobile")
+    folder = folder_of("mobile")
     good = onnx.load(quantised_nets.quantise(folder, "good"))
     scales = {t.name: numpy_helper.to_array(t) for t in good.graph.initializer if t.name.endswith("_scale")}
     [zero] = [t for t in good.graph.initializer if t.name == "d16_out_zero_point"]
@@ -135,9 +137,9 @@ def scaled(folder: Path, name: str, change: Callable[[str, np.ndarray], np.ndarr
     return folder / f"{name}.onnx"
 
 
-def test_ranges_too_wide_are_named(room: Callable[[str], Path]) -> None:
+def test_ranges_too_wide_are_named(folder_of: Callable[[str], Path]) -> None:
     """Every scale is 32 times what the values need: three bits are left."""
-    folder = room("mobile")
+    folder = folder_of("mobile")
     report, codes = held(folder, scaled(folder, "wide", lambda _, scale: scale * 32))
     assert not report, str(report)
     assert "too wide for" in codes["QT003"].message
@@ -145,26 +147,26 @@ def test_ranges_too_wide_are_named(room: Callable[[str], Path]) -> None:
     assert not {"QT002", "EX001", "RT004"} & codes.keys()
 
 
-def test_a_file_that_was_never_calibrated_is_called_so(room: Callable[[str], Path]) -> None:
+def test_a_file_that_was_never_calibrated_is_called_so(folder_of: Callable[[str], Path]) -> None:
     """All scales are the same number."""
-    folder = room("mobile")
+    folder = folder_of("mobile")
     report, codes = held(folder, scaled(folder, "uncalibrated", lambda _, scale: np.full_like(scale, 1.0)))
     assert not report, str(report)
     assert "all scales are equal, as in a file that was never calibrated" in codes["QT003"].message
 
 
-def test_clipped_values_are_named(room: Callable[[str], Path]) -> None:
+def test_clipped_values_are_named(folder_of: Callable[[str], Path]) -> None:
     """The input's range ends at four fifths of the values: not far enough off for QT003, and 4 % of the values are cut."""
-    folder = room("digits")
+    folder = folder_of("digits")
     report, codes = held(folder, scaled(folder, "clipped", lambda n, scale: scale * 0.82 if n == "x_scale" else scale))
     assert "QT003" not in codes, str(report)
     assert codes["QT002"].layers == ("x",)
     assert codes["QT002"].evidence["tensors"][0]["clipped"] > 0.01
 
 
-def test_a_loss_of_accuracy_beyond_the_limit_fails(room: Callable[[str], Path]) -> None:
+def test_a_loss_of_accuracy_beyond_the_limit_fails(folder_of: Callable[[str], Path]) -> None:
     """--max-accuracy-drop names the share that is lost and the limit."""
-    folder = room("digits")
+    folder = folder_of("digits")
     file = scaled(folder, "coarse_input", lambda n, scale: scale * 12 if n == "x_scale" else scale)
     free, codes = held(folder, file)
     evidence = codes["QT001"].evidence
@@ -202,9 +204,9 @@ def test_values_beyond_float16_are_named_with_the_node(tmp_path: Path) -> None:
     assert codes["EX009"].evidence["node_block_list"] == ["head"]
 
 
-def test_answers_decide_where_a_limit_is_set(room: Callable[[str], Path]) -> None:
+def test_answers_decide_where_a_limit_is_set(folder_of: Callable[[str], Path]) -> None:
     """--min-agreement and --max-accuracy-drop fail a file that the precision explains."""
-    folder = room("digits")
+    folder = folder_of("digits")
     file = quantised_nets.quantise(folder, "good")
     assert held(folder, file, min_agreement=0.5, max_accuracy_drop=0.5)[0]
     coarse = quantised_nets.quantise(folder, "coarse", extra_options={"ActivationSymmetric": True})
@@ -272,9 +274,9 @@ def test_what_the_precision_does_not_explain_fails(tmp_path: Path, name: str, ho
         assert codes["EX001"].layers[0].startswith(WHERE[name]), str(report)
 
 
-def test_the_precision_of_a_file_is_found_in_it(room: Callable[[str], Path]) -> None:
+def test_the_precision_of_a_file_is_found_in_it(folder_of: Callable[[str], Path]) -> None:
     """Operators and stored types say it; mixed files are called so."""
-    folder = room("mobile")
+    folder = folder_of("mobile")
     assert stored_precision(onnx.load(folder / "net.onnx")).precision == "float32"
     model = onnx.load(quantised_nets.quantise(folder, "good"))
     assert stored_precision(model).precision == "int8-qdq"
@@ -283,9 +285,9 @@ def test_the_precision_of_a_file_is_found_in_it(room: Callable[[str], Path]) -> 
 
 
 @pytest.mark.parametrize("how", ["good", "half"])
-def test_layers_are_held_against_what_the_precision_explains_there(room: Callable[[str], Path], how: str) -> None:
+def test_layers_are_held_against_what_the_precision_explains_there(folder_of: Callable[[str], Path], how: str) -> None:
     """--layerwise: along depth every node of a good file is within three times the largest expected error."""
-    folder = room("mobile")
+    folder = folder_of("mobile")
     report, _ = held(folder, quantised_nets.quantise(folder, how), layers=True)
     assert report, str(report)
     known = [layer for layer in report.layers if layer.expected is not None]
