@@ -118,8 +118,11 @@ class Inquiry:
     def explain(self, lost: Lost, *, inference_lost: bool = True) -> tuple[Finding | None, tuple[LayerError, ...]]:
         """The finding that names the cause, and the layers where they were compared.
 
-        A quantised file that loses answers has its own finding already; None where nothing else is wrong with it.
+        A quantised file that loses answers has its own finding already; None where nothing else is wrong with it,
+        and where the same items are not finite on both sides, which RT006 says.
         """
+        if self._not_finite_alike(lost):
+            return None, ()
         runner, reference = self.runners[lost.pair.actual], lost.pair.expectation.reference
         if runner.spec.runtime == reference.runtime == "keras":
             return backends.backend_differs(lost.failed, reference), ()
@@ -127,7 +130,7 @@ class Inquiry:
             return model_files.training_graph_differs(lost.failed), ()
         measured = lost.pair.expected == Expected.QUANTIZED and not lost.pair.broken
         if runner.spec.artifact and runner.spec.runtime != "onnxruntime":
-            if measured or self._not_finite_alike(lost):
+            if measured:
                 return None, ()
             return runtime.runtime_differs(lost.failed, self._onnxruntime_agrees()), ()
         if runner.graph is None:
@@ -189,12 +192,12 @@ class Inquiry:
         return "the reference file" if self.subject.reference.graph_itself else self.subject.reference.title
 
     def _not_finite_alike(self, lost: Lost) -> bool:
-        """Whether a run and its reference have as many items that are not finite, and agree elsewhere.
+        """Whether a run and its reference have the same items that are not finite, and agree elsewhere.
 
         RT006 names them; neither of the two is at fault.
         """
-        counts = self.tally.answers.not_finite
-        return counts.get(lost.pair.actual, 0) == counts.get(lost.pair.reference, 0) and all(
+        items = self.tally.answers.items_not_finite
+        return items.get(lost.pair.actual) == items.get(lost.pair.reference) and all(
             comparison.difference.nonfinite and 10 ** (-comparison.difference.snr_db / 20) <= comparison.tolerance
             for comparison in lost.failed
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from operator import itemgetter
@@ -90,8 +91,9 @@ class Answers:
     def __init__(self, runs: Iterable[str], heads: Heads) -> None:
         self.heads = heads
         self.items = Items()
-        self.not_finite: dict[str, int] = {}
-        """How many items have an output with a value that is not finite, by run."""
+        self.items_not_finite: dict[str, frozenset[int]] = {}
+        """The items that have an output with a value that is not finite, by run, in the order in which they come."""
+        self._items_seen: Counter[str] = Counter()
         self._deciding = ""
         self._answers = {run: array("i") for run in runs}
         self._confidence = {run: array("d") for run in self._answers}
@@ -110,8 +112,10 @@ class Answers:
     def add(self, run: str, feed: Feed, outputs: Outputs) -> None:
         """Takes what a run computed for a batch whose items are known."""
         broken = [broken_rows(outputs[o], len(feed.names)) for o in self.heads.outputs if o in outputs]
-        if broken and (count := int(np.count_nonzero(np.logical_or.reduce(broken)))):
-            self.not_finite[run] = self.not_finite.get(run, 0) + count
+        if broken and (rows := np.flatnonzero(np.logical_or.reduce(broken))).size:
+            now = frozenset((rows + self._items_seen[run]).tolist())
+            self.items_not_finite[run] = self.items_not_finite.get(run, frozenset()) | now
+        self._items_seen[run] += len(feed.names)
         if not self._deciding:
             return
         answers = self._answers[run]
@@ -120,12 +124,17 @@ class Answers:
             answers.extend([-1] * len(feed.names))  # it gives no such output
             return
         scores = self._scores(outputs)
-        rows = zip(self.items.positions(len(answers), len(feed.names)), scores.tolist(), strict=True)
-        self._kept[run] = sorted([*self._kept[run], *rows], key=itemgetter(0))[:SHOWN]
+        by_position = zip(self.items.positions(len(answers), len(feed.names)), scores.tolist(), strict=True)
+        self._kept[run] = sorted([*self._kept[run], *by_position], key=itemgetter(0))[:SHOWN]
         classes = compare.answers(scores)
         answers.extend(classes.tolist())
         if self._deciding in self.heads.squash:
             self._confidence[run].extend(confidence(given, classes).tolist())
+
+    @property
+    def not_finite(self) -> dict[str, int]:
+        """How many items have an output with a value that is not finite, by run; only runs that have such items."""
+        return {run: len(items) for run, items in self.items_not_finite.items()}
 
     def side(self, spec: RunSpec, seconds: float) -> Side:
         """What a run answered, in the order of the list that the items come from."""

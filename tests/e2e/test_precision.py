@@ -286,11 +286,15 @@ def test_the_precision_of_a_file_is_found_in_it(folder_of: Callable[[str], Path]
 
 @pytest.mark.parametrize("how", ["good", "half"])
 def test_layers_are_held_against_what_the_precision_explains_there(folder_of: Callable[[str], Path], how: str) -> None:
-    """--layerwise: along depth every node of a good file is within three times the largest expected error."""
+    """--layerwise: every node of a good file is within three times the largest expected error, which grows with depth.
+
+    The mean over the image and the softmax make it smaller again.
+    """
     folder = folder_of("mobile")
     report, _ = held(folder, quantised_nets.quantise(folder, how), layers=True)
     assert report, str(report)
     known = [layer for layer in report.layers if layer.expected is not None]
     assert len(known) > 10
     assert not [layer.name for layer in known if layer.off]
-    assert known[-1].expected > known[0].expected > 0
+    expected = {layer.name: layer.expected for layer in known}
+    assert expected["add2_out"] > expected["stem_out"] > 0
