@@ -5,6 +5,7 @@
     ├── InputError            2  a file or folder cannot be read as what it should be
     │   └── ExportError       2  the model was read, but it cannot be written as ONNX
     └── MachineError          3  this machine cannot do what was required
+        └── EndedError        3  a process that computes for this one ended, or took too long
 
 An error says in one sentence what happened, and where it knows them what was found, what was expected and what to
 do next. A check that fails is not an error: it is a verdict (`bnexport.results.verdict`), exit code 1.
@@ -57,6 +58,22 @@ class MachineError(BnexportError):
     """This machine cannot do what was required."""
 
     exit_code = 3
+
+
+class EndedError(MachineError):
+    """A process that computes for this one ended, or took too long.
+
+    Args:
+        what: what happened.
+        cause: how it ended, such as "SIGSEGV", "exit status 3" or "a time limit of 60 s".
+        last_line: the last line that it wrote; "" where it wrote none.
+    """
+
+    def __init__(self, what: str, *, cause: str, last_line: str = "") -> None:
+        super().__init__(what, found=f"{cause}, its last line: {last_line}" if last_line else cause)
+        self.cause, self.last_line = cause, last_line
+        self.target = ""
+        """What the user calls it, where it is a target."""
 
 
 def reason(error: BaseException) -> str:

@@ -105,9 +105,8 @@ def compare_with_bundle(bundle_files: Opened, how: CheckOptions, progress: Progr
     # Imported here, while onnxruntime opens the model.
     from bnexport import datasets
     from bnexport.bundles import bundle, golden
-    from bnexport.comparison.cuda import cuda_sides
+    from bnexport.comparison.cuda import cuda_sides, settle_providers
     from bnexport.comparison.engine import replay, take
-    from bnexport.comparison.sides import settle_providers
     from bnexport.comparison.tally import Tally
     from bnexport.results.facts import SHOWN, ImageFacts
     from bnexport.results.verdict import BundleFacts, CheckReport

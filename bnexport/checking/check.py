@@ -31,6 +31,7 @@ def check(
     providers: Sequence[str] = ("auto",),
     require: Sequence[str] = (),
     targets: Sequence[str] = (),
+    python: Path | str | None = None,
     batch_size: int = 32,
     overrides: Overrides | None = None,
     rtol: float | Mapping[str, float] | None = None,
@@ -65,8 +66,9 @@ def check(
         shard: the position of a part of the images, from 0, and how many parts there are.
         providers: "auto", "cpu", "cuda".
         require: providers without which the check makes no sense.
-        targets: runtimes to execute the file on, NAME or NAME:DEVICE, such as "onnx-reference"
+        targets: runtimes to execute the file on, NAME[:DEVICE][:OPTION=VALUE], such as "onnx-reference"
             (`bnexport.runtimes.protocols`); "onnxruntime:cuda" takes the place of `providers`.
+        python: the interpreter of targets that run in a process of their own; None for this one.
         batch_size: the largest batch; training mode depends on it.
         overrides: what is known better than the sidecar about preprocessing.
         rtol: the largest error, relative to the tensor's scale, that passes; by tensor ("" for all others) or for all. None for both: the noise floors decide.
@@ -118,6 +120,7 @@ def check(
             providers=of_onnxruntime or providers,
             require=require,
             targets=others,
+            python=Path(python) if python is not None else None,
             batch_size=batch_size,
             overrides=overrides or Overrides(),
             rtol=by_tensor(rtol),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from bnexport.checking import one_by_one, quantisation, randomness
+from bnexport.checking import one_by_one, quantisation, randomness, target_runs
 from bnexport.checking.judging import Judge
 from bnexport.checking.mismatch import Inquiry
 from bnexport.checking.repeat import repeat
@@ -16,6 +17,7 @@ from bnexport.comparison.engine import compare
 from bnexport.comparison.opening import Opening
 from bnexport.comparison.selected import Reselection
 from bnexport.comparison.tally import Tally
+from bnexport.errors import EndedError
 from bnexport.numerics.drift import drift
 from bnexport.progress import Progress
 from bnexport.recalibration.remedy import advice, in_inference_mode, with_remedy
@@ -25,7 +27,7 @@ from bnexport.results.facts import SHOWN, ImageFacts
 from bnexport.results.nouns import noun_of
 from bnexport.results.runs import Role
 from bnexport.results.tolerance import Tolerances
-from bnexport.results.verdict import CheckReport
+from bnexport.results.verdict import CheckReport, Finding
 from bnexport.rules import inputs as input_rules, model_files, modes, runtime
 from bnexport.rules.actions import add_files
 from bnexport.rules.backends import backend_rounds
@@ -46,13 +48,26 @@ class Examination:
 
 
 def examine(opening: Opening, progress: Progress) -> Examination:
-    """Runs and compares everything that a check consists of.
+    """Runs and compares everything that a check consists of; again without a target whose process ends in the middle.
 
     Raises:
         InputError: no image can be read, or a graph does not run.
         UsageError: a tolerance names a tensor that there is not.
         MachineError: a required provider does not run.
     """
+    ended: list[Finding] = []
+    while True:
+        try:
+            return _examine(opening, ended, progress)
+        except EndedError as error:
+            if not error.target:
+                raise
+            progress.note(f"the target {error.target} ended: the check goes on without it")
+            ended.append(target_runs.end_of_target(error, opening))
+            opening = replace(opening, targets=[t for t in opening.targets if t.text != error.target])
+
+
+def _examine(opening: Opening, ended: Sequence[Finding], progress: Progress) -> Examination:
     settled = settle(opening.subject, opening.feeds, opening.preparation, progress)
     opening = replace(opening, feeds=settled.feeds.shuffle(), preparation=settled.preparation)
     request, subject, feeds, deployed = opening.request, opening.subject, opening.feeds, opening.deployed
@@ -143,6 +158,7 @@ def examine(opening: Opening, progress: Progress) -> Examination:
                     *opening.lost,
                     repetition.finding,
                     settled.finding,
+                    *ended,
                     *failed,
                     *explained,
                     *costs,

@@ -29,7 +29,7 @@ from bnexport.results.preprocessing import Preprocessing
 from bnexport.results.rounding import Cause
 from bnexport.results.runs import Precision, Role
 from bnexport.results.verdict import Finding, LayerError, Severity
-from bnexport.rules import backends, export, interface, model_files, runtime
+from bnexport.rules import backends, export, interface, model_files, runtime, targets
 from bnexport.rules.preprocessing import Refit, candidates
 from bnexport.runtimes.ort_session import Provider, provider_of
 from bnexport.types import Array
@@ -121,7 +121,7 @@ class Inquiry:
         A quantised file that loses answers has its own finding already; None where nothing else is wrong with it,
         and where the same items are not finite on both sides, which RT006 says.
         """
-        if self._not_finite_alike(lost):
+        if self.tally.answers.alike_where_finite(lost):
             return None, ()
         runner, reference = self.runners[lost.pair.actual], lost.pair.expectation.reference
         if runner.spec.runtime == reference.runtime == "keras":
@@ -132,7 +132,7 @@ class Inquiry:
         if runner.spec.artifact and runner.spec.runtime != "onnxruntime":
             if measured:
                 return None, ()
-            return runtime.runtime_differs(lost.failed, self._onnxruntime_agrees()), ()
+            return targets.runtime_differs(lost.failed, self._onnxruntime_agrees()), ()
         if runner.graph is None:
             return export.parity_lost(lost.failed, runner.spec, reference, None, (), self._reference_name), ()
         wanted = lost.wanted
@@ -190,17 +190,6 @@ class Inquiry:
         if self.recorded is not None:
             return "the recorded outputs"
         return "the reference file" if self.subject.reference.graph_itself else self.subject.reference.title
-
-    def _not_finite_alike(self, lost: Lost) -> bool:
-        """Whether a run and its reference have the same items that are not finite, and agree elsewhere.
-
-        RT006 names them; neither of the two is at fault.
-        """
-        items = self.tally.answers.items_not_finite
-        return items.get(lost.pair.actual) == items.get(lost.pair.reference) and all(
-            comparison.difference.nonfinite and 10 ** (-comparison.difference.snr_db / 20) <= comparison.tolerance
-            for comparison in lost.failed
-        )
 
     def _onnxruntime_agrees(self) -> bool | None:
         """Whether onnxruntime computes what the reference computes from the same file; None where it did not run it."""

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bnexport.checking.target_runs import open_target_runs
 from bnexport.comparison import sides
 from bnexport.comparison.cuda import cuda_sides
 from bnexport.comparison.opening import Opening
 from bnexport.comparison.sides import Feeds, Runner
-from bnexport.comparison.targets import target_run
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError
 from bnexport.numerics.compare import IncomparableError, RunningDifference
@@ -30,7 +30,7 @@ VERIFIED = 2
 
 
 def open_runs(opening: Opening, first: Feed, progress: Progress) -> tuple[list[Runner], list[Finding]]:
-    """Every run of a check, and a finding where CUDA was asked for and failed on a real batch.
+    """Every run of a check, and a finding for each runtime or provider that was asked for and failed on a real batch.
 
     Args:
         opening: what is open.
@@ -57,15 +57,12 @@ def open_runs(opening: Opening, first: Feed, progress: Progress) -> tuple[list[R
         runners += open_on(["cpu"])
         if deployed is None and sides.has_training_mode(subject.graph):
             runners.append(sides.recall_training_graph(subject.graph, subject.store, subject.facts.sha256))
-    for target in opening.targets:
-        if deployed is not None:
-            runners.append(deployed.target_run(target))
-        else:
-            runners.append(target_run(subject.graph, target, subject.facts.path))
+    elsewhere = open_target_runs(opening, first.inputs, progress)
+    runners += elsewhere.runners
     for backend in opening.backends:
         runners += backend.runs(subject.reference, progress)
     if "cuda" not in opening.providers:
-        return runners, []
+        return runners, elsewhere.findings
     on_cuda = cuda_sides(
         lambda cuda: open_on(["cuda"], cuda),
         first.inputs,
@@ -74,7 +71,7 @@ def open_runs(opening: Opening, first: Feed, progress: Progress) -> tuple[list[R
         require=request.require,
         strict_placement=request.strict_placement,
     )
-    return runners + on_cuda.runners, on_cuda.findings
+    return runners + on_cuda.runners, elsewhere.findings + on_cuda.findings
 
 
 def _optimised_where_equal(written: Runner, model: onnx.ModelProto, few: Feeds) -> Runner:

@@ -36,6 +36,7 @@ _TYPED_ONLY = {
     "mlflow_uri": "it sends reports",
     "mlflow_experiment": "it sends reports",
     "no_cache": "it decides what is kept",
+    "python": "it starts a program",
 }
 """Options that no file may set, with the reason: a file may come with the model that is checked."""
 
@@ -228,6 +229,11 @@ _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false":
 
 
 def _resolve_path(text: str, parameter: Any, origin: str) -> str:
+    if ":python=" in text and not origin.startswith("environment"):
+        raise UsageError(
+            f"{origin} sets {parameter.name} to {text}, which a file must not do because it starts a program",
+            fix="set it on the command line",
+        )
     if parameter.type.name not in ("path", "file", "directory") or origin.startswith("environment"):
         return text
     if "\0" in text:

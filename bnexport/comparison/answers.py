@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bnexport.comparison.pairs import Lost
 from bnexport.comparison.sides import Outputs
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError
@@ -135,6 +136,14 @@ class Answers:
     def not_finite(self) -> dict[str, int]:
         """How many items have an output with a value that is not finite, by run; only runs that have such items."""
         return {run: len(items) for run, items in self.items_not_finite.items()}
+
+    def alike_where_finite(self, lost: Lost) -> bool:
+        """Whether two runs that differ have the same items that are not finite, and agree elsewhere: neither of the two is at fault."""
+        items = self.items_not_finite
+        return items.get(lost.pair.actual) == items.get(lost.pair.reference) and all(
+            comparison.difference.nonfinite and 10 ** (-comparison.difference.snr_db / 20) <= comparison.tolerance
+            for comparison in lost.failed
+        )
 
     def side(self, spec: RunSpec, seconds: float) -> Side:
         """What a run answered, in the order of the list that the items come from."""

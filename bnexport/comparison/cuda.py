@@ -1,4 +1,4 @@
-"""The sides on CUDA: strictly, for parity, and as deployed, for what production will see."""
+"""The providers of onnxruntime, and the sides on CUDA: strictly, for parity, and as deployed, for what production will see."""
 
 from __future__ import annotations
 
@@ -9,7 +9,29 @@ from bnexport.comparison.sides import Feeds, Runner
 from bnexport.errors import MachineError
 from bnexport.results.verdict import Finding
 from bnexport.rules import runtime
+from bnexport.rules.runtime import provider_not_running
+from bnexport.runtimes import ort_library, ort_session
 from bnexport.runtimes.ort_session import Cuda
+
+
+def settle_providers(wanted: Sequence[str], require: Sequence[str]) -> tuple[list[ort_session.Provider], list[Finding]]:
+    """Which providers to try, and a finding for each that was asked for and cannot run.
+
+    Args:
+        wanted: "auto" (cpu, and cuda where nothing is known to be missing), "cpu", "cuda"; several are allowed.
+        require: providers without which there is nothing to do.
+
+    Raises:
+        MachineError: a required provider cannot run here.
+    """
+    missing = ort_library.cuda_missing() if {"auto", "cuda"} & {*wanted, *require} else "it was not asked for"
+    if "cuda" in require and missing:
+        raise MachineError("CUDA is required but does not run on this machine", found=missing)
+    chosen: list[ort_session.Provider] = ["cpu"] if {"auto", "cpu"} & {*wanted, *require} else []
+    if not missing:
+        chosen.append("cuda")
+    lost = [provider_not_running("cuda", missing)] if "cuda" in wanted and missing else []
+    return chosen or ["cpu"], lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +72,7 @@ def cuda_sides(
     except MachineError as error:
         if "cuda" in require:
             raise
-        return CudaSides([], [runtime.provider_not_running("cuda", str(error))] if "cuda" in wanted else [])
+        return CudaSides([], [provider_not_running("cuda", str(error))] if "cuda" in wanted else [])
     for runner in deployed:
         runner.spec = replace(runner.spec, as_deployed=True)
     placed = [

@@ -13,6 +13,7 @@ from bnexport.comparison.interface import Interface
 from bnexport.comparison.selected import join_parts
 from bnexport.comparison.sides import ComputeTensors, Feeds, Outputs, Runner, graph_spec
 from bnexport.comparison.subject import Subject
+from bnexport.comparison.targets import Target, target_spec
 from bnexport.datasets.arrays.fit import shape_text
 from bnexport.datasets.npz import Shape
 from bnexport.errors import InputError
@@ -24,14 +25,13 @@ from bnexport.onnx_graph.quantised import quantisation
 from bnexport.onnx_graph.selections import same_selection
 from bnexport.results.heads import Selection
 from bnexport.results.preprocessing import Preprocessing
+from bnexport.results.runs import RunSpec
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.ort_session import STRICT_CUDA
 from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
-
-    from bnexport.comparison.targets import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,26 +67,29 @@ class Deployed:
         """
         whole = tensors.with_outputs(self.graph, self.names.values())
         session = ort_session.Session(serialise(whole), provider, cuda=cuda)
-        runner = self._runner(whole, "onnxruntime", provider, session.run, interface or self.interface)
+        spec = graph_spec(self.graph, "inference", provider)
+        runner = self._runner(whole, spec, session.run, interface or self.interface)
         runner.placement = session.placement
         return runner
 
-    def target_run(self, target: Target) -> Runner:
-        """The file on another runtime than onnxruntime.
+    def target_run(self, target: Target, *, as_deployed: bool = False) -> Runner:
+        """The file on another runtime than onnxruntime; as deployed with that runtime's defaults.
 
         Raises:
             InputError: the runtime cannot read it.
             MachineError: the runtime does not run.
         """
         whole = tensors.with_outputs(self.graph, self.names.values())
-        run = target.open(serialise(whole), str(self.path))
-        return self._runner(whole, target.name, target.device, run, self.interface)
+        opened = target.open(serialise(whole), str(self.path), as_deployed=as_deployed)
+        spec = target_spec(self.graph, target, as_deployed=as_deployed)
+        runner = self._runner(whole, spec, opened.run, self.interface)
+        runner.computes = opened.computes
+        return runner
 
     def _runner(
         self,
         whole: onnx.ModelProto,
-        runtime: str,
-        device: str,
+        spec: RunSpec,
         run: ComputeTensors,
         interface: Interface,
     ) -> Runner:
@@ -110,7 +113,6 @@ class Deployed:
 
             return compute
 
-        spec = graph_spec(self.graph, "inference", device, runtime=runtime)
         return Runner(
             replace(spec, external=True),
             over(run),

@@ -10,8 +10,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from bnexport import datasets
-from bnexport.comparison import sides
 from bnexport.comparison.backends import BackendTarget, open_backends, split_backends
+from bnexport.comparison.cuda import settle_providers
 from bnexport.comparison.data_ports import ports_of_data
 from bnexport.comparison.deployed import Deployed, open_deployed
 from bnexport.comparison.options import REFERENCES, CheckOptions
@@ -153,10 +153,10 @@ def open_request(request: Request, progress: Progress) -> Opening:
     )
     if request.shard is not None:
         pictures = _part(pictures, *request.shard)
-    providers, lost = sides.settle_providers(request.providers, request.require)
+    providers, lost = settle_providers(request.providers, request.require)
     named, runtimes = split_backends(request.targets)
     backends = open_backends(named, request.model, request.reference)
-    targets = open_targets(runtimes)
+    targets = open_targets(runtimes, request.python)
     subject = open_subject(
         request.model,
         progress,

@@ -43,14 +43,23 @@ TARGET = Flag(
     name="target",
     kind=list[str],
     default=("onnxruntime",),
-    metavar="RUNTIME[:DEVICE]",
+    metavar="RUNTIME[:DEVICE][:OPTION=VALUE]",
     choices=("onnxruntime", "onnxruntime:cpu", "onnxruntime:cuda"),
     panel=TARGETS,
     read=parse_targets,
     help="Run the model on this runtime and device, for example onnxruntime:cuda or onnx-reference. onnxruntime "
     "without a device runs on the CPU, and on CUDA where CUDA works. Other runtimes are compared in addition to "
     "onnxruntime. keras:jax, keras:torch and keras:tensorflow run a Keras file on that backend of Keras, in both modes. "
+    "Options of the runtime follow, for example openvino:cpu:threads=1; timeout=SECONDS and memory=SIZE limit its process. "
     "Repeatable.",
+)
+PYTHON = Flag(
+    name="python",
+    kind=Path,
+    metavar="PATH",
+    panel=TARGETS,
+    help="The Python interpreter for targets that run in a process of their own, for example in an environment that has "
+    "another version of the runtime. It needs numpy and lazy-loader besides the runtime.",
 )
 REQUIRE_TARGET = Flag(
     name="require-target",
@@ -196,6 +205,7 @@ class CheckOptions:
         inputs: arrays in place of images: a file or folder, or arrays in memory.
         targets: runtimes to execute the file on, NAME or NAME:DEVICE, such as "onnx-reference" (`bnexport.runtimes.protocols`);
             "onnxruntime:cuda" takes the place of `providers`.
+        python: the interpreter of targets that run in a process of their own; None for this one.
         providers: "auto", "cpu", "cuda".
         require: providers without which the check makes no sense.
         batch_size: the largest batch; training mode depends on it.
@@ -226,6 +236,7 @@ class CheckOptions:
     shard: tuple[int, int] | None = option(SHARD)
     inputs: Any = option(ARRAYS)
     targets: Sequence[str] = option(TARGET, ())
+    python: Path | None = option(PYTHON)
     providers: Sequence[str] = ("auto",)
     require: Sequence[str] = option(REQUIRE_TARGET, ())
     batch_size: int = option(BATCH_SIZE)

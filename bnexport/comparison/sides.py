@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bnexport.comparison.reference import Reference
 from bnexport.comparison.references import GraphReference
 from bnexport.datasets.feeds import Feed
-from bnexport.errors import InputError, MachineError
+from bnexport.errors import InputError
 from bnexport.onnx_graph import outputs as heads, subgraphs, tensors
 from bnexport.onnx_graph.precision import stored_precision
 from bnexport.onnx_graph.protobuf import serialise
@@ -20,8 +20,6 @@ from bnexport.onnx_graph.sites import sites
 from bnexport.onnx_graph.training_mode import training_mode_graph
 from bnexport.results.actions import spell_options
 from bnexport.results.runs import Mode, Role, RunSpec
-from bnexport.results.verdict import Finding
-from bnexport.rules.runtime import provider_not_running
 from bnexport.runtimes import ort_library, ort_session
 from bnexport.runtimes.ort_session import STRICT_CUDA, Cuda
 from bnexport.system import cache, machine
@@ -55,6 +53,7 @@ class Runner:
         model: the model that computes it, where that has noise floors of its own; None elsewhere.
         over: the same run with something else that computes the tensors of its graph; None where there is no such thing.
         of_items: the outputs for the items of a batch, where they depend on which items they are and not on the inputs; None elsewhere.
+        computes: what its runtime says it computes in; "" where that does not say.
         seconds: spent computing.
     """
 
@@ -69,6 +68,7 @@ class Runner:
     model: Reference | None = None
     of_items: Callable[[Feed], Outputs] | None = None
     over: Callable[[ComputeTensors], Callable[[Feeds], Outputs]] | None = None
+    computes: str = ""
     seconds: float = field(default=0.0)
 
     @property
@@ -278,23 +278,3 @@ def _out_of_range(model: onnx.ModelProto, feeds: Feeds) -> InputError | None:
                 fix=f"pass valid indices with {spell_options(inputs='data.npz')}",
             )
     return None
-
-
-def settle_providers(wanted: Sequence[str], require: Sequence[str]) -> tuple[list[ort_session.Provider], list[Finding]]:
-    """Which providers to try, and a finding for each that was asked for and cannot run.
-
-    Args:
-        wanted: "auto" (cpu, and cuda where nothing is known to be missing), "cpu", "cuda"; several are allowed.
-        require: providers without which there is nothing to do.
-
-    Raises:
-        MachineError: a required provider cannot run here.
-    """
-    missing = ort_library.cuda_missing() if {"auto", "cuda"} & {*wanted, *require} else "it was not asked for"
-    if "cuda" in require and missing:
-        raise MachineError("CUDA is required but does not run on this machine", found=missing)
-    chosen: list[ort_session.Provider] = ["cpu"] if {"auto", "cpu"} & {*wanted, *require} else []
-    if not missing:
-        chosen.append("cuda")
-    lost = [provider_not_running("cuda", missing)] if "cuda" in wanted and missing else []
-    return chosen or ["cpu"], lost

@@ -130,8 +130,8 @@ class Tally:
             elif pair.expected == Expected.AS_DEPLOYED:
                 compared = self._held(pair)
                 comparisons += [allow(comparison) for comparison in compared]
-                imprecise = [runtime.reduced_precision(c, self.noun) for c in compared if not c]
-                findings += [finding for finding in imprecise if finding][:1]
+                imprecise = [c for c in compared if not c]
+                findings += [runtime.reduced_precision(c, pair.expectation.actual, self.noun) for c in imprecise[:1]]
         return [self.answers.items.in_list_order(comparison) for comparison in comparisons], findings
 
     def _cost(self, pair: Pair, compared: Sequence[Comparison]) -> Finding | None:
@@ -283,13 +283,9 @@ class Tally:
         plain = Comparison(*between, difference, infinite, agreement, passed=True, task=pair.task(name))
         if pair.actual in self.answers.items_not_finite and pair.reference in self.answers.items_not_finite:
             return plain, None  # one such item makes the statistics of its whole batch not finite: RT006 speaks
+        right = self.answers.right(pair.actual, pair.reference)
         finding = modes.modes_disagree(
-            plain,
-            right=self.answers.right(pair.actual, pair.reference),
-            causes=causes,
-            unexamined=unexamined,
-            remedy=remedy,
-            noun=self.noun,
+            plain, right=right, causes=causes, unexamined=unexamined, remedy=remedy, noun=self.noun
         )
         if finding is None or finding.severity != Severity.ERROR:
             return plain, finding

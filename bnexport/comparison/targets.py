@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnexport.comparison.sides import Feeds, Outputs, Runner, graph_run, graph_spec
-from bnexport.errors import MachineError, UsageError
+from bnexport.comparison.sides import ComputeTensors, Feeds, Outputs, Runner, graph_run, graph_spec
+from bnexport.errors import EndedError, MachineError, UsageError
 from bnexport.onnx_graph import tensors
 from bnexport.onnx_graph.outputs import fetches
 from bnexport.onnx_graph.protobuf import serialise
+from bnexport.results.option_values import parse_size, split_target
+from bnexport.results.runs import RunSpec
 from bnexport.runtimes.inputs import cast_input
-from bnexport.runtimes.isolated import IsolatedSession
+from bnexport.runtimes.isolated import OWN, IsolatedSession, Process, about_elsewhere
 from bnexport.runtimes.protocols import RUNTIMES, About, Artifact, Runtime, Session, Want, open_runtime
+from bnexport.system.child import PATIENCE
+from bnexport.system.confined import refuse_unusable
 
 if TYPE_CHECKING:
     import onnx
@@ -21,39 +28,84 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A runtime and one of its devices.
+    """A runtime, one of its devices, and how it is to run.
 
     Args:
+        text: what the user calls it.
         name: of the runtime.
         device: where it runs.
         runtime: the plug-in.
         about: what it is here.
+        options: the runtime's own options, by name.
+        process: where it runs, if it has a process of its own.
     """
 
+    text: str
     name: str
     device: str
     runtime: Runtime
     about: About
+    options: Mapping[str, str] = field(default_factory=dict)
+    process: Process = OWN
 
-    def open(self, content: bytes, file: str) -> Callable[[Feeds, Sequence[str]], Outputs]:
-        """Opens an ONNX model; returns what computes the tensors of these names for a batch.
+    @property
+    def title(self) -> str:
+        """The runtime and its version."""
+        return f"{self.name} {self.about.version}"
+
+    @property
+    def settings(self) -> str:
+        """The options as they were given."""
+        return ":".join(f"{name}={value}" for name, value in self.options.items())
+
+    def open(self, content: bytes, file: str, *, as_deployed: bool = False) -> OpenTarget:
+        """Opens an ONNX model.
+
+        Args:
+            content: the model.
+            file: what messages call it.
+            as_deployed: with the defaults of the runtime; otherwise in float32.
 
         Raises:
             InputError: the runtime cannot read it.
+            EndedError: its process came to an end.
             MachineError: it does not run here, or fails in a way of its own.
         """
-        artifact, want = Artifact("onnx", content, file), Want(self.device)
-        if self.about.isolated:
-            session: Session = IsolatedSession(self.name, artifact, want)
-        else:
-            session = RUNTIMES.guard(self.name, lambda: self.runtime.open(artifact, want))
+        artifact, want = Artifact("onnx", content, file), Want(self.device, as_deployed, self.options)
+        with self._naming_itself():
+            if self.about.isolated or self.process.python is not None:
+                session: Session = IsolatedSession(self.name, artifact, want, self.process)
+            else:
+                session = RUNTIMES.guard(self.name, lambda: self.runtime.open(artifact, want))
         kinds = {port.name: port.dtype.type for port in session.signature.inputs}
 
         def run(feeds: Feeds, names: Sequence[str]) -> Outputs:
             typed = {name: cast_input(name, value, kinds.get(name)) for name, value in feeds.items()}
-            return RUNTIMES.guard(self.name, lambda: session.run(typed, names))
+            with self._naming_itself():
+                return RUNTIMES.guard(self.name, lambda: session.run(typed, names))
 
-        return run
+        return OpenTarget(run, session.computes)
+
+    @contextmanager
+    def _naming_itself(self) -> Iterator[None]:
+        try:
+            yield
+        except EndedError as error:
+            error.target = self.text
+            raise
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTarget:
+    """A model that a target has opened.
+
+    Args:
+        run: computes the tensors of these names for a batch.
+        computes: what the runtime says it computes in; "" where it does not say.
+    """
+
+    run: ComputeTensors
+    computes: str
 
 
 def split_targets(targets: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -77,33 +129,75 @@ def split_targets(targets: Sequence[str]) -> tuple[list[str], list[str]]:
     return providers, others
 
 
-def open_targets(wanted: Sequence[str]) -> list[Target]:
-    """The targets of these names, NAME or NAME:DEVICE.
+def open_targets(wanted: Sequence[str], python: Path | None = None) -> list[Target]:
+    """The targets of these names, NAME[:DEVICE][:OPTION=VALUE ...].
+
+    Three options are not the runtime's own: python, the interpreter in which it runs; timeout, the seconds that opening or one
+    batch may take; and memory, such as 4GiB. Each gives it a process of its own.
+
+    Args:
+        wanted: the texts.
+        python: the interpreter of all that have a process of their own.
 
     Raises:
         UsageError: there is no such runtime, or it has no such device.
         MachineError: it does not run here.
     """
-    targets = []
-    for text in dict.fromkeys(wanted):
-        name, _, device = text.partition(":")
-        runtime = open_runtime(name)
-        about = runtime.about()
-        if about.unavailable:
-            raise MachineError(f"the runtime {name} does not run on this machine", found=about.unavailable)
-        if device and device not in about.devices:
+    return [_open_target(text, python) for text in dict.fromkeys(wanted)]
+
+
+def _open_target(text: str, python: Path | None) -> Target:
+    parts = split_target(text)
+    runtime = open_runtime(parts.name)
+    about = runtime.about()
+    process = _process(text, parts.options, python if about.isolated else None)
+    if process.python is not None:
+        about = about_elsewhere(parts.name, process)
+    elif process != OWN:
+        about = replace(about, isolated=True)
+    if about.unavailable:
+        raise MachineError(f"the runtime {parts.name} does not run on this machine", found=about.unavailable)
+    if parts.device and parts.device not in about.devices:
+        raise UsageError(
+            f"the runtime {parts.name} does not support the device {parts.device} on this machine",
+            expected=" or ".join(about.devices),
+        )
+    own = {name: value for name, value in parts.options.items() if name not in _PROCESS_OPTIONS}
+    return Target(text, parts.name, parts.device or about.devices[0], runtime, about, own, process)
+
+
+def _process(text: str, options: Mapping[str, str], python: Path | None) -> Process:
+    """Where a target runs, by the options that are not the runtime's own."""
+    interpreter = Path(options["python"]).expanduser() if "python" in options else python
+    if interpreter is not None and not os.access(interpreter, os.X_OK):
+        raise UsageError(f"the interpreter of the target {text} cannot be started", found=str(interpreter))
+    seconds = PATIENCE
+    if "timeout" in options:
+        try:
+            seconds = float(options["timeout"])
+        except ValueError as error:
             raise UsageError(
-                f"the runtime {name} does not support the device {device} on this machine",
-                expected=" or ".join(about.devices),
-            )
-        targets.append(Target(name, device or about.devices[0], runtime, about))
-    return targets
+                f"the time limit of the target {text} is invalid", found=options["timeout"], expected="seconds"
+            ) from error
+        refuse_unusable(seconds, f"the time limit of the target {text}")
+    return Process(interpreter, seconds, parse_size(options.get("memory")))
 
 
-def target_run(model: onnx.ModelProto, target: Target, file: str) -> Runner:
+_PROCESS_OPTIONS = ("python", "timeout", "memory")
+
+
+def target_spec(model: onnx.ModelProto, target: Target, *, as_deployed: bool) -> RunSpec:
+    """What a graph is as a run on a target."""
+    spec = graph_spec(model, "inference", target.device, runtime=target.name)
+    return replace(spec, as_deployed=as_deployed, options=target.settings)
+
+
+def target_run(model: onnx.ModelProto, target: Target, file: str, *, as_deployed: bool = False) -> Runner:
     """The inference graph on another runtime, with everything that is compared among its outputs."""
     names = fetches(model)
     whole = tensors.with_outputs(model, names.values())
-    run = target.open(serialise(whole), file)
-    spec = graph_spec(model, "inference", target.device, runtime=target.name)
-    return graph_run(model, lambda: whole, spec, run, names)
+    opened = target.open(serialise(whole), file, as_deployed=as_deployed)
+    spec = target_spec(model, target, as_deployed=as_deployed)
+    runner = graph_run(model, lambda: whole, spec, opened.run, names)
+    runner.computes = opened.computes
+    return runner

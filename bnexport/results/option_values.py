@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from bnexport.errors import UsageError
 
@@ -62,6 +63,42 @@ def parse_targets(texts: Sequence[str]) -> list[str]:
     """
     former = {"auto": "onnxruntime", "cpu": "onnxruntime:cpu", "cuda": "onnxruntime:cuda"}
     return [former.get(text, text.removesuffix(":auto")) for text in texts]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetParts:
+    """What the text of a target says.
+
+    Args:
+        name: of the runtime.
+        device: where it runs; "" where there is none.
+        options: by name.
+    """
+
+    name: str
+    device: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+def split_target(text: str) -> TargetParts:
+    """The runtime, the device and the options in NAME[:DEVICE][:OPTION=VALUE ...].
+
+    A value may hold colons, as paths and addresses do: an option begins where a colon is followed by NAME=.
+
+    >>> split_target("openvino:cpu:threads=1:python=C:/python.exe")
+    TargetParts(name='openvino', device='cpu', options={'threads': '1', 'python': 'C:/python.exe'})
+    >>> split_target("openvino:threads=1").device
+    ''
+
+    Raises:
+        UsageError: an option has no value.
+    """
+    name, *rest = re.split(r":(?=[A-Za-z_][\w-]*=)", text)
+    name, _, device = name.partition(":")
+    options = dict(part.split("=", 1) for part in rest)
+    if not name or ":" in device or "" in options.values():
+        raise UsageError(f"cannot read the target {text}", expected="RUNTIME[:DEVICE][:OPTION=VALUE ...]")
+    return TargetParts(name, device, options)
 
 
 def parse_providers(texts: Sequence[str]) -> list[str]:

@@ -76,6 +76,7 @@ class RunSpec:
         artifact: the format of the file that is executed; "" where a framework or a store gives the outputs.
         external: whether another exporter made the file.
         as_deployed: whether the runtime has its own defaults, which may compute in less than float32.
+        options: those of the runtime that were given, such as "threads=1".
         variant: what it is in place of the mode, such as "recalibrated".
         detail: follows the device, such as "one by one".
     """
@@ -88,6 +89,7 @@ class RunSpec:
     artifact: str = ""
     external: bool = False
     as_deployed: bool = False
+    options: str = ""
     variant: str = ""
     detail: str = ""
 
@@ -103,6 +105,8 @@ class RunSpec:
         'onnx-recalibrated@cpu'
         >>> RunSpec("onnx-reference", "inference", "cpu", artifact="onnx").id
         'onnx-inference@onnx-reference'
+        >>> RunSpec("openvino", "inference", "cpu", artifact="onnx", options="threads=1").id
+        'onnx-inference@openvino:threads=1'
         >>> RunSpec("keras", "training", "jax", Role.CONTROL).id
         'keras-training@jax'
         """
@@ -110,6 +114,7 @@ class RunSpec:
         device = self.device
         if self.runtime != "onnxruntime":  # the runtime that a device stands for where none is named
             device = self.runtime if self.device == "cpu" else f"{self.runtime}:{self.device}"
+        device += f":{self.options}" if self.options else ""
         elsewhere = self.runtime == "keras" and self.device != USUAL_BACKEND
         where = f"@{self.device}" if elsewhere else f"@{device}" if self.artifact else ""
         return f"{name}{where}{'-as-deployed' if self.as_deployed else ''}{f' {self.detail}' if self.detail else ''}"

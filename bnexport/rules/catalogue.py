@@ -19,6 +19,7 @@ from bnexport.rules import (
     runtime,
     selected_rows,
     sweep,
+    targets,
 )
 from bnexport.rules.rule import Rule
 
@@ -39,6 +40,7 @@ FAMILIES = (
     kernels,
     randomness,
     sweep,
+    targets,
 )
 
 _PREFIXES = ("BN", "IN", "EX", "RT", "QT", "ST")

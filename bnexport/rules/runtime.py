@@ -1,4 +1,4 @@
-"""RT001 to RT007 and RT009: what a runtime, a provider or a machine does to the result."""
+"""RT001 to RT007: what a runtime, a provider or a machine does to the result."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from bnexport.results.actions import NamedOptions, advise
 from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.rounding import EXPLAINED, LARGEST
+from bnexport.results.runs import Precision, RunSpec
 from bnexport.results.verdict import Comparison, Finding, Severity
 from bnexport.rules.actions import EXPORT, option
 from bnexport.rules.measured import describe, evidence_of
@@ -78,30 +79,45 @@ RT003 = Rule(
     "RT003",
     "reduced precision in use",
     meaning=(
-        "A file in float16 or bfloat16 deviates from its reference by as much as its precision explains. Or: by default, "
-        "onnxruntime computes convolutions and matrix products on Ampere and later GPUs in TF32, with 10 bits of mantissa. "
-        "With use_tf32=0 the file is right. As deployed, it deviates from Keras by more than float32 rounding."
+        "A file in float16 or bfloat16 deviates from its reference by as much as its precision explains. Or: a runtime "
+        "computes in less than float32 unless it is asked for float32, and as deployed the file deviates by more than "
+        "float32 rounding. onnxruntime computes convolutions and matrix products on Ampere and later GPUs in TF32, with 10 bits "
+        "of mantissa, OpenVINO computes in bfloat16 on processors that have it."
     ),
     measured=(
         "For 16 bits the expected error is measured: the graph is run in float32 with relative noise of half a step (2^-11 "
         "for float16, 2^-8 for bfloat16) on weights and on what each node computes. The file passes within {EXPLAINED:g} "
         "times that error as rms and {LARGEST:g} times the largest one. It is a warning where fewer than 99 % of the "
         "predictions stay the same, and an error where labels show fewer correct predictions, or beyond --min-agreement or "
-        "--max-accuracy-drop. For TF32 both settings are run, and the deviation of the default is counted in noise floors. "
+        "--max-accuracy-drop. A runtime with such a default is run both ways, and the deviation of the default is counted in noise floors. "
         "It is a warning, or an error where images get another class."
     ),
-    neighbours="EX001: the precision does not explain the difference, or the run with use_tf32=0 deviates too.",
+    neighbours="EX001: the precision does not explain the difference, or the run in float32 deviates too.",
     remedy="Accept the difference, or deploy in float32 (for TF32 with use_tf32=0).",
     thresholds={"EXPLAINED": EXPLAINED, "LARGEST": LARGEST},
 )
 
 
-def reduced_precision(comparison: Comparison, noun: Noun = IMAGES) -> Finding | None:
-    """RT003: as deployed, a side on CUDA is further from the reference than rounding to float32 explains; an error where images get another class."""
+def reduced_precision(comparison: Comparison, spec: RunSpec, noun: Noun = IMAGES) -> Finding:
+    """RT003: as deployed, a run is further from the reference than rounding to float32 explains; an error where images get another class.
+
+    Args:
+        comparison: of the tensor that is too far.
+        spec: what was run.
+        noun: what the model was run on.
+    """
+    tf32 = spec.runtime == "onnxruntime"
+    default = (
+        "TF32 is the default of onnxruntime on CUDA"
+        if tf32
+        else f"{spec.precision} is the default of {spec.runtime} here"
+    )
+    if not tf32 and spec.precision == Precision.FLOAT32:
+        default = f"the defaults of {spec.runtime}"
     floors = comparison.noise_floors
     far = f"{floors:,.0f} noise floors" if floors is not None else f"{comparison.difference.max_rel:.2g} of their scale"
     message = (
-        f"{comparison.actual} computes with reduced precision (TF32 is the default of onnxruntime on CUDA): the "
+        f"{comparison.actual} computes with reduced precision ({default}): the "
         f"{comparison.tensor} differ from {comparison.reference} by {far}"
     )
     differing = 0
@@ -115,9 +131,10 @@ def reduced_precision(comparison: Comparison, noun: Noun = IMAGES) -> Finding | 
         "noise_floors": floors,
         "images_differing": differing,
     }
+    precise = "the CUDA provider option use_tf32=0" if tf32 else "its option for float32"
     actions = (
-        advise("deploy with the CUDA provider option use_tf32=0, which is slower"),
-        advise("or accept it: the run with use_tf32=0 shows that the export is right"),
+        advise(f"deploy with {precise}, which is slower"),
+        advise("or accept it: the run in float32 shows that the export is right"),
     )
     return RT003.finding(Severity.ERROR if differing else Severity.WARNING, message, evidence, actions)
 
@@ -218,36 +235,3 @@ RT007 = Rule(
         "is installed on this machine."
     ),
 )
-
-RT009 = Rule(
-    "RT009",
-    "another runtime computes different outputs",
-    meaning="A requested target other than onnxruntime computes other outputs from the file than the reference.",
-    measured=(
-        "As for EX001, in noise floors. If onnxruntime is right with the same file, the runtime is the cause, "
-        "otherwise the file."
-    ),
-    neighbours="EX001: onnxruntime deviates too. RT004: an optimisation of onnxruntime is the cause.",
-    remedy="Report it to the authors of the runtime together with the file, or deploy with onnxruntime.",
-)
-
-
-def runtime_differs(failed: Sequence[Comparison], onnxruntime_agrees: bool | None) -> Finding:
-    """RT009: another runtime than onnxruntime computes something else.
-
-    Args:
-        failed: the comparisons that failed.
-        onnxruntime_agrees: whether onnxruntime is right with the same file; None where it did not run it.
-    """
-    cause = {
-        True: "onnxruntime agrees with the reference on the same file, so the runtime is the cause",
-        False: "onnxruntime differs with the same file too, so the file has to be corrected first",
-        None: "onnxruntime did not run the same file, so the cause may be the file or the runtime",
-    }[onnxruntime_agrees]
-    actions = {
-        True: (advise("do not deploy this file on this runtime, or use another version of it"),),
-        False: (advise("do not deploy this file"),),
-        None: (advise("run the file in onnxruntime too"),),
-    }[onnxruntime_agrees]
-    evidence = evidence_of(failed) | {"onnxruntime_agrees": onnxruntime_agrees}
-    return RT009.finding(Severity.ERROR, f"{describe(failed)}; {cause}", evidence, actions)

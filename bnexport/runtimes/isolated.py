@@ -5,13 +5,65 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from bnexport.errors import InputError
+import bnexport
+from bnexport.errors import InputError, MachineError, reason
 from bnexport.results.signature import Signature, Tensors
-from bnexport.runtimes.protocols import Artifact, Session, Want
-from bnexport.system.child import Child
+from bnexport.runtimes.protocols import RUNTIMES, About, Artifact, Session, Want
+from bnexport.system.child import PATIENCE, Child
 from bnexport.types import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """Where a runtime runs that has a process of its own.
+
+    Args:
+        python: the interpreter, which needs NumPy and the runtime's library; None for this one.
+        seconds: how long opening, or one batch, may take.
+        memory: the most memory it may take, in bytes; None for as much as the machine has.
+    """
+
+    python: Path | None = None
+    seconds: float = PATIENCE
+    memory: int | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What another interpreter needs to find this package."""
+        return {} if self.python is None else {"PYTHONPATH": str(Path(bnexport.__file__).parents[1])}
+
+
+OWN = Process()
+"""This interpreter, with the usual limits."""
+
+
+def about_elsewhere(name: str, process: Process) -> About:
+    """What a runtime is in another interpreter.
+
+    Raises:
+        MachineError: that interpreter does not run, or lacks what the runtime needs.
+    """
+    try:
+        child = Child(
+            "bnexport.runtimes.isolated_child",
+            [name, RUNTIMES.value(name)],
+            process.environment,
+            path=Path(str(process.python)),
+            title=f"the runtime {name}",
+            python=process.python,
+            seconds=process.seconds,
+        )
+    except (OSError, InputError) as error:
+        raise MachineError(f"the runtime {name} cannot run in {process.python} ({reason(error)})") from error
+    child.close()
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in child.description.items()
+    }
+    return About(**fields)
 
 
 class IsolatedSession(Session):
@@ -21,13 +73,14 @@ class IsolatedSession(Session):
         name: of the runtime.
         artifact: what it executes.
         want: how.
+        process: the interpreter and the limits of the process.
 
     Raises:
         InputError: the runtime cannot read it, or does not run here.
-        MachineError: its process came to an end.
+        EndedError: its process came to an end, or takes too long.
     """
 
-    def __init__(self, name: str, artifact: Artifact, want: Want) -> None:
+    def __init__(self, name: str, artifact: Artifact, want: Want, process: Process = OWN) -> None:
         with tempfile.NamedTemporaryFile(prefix="bnexport-", suffix=f".{artifact.format}") as file:
             file.write(artifact.content)
             file.flush()
@@ -35,12 +88,16 @@ class IsolatedSession(Session):
             asked |= {"as_deployed": want.as_deployed, "options": dict(want.options)}
             self._child: Child | None = Child(
                 "bnexport.runtimes.isolated_child",
-                [name, file.name, json.dumps(asked)],
-                {},
+                [name, RUNTIMES.value(name), file.name, json.dumps(asked)],
+                process.environment,
                 path=Path(artifact.name),
                 title=f"the runtime {name}",
+                python=process.python,
+                seconds=process.seconds,
+                memory=process.memory,
             )
-        self.signature = Signature.from_dict(self._child.description)
+        self.signature = Signature.from_dict(self._child.description["signature"])
+        self.computes = self._child.description["computes"]
 
     def run(self, inputs: Tensors, outputs: Sequence[str] = ()) -> dict[str, Array]:
         """The tensors named `outputs`, or all outputs, for one batch."""

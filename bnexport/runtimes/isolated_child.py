@@ -5,27 +5,33 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
-from bnexport.runtimes.protocols import RUNTIMES, Artifact, Want, open_runtime
+from bnexport.runtimes.protocols import RUNTIMES, Artifact, Want
 from bnexport.system.child_server import Compute, serve
 
 
-def main(name: str, file: str, asked: str) -> None:
-    """Serves an artifact.
+def main(name: str, value: str, file: str = "", asked: str = "") -> None:
+    """Serves an artifact, or says what the runtime is here where there is none.
 
     Args:
         name: of the runtime.
-        file: the artifact.
+        value: its class, MODULE:CLASS: another interpreter may not know the package that registers it.
+        file: the artifact; "" for none.
         asked: how it is to be executed, as JSON.
     """
 
     def open_session() -> tuple[Mapping[str, object], Compute]:
+        runtime = RUNTIMES.load(name, value)
+        if not file:
+            return asdict(runtime.about()), lambda _arrays, _question: {}
         how = json.loads(asked)
         artifact = Artifact(how["format"], Path(file).read_bytes(), how["name"])
         want = Want(how["device"], how["as_deployed"], how["options"])
-        session = RUNTIMES.guard(name, lambda: open_runtime(name).open(artifact, want))
-        return session.signature.as_dict(), lambda arrays, question: RUNTIMES.guard(
+        session = RUNTIMES.guard(name, lambda: runtime.open(artifact, want))
+        description = {"signature": session.signature.as_dict(), "computes": session.computes}
+        return description, lambda arrays, question: RUNTIMES.guard(
             name, lambda: session.run(dict(zip(question["inputs"], arrays, strict=True)), question["outputs"])
         )
 

@@ -35,6 +35,8 @@ class About:
         formats: which artifacts it executes, such as "onnx".
         shows_tensors: whether it gives out any tensor of a graph, not only its outputs.
         isolated: whether each run needs a process of its own.
+        reduced_by_default: whether it may compute in less than float32 where nothing is asked for; the file is then run both ways.
+        setting: what asks the library for float32, as its users write it, such as `INFERENCE_PRECISION_HINT="f32"`; "" where nothing does.
     """
 
     version: str
@@ -43,6 +45,8 @@ class About:
     formats: tuple[str, ...] = ("onnx",)
     shows_tensors: bool = False
     isolated: bool = False
+    reduced_by_default: bool = False
+    setting: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ class Session(Protocol):
     """An artifact that is open, to be inherited. Closing it twice does nothing; sessions do not know of each other."""
 
     signature: Signature
+    computes: str = ""
+    """What the runtime says it computes in, such as "float32" or "bfloat16"; "" where it does not say."""
 
     def run(self, inputs: Tensors, outputs: Sequence[str] = ()) -> dict[str, Array]:
         """The tensors named `outputs`, or all outputs, for one batch.

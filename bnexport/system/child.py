@@ -6,22 +6,34 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bnexport.errors import InputError, MachineError
+from bnexport.errors import EndedError, InputError
+from bnexport.system.child_server import MEMORY, SECONDS
 from bnexport.types import Array
 
-SECONDS = 600.0
+PATIENCE = 600.0
 """How long loading, or one batch, may take."""
+
+_SHARED = Path("/dev/shm")  # noqa: S108 - only for a folder of one's own
+"""Where files are in memory (Linux)."""
+
+_ENOUGH = 1 << 30
+"""So much of it has to be free."""
+
+_LINE = 300
+"""Characters of the last line that a process wrote, in messages."""
 
 
 class Child:
@@ -34,10 +46,13 @@ class Child:
         path: the file, for messages.
         title: what computes in the process, for messages.
         fix: what to do where it cannot read the file.
+        python: the interpreter; None for this one.
+        seconds: how long loading, or one batch, may take.
+        memory: the most memory it may take, in bytes; None for as much as the machine has.
 
     Raises:
         InputError: it cannot read the file.
-        MachineError: the process came to an end, or takes too long.
+        EndedError: the process came to an end, or takes too long.
     """
 
     def __init__(
@@ -49,18 +64,25 @@ class Child:
         path: Path,
         title: str,
         fix: str = "",
+        python: Path | None = None,
+        seconds: float = PATIENCE,
+        memory: int | None = None,
     ) -> None:
-        self._path, self._title, self._fix = path, title, fix
+        self._path, self._title, self._fix, self._seconds = path, title, fix, seconds
         self._calls, self._lock = 0, threading.Lock()
-        self._folder = Path(tempfile.mkdtemp(prefix="bnexport-child-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="bnexport-child-", dir=_in_memory()))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._process = subprocess.Popen(  # noqa: S603 - this very program
-            [sys.executable, "-P", "-m", module, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONSAFEPATH": "1", **environment},
-        )
+        self._printed = self._folder / "stderr"
+        limits = {SECONDS: f"{seconds:g}"} | ({MEMORY: str(memory)} if memory is not None else {})
+        with self._printed.open("wb") as stderr:
+            self._process = subprocess.Popen(  # noqa: S603 - this very program
+                [str(python or sys.executable), "-P", "-m", module, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONSAFEPATH": "1", **limits, **environment},
+                start_new_session=True,  # it ends with whatever it started
+            )
         self._close = weakref.finalize(self, _end, self._process)
         self.description: Mapping[str, Any] = self._answer()
         """What the process says about the model."""
@@ -74,7 +96,7 @@ class Child:
 
         Raises:
             InputError: the model cannot be run on them.
-            MachineError: the process came to an end, or takes too long.
+            EndedError: the process came to an end, or takes too long.
         """
         with self._lock:  # one question at a time
             self._calls += 1
@@ -88,7 +110,7 @@ class Child:
                     stdin.flush()
             except BrokenPipeError as error:
                 raise self._unexpected_end() from error
-            self._answer()
+            self._answer("run")
             with np.load(out, allow_pickle=False) as file:
                 outputs = {name: file[name] for name in file.files}
             given.unlink()
@@ -99,29 +121,50 @@ class Child:
         """Ends the process."""
         self._close()
 
-    def _answer(self) -> Mapping[str, Any]:
+    def _answer(self, asked: str = "read") -> Mapping[str, Any]:
         stream = self._process.stdout
-        ready = stream is not None and select.select([stream], [], [], SECONDS)[0]
+        ready = stream is not None and select.select([stream], [], [], self._seconds)[0]
         if stream is None or not ready:
             self._close()
-            raise MachineError(f"{self._title} took more than {SECONDS:g} s for {self._path} and was stopped")
+            raise self._end_error(f"a time limit of {self._seconds:g} s")
         line = stream.readline()
         if not line:
             raise self._unexpected_end()
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise InputError(f"{self._title} cannot read {self._path} ({answer['error']})", fix=self._fix)
+            raise InputError(f"{self._title} cannot {asked} {self._path} ({answer['error']})", fix=self._fix)
         return answer
 
-    def _unexpected_end(self) -> MachineError:
+    def _unexpected_end(self) -> EndedError:
+        status = self._process.wait()
+        return self._end_error(signal.Signals(-status).name if status < 0 else f"exit status {status}")
+
+    def _end_error(self, cause: str) -> EndedError:
         name = self._title.partition(" (")[0]
-        return MachineError(
-            f"the {name} process for {self._path} ended unexpectedly", found=f"exit status {self._process.wait()}"
-        )
+        what = f"the {name} process for {self._path} ended unexpectedly"
+        return EndedError(what, cause=cause, last_line=_last_line(self._printed))
+
+
+def _in_memory() -> Path | None:
+    """A folder whose files are in memory; None where there is none, or too little is free."""
+    try:
+        return _SHARED if shutil.disk_usage(_SHARED).free > _ENOUGH and os.access(_SHARED, os.W_OK) else None
+    except OSError:
+        return None
+
+
+def _last_line(printed: Path) -> str:
+    """The last line of a file that says something."""
+    with suppress(OSError), printed.open("rb") as file:
+        file.seek(max(0, printed.stat().st_size - 65536))
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
+        return next((line for line in reversed(lines) if line), "")[:_LINE]
+    return ""
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    child.kill()
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
     for stream in (child.stdin, child.stdout):
         if stream is not None:
             stream.close()

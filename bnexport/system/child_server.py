@@ -6,19 +6,50 @@ else is asked, with a line: the arrays in the file `given` were run, and the out
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
+import signal
 import sys
+import threading
+import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from bnexport.types import Array
 
+MEMORY = "BNEXPORT_CHILD_MEMORY"
+"""The environment variable that says how much memory such a process may take, in bytes."""
+
+SECONDS = "BNEXPORT_CHILD_SECONDS"
+"""The one that says how long opening, or one batch, may take; whoever asks ends it first, if they are still there."""
+
+_LATE = 10.0
+"""So many seconds later this process ends itself."""
+
 Compute: TypeAlias = "Callable[[Sequence[Array], Mapping[str, Any]], Mapping[str, Array]]"
 """The outputs by name, of one array for each input and of what else was asked."""
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    """Ends the process, from a thread that needs nothing of Python, where the block takes too long and nobody else ends it."""
+    faulthandler.dump_traceback_later(float(os.environ.get(SECONDS, "600")) + _LATE, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _end_with(asker: int) -> None:
+    """Ends this process and all that it started when the one that asked for it is gone."""
+    while os.getppid() == asker:
+        time.sleep(1)
+    os.killpg(0, signal.SIGKILL)
 
 
 def serve(open_model: Callable[[], tuple[Mapping[str, object], Compute]]) -> None:
@@ -30,6 +61,8 @@ def serve(open_model: Callable[[], tuple[Mapping[str, object], Compute]]) -> Non
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
     _limit()
+    if os.getpgrp() == os.getpid():  # of its own, and not that of whoever asks
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     warnings.simplefilter("ignore")
 
     def answer(values: Mapping[str, object]) -> None:
@@ -37,7 +70,8 @@ def serve(open_model: Callable[[], tuple[Mapping[str, object], Compute]]) -> Non
         answers.flush()
 
     try:
-        description, compute = open_model()
+        with _in_time():
+            description, compute = open_model()
         answer(description)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with the file is the answer
         answer({"error": _reason(error)})
@@ -47,7 +81,8 @@ def serve(open_model: Callable[[], tuple[Mapping[str, object], Compute]]) -> Non
         try:
             with np.load(question["given"], allow_pickle=False) as file:
                 arrays = [file[str(number)] for number in range(len(file.files))]
-            outputs: dict[str, Any] = dict(compute(arrays, question))
+            with _in_time():
+                outputs: dict[str, Any] = dict(compute(arrays, question))
             np.savez(question["out"], **outputs)
             answer({})
         except Exception as error:  # noqa: BLE001 - as above
@@ -55,11 +90,12 @@ def serve(open_model: Callable[[], tuple[Mapping[str, object], Compute]]) -> Non
 
 
 def _limit() -> None:
+    """Limits memory."""
     try:
         import resource
     except ImportError:  # Windows has none
         return
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = int(os.environ.get(MEMORY, 0)) or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     least = memory if most == resource.RLIM_INFINITY else min(memory, most)
     resource.setrlimit(resource.RLIMIT_DATA, (least, least))

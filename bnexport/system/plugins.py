@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeGuard, TypeVar
 
@@ -41,6 +40,19 @@ class Plugins(Generic[T]):
         yield from self.own
         yield from sorted({entry.name for entry in entry_points(group=self.group)} - self.own.keys())
 
+    def value(self, name: str) -> str:
+        """Where the plug-in of a name is, MODULE:CLASS.
+
+        Raises:
+            UsageError: none is installed under it.
+        """
+        if name in self.own:
+            return self.own[name]
+        entry = next((entry for entry in entry_points(group=self.group) if entry.name == name), None)
+        if entry is None:
+            raise UsageError(f"the {self.noun} {name} does not exist", expected=" or ".join(self.names()))
+        return entry.value
+
     def open(self, name: str) -> T:
         """The plug-in of a name.
 
@@ -48,14 +60,16 @@ class Plugins(Generic[T]):
             UsageError: none is installed under it.
             MachineError: it cannot be imported, or is none.
         """
-        entry: EntryPoint | None = None
-        if name not in self.own:
-            entry = next((entry for entry in entry_points(group=self.group) if entry.name == name), None)
-            if entry is None:
-                raise UsageError(f"the {self.noun} {name} does not exist", expected=" or ".join(self.names()))
-        value = entry.value if entry else self.own[name]
+        return self.load(name, self.value(name))
+
+    def load(self, name: str, value: str) -> T:
+        """The plug-in that is MODULE:CLASS.
+
+        Raises:
+            MachineError: it cannot be imported, or is none.
+        """
         try:
-            plugin = entry.load()() if entry else _load_class(value)()
+            plugin = EntryPoint(name, value, self.group).load()()
         except Exception as error:  # whatever somebody's plug-in raises
             raise MachineError(f"the {self.noun} {name} cannot be loaded ({value}: {reason(error)})") from error
         if not self.fits(plugin):
@@ -81,9 +95,3 @@ class Plugins(Generic[T]):
             if name in self.own:
                 raise
             raise MachineError(f"the {self.noun} {name} failed ({type(error).__name__}: {reason(error)})") from error
-
-
-def _load_class(value: str) -> Callable[[], object]:
-    module, _, name = value.partition(":")
-    plugin_class: Callable[[], object] = getattr(import_module(module), name)
-    return plugin_class

@@ -171,7 +171,7 @@ def test_inputs_that_are_not_finite_are_no_runtimes_fault(models: Path, model: s
 
 
 PLUGIN = '''
-import dataclasses, os
+import dataclasses
 import numpy as np
 from bnexport.runtimes.onnx_reference import OnnxReference
 
@@ -191,13 +191,6 @@ class Apart(OnePercent):
 
     def about(self):
         return dataclasses.replace(super().about(), isolated=True)
-
-class Aborting(Apart):
-    def open(self, artifact, want):
-        session = super().open(artifact, want)
-        session.run = lambda inputs, outputs=(): os.abort()
-        return session
-
 class Broken(OnnxReference):
     def open(self, artifact, want):
         raise KeyError("no such luck")
@@ -213,7 +206,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: one-percent\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(
-        "[bnexport.runtimes]\none-percent = one_percent:OnePercent\napart = one_percent:Apart\naborting = one_percent:Aborting\nbroken = one_percent:Broken\nmissing = nowhere:Nothing\n"
+        "[bnexport.runtimes]\none-percent = one_percent:OnePercent\napart = one_percent:Apart\nbroken = one_percent:Broken\nmissing = nowhere:Nothing\n"
     )
     return {**os.environ, "PYTHONPATH": str(folder)}
 
@@ -247,7 +240,7 @@ def test_a_runtime_of_another_package_is_run_and_failed(name: str, installed: di
 
 @pytest.mark.parametrize(
     ("target", "words"),
-    [("broken", "no such luck"), ("missing", "cannot be loaded"), ("aborting", "ended unexpectedly")],
+    [("broken", "no such luck"), ("missing", "cannot be loaded")],
 )
 def test_a_plugin_that_fails_is_one_sentence(installed: dict[str, str], models: Path, target: str, words: str) -> None:
     """Exit code 3 and the plug-in's name; nothing of it is a traceback."""

@@ -97,6 +97,8 @@ WRONG: dict[str, tuple[str, str]] = {
     "a path with a null byte": ('[check]\nreport = ["a\\u0000.json"]', "report contains a null byte"),
     "two names of one option": ("[check]\nlayers = true\nlayerwise = true", "layers and layerwise are two names"),
     "code by its new name": ("allow-custom-code = true", "sets allow-custom-code, which a file must not set"),
+    "an interpreter": ("[check]\npython = '/tmp/python'", "sets python, which a file must not set"),
+    "an interpreter of a target": ("[check]\ntarget = ['x:python=/tmp/python']", "because it starts a program"),
     "results through a link": ("[batch]\nresults = 'link/results'", "outside of its own folder"),
 }
 

@@ -13,8 +13,9 @@ from bnexport.errors import InputError
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.size_constants import SizeConstant, size_constants, with_sizes
 from bnexport.rules.rule import Rule
-from bnexport.rules.runtime import RT004, RT005, RT009
+from bnexport.rules.runtime import RT004, RT005
 from bnexport.rules.sweep import EX010
+from bnexport.rules.targets import RT009
 from bnexport.runtimes import ort_session
 
 BUDGET = 20.0

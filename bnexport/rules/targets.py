@@ -1,0 +1,143 @@
+"""RT009 and RT015 to RT017: a runtime other than onnxruntime that is wrong, ends, refuses a model, or computes in another precision than asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bnexport.results.actions import advise
+from bnexport.results.verdict import Comparison, Finding, Severity
+from bnexport.rules.measured import describe, evidence_of
+from bnexport.rules.rule import Rule
+
+RT009 = Rule(
+    "RT009",
+    "another runtime computes different outputs",
+    meaning="A requested target other than onnxruntime computes other outputs from the file than the reference.",
+    measured=(
+        "As for EX001, in noise floors. If onnxruntime is right with the same file, the runtime is the cause, "
+        "otherwise the file."
+    ),
+    neighbours="EX001: onnxruntime deviates too. RT004: an optimisation of onnxruntime is the cause.",
+    remedy="Report it to the authors of the runtime together with the file, or deploy with onnxruntime.",
+)
+
+
+def runtime_differs(failed: Sequence[Comparison], onnxruntime_agrees: bool | None) -> Finding:
+    """RT009: another runtime than onnxruntime computes something else.
+
+    Args:
+        failed: the comparisons that failed.
+        onnxruntime_agrees: whether onnxruntime is right with the same file; None where it did not run it.
+    """
+    cause = {
+        True: "onnxruntime agrees with the reference on the same file, so the runtime is the cause",
+        False: "onnxruntime differs with the same file too, so the file has to be corrected first",
+        None: "onnxruntime did not run the same file, so the cause may be the file or the runtime",
+    }[onnxruntime_agrees]
+    actions = {
+        True: (advise("do not deploy this file on this runtime, or use another version of it"),),
+        False: (advise("do not deploy this file"),),
+        None: (advise("run the file in onnxruntime too"),),
+    }[onnxruntime_agrees]
+    evidence = evidence_of(failed) | {"onnxruntime_agrees": onnxruntime_agrees}
+    return RT009.finding(Severity.ERROR, f"{describe(failed)}; {cause}", evidence, actions)
+
+
+RT015 = Rule(
+    "RT015",
+    "the process of a runtime ends",
+    meaning="A requested target was started in a process of its own, which crashed, took too long, or was ended from outside.",
+    measured=(
+        "The signal or exit status of the process and the last line that it wrote, or the time limit that it reached "
+        "(--target NAME:timeout=SECONDS)."
+    ),
+    neighbours="RT016: the runtime says itself that it does not run the model. RT001: CUDA does not run at all.",
+    remedy="Do not deploy this file on this version of the runtime. Report it to its authors with the file.",
+)
+
+
+def runtime_ended(run: str, title: str, cause: str, last_line: str) -> Finding:
+    """RT015: the process of a runtime came to an end.
+
+    Args:
+        run: the id of the run.
+        title: the runtime and its version.
+        cause: the signal, the exit status, or the limit.
+        last_line: the last line that it wrote; "" where it wrote none.
+    """
+    message = f"{run}: the process of {title} ended ({cause})"
+    if last_line:
+        message += f'; the last line that it wrote: "{last_line}"'
+    evidence = {"side": run, "runtime": title, "cause": cause, "last_line": last_line}
+    actions = (
+        advise("do not deploy this file on this runtime, or use another version of it"),
+        advise("report it to the authors of the runtime together with the file"),
+    )
+    return RT015.finding(Severity.ERROR, message, evidence, actions)
+
+
+RT016 = Rule(
+    "RT016",
+    "a runtime refuses the model",
+    meaning="A requested target cannot open the file, or does not run the first batch.",
+    measured="The runtime's own sentence. Operators and nodes of the file that it names are listed.",
+    neighbours="RT015: the runtime dies instead of refusing. RT009: it runs the model, and is wrong.",
+    remedy=(
+        "Use another runtime or version, or change the layers that are named. Some runtimes need a fixed batch size "
+        "or another opset."
+    ),
+)
+
+
+def runtime_refuses(run: str, title: str, reason: str, operators: Sequence[str], layers: Sequence[str]) -> Finding:
+    """RT016: a runtime cannot run the model.
+
+    Args:
+        run: the id of the run.
+        title: the runtime and its version.
+        reason: the sentence about it.
+        operators: the operators of the model that it names.
+        layers: the nodes or layers that it names.
+    """
+    message = f"{run}: {title} does not run this model: {reason}"
+    if operators:
+        message += f"; operators of the model that it names: {', '.join(operators)}"
+    evidence = {"side": run, "runtime": title, "reason": reason, "operators": list(operators)}
+    actions = (
+        advise("deploy on another runtime, or try another version of this one"),
+        advise("change the layers that the runtime names"),
+    )
+    return RT016.finding(Severity.ERROR, message, evidence, actions, tuple(layers))
+
+
+RT017 = Rule(
+    "RT017",
+    "a runtime computes in another precision than asked for",
+    meaning=(
+        "The runtime itself says that it computes in less than float32. As deployed: nothing was asked for, and its "
+        "default is lower, such as bfloat16 in OpenVINO on processors that have it. Otherwise: float32 was asked for "
+        "and not given."
+    ),
+    measured="What the open session says of itself is compared with what was asked for, whatever the error.",
+    neighbours="RT003: how far that is from the reference, and what it costs in answers.",
+    remedy="Ask the runtime for float32 where it is deployed, or accept what RT003 says it costs.",
+)
+
+
+def other_precision(run: str, title: str, computes: str, *, as_deployed: bool, setting: str = "") -> Finding:
+    """RT017: a runtime computes in less than float32; a warning where nothing was asked for, otherwise an error.
+
+    Args:
+        run: the id of the run.
+        title: the runtime and its version.
+        computes: what it says it computes in.
+        as_deployed: whether nothing was asked for.
+        setting: what asks this runtime for float32; "" where that is not known.
+    """
+    what = "by default" if as_deployed else "although float32 was asked for"
+    message = f"{run}: {title} computes in {computes} on this machine {what}"
+    evidence = {"side": run, "runtime": title, "computes": computes, "as_deployed": as_deployed}
+    actions = [advise(f"ask for float32 where it is deployed{f': {setting}' if setting else ''}")]
+    if as_deployed:
+        actions.append(advise("or accept it: RT003 says what it costs"))
+    return RT017.finding(Severity.WARNING if as_deployed else Severity.ERROR, message, evidence, tuple(actions))
