@@ -18,7 +18,7 @@ from bnexport.results.option_values import parse_size, split_target
 from bnexport.results.runs import RunSpec
 from bnexport.runtimes.inputs import cast_input
 from bnexport.runtimes.isolated import OWN, IsolatedSession, Process, about_elsewhere
-from bnexport.runtimes.protocols import RUNTIMES, About, Artifact, Runtime, Session, Want, open_runtime
+from bnexport.runtimes.protocols import RUNTIMES, About, Artifact, Runtime, Session, Want, about_target, open_runtime
 from bnexport.system.child import PATIENCE
 from bnexport.system.confined import refuse_unusable
 
@@ -149,20 +149,22 @@ def open_targets(wanted: Sequence[str], python: Path | None = None) -> list[Targ
 def _open_target(text: str, python: Path | None) -> Target:
     parts = split_target(text)
     runtime = open_runtime(parts.name)
-    about = runtime.about()
+    own = {name: value for name, value in parts.options.items() if name not in _PROCESS_OPTIONS}
+    about = about_target(runtime, parts.device, own)
     process = _process(text, parts.options, python if about.isolated else None)
     if process.python is not None:
-        about = about_elsewhere(parts.name, process)
+        about = about_elsewhere(parts.name, process, parts.device, own)
     elif process != OWN:
         about = replace(about, isolated=True)
     if about.unavailable:
-        raise MachineError(f"the runtime {parts.name} does not run on this machine", found=about.unavailable)
+        raise MachineError(
+            f"the runtime {parts.name} does not run on this machine", found=about.unavailable, fix=about.fix
+        )
     if parts.device and parts.device not in about.devices:
         raise UsageError(
             f"the runtime {parts.name} does not support the device {parts.device} on this machine",
             expected=" or ".join(about.devices),
         )
-    own = {name: value for name, value in parts.options.items() if name not in _PROCESS_OPTIONS}
     return Target(text, parts.name, parts.device or about.devices[0], runtime, about, own, process)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,16 +41,24 @@ OWN = Process()
 """This interpreter, with the usual limits."""
 
 
-def about_elsewhere(name: str, process: Process) -> About:
+def about_elsewhere(name: str, process: Process, device: str = "", options: Mapping[str, str] | None = None) -> About:
     """What a runtime is in another interpreter.
+
+    Args:
+        name: of the runtime.
+        process: the interpreter.
+        device: as the user named it; "" where none was named.
+        options: the runtime's own.
 
     Raises:
         MachineError: that interpreter does not run, or lacks what the runtime needs.
+        UsageError: the runtime has no such option.
     """
+    asked = json.dumps({"device": device, "options": dict(options or {})})
     try:
         child = Child(
             "bnexport.runtimes.isolated_child",
-            [name, RUNTIMES.value(name)],
+            [name, RUNTIMES.value(name), "", asked],
             process.environment,
             path=Path(str(process.python)),
             title=f"the runtime {name}",
@@ -76,7 +84,8 @@ class IsolatedSession(Session):
         process: the interpreter and the limits of the process.
 
     Raises:
-        InputError: the runtime cannot read it, or does not run here.
+        InputError: the runtime cannot read it.
+        MachineError: the runtime does not run here.
         EndedError: its process came to an end, or takes too long.
     """
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from bnexport.runtimes.protocols import RUNTIMES, Artifact, Want
+from bnexport.runtimes.protocols import RUNTIMES, Artifact, Want, about_target
 from bnexport.system.child_server import Compute, serve
 
 
@@ -19,17 +19,18 @@ def main(name: str, value: str, file: str = "", asked: str = "") -> None:
         name: of the runtime.
         value: its class, MODULE:CLASS: another interpreter may not know the package that registers it.
         file: the artifact; "" for none.
-        asked: how it is to be executed, as JSON.
+        asked: how it is to be executed, or which target is meant, as JSON.
     """
 
     def open_session() -> tuple[Mapping[str, object], Compute]:
         runtime = RUNTIMES.load(name, value)
-        if not file:
-            return asdict(runtime.about()), lambda _arrays, _question: {}
         how = json.loads(asked)
+        if not file:
+            about = RUNTIMES.guard(name, lambda: about_target(runtime, how["device"], how["options"]))
+            return asdict(about), lambda _arrays, _question: {}
         artifact = Artifact(how["format"], Path(file).read_bytes(), how["name"])
         want = Want(how["device"], how["as_deployed"], how["options"])
-        session = RUNTIMES.guard(name, lambda: runtime.open(artifact, want))
+        session = runtime.open(artifact, want)  # whatever it raises refuses the file, unless it blames the machine
         description = {"signature": session.signature.as_dict(), "computes": session.computes}
         return description, lambda arrays, question: RUNTIMES.guard(
             name, lambda: session.run(dict(zip(question["inputs"], arrays, strict=True)), question["outputs"])

@@ -30,7 +30,8 @@ class About:
 
     Args:
         version: of the library; "" where it is not installed.
-        unavailable: why it cannot run here, with what to do; "" where it can.
+        unavailable: why it cannot run here; "" where it can.
+        fix: what to do about that, if possible the command that installs what is missing.
         devices: where it runs.
         formats: which artifacts it executes, such as "onnx".
         shows_tensors: whether it gives out any tensor of a graph, not only its outputs.
@@ -41,6 +42,7 @@ class About:
 
     version: str
     unavailable: str = ""
+    fix: str = ""
     devices: tuple[str, ...] = ("cpu",)
     formats: tuple[str, ...] = ("onnx",)
     shows_tensors: bool = False
@@ -127,12 +129,38 @@ class Runtime(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsTargets(Protocol):
+    """An ability of a runtime: to say what it is for one target, where that depends on the device or the options."""
+
+    def about_target(self, device: str, options: Mapping[str, str]) -> About:
+        """What it is on a device with these options.
+
+        Args:
+            device: as the user named it; "" where none was named.
+            options: the runtime's own.
+
+        Raises:
+            UsageError: it has no such option.
+        """
+        ...
+
+
 def _is_runtime(plugin: object) -> TypeGuard[Runtime]:
     return isinstance(plugin, Runtime)
 
 
 RUNTIMES = Plugins(GROUP, "runtime", _is_runtime, "about and open")
 """The runtimes that are installed."""
+
+
+def about_target(runtime: Runtime, device: str, options: Mapping[str, str]) -> About:
+    """What a runtime is for one target.
+
+    Raises:
+        UsageError: it has no such option, and says so.
+    """
+    return runtime.about_target(device, options) if isinstance(runtime, ReadsTargets) else runtime.about()
 
 
 def runtime_names() -> list[str]:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from bnexport.errors import EndedError, InputError
-from bnexport.system.child_server import MEMORY, SECONDS
+from bnexport.system.child_server import KINDS, MEMORY, SECONDS
 from bnexport.types import Array
 
 PATIENCE = 600.0
@@ -52,6 +52,7 @@ class Child:
 
     Raises:
         InputError: it cannot read the file.
+        MachineError: what computes in it does not run on this machine.
         EndedError: the process came to an end, or takes too long.
     """
 
@@ -131,6 +132,10 @@ class Child:
         if not line:
             raise self._unexpected_end()
         answer: dict[str, Any] = json.loads(line)
+        if "cause" in answer:
+            raise self._end_error(answer["cause"], answer["last_line"])
+        if kind := answer.get("kind"):
+            raise KINDS[kind](answer["error"])
         if "error" in answer:
             raise InputError(f"{self._title} cannot {asked} {self._path} ({answer['error']})", fix=self._fix)
         return answer
@@ -139,10 +144,10 @@ class Child:
         status = self._process.wait()
         return self._end_error(signal.Signals(-status).name if status < 0 else f"exit status {status}")
 
-    def _end_error(self, cause: str) -> EndedError:
+    def _end_error(self, cause: str, last_line: str = "") -> EndedError:
         name = self._title.partition(" (")[0]
         what = f"the {name} process for {self._path} ended unexpectedly"
-        return EndedError(what, cause=cause, last_line=_last_line(self._printed))
+        return EndedError(what, cause=cause, last_line=last_line or _last_line(self._printed))
 
 
 def _in_memory() -> Path | None:

@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from bnexport.errors import BnexportError, EndedError, MachineError, UsageError
 from bnexport.types import Array
 
 MEMORY = "BNEXPORT_CHILD_MEMORY"
@@ -30,6 +31,9 @@ SECONDS = "BNEXPORT_CHILD_SECONDS"
 
 _LATE = 10.0
 """So many seconds later this process ends itself."""
+
+KINDS: dict[str, type[BnexportError]] = {"machine": MachineError, "usage": UsageError}
+"""Errors of opening that are no fault of the file, by what the answer calls them."""
 
 Compute: TypeAlias = "Callable[[Sequence[Array], Mapping[str, Any]], Mapping[str, Array]]"
 """The outputs by name, of one array for each input and of what else was asked."""
@@ -74,7 +78,7 @@ def serve(open_model: Callable[[], tuple[Mapping[str, object], Compute]]) -> Non
             description, compute = open_model()
         answer(description)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with the file is the answer
-        answer({"error": _reason(error)})
+        answer(_failure(error) | _no_fault_of_the_file(error))
         return
     for line in sys.stdin:
         question = json.loads(line)
@@ -86,7 +90,7 @@ def serve(open_model: Callable[[], tuple[Mapping[str, object], Compute]]) -> Non
             np.savez(question["out"], **outputs)
             answer({})
         except Exception as error:  # noqa: BLE001 - as above
-            answer({"error": _reason(error)})
+            answer(_failure(error))
 
 
 def _limit() -> None:
@@ -100,6 +104,17 @@ def _limit() -> None:
     least = memory if most == resource.RLIM_INFINITY else min(memory, most)
     resource.setrlimit(resource.RLIMIT_DATA, (least, least))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _failure(error: Exception) -> dict[str, object]:
+    """What is to be said of an error: of a process that this one started and that came to an end, also how."""
+    ended = {"cause": error.cause, "last_line": error.last_line} if isinstance(error, EndedError) else {}
+    return {"error": _reason(error), **ended}
+
+
+def _no_fault_of_the_file(error: Exception) -> dict[str, object]:
+    """The class and the whole sentence of an error that says so."""
+    return next(({"kind": name, "error": str(error)} for name, kind in KINDS.items() if isinstance(error, kind)), {})
 
 
 def _reason(error: Exception) -> str:

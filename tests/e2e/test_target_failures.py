@@ -16,7 +16,7 @@ import pytest
 PLUGIN = '''
 import dataclasses, os, signal, sys, time
 import numpy as np
-from bnexport.errors import InputError
+from bnexport.errors import EndedError, InputError, MachineError
 from bnexport.runtimes.onnx_reference import OnnxReference
 
 CALLS = 0
@@ -28,6 +28,10 @@ def changed(change):
             return dataclasses.replace(super().about(), isolated=True, reduced_by_default=change is lower)
 
         def open(self, artifact, want):
+            if change is bug:
+                raise KeyError("no such operator: BatchNormalization")
+            if change is lack:
+                raise MachineError("the library is damaged", fix="install it again")
             if change is refuse:
                 raise InputError("the operator BatchNormalization (node stem_bn) is not implemented")
             session = super().open(artifact, want)
@@ -76,11 +80,20 @@ def lower(right):
 def refuse(right):
     return right
 
-Kill, Fault, Later, Loop, Take, Noise, Shape, Nan, Lower, Refuse = map(
-    changed, (kill, fault, later, loop, take, noise, shape, nan, lower, refuse)
+bug = lambda right: right
+lack = lambda right: right
+
+def inner(right):
+    raise EndedError("its own process is gone", cause="SIGABRT", last_line="out of luck")
+
+Kill, Fault, Later, Loop, Take, Noise, Shape, Nan, Lower, Refuse, Bug, Lack, Inner = map(
+    changed, (kill, fault, later, loop, take, noise, shape, nan, lower, refuse, bug, lack, inner)
 )
 '''
-NAMES = ("kill", "fault", "later", "loop", "take", "noise", "shape", "nan", "lower", "refuse")
+NAMES = (
+    *("kill", "fault", "later", "loop", "take", "noise", "shape", "nan", "lower", "refuse"),
+    *("bug", "lack", "inner"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +139,8 @@ FAILURES = {
     "take:memory=2GiB": ("RT016", "Unable to allocate"),
     "shape": ("RT009", "onnxruntime agrees"),
     "nan": ("RT009", "not finite"),
+    "inner": ("RT015", 'SIGABRT); the last line that it wrote: "out of luck"'),
+    "bug": ("RT016", "operators of the model that it names: BatchNormalization"),
     "refuse": ("RT016", "operators of the model that it names: BatchNormalization"),
 }
 
@@ -172,6 +187,14 @@ def test_a_lower_precision_is_reported_whatever_the_error(installed: dict[str, s
     raised = {(f["code"], f["severity"], f["evidence"]["side"]) for f in findings if f["code"] in ("RT003", "RT017")}
     strict, deployed = "onnx-inference@lower", "onnx-inference@lower-as-deployed"
     assert {("RT017", "error", strict), ("RT017", "warning", deployed), ("RT003", "warning", deployed)} == raised
+
+
+def test_what_this_machine_lacks_is_no_fault_of_the_model(installed: dict[str, str], models: Path) -> None:
+    """A MachineError of a runtime in a process of its own: exit code 3, in its own words."""
+    check = start(installed, models, "lack")
+    _, err = check.communicate(timeout=60)
+    assert (check.returncode, err.count("\n")) == (3, 1), err
+    assert "the library is damaged: install it again" in err
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
