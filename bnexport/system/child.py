@@ -141,13 +141,12 @@ class Child:
         return answer
 
     def _unexpected_end(self) -> EndedError:
-        status = self._process.wait()
-        return self._end_error(signal.Signals(-status).name if status < 0 else f"exit status {status}")
+        return self._end_error(name_status(self._process.wait()))
 
-    def _end_error(self, cause: str, last_line: str = "") -> EndedError:
+    def _end_error(self, cause: str, line: str = "") -> EndedError:
         name = self._title.partition(" (")[0]
         what = f"the {name} process for {self._path} ended unexpectedly"
-        return EndedError(what, cause=cause, last_line=last_line or _last_line(self._printed))
+        return EndedError(what, cause=cause, last_line=line or last_line(self._printed))
 
 
 def _in_memory() -> Path | None:
@@ -158,8 +157,17 @@ def _in_memory() -> Path | None:
         return None
 
 
-def _last_line(printed: Path) -> str:
-    """The last line of a file that says something."""
+def name_status(status: int) -> str:
+    """The signal that ended a process, or its exit status.
+
+    >>> name_status(-9), name_status(3)
+    ('SIGKILL', 'exit status 3')
+    """
+    return signal.Signals(-status).name if status < 0 else f"exit status {status}"
+
+
+def last_line(printed: Path) -> str:
+    """The last line of a file that says something; "" where none does."""
     with suppress(OSError), printed.open("rb") as file:
         file.seek(max(0, printed.stat().st_size - 65536))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]

@@ -107,7 +107,7 @@ def _limit() -> None:
 
 
 def _failure(error: Exception) -> dict[str, object]:
-    """What is to be said of an error: of a process that this one started and that came to an end, also how."""
+    """An error as JSON has it: of a process that this one started and that came to an end, also how."""
     ended = {"cause": error.cause, "last_line": error.last_line} if isinstance(error, EndedError) else {}
     return {"error": _reason(error), **ended}
 
