@@ -86,18 +86,22 @@ class IsolatedSession(Session):
     Raises:
         InputError: the runtime cannot read it.
         MachineError: the runtime does not run here.
+        UsageError: it has no such option.
         EndedError: its process came to an end, or takes too long.
     """
 
     def __init__(self, name: str, artifact: Artifact, want: Want, process: Process = OWN) -> None:
-        with tempfile.NamedTemporaryFile(prefix="bnexport-", suffix=f".{artifact.format}") as file:
-            file.write(artifact.content)
-            file.flush()
+        with tempfile.TemporaryDirectory(prefix="bnexport-") as folder:
+            file = Path(folder) / "model"
+            file.write_bytes(artifact.content)
+            for number, content in enumerate(artifact.companions.values()):
+                file.with_suffix(f".{number}").write_bytes(content)
             asked: dict[str, object] = {"format": artifact.format, "name": artifact.name, "device": want.device}
             asked |= {"as_deployed": want.as_deployed, "options": dict(want.options)}
+            asked |= {"companions": list(artifact.companions)}
             self._child: Child | None = Child(
                 "bnexport.runtimes.isolated_child",
-                [name, RUNTIMES.value(name), file.name, json.dumps(asked)],
+                [name, RUNTIMES.value(name), str(file), json.dumps(asked)],
                 process.environment,
                 path=Path(artifact.name),
                 title=f"the runtime {name}",

@@ -28,7 +28,8 @@ def main(name: str, value: str, file: str = "", asked: str = "") -> None:
         if not file:
             about = RUNTIMES.guard(name, lambda: about_target(runtime, how["device"], how["options"]))
             return asdict(about), lambda _arrays, _question: {}
-        artifact = Artifact(how["format"], Path(file).read_bytes(), how["name"])
+        companions = {name: Path(f"{file}.{number}").read_bytes() for number, name in enumerate(how["companions"])}
+        artifact = Artifact(how["format"], Path(file).read_bytes(), how["name"], companions)
         want = Want(how["device"], how["as_deployed"], how["options"])
         session = runtime.open(artifact, want)  # whatever it raises refuses the file, unless it blames the machine
         description = {"signature": session.signature.as_dict(), "computes": session.computes}

@@ -59,11 +59,13 @@ class Artifact:
         format: such as "onnx".
         content: the file's bytes.
         name: what messages call it.
+        companions: other files that it is read with, by the ends of their names, such as the weights ".bin" of an OpenVINO IR.
     """
 
     format: str
     content: bytes
     name: str = "the model"
+    companions: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

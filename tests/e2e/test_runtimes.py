@@ -18,6 +18,7 @@ from onnx import numpy_helper
 from bnexport import check
 from bnexport.errors import BnexportError, InputError, MachineError, UsageError
 from bnexport.reporting import json as to_json
+from bnexport.runtimes.isolated import IsolatedSession
 from bnexport.runtimes.protocols import Artifact, Runtime, Session, Want, open_runtime, runtime_names
 
 RNG = np.random.default_rng(0)
@@ -39,16 +40,26 @@ def expected(x: np.ndarray) -> np.ndarray:
     return np.asarray(e / e.sum(axis=1, keepdims=True))
 
 
-@pytest.fixture(params=runtime_names())
+class Apart:
+    """A runtime in a process of its own, as a check opens it."""
+
+    def __init__(self, name: str, runtime: Runtime) -> None:
+        self.name, self.about = name, runtime.about
+
+    def open(self, artifact: Artifact, want: Want) -> Session:
+        return IsolatedSession(self.name, artifact, want)
+
+
+@pytest.fixture(scope="module", params=runtime_names())
 def runtime(request: pytest.FixtureRequest) -> Runtime:
-    """Each runtime that is installed and runs here."""
+    """Each runtime that is installed and runs here, where it runs in a check."""
     runtime = open_runtime(request.param)
     if reason := runtime.about().unavailable:
         pytest.skip(reason)
-    return runtime
+    return Apart(request.param, runtime) if runtime.about().isolated else runtime
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def session(runtime: Runtime) -> Session:
     return runtime.open(Artifact("onnx", net()), Want())
 
