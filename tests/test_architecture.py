@@ -24,6 +24,7 @@ IMPORTERS = {
         "exporter/tf2onnx_convert.py",
         "frameworks/keras/on_tensorflow.py",
         "frameworks/keras/keras2_child.py",
+        "frameworks/keras/tflite_child.py",
         "frameworks/saved_model/model.py",
         "frameworks/saved_model/files.py",
         "frameworks/saved_model/safety.py",
@@ -57,6 +58,7 @@ IMPORTERS = {
     "tf2onnx": {"exporter/tf2onnx_convert.py"},
     "h5py": {"frameworks/keras/model.py", "keras_files"},
     "onnxruntime": {"runtimes/ort_library.py"},
+    "ai_edge_litert": {"runtimes/litert.py"},
     "onnx": {
         "bundles/triton.py",
         "comparison/reference.py",
@@ -123,6 +125,7 @@ PUBLIC = {  # names that callers of bnexport use, so that they stay
     "reporting/health.py": {"told"},
 }
 HEAVY = (
+    "ai_edge_litert",
     "tensorflow",
     "keras",
     "tf_keras",

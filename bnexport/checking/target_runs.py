@@ -6,12 +6,14 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from bnexport.comparison.artifacts import TFLITE, ConversionError, OtherArtifact, artifact_run, convert_reference
 from bnexport.comparison.opening import Opening
 from bnexport.comparison.sides import Feeds, Runner
-from bnexport.comparison.targets import Target, target_run, target_spec
+from bnexport.comparison.targets import ONNX, Target, target_run, target_spec
 from bnexport.errors import EndedError, InputError
+from bnexport.frameworks.keras.tflite import TITLE as CONVERTER
 from bnexport.progress import Progress
-from bnexport.results.runs import Precision
+from bnexport.results.runs import Precision, RunSpec
 from bnexport.results.verdict import Finding
 from bnexport.rules import targets as rules
 
@@ -26,8 +28,17 @@ HALF = {str(precision): precision for precision in Precision if precision.half}
 
 @dataclass(slots=True)
 class TargetRuns:
-    """The runs that computed a batch, and what is to be reported about them and the others."""
+    """The runs that computed a batch, and what is to be reported about them and the others.
 
+    Args:
+        progress: notified where a model is converted.
+        converted: the model as .tflite, once a target needed it.
+        runners: the runs.
+        findings: what is to be reported.
+    """
+
+    progress: Progress
+    converted: OtherArtifact | None = None
     runners: list[Runner] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
@@ -43,7 +54,7 @@ def open_target_runs(opening: Opening, first: Feeds, progress: Progress) -> Targ
     Raises:
         MachineError: a plug-in fails in a way of its own.
     """
-    runs = TargetRuns()
+    runs = TargetRuns(progress)
     for target in opening.targets:
         progress.stage(f"opening {target.title}")
         for as_deployed in (False, True) if target.about.reduced_by_default else (False,):
@@ -54,20 +65,19 @@ def open_target_runs(opening: Opening, first: Feeds, progress: Progress) -> Targ
 
 def _add(runs: TargetRuns, opening: Opening, target: Target, first: Feeds, *, as_deployed: bool) -> bool:
     """Whether it runs."""
-    deployed, subject = opening.deployed, opening.subject
-    graph = deployed.graph if deployed is not None else subject.graph
-    run = target_spec(graph, target, as_deployed=as_deployed).id
+    run = _run_id(opening, target, as_deployed=as_deployed)
     try:
-        if deployed is not None:
-            runner = deployed.target_run(target, as_deployed=as_deployed)
-        else:
-            runner = target_run(graph, target, subject.facts.path, as_deployed=as_deployed)
+        runner = _open(runs, opening, target, as_deployed=as_deployed)
         runner.compute(first)
     except EndedError as error:
-        runs.findings.append(rules.runtime_ended(run, target.title, error.cause, error.last_line))
+        title = target.title if error.target else CONVERTER
+        runs.findings.append(rules.runtime_ended(run, title, error.cause, error.last_line))
+        return False
+    except ConversionError as error:
+        runs.findings.append(rules.converter_refuses(run, CONVERTER, str(error), error.operators))
         return False
     except InputError as error:
-        operators, layers = _named_in(str(error), graph)
+        operators, layers = _named_in(str(error), _graph(opening, target))
         runs.findings.append(rules.runtime_refuses(run, target.title, str(error), operators, layers))
         return False
     if runner.computes in HALF and as_deployed:
@@ -82,16 +92,44 @@ def _add(runs: TargetRuns, opening: Opening, target: Target, first: Feeds, *, as
     return True
 
 
+def _open(runs: TargetRuns, opening: Opening, target: Target, *, as_deployed: bool) -> Runner:
+    """The file that a target executes: the deployed one, bnexport's export, or for a runtime of .tflite files the converted model."""
+    subject, deployed = opening.subject, opening.deployed
+    if ONNX not in target.about.formats:
+        spec = opening.preparation.spec if opening.preparation else None
+        runs.converted = runs.converted or convert_reference(subject.reference, runs.progress)
+        return artifact_run(runs.converted, target, subject, spec, as_deployed=as_deployed).runner
+    if deployed is not None:
+        return deployed.target_run(target, as_deployed=as_deployed)
+    return target_run(subject.graph, target, subject.facts.path, as_deployed=as_deployed)
+
+
+def _graph(opening: Opening, target: Target) -> onnx.ModelProto | None:
+    """The graph that a target executes; None for another kind of file."""
+    if ONNX not in target.about.formats:
+        return None
+    return opening.deployed.graph if opening.deployed is not None else opening.subject.graph
+
+
+def _run_id(opening: Opening, target: Target, *, as_deployed: bool) -> str:
+    """What reports call the run of a target that does not run."""
+    if (graph := _graph(opening, target)) is not None:
+        return target_spec(graph, target, as_deployed=as_deployed).id
+    spec = RunSpec(target.name, "inference", target.device, artifact=TFLITE, as_deployed=as_deployed)
+    return replace(spec, options=target.settings).id
+
+
 def end_of_target(error: EndedError, opening: Opening) -> Finding:
     """What is to be reported where the process of a target ends later."""
     target = next(target for target in opening.targets if target.text == error.target)
-    graph = opening.deployed.graph if opening.deployed is not None else opening.subject.graph
-    run = target_spec(graph, target, as_deployed=False).id
+    run = _run_id(opening, target, as_deployed=False)
     return rules.runtime_ended(run, target.title, error.cause, error.last_line)
 
 
-def _named_in(sentence: str, graph: onnx.ModelProto) -> tuple[list[str], list[str]]:
+def _named_in(sentence: str, graph: onnx.ModelProto | None) -> tuple[list[str], list[str]]:
     """The operators and the nodes of a graph that a sentence names."""
+    if graph is None:
+        return [], []
     words = set(re.findall(r"[\w./:-]+", sentence)) | set(re.findall(r"\w+", sentence))
     operators = sorted({node.op_type for node in graph.graph.node} & words)
     nodes = sorted({node.name for node in graph.graph.node if node.name} & words)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bnexport.comparison.sides import Feeds
+from bnexport.comparison.selected import join_parts
+from bnexport.comparison.sides import ComputeTensors, Feeds, Outputs
 from bnexport.datasets.preprocess import rescale
 from bnexport.errors import InputError
+from bnexport.results.heads import Selection
 from bnexport.results.preprocessing import Preprocessing, Scaling
 from bnexport.types import Array
 
@@ -66,3 +68,62 @@ class Interface:
     def with_channels_moved(self, name: str) -> Interface:
         """The same with the channels of one more input moved, or moved no longer."""
         return replace(self, moved_in=self.moved_in ^ {name})
+
+    def calling(
+        self,
+        names: Mapping[str, str],
+        dtypes: Mapping[str, np.dtype[np.generic]],
+        rows: Mapping[str, Selection],
+        title: str,
+    ) -> Callable[[ComputeTensors], Callable[[Feeds], Outputs]]:
+        """What makes of a function that computes the file's tensors one that takes and gives what the model does.
+
+        Args:
+            names: the file's tensor for each name that a check gives it.
+            dtypes: what the model's outputs are made of, by these names.
+            rows: the tensors whose number of rows depends on the data.
+            title: what messages call the file.
+        """
+
+        def over(run: ComputeTensors) -> Callable[[Feeds], Outputs]:
+            def compute(feeds: Feeds) -> Outputs:
+                parts = _parts(self.given(feeds), self.batch)
+                outputs = [run(part, list(names.values())) for part in parts]
+                count = len(next(iter(feeds.values())))
+                size = self.batch or count
+                given = [{name: part[tensor] for name, tensor in names.items()} for part in outputs]
+                selected = join_parts(given, rows, size, count, title)
+                joined = selected | {
+                    name: _join([part[name] for part in given], count, size) for name in names if name not in selected
+                }
+                return {
+                    name: _as_float(np.moveaxis(x, 1, -1) if name in self.moved_out else x, dtypes.get(name))
+                    for name, x in joined.items()
+                }
+
+            return compute
+
+        return over
+
+
+def _join(parts: list[Array], count: int, size: int) -> Array:
+    """An output of all parts of a batch, each of `size` items; of what was filled up to that size, `count` items are kept."""
+    if len(parts) == 1 and (not parts[0].ndim or len(parts[0]) <= count or size == count):
+        return parts[0]
+    if not parts[0].ndim:
+        return np.stack(parts)
+    return np.concatenate(parts)[:count]
+
+
+def _as_float(x: Array, wanted: np.dtype[np.generic] | None) -> Array:
+    """Values of one float type as another, which the interface's differences say."""
+    return x.astype(wanted) if wanted is not None and x.dtype != wanted and x.dtype.kind == wanted.kind == "f" else x
+
+
+def _parts(feeds: Feeds, batch: int | None) -> list[dict[str, Array]]:
+    """The batch in parts of the size the file is fixed to; the last part is filled up with its last image."""
+    if batch is None:
+        return [dict(feeds)]
+    count = len(next(iter(feeds.values())))
+    rows = [np.minimum(np.arange(start, start + batch), count - 1) for start in range(0, count, batch)]
+    return [{name: x[part] for name, x in feeds.items()} for part in rows]

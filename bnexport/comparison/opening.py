@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from bnexport import datasets
+from bnexport.comparison.artifacts import refuse_unreadable
 from bnexport.comparison.backends import BackendTarget, open_backends, split_backends
 from bnexport.comparison.cuda import settle_providers
 from bnexport.comparison.data_ports import ports_of_data
@@ -157,6 +158,7 @@ def open_request(request: Request, progress: Progress) -> Opening:
     named, runtimes = split_backends(request.targets)
     backends = open_backends(named, request.model, request.reference)
     targets = open_targets(runtimes, request.python)
+    refuse_unreadable(targets, request.model, request.onnx)
     subject = open_subject(
         request.model,
         progress,

@@ -18,12 +18,26 @@ from bnexport.results.option_values import parse_size, split_target
 from bnexport.results.runs import RunSpec
 from bnexport.runtimes.inputs import cast_input
 from bnexport.runtimes.isolated import OWN, IsolatedSession, Process, about_elsewhere
-from bnexport.runtimes.protocols import RUNTIMES, About, Artifact, Runtime, Session, Want, about_target, open_runtime
+from bnexport.runtimes.protocols import (
+    RUNTIMES,
+    About,
+    Artifact,
+    Runtime,
+    Session,
+    Signature,
+    Want,
+    about_target,
+    open_runtime,
+)
 from bnexport.system.child import PATIENCE
 from bnexport.system.confined import refuse_unusable
 
 if TYPE_CHECKING:
     import onnx
+
+
+ONNX = "onnx"
+"""The format that nearly all runtimes execute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +72,11 @@ class Target:
         """The options as they were given."""
         return ":".join(f"{name}={value}" for name, value in self.options.items())
 
-    def open(self, content: bytes, file: str, *, as_deployed: bool = False) -> OpenTarget:
-        """Opens an ONNX model.
+    def open(self, artifact: Artifact, *, as_deployed: bool = False) -> OpenTarget:
+        """Opens a file.
 
         Args:
-            content: the model.
-            file: what messages call it.
+            artifact: the file.
             as_deployed: with the defaults of the runtime; otherwise in float32.
 
         Raises:
@@ -71,7 +84,7 @@ class Target:
             EndedError: its process came to an end.
             MachineError: it does not run here, or fails in a way of its own.
         """
-        artifact, want = Artifact("onnx", content, file), Want(self.device, as_deployed, self.options)
+        want = Want(self.device, as_deployed, self.options)
         with self._naming_itself():
             if self.about.isolated or self.process.python is not None:
                 session: Session = IsolatedSession(self.name, artifact, want, self.process)
@@ -84,7 +97,7 @@ class Target:
             with self._naming_itself():
                 return RUNTIMES.guard(self.name, lambda: session.run(typed, names))
 
-        return OpenTarget(run, session.computes)
+        return OpenTarget(run, session.computes, session.signature)
 
     @contextmanager
     def _naming_itself(self) -> Iterator[None]:
@@ -102,10 +115,12 @@ class OpenTarget:
     Args:
         run: computes the tensors of these names for a batch.
         computes: what the runtime says it computes in; "" where it does not say.
+        signature: what the file takes and gives, as the runtime says.
     """
 
     run: ComputeTensors
     computes: str
+    signature: Signature
 
 
 def split_targets(targets: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -140,7 +155,7 @@ def open_targets(wanted: Sequence[str], python: Path | None = None) -> list[Targ
         python: the interpreter of all that have a process of their own.
 
     Raises:
-        UsageError: there is no such runtime, or it has no such device.
+        UsageError: there is no such runtime, or it has no such device or option.
         MachineError: it does not run here.
     """
     return [_open_target(text, python) for text in dict.fromkeys(wanted)]
@@ -198,7 +213,7 @@ def target_run(model: onnx.ModelProto, target: Target, file: str, *, as_deployed
     """The inference graph on another runtime, with everything that is compared among its outputs."""
     names = fetches(model)
     whole = tensors.with_outputs(model, names.values())
-    opened = target.open(serialise(whole), file, as_deployed=as_deployed)
+    opened = target.open(Artifact(ONNX, serialise(whole), file), as_deployed=as_deployed)
     spec = target_spec(model, target, as_deployed=as_deployed)
     runner = graph_run(model, lambda: whole, spec, opened.run, names)
     runner.computes = opened.computes

@@ -79,7 +79,10 @@ def runtime_ended(run: str, title: str, cause: str, last_line: str) -> Finding:
 RT016 = Rule(
     "RT016",
     "a runtime refuses the model",
-    meaning="A requested target cannot open the file, or does not run the first batch.",
+    meaning=(
+        "A requested target cannot open the file, or does not run the first batch; or the converter that makes its "
+        "file refuses the model."
+    ),
     measured="The runtime's own sentence. Operators and nodes of the file that it names are listed.",
     neighbours="RT015: the runtime dies instead of refusing. RT009: it runs the model, and is wrong.",
     remedy=(
@@ -108,6 +111,26 @@ def runtime_refuses(run: str, title: str, reason: str, operators: Sequence[str],
         advise("change the layers that the runtime names"),
     )
     return RT016.finding(Severity.ERROR, message, evidence, actions, tuple(layers))
+
+
+def converter_refuses(run: str, title: str, reason: str, operators: Sequence[str]) -> Finding:
+    """RT016: a converter cannot make the file that a runtime executes.
+
+    Args:
+        run: the id of the run.
+        title: the converter.
+        reason: what it says.
+        operators: those that the format does not have.
+    """
+    message = f"{run}: {reason}"
+    if operators:
+        message += f"; operators that the format does not have: {', '.join(operators)}"
+    evidence = {"side": run, "runtime": title, "reason": reason, "operators": list(operators)}
+    actions = (
+        advise("replace these operations in the model, or deploy on another runtime"),
+        advise("or convert it yourself and check the file that you deploy with --deployed"),
+    )
+    return RT016.finding(Severity.ERROR, message, evidence, actions)
 
 
 RT017 = Rule(

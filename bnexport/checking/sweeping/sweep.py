@@ -24,8 +24,8 @@ from bnexport.checking.sweeping.inputs import (
     size_changes,
     take,
 )
-from bnexport.comparison.deployed import shapes_in_layout
 from bnexport.comparison.opening import Opening
+from bnexport.comparison.port_matching import shapes_in_layout
 from bnexport.comparison.sides import Outputs, Runner, reference_sides
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError, MachineError

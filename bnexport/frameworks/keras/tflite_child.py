@@ -1,0 +1,68 @@
+"""The process in which a Keras model is converted to .tflite (tensorflow; keras, through `keras.reference`): `frameworks.keras.tflite` starts it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from bnexport.errors import BnexportError, reason
+from bnexport.frameworks.keras.reference import Keras
+from bnexport.frameworks.protocols import Want
+from bnexport.system.child_server import Compute, serve
+
+
+def convert(path: Path, want: Want, target: Path) -> Mapping[str, object]:
+    """Writes the model in a file as .tflite, as TFLiteConverter does by default, and says with which version.
+
+    Returns:
+        The version; where the converter refuses the model also why, and the operators that it names.
+    """
+    model = Keras().load(path, want).loaded.keras
+    import tensorflow as tf
+
+    description = {"version": tf.__version__, "refused": "", "operators": []}
+    try:
+        target.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    except (BnexportError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - of many classes: the converter's own, MLIR's, those of layers that it traces
+        return description | {"refused": _first_sentence(error), "operators": _operators(str(error))}
+    return description
+
+
+def _operators(text: str) -> list[str]:
+    """The operators of TensorFlow that the converter's text says TFLite lacks."""
+    lists = re.findall(r"^(?:Custom|Flex) ops: (.+)$", text, re.MULTILINE)
+    names = [name.strip() for each in lists for name in each.split(",")]
+    return sorted({name.removeprefix("Flex") for name in names if name})
+
+
+def _first_sentence(error: Exception) -> str:
+    """The line of the converter's text that says what is wrong."""
+    lines = [re.sub(r"^<unknown>:0: error: ", "", line.strip()) for line in str(error).splitlines()]
+    about_operators = [line for line in lines if "op is neither" in line or line.startswith("Some ops")]
+    line = next(iter(about_operators), "") or reason(error)
+    return line.rsplit("): ", 1)[-1][:200]
+
+
+def main(path: str, trust: str, architecture: str, target: str) -> None:
+    """Converts the model in a file.
+
+    Args:
+        path: a Keras file.
+        trust: "trust" to run code of the file's own; anything else refuses it.
+        architecture: of a file that has weights only.
+        target: the file that is written.
+    """
+
+    def open_model() -> tuple[Mapping[str, object], Compute]:
+        want = Want(trust=trust == "trust", architecture=architecture)
+        return convert(Path(path), want, Path(target)), lambda _arrays, _question: {}
+
+    serve(open_model)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
