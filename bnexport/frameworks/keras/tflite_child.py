@@ -28,18 +28,18 @@ def convert(path: Path, want: Want, target: Path) -> Mapping[str, object]:
     except (BnexportError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - of many classes: the converter's own, MLIR's, those of layers that it traces
-        return description | {"refused": _first_sentence(error), "operators": _operators(str(error))}
+        return description | {"refused": main_sentence(error), "operators": operators_named(str(error))}
     return description
 
 
-def _operators(text: str) -> list[str]:
+def operators_named(text: str) -> list[str]:
     """The operators of TensorFlow that the converter's text says TFLite lacks."""
     lists = re.findall(r"^(?:Custom|Flex) ops: (.+)$", text, re.MULTILINE)
     names = [name.strip() for each in lists for name in each.split(",")]
     return sorted({name.removeprefix("Flex") for name in names if name})
 
 
-def _first_sentence(error: Exception) -> str:
+def main_sentence(error: Exception) -> str:
     """The line of the converter's text that says what is wrong."""
     lines = [re.sub(r"^<unknown>:0: error: ", "", line.strip()) for line in str(error).splitlines()]
     about_operators = [line for line in lines if "op is neither" in line or line.startswith("Some ops")]
