@@ -1,4 +1,4 @@
-"""Which input and output of a file is which of the model's: by name, otherwise by order, or by shape where that alone tells them apart."""
+"""Which input and output of a file is which of the model's: by name, otherwise by order, or by shape where that alone decides."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bnexport.results.preprocessing import Preprocessing
 FLOAT32 = np.dtype(np.float32)
 _HALF = ("float16", "bfloat16")
 _MOST = 6
-"""So many inputs at most are told apart by their shapes."""
+"""So many inputs at most are matched by their shapes."""
 
 Shapes = Mapping[str, Shape | None]
 """The shape of each input or output by name; None where it is not known."""
