@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bnexport.results.actions import advise
 from bnexport.results.verdict import Comparison, Finding, Severity
+from bnexport.rules.actions import option
 from bnexport.rules.measured import describe, evidence_of
 from bnexport.rules.rule import Rule
 
@@ -128,7 +129,7 @@ def converter_refuses(run: str, title: str, reason: str, operators: Sequence[str
     evidence = {"side": run, "runtime": title, "reason": reason, "operators": list(operators)}
     actions = (
         advise("replace these operations in the model, or deploy on another runtime"),
-        advise("or convert it yourself and check the file that you deploy with --deployed"),
+        advise(("or convert it yourself, and check the file that you deploy: ", option("onnx"))),
     )
     return RT016.finding(Severity.ERROR, message, evidence, actions)
 
