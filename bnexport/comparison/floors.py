@@ -114,11 +114,12 @@ def where_lost(tally: Tally, reference: Reference, progress: Progress, graph: on
     for lost in _near(tally):
         mode: Mode = "training" if lost.pair.expectation.mode == "training" else "inference"
         progress.stage("measuring the noise floor where sides differ")
+        few = lost.noisiest(IMAGES) if reference.graph_itself and mode == "inference" else lost.feed.inputs
         try:
-            floors, method = _floors(reference, mode, [lost.feed.inputs], tally.heads)
+            floors, method = _floors(reference, mode, [few], tally.heads)
         except InputError:
             continue  # a batch with values that are not finite has no floor; RT006 names them
-        count = len(next(iter(lost.feed.inputs.values())))
+        count = len(next(iter(few.values())))
         tally.raise_floors({(mode, name): floor for name, floor in floors.items()}, method, count)
     if graph is None or reference.graph_itself:
         return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from bnexport.comparison.expectations import Expectation, Expected
 from bnexport.comparison.selected import SelectedRows
@@ -15,6 +17,7 @@ from bnexport.results.heads import Heads
 from bnexport.results.tasks import TaskResult
 from bnexport.results.verdict import Comparison
 from bnexport.rules.selected_rows import OtherRows
+from bnexport.types import Array
 
 
 @dataclass(slots=True)
@@ -29,7 +32,8 @@ class Pair:
         broken: tensors that cannot be compared, with the reason.
         rows: which selected rows are which.
         evidence: the differences of tensors inside of a file that another exporter made, which show why its rows differ, and are no part of the verdict.
-        worst: the batch with the largest difference, or the one that could not be compared, and what the reference computes on it.
+        worst: the batch with the largest difference, or the one that could not be compared, what the reference computes on it,
+            and what the run that is judged does.
     """
 
     expectation: Expectation
@@ -38,7 +42,7 @@ class Pair:
     rows: SelectedRows = field(default_factory=SelectedRows)
     running: dict[str, RunningDifference] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
-    worst: tuple[Feed, Outputs] | None = None
+    worst: tuple[Feed, Outputs, Outputs] | None = None
     evidence: dict[str, RunningDifference] = field(default_factory=dict)
 
     @property
@@ -142,14 +146,42 @@ class Pair:
         if self.tasks:
             self.tasks.add(actual, reference)
         if worse:
-            self.worst = (feed, reference)
+            self.worst = (feed, reference, actual)
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Two runs that must be equal and are not: the comparisons that failed, a batch that shows it, and what the reference computes on it."""
+    """Two runs that must be equal and are not: the comparisons that failed, a batch that shows it, and what both compute on it."""
 
     pair: Pair
     failed: tuple[Comparison, ...]
     feed: Feed
     wanted: Outputs
+    actual: Outputs
+
+    def noisiest(self, count: int) -> Mapping[str, Array]:
+        """The inputs of the items whose outputs differ most, and of the one with the largest output of each tensor that failed.
+
+        All items where an output has no row for each, or where there are no more than `count`.
+        """
+        items = len(self.feed.names)
+        rows: set[int] = set()
+        distance = np.zeros(items)
+        tensors = {comparison.tensor for comparison in self.failed}
+        for name in self.wanted.keys() & self.actual.keys():
+            if self.pair.heads.shown(name) not in tensors:
+                continue
+            rows_alike = self.actual[name].shape == self.wanted[name].shape and self.wanted[name].shape[:1] == (items,)
+            if not rows_alike or self.wanted[name].dtype.kind not in "biuf":
+                return self.feed.inputs
+            a, r = (np.asarray(x[name], np.float64) for x in (self.actual, self.wanted))
+            if not np.isfinite(a - r).all():
+                return self.feed.inputs
+            size = np.abs(r.reshape(items, -1)).max(axis=1)
+            rows.add(int(size.argmax()))
+            distance = np.maximum(distance, np.abs(a - r).reshape(items, -1).max(axis=1) / (size.max() or 1.0))
+        if not rows or items <= count or any(not x.ndim or len(x) != items for x in self.feed.inputs.values()):
+            return self.feed.inputs
+        most = [int(row) for row in np.argsort(-distance, kind="stable") if int(row) not in rows]
+        chosen = sorted([*rows, *most][:count])
+        return {name: x[chosen] for name, x in self.feed.inputs.items()}

@@ -57,19 +57,30 @@ def fitted(net: Any, x: np.ndarray, y: np.ndarray, updates: int) -> Any:
     return net
 
 
-def trained(digits: Digits, updates: int) -> Any:
-    keras = nets._keras()
-    keras.utils.set_random_seed(0)
-    return fitted(small(keras), *digits, updates)
+UPDATES = (5, 20, 60, 69, 200, 600, 1000)
+"""One net is trained, and what it is after so many updates is what a training of so many updates gives."""
 
 
 @pytest.fixture(scope="module")
-def healthy(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Any]:
-    """A net after 1,000 updates, loaded anew for each test that wants to break it."""
+def trained(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Any]:
+    """The net after so many updates, loaded anew for each test that wants to break it."""
     keras = nets._keras()
-    path = tmp_path_factory.mktemp("healthy") / "net.keras"
-    trained(digits, 1000).save(path)
-    return lambda: keras.models.load_model(path)
+    keras.utils.set_random_seed(0)
+    folder, net, x, y = tmp_path_factory.mktemp("trained"), small(keras), *digits
+    net.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
+    rng = np.random.default_rng(0)
+    for update in range(1, UPDATES[-1] + 1):
+        rows = rng.choice(len(x), 64)
+        net.train_on_batch(x[rows], y[rows])
+        if update in UPDATES:
+            net.save(folder / f"{update}.keras")
+    return lambda updates: keras.models.load_model(folder / f"{updates}.keras")
+
+
+@pytest.fixture
+def healthy(trained: Callable[[int], Any]) -> Callable[[], Any]:
+    """A net whose statistics have caught up."""
+    return lambda: trained(UPDATES[-1])
 
 
 def checked(net: Any, digits: Digits, folder: Path, count: int = 512) -> CheckReport:
@@ -92,18 +103,20 @@ def codes(report: CheckReport) -> dict[str, Finding]:
 
 
 @pytest.mark.parametrize("updates", [5, 20, 69, 200])
-def test_the_number_of_updates_is_read_off_the_statistics(updates: int, digits: Digits, tmp_path: Path) -> None:
+def test_the_number_of_updates_is_read_off_the_statistics(
+    updates: int, trained: Callable[[int], Any], digits: Digits, tmp_path: Path
+) -> None:
     """BN001 estimates it within 20 %, and the counter in the file confirms it."""
-    finding = codes(checked(trained(digits, updates), digits, tmp_path))["BN001"]
+    finding = codes(checked(trained(updates), digits, tmp_path))["BN001"]
     assert finding.evidence["estimated_updates"] == pytest.approx(updates, rel=0.2)
     assert finding.evidence["stored_iterations"] == updates
     assert finding.evidence["r_squared"] > 0.8
     assert finding.evidence["updates_needed"] == 459
 
 
-def test_even_where_little_is_left_to_count_by(digits: Digits, tmp_path: Path) -> None:
+def test_even_where_little_is_left_to_count_by(trained: Callable[[int], Any], digits: Digits, tmp_path: Path) -> None:
     """After 600 updates .24 % of the initial values is left: no finding, but the estimate is still within 20 %."""
-    report = checked(trained(digits, 600), digits, tmp_path)
+    report = checked(trained(600), digits, tmp_path)
     assert "BN001" not in codes(report)
     subject = open_subject(tmp_path / "net.keras", Progress())
     feeds = Arrays.read(tmp_path / "data.npz", subject.shapes, (), 512)
@@ -131,9 +144,9 @@ def test_a_healthy_net_is_left_alone(healthy: Callable[[], Any], digits: Digits,
     assert not (tmp_path / "o.onnx").exists()
 
 
-def test_statistics_that_were_reset(digits: Digits, tmp_path: Path) -> None:
+def test_statistics_that_were_reset(trained: Callable[[int], Any], digits: Digits, tmp_path: Path) -> None:
     """BN002: a checkpoint whose non-trainable weights were not loaded."""
-    net = trained(digits, 60)
+    net = trained(60)
     layer = net.get_layer("bn1")
     layer.moving_mean.assign(np.zeros(32))
     layer.moving_variance.assign(np.ones(32))
@@ -142,9 +155,9 @@ def test_statistics_that_were_reset(digits: Digits, tmp_path: Path) -> None:
     assert finding.severity == Severity.ERROR
 
 
-def test_statistics_with_nan(digits: Digits, tmp_path: Path) -> None:
+def test_statistics_with_nan(trained: Callable[[int], Any], digits: Digits, tmp_path: Path) -> None:
     """BN003 names the layer and the channel; the check fails and does not crash."""
-    net = trained(digits, 5)
+    net = trained(5)
     broken = net.get_layer("bn2").moving_variance.numpy()
     broken[3] = np.nan
     net.get_layer("bn2").moving_variance.assign(broken)
@@ -209,10 +222,12 @@ def test_a_lone_file_without_batch_normalization(healthy: Callable[[], Any], dig
     assert {c.reference for c in report.comparisons} == {"onnx-unoptimised@cpu", "onnx-inference@cpu one by one"}
 
 
-def test_frozen_layers_are_judged_by_a_thawed_twin(digits: Digits, tmp_path: Path) -> None:
+def test_frozen_layers_are_judged_by_a_thawed_twin(
+    trained: Callable[[int], Any], digits: Digits, tmp_path: Path
+) -> None:
     """BN007: the training pass equals the inference pass; that the frozen statistics are stale shows all the same."""
     keras = nets._keras()
-    net = trained(digits, 20)
+    net = trained(20)
     frozen = small(keras, frozen=True)
     frozen.set_weights(net.get_weights())
     report = checked(frozen, digits, tmp_path)
