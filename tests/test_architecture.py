@@ -71,6 +71,7 @@ IMPORTERS = {
         "onnx_graph",
         "runtimes/checked_session.py",
         "runtimes/onnx_reference.py",
+        "runtimes/web/runtime.py",
     },
     "openvino": {"runtimes/openvino.py"},
     "cv2": {"runtimes/opencv.py"},
@@ -111,6 +112,7 @@ PLAIN = [
     "results",
     "rules",
     "runtimes",
+    "runtimes/web",
     "system",
 ]
 PARTICIPLE = re.compile(r"_*(?!feed)[a-z]+ed")

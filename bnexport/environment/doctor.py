@@ -15,6 +15,7 @@ from bnexport.errors import BnexportError, MachineError, reason
 from bnexport.onnx_graph import probe
 from bnexport.results.health import Health, Point, State
 from bnexport.runtimes import ort_library, ort_session
+from bnexport.runtimes.survey import survey
 from bnexport.system import installed, machine, nvidia
 from bnexport.version import __version__
 
@@ -47,7 +48,10 @@ def doctor(require: Sequence[str] = ()) -> Health:
         require: "cpu", "cuda": what has to run; something that is not required may be absent.
     """
     distributions = list(metadata.distributions())
-    points = [*_machine(), *_packages(distributions), *_runtime(), *_cuda(distributions, needed="cuda" in require)]
+    points = [
+        *(*_machine(), *_packages(distributions), *_runtime(), *_cuda(distributions, needed="cuda" in require)),
+        *_runtimes(),
+    ]
     absent = {point.name for point in points if point.state != State.OK}
     runs = not {"onnxruntime", "one package"} & absent and "run on the CPU" not in absent
     able = (
@@ -140,6 +144,24 @@ def _cuda(distributions: Distributions, *, needed: bool) -> Iterator[Point]:
             fix = "use separate environments for tensorflow[and-cuda] and onnxruntime-gpu"
             yield Point("CUDA", "one CUDA", State.BROKEN, text, fix)
     yield _run("CUDA", "cuda", missing)
+
+
+def _runtimes() -> Iterator[Point]:
+    """Every runtime that a package registers: none is required, so that those that do not run here are absent."""
+    for runtime in survey():
+        about = runtime.about
+        if about is None:
+            yield Point(
+                "runtimes",
+                runtime.name,
+                State.BROKEN,
+                runtime.problem,
+                "uninstall the package that registers it, or update it",
+            )
+        elif about.unavailable:
+            yield Point("runtimes", runtime.name, State.ABSENT, about.unavailable, about.fix)
+        else:
+            yield Point("runtimes", runtime.name, State.OK, f"{about.version} ({', '.join(about.devices)})")
 
 
 def _driver(driver: nvidia.Driver, missing: State) -> Iterator[Point]:

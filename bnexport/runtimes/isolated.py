@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import bnexport
 from bnexport.errors import InputError, MachineError, reason
@@ -68,10 +67,7 @@ def about_elsewhere(name: str, process: Process, device: str = "", options: Mapp
     except (OSError, InputError) as error:
         raise MachineError(f"the runtime {name} cannot run in {process.python} ({reason(error)})") from error
     child.close()
-    fields: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in child.description.items()
-    }
-    return About(**fields)
+    return About.from_dict(child.description)
 
 
 class IsolatedSession(Session):

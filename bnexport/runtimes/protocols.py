@@ -18,7 +18,7 @@ from typing import Protocol, Self, TypeGuard, runtime_checkable
 
 from bnexport.results.signature import Port as Port, Signature as Signature, Tensors as Tensors
 from bnexport.system.plugins import Plugins
-from bnexport.types import Array
+from bnexport.types import Array, Nested
 
 GROUP = "bnexport.runtimes"
 """The group of entry points."""
@@ -49,6 +49,14 @@ class About:
     isolated: bool = False
     reduced_by_default: bool = False
     setting: str = ""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Nested]) -> Self:
+        """What `dataclasses.asdict` made of it, and JSON."""
+        fields: dict[str, Nested] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**fields)
 
 
 @dataclass(frozen=True, slots=True)

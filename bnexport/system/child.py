@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from bnexport.errors import EndedError, InputError
-from bnexport.system.child_server import KINDS, MEMORY, SECONDS
+from bnexport.system.child_server import FOLDER, KINDS, MEMORY, SECONDS
 from bnexport.types import Array
 
 PATIENCE = 600.0
@@ -75,13 +75,14 @@ class Child:
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._printed = self._folder / "stderr"
         limits = {SECONDS: f"{seconds:g}"} | ({MEMORY: str(memory)} if memory is not None else {})
+        fixed = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONSAFEPATH": "1", FOLDER: str(self._folder)}
         with self._printed.open("wb") as stderr:
             self._process = subprocess.Popen(  # noqa: S603 - this very program
                 [str(python or sys.executable), "-P", "-m", module, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONSAFEPATH": "1", **limits, **environment},
+                env={**os.environ, **fixed, **limits, **environment},
                 start_new_session=True,  # it ends with whatever it started
             )
         self._close = weakref.finalize(self, _end, self._process)

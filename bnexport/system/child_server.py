@@ -9,6 +9,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -28,6 +29,9 @@ MEMORY = "BNEXPORT_CHILD_MEMORY"
 
 SECONDS = "BNEXPORT_CHILD_SECONDS"
 """The one that says how long opening, or one batch, may take; whoever asks ends it first, if they are still there."""
+
+FOLDER = "TMPDIR"
+"""The one that names the folder in which it keeps what is gone after it."""
 
 _LATE = 10.0
 """So many seconds later this process ends itself."""
@@ -50,9 +54,10 @@ def _in_time() -> Iterator[None]:
 
 
 def _end_with(asker: int) -> None:
-    """Ends this process and all that it started when the one that asked for it is gone."""
+    """Ends this process and all that it started, and removes its folder, when the one that asked for it is gone."""
     while os.getppid() == asker:
         time.sleep(1)
+    shutil.rmtree(os.environ[FOLDER], ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
 
 

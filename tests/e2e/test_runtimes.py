@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +62,11 @@ def runtime(request: pytest.FixtureRequest) -> Runtime:
     return Apart(request.param, runtime) if runtime.about().isolated else runtime
 
 
+def first_device(runtime: Runtime) -> Want:
+    """The device that is taken where none is named."""
+    return Want(runtime.about().devices[0])
+
+
 @pytest.fixture(scope="module")
 def artifact(runtime: Runtime) -> Artifact:
     """The net in a format that the runtime executes."""
@@ -72,8 +78,9 @@ def artifact(runtime: Runtime) -> Artifact:
 
 
 @pytest.fixture(scope="module")
-def session(runtime: Runtime, artifact: Artifact) -> Session:
-    return runtime.open(artifact, Want())
+def session(runtime: Runtime, artifact: Artifact) -> Iterator[Session]:
+    with runtime.open(artifact, first_device(runtime)) as session:
+        yield session
 
 
 def test_it_says_what_it_is(runtime: Runtime) -> None:
@@ -105,7 +112,7 @@ def test_a_foreign_file_is_refused(runtime: Runtime, artifact: Artifact, what: s
     """What is no model of the runtime's formats is an InputError."""
     changed = {"content": b"not a model"} if what == "bytes" else {"format": "nothing", "content": net()}
     with pytest.raises(InputError):
-        runtime.open(replace(artifact, **changed), Want())
+        runtime.open(replace(artifact, **changed), first_device(runtime))
 
 
 def test_an_unknown_device_is_refused(runtime: Runtime, artifact: Artifact) -> None:
@@ -143,7 +150,7 @@ def test_an_empty_batch_is_empty_or_refused(session: Session) -> None:
 
 def test_closing_twice_does_nothing(runtime: Runtime, artifact: Artifact) -> None:
     """A closed session computes nothing more."""
-    with runtime.open(artifact, Want()) as session:
+    with runtime.open(artifact, first_device(runtime)) as session:
         session.run({"x": X})
     session.close()
     session.close()
@@ -153,7 +160,7 @@ def test_closing_twice_does_nothing(runtime: Runtime, artifact: Artifact) -> Non
 
 def test_sessions_do_not_know_of_each_other(runtime: Runtime, artifact: Artifact) -> None:
     """Two at once, and one that is closed while the other computes."""
-    first, second = (runtime.open(artifact, Want()) for _ in range(2))
+    first, second = (runtime.open(artifact, first_device(runtime)) for _ in range(2))
     before = first.run({"x": X})["y"]
     second.run({"x": X[:1]})
     second.close()

@@ -1,0 +1,1 @@
+"""onnxruntime-web (node and Chromium)."""
