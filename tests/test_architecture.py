@@ -71,7 +71,6 @@ IMPORTERS = {
         "onnx_graph",
         "runtimes/checked_session.py",
         "runtimes/onnx_reference.py",
-        "runtimes/web/runtime.py",
     },
     "openvino": {"runtimes/openvino.py"},
     "cv2": {"runtimes/opencv.py"},

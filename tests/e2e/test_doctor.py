@@ -45,6 +45,53 @@ def test_this_machine_is_healthy() -> None:
     assert "Supported on this machine" in doctor().stdout
 
 
+RUNTIMES = """
+import os
+from bnexport.runtimes.protocols import About
+
+class Quiet:
+    def about(self):
+        print("not an answer")
+        return About("1.2", devices=("cpu", "npu"))
+
+    def open(self, artifact, want): ...
+
+class Lacking(Quiet):
+    def about(self):
+        return About("", "the driver is not installed", "apt-get install driver")
+
+class Dying(Quiet):
+    def about(self):
+        os.abort()
+
+class Raising(Quiet):
+    def about(self):
+        raise KeyError("no such luck")
+"""
+
+
+def test_every_runtime_says_what_it_is(tmp_path: Path) -> None:
+    """Plug-ins of others too: version and devices, or what is missing and what to do; one that ends the process hides none behind it."""
+    installed(tmp_path, "some-runtimes", "1.0")
+    (tmp_path / "some_runtimes.py").write_text(RUNTIMES)
+    names = ("dying", "lacking", "quiet", "raising")
+    lines = [f"{name} = some_runtimes:{name.title()}" for name in names] + ["nowhere = nothing:Nothing"]
+    entries = tmp_path / "some_runtimes-1.0.dist-info" / "entry_points.txt"
+    entries.write_text("\n".join(["[bnexport.runtimes]", *lines, ""]))
+    done = doctor("--format", "json", site=tmp_path)
+    listed = {name: point for name, point in points(done).items() if point["topic"] == "runtimes"}
+    assert {"onnxruntime", "onnx-reference", "web", "nowhere", *names} <= set(listed)
+    states = [listed[name]["state"] for name in names]
+    assert states == ["broken", "absent", "ok", "broken"]
+    assert listed["quiet"]["told"] == "1.2 (cpu, npu)"
+    lacking = listed["lacking"]
+    assert (lacking["told"], lacking["fix"]) == ("the driver is not installed", "apt-get install driver")
+    assert "SIGABRT" in listed["dying"]["told"]
+    assert "no such luck" in listed["raising"]["told"]
+    assert "nothing:Nothing" in listed["nowhere"]["told"]
+    assert done.returncode == 3
+
+
 def test_two_onnxruntimes_are_named_with_the_command_that_mends_it(tmp_path: Path) -> None:
     """Both packages write the same files, so that whichever came last runs: exit code 3, in the first lines."""
     installed(tmp_path, "onnxruntime", "1.32.0", "onnxruntime/__init__.py")

@@ -219,9 +219,10 @@ def test_what_the_options_cannot_be(target: str, words: str) -> None:
 def test_a_model_that_is_refused() -> None:
     """The words of onnxruntime-web are those of the error; the model is to blame."""
     model = net()
-    model.graph.node[2].op_type = "Foo"
+    model.graph.node[2].op_type, model.graph.node[2].domain = "Foo", "com.acme"
+    model.opset_import.append(helper.make_opsetid("com.acme", 1))
     [target] = open_targets(["web:node"])
-    with pytest.raises(InputError, match="Foo"):
+    with pytest.raises(InputError, match=r"com.acme:Foo.*is not a registered function/op"):
         target.open(model.SerializeToString(), "net.onnx")
 
 

@@ -88,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """A question, a file, or nothing until the other end hangs up."""
-        folder, _, file = self._wanted().rpartition("/")
+        folder, _, file = self._address().rpartition("/")
         if folder:
             path = self.server.folders.get(folder, Path()) / file
             content = path.read_bytes() if folder in self.server.folders and path.is_file() else None
@@ -108,16 +108,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """An answer."""
-        if self._wanted() != "answer":
+        if self._address() != "answer":
             self._send(None)
             return
         self.server.answers.put(self.rfile.read(int(self.headers["Content-Length"])))
         self._send(b"")
 
-    def _wanted(self) -> str:
+    def _address(self) -> str:
         """What stands behind the token in the address; "" where it is another one."""
-        token, _, wanted = self.path.removeprefix("/").partition("/")
-        return wanted if secrets.compare_digest(token.encode(), self.server.token.encode()) else ""
+        token, _, name = self.path.removeprefix("/").partition("/")
+        return name if secrets.compare_digest(token.encode(), self.server.token.encode()) else ""
 
     def _send(self, content: bytes | None, kind: str = "", status: HTTPStatus = HTTPStatus.OK) -> None:
         """Content, or that there is none.

@@ -42,7 +42,7 @@ def find_package(folder: str = "") -> Path | None:
     if folder:
         at = Path(folder).expanduser().resolve()
         return _first(iter([at / "node_modules" / NAME, at / NAME, at]))
-    return _first(_usual_places())
+    return _first(_usual_folders())
 
 
 def version(package: Path) -> str:
@@ -57,7 +57,7 @@ def version(package: Path) -> str:
         raise MachineError(f"the npm package in {package} is damaged", found=reason(error), fix=INSTALL) from error
 
 
-def _usual_places() -> Iterator[Path]:
+def _usual_folders() -> Iterator[Path]:
     if not os.environ.get(INSIDE):
         yield Path("node_modules").resolve() / NAME
     for folder in os.environ.get("NODE_PATH", "").split(os.pathsep):
@@ -67,8 +67,8 @@ def _usual_places() -> Iterator[Path]:
         yield Path(root) / NAME
 
 
-def _first(places: Iterator[Path]) -> Path | None:
-    return next((place for place in places if _is_package(place)), None)
+def _first(folders: Iterator[Path]) -> Path | None:
+    return next((folder for folder in folders if _is_package(folder)), None)
 
 
 def _is_package(folder: Path) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bnexport.errors import InputError, MachineError, UsageError, reason
-from bnexport.onnx_graph import tensors
-from bnexport.runtimes.protocols import About, Artifact, Signature, Want
+from bnexport.errors import MachineError, UsageError
+from bnexport.runtimes.checked_session import read_onnx, signature_of
+from bnexport.runtimes.libraries import refuse_unknown_options
+from bnexport.runtimes.protocols import About, Artifact, Want
 from bnexport.runtimes.web import package
 from bnexport.runtimes.web.session import DEVICES, WebSession
 
@@ -45,21 +46,13 @@ class Web:
 
     def open(self, artifact: Artifact, want: Want) -> WebSession:
         """An ONNX model in a process of node or Chromium, which ends with the session."""
-        import onnx
-
         about = self.about_target(want.device, want.options)
         folder = package.find_package(want.options.get("package", ""))
         if about.unavailable or folder is None:
             raise MachineError(f"{package.NAME} does not run on this machine", found=about.unavailable, fix=about.fix)
         if want.device not in DEVICES:
             raise MachineError(f"{package.NAME} is not run on {want.device}", expected=" or ".join(DEVICES))
-        try:
-            if artifact.format != "onnx":
-                raise ValueError(f"it is {artifact.format}")
-            model = onnx.ModelProto.FromString(artifact.content)
-        except Exception as error:  # protobuf raises errors of many classes
-            raise InputError(f"{artifact.name} is not a valid ONNX model ({reason(error)})") from error
-        signature = Signature(tensors.ports(tensors.inputs(model)), tensors.ports(model.graph.output))
+        signature = signature_of(read_onnx(artifact, package.NAME))
         return WebSession(artifact.content, signature, want.device, folder, want.options)
 
 
@@ -69,16 +62,9 @@ def _refuse_unusable(options: Mapping[str, str]) -> None:
     Raises:
         UsageError: they are not.
     """
-    for name, value in options.items():
-        if name == "threads":
-            usable, expected = value.isdecimal() and int(value) > 0, "a number of threads, 1 or more"
-        elif name == "optimized":
-            usable, expected = value in ("on", "off"), "on or off"
-        else:
-            usable, expected = name == "package", ""
-        if expected and not usable:
-            raise UsageError(f"the option {name} of the runtime web is invalid", found=value, expected=expected)
-        if not usable:
-            raise UsageError(
-                f"the runtime web has no option {name}", expected="threads, optimized or package, or timeout, memory"
-            )
+    refuse_unknown_options("web", options, ("threads", "optimized", "package"))
+    threads, optimized = options.get("threads", "1"), options.get("optimized", "on")
+    if not (threads.isdecimal() and int(threads) > 0):
+        raise UsageError("the option threads of the runtime web is invalid", found=threads, expected="1 or more")
+    if optimized not in ("on", "off"):
+        raise UsageError("the option optimized of the runtime web is invalid", found=optimized, expected="on or off")

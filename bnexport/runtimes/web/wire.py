@@ -22,7 +22,7 @@ def pack(header: Mapping[str, object], tensors: Mapping[str, Array], rest: bytes
     """A message.
 
     Args:
-        header: what is said beside the tensors, as JSON has it.
+        header: what goes beside the tensors, as JSON has it.
         tensors: arrays of any shape.
         rest: what stands behind them as it is.
 
@@ -37,11 +37,11 @@ def pack(header: Mapping[str, object], tensors: Mapping[str, Array], rest: bytes
             listed.append(entry | {"type": "string", "data": array.ravel().tolist()})
         elif array.dtype.name in TYPES:
             listed.append(entry | {"size": array.nbytes})
-            parts.append(_padded(array.tobytes()))
+            parts.append(_pad(array.tobytes()))
         else:
             raise InputError(f"onnxruntime-web has no type for the input {name}", found=array.dtype.name)
     text = json.dumps({**header, "tensors": listed}).encode()
-    return b"".join([_padded(len(text).to_bytes(_START, "little") + text), *parts, rest])
+    return b"".join([_pad(len(text).to_bytes(_START, "little") + text), *parts, rest])
 
 
 def unpack(message: bytes) -> tuple[dict[str, Nested], dict[str, Array]]:
@@ -71,5 +71,5 @@ def _round_up(size: int) -> int:
     return -(-size // _STEP) * _STEP
 
 
-def _padded(part: bytes) -> bytes:
+def _pad(part: bytes) -> bytes:
     return part.ljust(_round_up(len(part)), b"\0")
