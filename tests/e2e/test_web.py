@@ -75,6 +75,10 @@ def net(identities: bool = False) -> onnx.ModelProto:
     return model
 
 
+def artifact(model: onnx.ModelProto) -> Artifact:
+    return Artifact("onnx", model.SerializeToString(), "net.onnx")
+
+
 def steps(count: int) -> onnx.ModelProto:
     """A Split into many parts and back, as in an unrolled recurrent layer."""
     parts = [f"part{k}" for k in range(count)]
@@ -110,8 +114,7 @@ DEVICES = [
 def session(request: pytest.FixtureRequest) -> Iterator[Session]:
     """The net with all types, on each device."""
     [target] = open_targets([request.param])
-    content = net(identities=True).SerializeToString()
-    with target.runtime.open(Artifact("onnx", content), Want(target.device, options=target.options)) as session:
+    with target.runtime.open(artifact(net(identities=True)), Want(target.device, options=target.options)) as session:
         yield session
 
 
@@ -157,7 +160,7 @@ def package(tmp_path: Path) -> Path:
 def refusal(text: str, kind: type[Exception] = MachineError) -> str:
     """The one sentence that opening a target ends in."""
     with pytest.raises(kind) as caught:
-        open_targets([text])[0].open(net().SerializeToString(), "net.onnx")
+        open_targets([text])[0].open(artifact(net()))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -223,7 +226,7 @@ def test_a_model_that_is_refused() -> None:
     model.opset_import.append(helper.make_opsetid("com.acme", 1))
     [target] = open_targets(["web:node"])
     with pytest.raises(InputError, match=r"com.acme:Foo.*is not a registered function/op"):
-        target.open(model.SerializeToString(), "net.onnx")
+        target.open(artifact(model))
 
 
 def check(folder: Path, model: onnx.ModelProto, x: Array, *targets: str, **environment: str) -> subprocess.Popen[str]:
@@ -317,7 +320,7 @@ def test_what_is_killed_in_the_middle_is_reported(
     """node, or the page, is killed between two batches: an error with the cause (RT015 in a check), and nothing is left behind."""
     descendants = Descendants()
     monkeypatch.setenv("BNEXPORT_TEST_MARK", descendants.mark)
-    opened = open_targets([target])[0].open(net().SerializeToString(), "net.onnx")
+    opened = open_targets([target])[0].open(artifact(net()))
     opened.run({"x": X}, ["y"])
     for pid in descendants.wait_for(victim):
         os.kill(pid, signal.SIGKILL)
