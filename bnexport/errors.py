@@ -3,7 +3,8 @@
     BnexportError            70  something is wrong in bnexport itself
     ├── UsageError            2  the command does not make sense as given
     ├── InputError            2  a file or folder cannot be read as what it should be
-    │   └── ExportError       2  the model was read, but it cannot be written as ONNX
+    │   ├── ExportError       2  the model was read, but it cannot be written as ONNX
+    │   └── RefusedError      2  a runtime that was asked for does not run a batch
     └── MachineError          3  this machine cannot do what was required
         └── EndedError        3  a process that computes for this one ended, or took too long
 
@@ -52,6 +53,19 @@ class InputError(BnexportError):
 
 class ExportError(InputError):
     """The model was read, but it cannot be written as ONNX."""
+
+
+class RefusedError(InputError):
+    """A runtime that was asked for does not run a batch.
+
+    Args:
+        what: in its own words.
+        target: what the user calls it.
+    """
+
+    def __init__(self, what: str, *, target: str) -> None:
+        super().__init__(what)
+        self.target = target
 
 
 class MachineError(BnexportError):

@@ -17,7 +17,7 @@ from bnexport.comparison.engine import compare
 from bnexport.comparison.opening import Opening
 from bnexport.comparison.selected import Reselection
 from bnexport.comparison.tally import Tally
-from bnexport.errors import EndedError
+from bnexport.errors import EndedError, RefusedError
 from bnexport.numerics.drift import drift
 from bnexport.progress import Progress
 from bnexport.recalibration.remedy import advice, in_inference_mode, with_remedy
@@ -48,7 +48,7 @@ class Examination:
 
 
 def examine(opening: Opening, progress: Progress) -> Examination:
-    """Runs and compares everything that a check consists of; again without a target whose process ends in the middle.
+    """Runs and compares everything that a check consists of; again without a target whose process ends, or that refuses a batch, in the middle.
 
     Raises:
         InputError: no image can be read, or a graph does not run.
@@ -59,10 +59,10 @@ def examine(opening: Opening, progress: Progress) -> Examination:
     while True:
         try:
             return _examine(opening, ended, progress)
-        except EndedError as error:
+        except (EndedError, RefusedError) as error:
             if not error.target:
                 raise
-            progress.note(f"the target {error.target} ended: the check goes on without it")
+            progress.note(f"the target {error.target} fails: the check goes on without it ({error})")
             ended.append(target_runs.end_of_target(error, opening))
             opening = replace(opening, targets=[t for t in opening.targets if t.text != error.target])
 

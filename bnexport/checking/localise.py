@@ -18,7 +18,7 @@ from bnexport.progress import Progress
 from bnexport.results.runs import Mode
 from bnexport.results.verdict import LayerError
 from bnexport.runtimes import ort_session
-from bnexport.runtimes.inner import MOST_BYTES, InnerTensors
+from bnexport.runtimes.inner import MOST_BYTES, InnerTensors, OpenWith
 from bnexport.types import Array
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def layer_errors(
     given: Feeds,
     progress: Progress,
     outputs: Mapping[str, str],
+    open_with: OpenWith | None = None,
 ) -> list[LayerError]:
     """The error of every layer, from the input to the output.
 
@@ -51,9 +52,10 @@ def layer_errors(
         given: the same batch as the graph takes it.
         progress: notified of the stage.
         outputs: the graph's name of each output of the reference.
+        open_with: opens the graph on another runtime; None for onnxruntime with its optimisations off.
     """
     progress.stage("comparing node by node" if reference.graph_itself else "comparing layer by layer")
-    inner = InnerTensors(graph, provider, given)
+    inner = InnerTensors(graph, provider, given, open_with=open_with)
     if reference.graph_itself:
         return _node_errors(reference, mode, feeds, inner, {a: b for a, b in outputs.items() if b in inner})
     groups = _Groups(graph, inner)

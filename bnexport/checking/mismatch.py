@@ -10,6 +10,7 @@ from bnexport.checking.localise import layer_errors
 from bnexport.checking.optimisations import find_blame
 from bnexport.checking.repeat import ONCE, Repetition
 from bnexport.checking.rounding_by_layer import describe_form, weights_only, with_expected
+from bnexport.checking.target_causes import explain_target
 from bnexport.comparison.deployed import Deployed
 from bnexport.comparison.expectations import Expected
 from bnexport.comparison.pairs import Lost
@@ -29,7 +30,7 @@ from bnexport.results.preprocessing import Preprocessing
 from bnexport.results.rounding import Cause
 from bnexport.results.runs import Precision, Role
 from bnexport.results.verdict import Finding, LayerError, Severity
-from bnexport.rules import backends, export, interface, model_files, runtime, targets
+from bnexport.rules import backends, export, interface, model_files, runtime
 from bnexport.rules.preprocessing import Refit, candidates
 from bnexport.runtimes.ort_session import Provider, provider_of
 from bnexport.types import Array
@@ -132,7 +133,8 @@ class Inquiry:
         if runner.spec.artifact and runner.spec.runtime != "onnxruntime":
             if measured:
                 return None, ()
-            return targets.runtime_differs(lost.failed, self._onnxruntime_agrees()), ()
+            agrees = self._onnxruntime_agrees()
+            return explain_target(lost, runner, self.subject, self.deployed, self.tally, agrees, self.progress)
         if runner.graph is None:
             return export.parity_lost(lost.failed, runner.spec, reference, None, (), self._reference_name), ()
         wanted = lost.wanted

@@ -83,18 +83,18 @@ def find_blame(
     progress.stage("finding the optimisation that changes the result")
     optimizers: tuple[str, ...] = ()
     if good(Session(content, provider, without=OPTIMIZERS)):
-        optimizers = tuple(_smallest(OPTIMIZERS, lambda off: good(Session(content, provider, without=off))))
+        optimizers = tuple(smallest(OPTIMIZERS, lambda off: good(Session(content, provider, without=off))))
     inner = _inner(graph)
 
     def kept(some: Sequence[str]) -> bool:
         return good(Session(serialise(tensors.with_outputs(graph, some)), provider))
 
     # A tensor that the graph gives out cannot be fused away.
-    last = _smallest(inner, kept)[-1:] if kept(inner) else []
-    return Blame(optimizers, _around(graph, last[0]) if last else (), last[0] if last else "")
+    last = smallest(inner, kept)[-1:] if kept(inner) else []
+    return Blame(optimizers, nodes_around(graph, last[0]) if last else (), last[0] if last else "")
 
 
-def _smallest(candidates: Sequence[str], works: Callable[[Sequence[str]], bool]) -> list[str]:
+def smallest(candidates: Sequence[str], works: Callable[[Sequence[str]], bool]) -> list[str]:
     """A small set that works where all `candidates` together do: found by halving, one member after the other, the last one first."""
     needed: list[str] = []
     while not (needed and works(needed)):
@@ -119,7 +119,8 @@ def _inner(graph: onnx.ModelProto) -> list[str]:
     return [name for name in made if name in typed] or made
 
 
-def _around(graph: onnx.ModelProto, tensor: str) -> tuple[str, ...]:
+def nodes_around(graph: onnx.ModelProto, tensor: str) -> tuple[str, ...]:
+    """The node that makes a tensor and those that read it."""
     makers = [node for node in graph.graph.node if tensor in node.output]
     readers = [node for node in graph.graph.node if tensor in node.input]
     return tuple(node_title(node) for node in [*makers, *readers])

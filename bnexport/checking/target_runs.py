@@ -6,14 +6,15 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from bnexport.checking.target_causes import find_working_switch
 from bnexport.comparison.artifacts import TFLITE, ConversionError, OtherArtifact, artifact_run, convert_reference
 from bnexport.comparison.opening import Opening
-from bnexport.comparison.sides import Feeds, Runner
+from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.comparison.targets import ONNX, Target, target_run, target_spec
-from bnexport.errors import EndedError, InputError
+from bnexport.errors import EndedError, InputError, RefusedError
 from bnexport.frameworks.keras.tflite import TITLE as CONVERTER
 from bnexport.progress import Progress
-from bnexport.results.runs import Precision, RunSpec
+from bnexport.results.runs import Precision, RunSpec, Switch
 from bnexport.results.verdict import Finding
 from bnexport.rules import targets as rules
 
@@ -57,10 +58,17 @@ def open_target_runs(opening: Opening, first: Feeds, progress: Progress) -> Targ
     runs = TargetRuns(progress)
     for target in opening.targets:
         progress.stage(f"opening {target.title}")
-        for as_deployed in (False, True) if target.about.reduced_by_default else (False,):
+        for as_deployed in _ways(target):
             if not _add(runs, opening, target, first, as_deployed=as_deployed):
                 break
     return runs
+
+
+def _ways(target: Target) -> tuple[bool, ...]:
+    """How a target is run, strictly or as deployed: only so where its options ask for a precision."""
+    if target.sets_precision:
+        return (True,)
+    return (False, True) if target.about.reduced_by_default else (False,)
 
 
 def _add(runs: TargetRuns, opening: Opening, target: Target, first: Feeds, *, as_deployed: bool) -> bool:
@@ -78,7 +86,13 @@ def _add(runs: TargetRuns, opening: Opening, target: Target, first: Feeds, *, as
         return False
     except InputError as error:
         operators, layers = _named_in(str(error), _graph(opening, target))
-        runs.findings.append(rules.runtime_refuses(run, target.title, str(error), operators, layers))
+
+        def run_with(switch: Switch) -> Outputs:
+            other = replace(target, options={**target.options, **switch.options})
+            return _open(runs, opening, other, as_deployed=as_deployed).compute(first)
+
+        switch = find_working_switch(target.switches, run_with, runs.progress, target.title)
+        runs.findings.append(rules.runtime_refuses(run, target.title, str(error), operators, layers, switch))
         return False
     if runner.computes in HALF and as_deployed:
         runner.spec = replace(runner.spec, precision=HALF[runner.computes])
@@ -119,11 +133,14 @@ def _run_id(opening: Opening, target: Target, *, as_deployed: bool) -> str:
     return replace(spec, options=target.settings).id
 
 
-def end_of_target(error: EndedError, opening: Opening) -> Finding:
-    """What is to be reported where the process of a target ends later."""
+def end_of_target(error: EndedError | RefusedError, opening: Opening) -> Finding:
+    """What is to be reported where a target fails on a later batch than the first."""
     target = next(target for target in opening.targets if target.text == error.target)
     run = _run_id(opening, target, as_deployed=False)
-    return rules.runtime_ended(run, target.title, error.cause, error.last_line)
+    if isinstance(error, EndedError):
+        return rules.runtime_ended(run, target.title, error.cause, error.last_line)
+    operators, layers = _named_in(str(error), _graph(opening, target))
+    return rules.runtime_refuses(run, target.title, str(error), operators, layers, later=True)
 
 
 def _named_in(sentence: str, graph: onnx.ModelProto | None) -> tuple[list[str], list[str]]:

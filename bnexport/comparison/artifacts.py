@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bnexport.comparison.port_matching import FLOAT32, match_ports
 from bnexport.comparison.sides import Runner
-from bnexport.comparison.targets import ONNX
+from bnexport.comparison.targets import ONNX, as_target
 from bnexport.errors import InputError, MachineError, UsageError
 from bnexport.frameworks.keras.tflite import convert_to_tflite, converter_version
 from bnexport.frameworks.registry import recognise
@@ -141,6 +141,7 @@ def artifact_spec(other: OtherArtifact, target: Target, *, as_deployed: bool) ->
         external=other.external,
         as_deployed=as_deployed,
         options=target.settings,
+        setting=target.about.setting,
     )
 
 
@@ -197,6 +198,5 @@ def artifact_run(
         given=interface.given,
         quantised=other.quantised,
         over=over,
-        computes=opened.computes,
     )
-    return ArtifactRun(runner, interface)
+    return ArtifactRun(as_target(runner, target, opened), interface)

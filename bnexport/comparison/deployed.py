@@ -13,7 +13,7 @@ from bnexport.comparison.interface import Interface
 from bnexport.comparison.port_matching import FLOAT32, match_ports
 from bnexport.comparison.sides import ComputeTensors, Runner, graph_spec
 from bnexport.comparison.subject import Subject
-from bnexport.comparison.targets import Target, target_spec
+from bnexport.comparison.targets import Target, as_target, target_spec
 from bnexport.frameworks.onnx_file import read_onnx
 from bnexport.onnx_graph import metadata, outputs, tensors
 from bnexport.onnx_graph.precision import stored_precision
@@ -79,9 +79,7 @@ class Deployed:
         whole = tensors.with_outputs(self.graph, self.names.values())
         opened = target.open(Artifact("onnx", serialise(whole), str(self.path)), as_deployed=as_deployed)
         spec = target_spec(self.graph, target, as_deployed=as_deployed)
-        runner = self._runner(whole, spec, opened.run, self.interface)
-        runner.computes = opened.computes
-        return runner
+        return as_target(self._runner(whole, spec, opened.run, self.interface), target, opened)
 
     def _runner(
         self,

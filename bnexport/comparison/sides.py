@@ -19,7 +19,7 @@ from bnexport.onnx_graph.quantised import Quantised, quantisation
 from bnexport.onnx_graph.sites import sites
 from bnexport.onnx_graph.training_mode import training_mode_graph
 from bnexport.results.actions import spell_options
-from bnexport.results.runs import Mode, Role, RunSpec
+from bnexport.results.runs import Mode, Role, RunSpec, Switch
 from bnexport.runtimes import ort_library, ort_session
 from bnexport.runtimes.ort_session import STRICT_CUDA, Cuda
 from bnexport.system import cache, machine
@@ -54,6 +54,8 @@ class Runner:
         over: the same run with something else that computes the tensors of its graph; None where there is no such thing.
         of_items: the outputs for the items of a batch, where they depend on which items they are and not on the inputs; None elsewhere.
         computes: what its runtime says it computes in; "" where that does not say.
+        reopen: opens a graph (None for the run's own file) as this run does, with further options of the runtime; None where there is no such thing.
+        switches: options that are tried where the run is wrong.
         seconds: spent computing.
     """
 
@@ -69,6 +71,8 @@ class Runner:
     of_items: Callable[[Feed], Outputs] | None = None
     over: Callable[[ComputeTensors], Callable[[Feeds], Outputs]] | None = None
     computes: str = ""
+    reopen: Callable[[onnx.ModelProto | None, Mapping[str, str]], ComputeTensors] | None = None
+    switches: Sequence[Switch] = ()
     seconds: float = field(default=0.0)
 
     @property
@@ -253,7 +257,9 @@ def graph_run(
             try:
                 values = run(feeds, list(names.values()))
             except InputError as error:
-                raise _out_of_range(model, feeds) or error from error
+                if (problem := _out_of_range(model, feeds)) is not None:
+                    raise problem from error
+                raise
             return {name: values[tensor] for name, tensor in names.items()}
 
         return compute

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnexport.comparison.sides import ComputeTensors, Feeds, Outputs, Runner, graph_run, graph_spec
-from bnexport.errors import EndedError, MachineError, UsageError
+from bnexport.errors import EndedError, InputError, MachineError, RefusedError, UsageError
 from bnexport.onnx_graph import tensors
 from bnexport.onnx_graph.outputs import fetches
 from bnexport.onnx_graph.protobuf import serialise
@@ -25,6 +25,7 @@ from bnexport.runtimes.protocols import (
     Runtime,
     Session,
     Signature,
+    Switch,
     Want,
     about_target,
     open_runtime,
@@ -72,6 +73,16 @@ class Target:
         """The options as they were given."""
         return ":".join(f"{name}={value}" for name, value in self.options.items())
 
+    @property
+    def switches(self) -> tuple[Switch, ...]:
+        """What may be tried: options that it does not have already."""
+        return tuple(s for s in self.about.switches if self.options.get(s.option) != s.value)
+
+    @property
+    def sets_precision(self) -> bool:
+        """Whether its options ask for a precision."""
+        return any(f"{name}=" in self.about.setting for name in self.options)
+
     def open(self, artifact: Artifact, *, as_deployed: bool = False) -> OpenTarget:
         """Opens a file.
 
@@ -95,9 +106,12 @@ class Target:
         def run(feeds: Feeds, names: Sequence[str]) -> Outputs:
             typed = {name: cast_input(name, value, kinds.get(name)) for name, value in feeds.items()}
             with self._naming_itself():
-                return RUNTIMES.guard(self.name, lambda: session.run(typed, names))
+                try:
+                    return RUNTIMES.guard(self.name, lambda: session.run(typed, names))
+                except InputError as error:
+                    raise RefusedError(str(error), target=self.text) from error
 
-        return OpenTarget(run, session.computes, session.signature)
+        return OpenTarget(run, session.computes, session.signature, artifact)
 
     @contextmanager
     def _naming_itself(self) -> Iterator[None]:
@@ -116,11 +130,13 @@ class OpenTarget:
         run: computes the tensors of these names for a batch.
         computes: what the runtime says it computes in; "" where it does not say.
         signature: what the file takes and gives, as the runtime says.
+        artifact: the file.
     """
 
     run: ComputeTensors
     computes: str
     signature: Signature
+    artifact: Artifact
 
 
 def split_targets(targets: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -206,7 +222,7 @@ _PROCESS_OPTIONS = ("python", "timeout", "memory")
 def target_spec(model: onnx.ModelProto, target: Target, *, as_deployed: bool) -> RunSpec:
     """What a graph is as a run on a target."""
     spec = graph_spec(model, "inference", target.device, runtime=target.name)
-    return replace(spec, as_deployed=as_deployed, options=target.settings)
+    return replace(spec, as_deployed=as_deployed, options=target.settings, setting=target.about.setting)
 
 
 def target_run(model: onnx.ModelProto, target: Target, file: str, *, as_deployed: bool = False) -> Runner:
@@ -215,6 +231,22 @@ def target_run(model: onnx.ModelProto, target: Target, file: str, *, as_deployed
     whole = tensors.with_outputs(model, names.values())
     opened = target.open(Artifact(ONNX, serialise(whole), file), as_deployed=as_deployed)
     spec = target_spec(model, target, as_deployed=as_deployed)
-    runner = graph_run(model, lambda: whole, spec, opened.run, names)
-    runner.computes = opened.computes
-    return runner
+    return as_target(graph_run(model, lambda: whole, spec, opened.run, names), target, opened)
+
+
+def as_target(runner: Runner, target: Target, opened: OpenTarget) -> Runner:
+    """A run with what is known because it is a target's.
+
+    Args:
+        runner: the run.
+        target: what it runs on.
+        opened: the file on the target.
+    """
+    as_deployed, artifact = runner.spec.as_deployed, opened.artifact
+
+    def reopen(graph: onnx.ModelProto | None, options: Mapping[str, str]) -> ComputeTensors:
+        other = replace(target, options={**target.options, **options})
+        file = artifact if graph is None else Artifact(ONNX, serialise(graph), artifact.name)
+        return other.open(file, as_deployed=as_deployed).run
+
+    return replace(runner, computes=opened.computes, reopen=reopen, switches=target.switches)

@@ -77,6 +77,7 @@ class RunSpec:
         external: whether another exporter made the file.
         as_deployed: whether the runtime has its own defaults, which may compute in less than float32.
         options: those of the runtime that were given, such as "threads=1".
+        setting: what asks the runtime for float32, as its users write it; "" where nothing does.
         variant: what it is in place of the mode, such as "recalibrated".
         detail: follows the device, such as "one by one".
     """
@@ -90,6 +91,7 @@ class RunSpec:
     external: bool = False
     as_deployed: bool = False
     options: str = ""
+    setting: str = ""
     variant: str = ""
     detail: str = ""
 
@@ -118,3 +120,32 @@ class RunSpec:
         elsewhere = self.runtime == "keras" and self.device != USUAL_BACKEND
         where = f"@{self.device}" if elsewhere else f"@{device}" if self.artifact else ""
         return f"{name}{where}{'-as-deployed' if self.as_deployed else ''}{f' {self.detail}' if self.detail else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """An option of a runtime that is tried where the runtime is wrong with a file, or refuses it.
+
+    Args:
+        option: its name.
+        value: such as "0".
+        meaning: what it is to the users of the library, such as "net.enableWinograd(False)".
+    """
+
+    option: str
+    value: str
+    meaning: str
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What it adds to the options of a target."""
+        return {self.option: self.value}
+
+    @property
+    def described(self) -> str:
+        """As a target names it, with what that means.
+
+        >>> Switch("winograd", "0", "net.enableWinograd(False)").described
+        'winograd=0 (net.enableWinograd(False))'
+        """
+        return f"{self.option}={self.value} ({self.meaning})"

@@ -10,7 +10,7 @@ from bnexport.results.runs import RECORDED, STORED, RunSpec
 from bnexport.results.tolerance import FLOORS, STATED, STATED_HALF
 from bnexport.results.verdict import Comparison, Finding, LayerError, Severity
 from bnexport.rules.actions import DOCTOR, EXPORT, option
-from bnexport.rules.measured import describe, evidence_of
+from bnexport.rules.measured import describe, describe_layer, evidence_of
 from bnexport.rules.rule import Rule
 from bnexport.rules.runtime import RT005, RT007
 
@@ -81,7 +81,9 @@ def parity_lost(
     if first is not None:
         names = (first.name,)
         far = first.problem or f"its output differs by {first.max_rel:.2g}, rounding explains {first.tolerance:.1g}"
-        message += f"; the error begins in {_at(first, node=bool(reference.artifact))}: its input agrees, {far}"
+        message += (
+            f"; the error begins in {describe_layer(first, node=bool(reference.artifact))}: its input agrees, {far}"
+        )
         evidence |= {
             "first_layer": first.name,
             "first_layer_tensor": first.tensor,
@@ -101,14 +103,6 @@ def parity_lost(
     if first is not None:
         actions = (_look_at(first), *actions)
     return rule.finding(Severity.ERROR, message, evidence, actions, names)
-
-
-def _at(layer: LayerError, *, node: bool) -> str:
-    """The layer in words; of a reference file the node, by what the deployed file calls its output."""
-    if not node:
-        return f"the layer {layer.name} ({layer.kind})"
-    matched = f", {layer.matched}" if layer.matched else ""
-    return f"the node that makes {layer.tensor} ({layer.kind}{matched})"
 
 
 def _look_at(layer: LayerError) -> Action:
@@ -169,7 +163,7 @@ def hidden_error(
     off = [layer.name for layer in layers if layer.off]
     far = first.problem or f"its output differs by {first.max_rel:.2g}, rounding explains {first.tolerance:.1g}"
     message = (
-        f"the ONNX file differs from {title} in {_at(first, node=node)}: its input agrees, {far}; {len(off)} layers differ, "
+        f"the ONNX file differs from {title} in {describe_layer(first, node=node)}: its input agrees, {far}; {len(off)} layers differ, "
         f"but the outputs for these {noun.many} do not show it"
     )
     evidence = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bnexport.results.tasks import AGREEING, OutputKind
-from bnexport.results.verdict import Comparison
+from bnexport.results.verdict import Comparison, LayerError
 
 DEVIATIONS = 2.0
 """Answers are lost where more are lost than so many standard deviations of a sign test,"""
@@ -149,3 +149,11 @@ def describe(failed: Sequence[Comparison]) -> str:
     first = failed[0]
     task = next((f"; in {c.tensor} {c.task.described}" for c in failed if c.task is not None), "")
     return f"{first.tensor} of {first.actual} against {first.reference}: {first.reason}{task}"
+
+
+def describe_layer(layer: LayerError, *, node: bool) -> str:
+    """The layer in words; of a reference file the node, by what the deployed file calls its output."""
+    if not node:
+        return f"the layer {layer.name} ({layer.kind})"
+    matched = f", {layer.matched}" if layer.matched else ""
+    return f"the node that makes {layer.tensor} ({layer.kind}{matched})"

@@ -113,7 +113,7 @@ def reduced_precision(comparison: Comparison, spec: RunSpec, noun: Noun = IMAGES
         else f"{spec.precision} is the default of {spec.runtime} here"
     )
     if not tf32 and spec.precision == Precision.FLOAT32:
-        default = f"the defaults of {spec.runtime}"
+        default = f"the defaults of {spec.runtime}; it does not say what it computes in"
     floors = comparison.noise_floors
     far = f"{floors:,.0f} noise floors" if floors is not None else f"{comparison.difference.max_rel:.2g} of their scale"
     message = (
@@ -131,7 +131,7 @@ def reduced_precision(comparison: Comparison, spec: RunSpec, noun: Noun = IMAGES
         "noise_floors": floors,
         "images_differing": differing,
     }
-    precise = "the CUDA provider option use_tf32=0" if tf32 else "its option for float32"
+    precise = "the CUDA provider option use_tf32=0" if tf32 else spec.setting or "its option for float32"
     actions = (
         advise(f"deploy with {precise}, which is slower"),
         advise("or accept it: the run in float32 shows that the export is right"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bnexport.results.actions import advise
-from bnexport.results.verdict import Comparison, Finding, Severity
+from bnexport.results.actions import Action, advise
+from bnexport.results.runs import Switch
+from bnexport.results.verdict import Comparison, Finding, LayerError, Severity
 from bnexport.rules.actions import option
-from bnexport.rules.measured import describe, evidence_of
+from bnexport.rules.measured import describe, describe_layer, evidence_of
 from bnexport.rules.rule import Rule
 
 RT009 = Rule(
@@ -16,32 +17,64 @@ RT009 = Rule(
     meaning="A requested target other than onnxruntime computes other outputs from the file than the reference.",
     measured=(
         "As for EX001, in noise floors. If onnxruntime is right with the same file, the runtime is the cause, "
-        "otherwise the file."
+        "otherwise the file. Then the batch that shows it is run again with each option of the runtime that is known to "
+        "cure errors, and with the tensors inside of the graph as outputs, which are compared layer by layer. Where that "
+        "alone makes the outputs right, the runtime fuses nodes wrongly."
     ),
     neighbours="EX001: onnxruntime deviates too. RT004: an optimisation of onnxruntime is the cause.",
     remedy="Report it to the authors of the runtime together with the file, or deploy with onnxruntime.",
 )
 
 
-def runtime_differs(failed: Sequence[Comparison], onnxruntime_agrees: bool | None) -> Finding:
+def runtime_differs(
+    failed: Sequence[Comparison],
+    onnxruntime_agrees: bool | None,
+    switch: Switch | None = None,
+    first: LayerError | None = None,
+    *,
+    exposed: str = "",
+    nodes: Sequence[str] = (),
+    node: bool = False,
+) -> Finding:
     """RT009: another runtime than onnxruntime computes something else.
 
     Args:
         failed: the comparisons that failed.
         onnxruntime_agrees: whether onnxruntime is right with the same file; None where it did not run it.
+        switch: an option of the runtime under which it is right; None where none is known.
+        first: the layer where the error begins; None where that is not known.
+        exposed: the tensor that cures the runtime where it is an output of the graph; "" where there is none.
+        nodes: the nodes around that tensor.
+        node: whether layers are nodes of a file.
     """
     cause = {
         True: "onnxruntime agrees with the reference on the same file, so the runtime is the cause",
         False: "onnxruntime differs with the same file too, so the file has to be corrected first",
         None: "onnxruntime did not run the same file, so the cause may be the file or the runtime",
     }[onnxruntime_agrees]
-    actions = {
+    actions: tuple[Action, ...] = {
         True: (advise("do not deploy this file on this runtime, or use another version of it"),),
         False: (advise("do not deploy this file"),),
         None: (advise("run the file in onnxruntime too"),),
     }[onnxruntime_agrees]
     evidence = evidence_of(failed) | {"onnxruntime_agrees": onnxruntime_agrees}
-    return RT009.finding(Severity.ERROR, f"{describe(failed)}; {cause}", evidence, actions)
+    message, layers = f"{describe(failed)}; {cause}", tuple(nodes)
+    if first is not None:
+        far = first.problem or f"its output differs by {first.max_rel:.2g}, rounding explains {first.tolerance:.1g}"
+        message += f"; the error begins in {describe_layer(first, node=node)}: its input agrees, {far}"
+        evidence |= {"first_layer": first.name, "first_layer_max_rel": first.max_rel}
+        layers = (first.name,)
+    if exposed:
+        message += (
+            f"; it is right if the tensor {exposed} is an output of the graph, which prevents that the nodes around it "
+            f"are fused: {', '.join(nodes)}"
+        )
+        evidence |= {"right_with_output": exposed, "nodes": list(nodes)}
+    if switch is not None:
+        message += f"; it is right with {switch.described}"
+        evidence["right_with"] = f"{switch.option}={switch.value}"
+        actions = (advise(f"deploy with {switch.described}, with which the outputs are right on this batch"), *actions)
+    return RT009.finding(Severity.ERROR, message, evidence, actions, layers)
 
 
 RT015 = Rule(
@@ -81,10 +114,13 @@ RT016 = Rule(
     "RT016",
     "a runtime refuses the model",
     meaning=(
-        "A requested target cannot open the file, or does not run the first batch; or the converter that makes its "
-        "file refuses the model."
+        "A requested target cannot open the file, does not run the first batch, or does not run a later one; or the "
+        "converter that makes its file refuses the model."
     ),
-    measured="The runtime's own sentence. Operators and nodes of the file that it names are listed.",
+    measured=(
+        "The runtime's own sentence. Operators and nodes of the file that it names are listed. Options of the runtime "
+        "that are known to help are tried."
+    ),
     neighbours="RT015: the runtime dies instead of refusing. RT009: it runs the model, and is wrong.",
     remedy=(
         "Use another runtime or version, or change the layers that are named. Some runtimes need a fixed batch size "
@@ -93,7 +129,16 @@ RT016 = Rule(
 )
 
 
-def runtime_refuses(run: str, title: str, reason: str, operators: Sequence[str], layers: Sequence[str]) -> Finding:
+def runtime_refuses(
+    run: str,
+    title: str,
+    reason: str,
+    operators: Sequence[str],
+    layers: Sequence[str],
+    switch: Switch | None = None,
+    *,
+    later: bool = False,
+) -> Finding:
     """RT016: a runtime cannot run the model.
 
     Args:
@@ -102,15 +147,22 @@ def runtime_refuses(run: str, title: str, reason: str, operators: Sequence[str],
         reason: the sentence about it.
         operators: the operators of the model that it names.
         layers: the nodes or layers that it names.
+        switch: an option of the runtime with which it runs; None where none is known.
+        later: whether it ran the first batch.
     """
-    message = f"{run}: {title} does not run this model: {reason}"
+    what = "runs the first batch of this model, but not a later one" if later else "does not run this model"
+    message = f"{run}: {title} {what}: {reason}"
     if operators:
         message += f"; operators of the model that it names: {', '.join(operators)}"
-    evidence = {"side": run, "runtime": title, "reason": reason, "operators": list(operators)}
-    actions = (
+    evidence: dict[str, object] = {"side": run, "runtime": title, "reason": reason, "operators": list(operators)}
+    actions: tuple[Action, ...] = (
         advise("deploy on another runtime, or try another version of this one"),
         advise("change the layers that the runtime names"),
     )
+    if switch is not None:
+        message += f"; it runs with {switch.described}"
+        evidence["runs_with"] = f"{switch.option}={switch.value}"
+        actions = (advise(f"deploy with {switch.described}, with which it runs"), *actions)
     return RT016.finding(Severity.ERROR, message, evidence, actions, tuple(layers))
 
 

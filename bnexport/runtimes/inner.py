@@ -1,9 +1,9 @@
-"""What is computed inside a graph: its tensors on one batch, as many at a time as memory allows (onnxruntime, optimisations off)."""
+"""What is computed inside a graph: its tensors on one batch, as many at a time as memory allows (onnxruntime with its optimisations off, or a target)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bnexport.onnx_graph import tensors
@@ -18,6 +18,10 @@ MOST_BYTES = 256 << 20
 """So much of the tensors is in memory at a time."""
 
 
+OpenWith = Callable[[Sequence[str]], Callable[[Mapping[str, Array], Sequence[str]], dict[str, Array]]]
+"""What computes some of the tensors with these names, for a batch."""
+
+
 class InnerTensors:
     """The floating point tensors that a graph's nodes make of one batch.
 
@@ -26,6 +30,7 @@ class InnerTensors:
         provider: where it runs.
         feeds: the batch.
         most_bytes: how much of the tensors is in memory at a time.
+        open_with: opens the graph on another runtime with these tensors among its outputs, for each part that is in memory; None for onnxruntime.
 
     Raises:
         InputError: onnxruntime cannot read the graph.
@@ -38,12 +43,18 @@ class InnerTensors:
         provider: ort_session.Provider,
         feeds: Mapping[str, Array],
         most_bytes: int = MOST_BYTES,
+        open_with: OpenWith | None = None,
     ) -> None:
         made = [output for node in graph.graph.node for output in node.output if output]
         floats = float_tensors(graph)
         self._feeds, self._most = feeds, most_bytes
         self._order = {name: index for index, name in enumerate(made)}
-        self._session = ort_session.Session(serialise(tensors.with_outputs(graph, floats)), provider, optimized=False)
+        if open_with is None:
+            whole = serialise(tensors.with_outputs(graph, floats))
+            session = ort_session.Session(whole, provider, optimized=False)
+            self._open: OpenWith = lambda _: session.run
+        else:
+            self._open = open_with
         self.names = sorted(
             {*floats, *(o.name for o in graph.graph.output)} & self._order.keys(), key=self._order.__getitem__
         )
@@ -74,7 +85,7 @@ class InnerTensors:
         if any(name not in self._kept for name in wanted):
             self._kept.clear()
             names = list(dict.fromkeys([*wanted, *self._following(wanted)]))
-            self._kept = self._session.run(self._feeds, names)
+            self._kept = self._open(names)(self._feeds, names)
         return {name: self._kept[name] for name in wanted}
 
     def _following(self, wanted: Sequence[str]) -> list[str]:

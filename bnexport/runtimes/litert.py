@@ -12,7 +12,7 @@ import numpy as np
 from bnexport.errors import InputError, MachineError, UsageError, reason
 from bnexport.results.signature import Port, Signature, Tensors
 from bnexport.runtimes.libraries import about_library, refuse_unknown_options
-from bnexport.runtimes.protocols import About, Artifact, Session, Want
+from bnexport.runtimes.protocols import About, Artifact, Session, Switch, Want
 from bnexport.runtimes.tflite_file import Tensor, TfliteFile, read_tflite
 from bnexport.system import machine
 from bnexport.types import Array
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 OPTIONS = {"xnnpack": ("on", "off"), "kernels": ("optimised", "reference"), "threads": ()}
 """The options, with their values; () for a number."""
+
+SWITCHES = (
+    Switch("xnnpack", "off", "OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES"),
+    Switch("kernels", "reference", "OpResolverType.BUILTIN_REF"),
+)
+"""What is tried where LiteRT is wrong."""
 
 
 class LiteRt:
@@ -34,7 +40,7 @@ class LiteRt:
     def about(self) -> About:
         """The version of the package, which is not imported."""
         about = about_library("ai_edge_litert", ("ai-edge-litert",), "litert")
-        return replace(about, formats=("tflite",), shows_tensors=True)
+        return replace(about, formats=("tflite",), shows_tensors=True, switches=SWITCHES)
 
     def about_target(self, device: str, options: Mapping[str, str]) -> About:  # noqa: ARG002 - there is one device
         """The same for all options; others are refused, and values that they do not take."""

@@ -15,7 +15,7 @@ import numpy as np
 from bnexport.errors import InputError, MachineError, UsageError
 from bnexport.runtimes.checked_session import CheckedSession, read_onnx, signature_of
 from bnexport.runtimes.libraries import about_library, refuse_unknown_options
-from bnexport.runtimes.protocols import About, Artifact, Signature, Want
+from bnexport.runtimes.protocols import About, Artifact, Signature, Switch, Want
 from bnexport.types import Array
 
 if TYPE_CHECKING:
@@ -42,7 +42,15 @@ class Mnn:
         return replace(
             about_library("MNN", ("mnn",), "mnn"),
             reduced_by_default=True,
-            setting='precision="high" and set_hint(3, 0), which is WINOGRAD_MEMORY_LEVEL=0',
+            setting='precision="high" and set_hint(3, 0)',
+            switches=(
+                Switch(
+                    "WINOGRAD_MEMORY_LEVEL",
+                    "0",
+                    "RuntimeManager.set_hint(3, 0), which switches Winograd's algorithm off",
+                ),
+                Switch("precision", "high", 'precision="high" in the configuration'),
+            ),
         )
 
     def open(self, artifact: Artifact, want: Want) -> MnnSession:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from bnexport.errors import InputError, MachineError, UsageError
 from bnexport.runtimes.checked_session import CheckedSession, read_onnx, signature_of
 from bnexport.runtimes.libraries import about_library, refuse_unknown_options
-from bnexport.runtimes.protocols import About, Artifact, Signature, Want
+from bnexport.runtimes.protocols import About, Artifact, Signature, Switch, Want
 from bnexport.types import Array
 
 if TYPE_CHECKING:
@@ -32,7 +33,15 @@ class OpenCv:
 
     def about(self) -> About:
         """The version of OpenCV; it is not imported."""
-        return about_library("cv2", PACKAGES, "opencv")
+        return replace(
+            about_library("cv2", PACKAGES, "opencv"),
+            switches=(
+                Switch("engine", "classic", "readNetFromONNX(file, cv2.dnn.ENGINE_CLASSIC)"),
+                Switch("engine", "new", "readNetFromONNX(file, cv2.dnn.ENGINE_NEW)"),
+                Switch("fusion", "0", "net.enableFusion(False)"),
+                Switch("winograd", "0", "net.enableWinograd(False)"),
+            ),
+        )
 
     def open(self, artifact: Artifact, want: Want) -> OpenCvSession:
         """An ONNX model, ready to run."""

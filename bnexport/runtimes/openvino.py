@@ -14,7 +14,7 @@ from bnexport.errors import BnexportError, InputError, MachineError, UsageError
 from bnexport.results.signature import dtype_named
 from bnexport.runtimes.checked_session import CheckedSession, read_onnx, signature_of
 from bnexport.runtimes.libraries import about_library, first_line
-from bnexport.runtimes.protocols import About, Artifact, Port, Signature, Want
+from bnexport.runtimes.protocols import About, Artifact, Port, Signature, Switch, Want
 from bnexport.types import Array
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class OpenVino:
             formats=("onnx", "openvino-ir", "tflite"),
             reduced_by_default=True,
             setting=f'{PRECISION}="f32"',
+            switches=(Switch("EXECUTION_MODE_HINT", "ACCURACY", 'EXECUTION_MODE_HINT="ACCURACY"'),),
         )
 
     def about_target(self, device: str, options: Mapping[str, str]) -> About:  # noqa: ARG002 - OpenVINO reads them

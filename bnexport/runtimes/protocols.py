@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self, TypeGuard, runtime_checkable
 
+from bnexport.results.runs import Switch as Switch
 from bnexport.results.signature import Port as Port, Signature as Signature, Tensors as Tensors
 from bnexport.system.plugins import Plugins
 from bnexport.types import Array, Nested
@@ -38,6 +39,8 @@ class About:
         isolated: whether each run needs a process of its own.
         reduced_by_default: whether it may compute in less than float32 where nothing is asked for; the file is then run both ways.
         setting: what asks the library for float32, as its users write it, such as `INFERENCE_PRECISION_HINT="f32"`; "" where nothing does.
+            A target that sets the option of that name itself is run as deployed only.
+        switches: what to try, one by one, where the runtime is wrong with a file or refuses it.
     """
 
     version: str
@@ -49,6 +52,7 @@ class About:
     isolated: bool = False
     reduced_by_default: bool = False
     setting: str = ""
+    switches: tuple[Switch, ...] = ()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Nested]) -> Self:
@@ -56,6 +60,7 @@ class About:
         fields: dict[str, Nested] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
         }
+        fields["switches"] = tuple(Switch(**switch) for switch in fields.get("switches", ()))
         return cls(**fields)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from bnexport.onnx_graph.fixed_axes import fix_axes
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.runtimes.checked_session import CheckedSession, read_onnx, signature_of
 from bnexport.runtimes.libraries import about_library, first_line, refuse_unknown_options
-from bnexport.runtimes.protocols import About, Artifact, Want
+from bnexport.runtimes.protocols import About, Artifact, Switch, Want
 from bnexport.types import Array
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ class Tract:
 
     def about(self) -> About:
         """The version of tract; it is not imported."""
-        return about_library("tract", ("tract",), "tract")
+        return replace(
+            about_library("tract", ("tract",), "tract"),
+            switches=(Switch("axes", "fixed", "the open axes of the file fixed to the shape of the batch"),),
+        )
 
     def open(self, artifact: Artifact, want: Want) -> TractSession:
         """An ONNX model that tract can parse; it is compiled for the first batch."""
