@@ -107,19 +107,15 @@ def reduced_precision(comparison: Comparison, spec: RunSpec, noun: Noun = IMAGES
         noun: what the model was run on.
     """
     tf32 = spec.runtime == "onnxruntime"
-    default = (
-        "TF32 is the default of onnxruntime on CUDA"
-        if tf32
-        else f"{spec.precision} is the default of {spec.runtime} here"
-    )
-    if not tf32 and spec.precision == Precision.FLOAT32:
-        default = f"the defaults of {spec.runtime}; it does not say what it computes in"
+    if tf32:
+        how = "computes with reduced precision (TF32 is the default of onnxruntime on CUDA)"
+    elif spec.precision == Precision.FLOAT32:
+        how = f"loses digits by the defaults of {spec.runtime}, which does not say what it computes in"
+    else:
+        how = f"computes with reduced precision ({spec.precision} is the default of {spec.runtime} here)"
     floors = comparison.noise_floors
     far = f"{floors:,.0f} noise floors" if floors is not None else f"{comparison.difference.max_rel:.2g} of their scale"
-    message = (
-        f"{comparison.actual} computes with reduced precision ({default}): the "
-        f"{comparison.tensor} differ from {comparison.reference} by {far}"
-    )
+    message = f"{comparison.actual} {how}: the {comparison.tensor} differ from {comparison.reference} by {far}"
     differing = 0
     if comparison.top1_agreement is not None:
         differing = round((1 - comparison.top1_agreement) * comparison.difference.images)

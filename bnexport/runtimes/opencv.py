@@ -117,11 +117,12 @@ def words(text: str) -> str:
     r"""What an error of OpenCV says, without where in its sources.
 
     >>> words("OpenCV(5.0.0) /io/net.cpp:46: error: (-2:Unspecified error) in function 'forward'\n> Gemm: no B (expected: 'x'), where\n>  'x' is 0")
-    "Gemm: no B (expected: 'x'), where"
+    'Gemm: no B (expected x)'
     >>> words("OpenCV(5.0.0) /io/a.cpp:3: error: (-210:Unsupported format) Failed to parse. in function 'parseBuffer'\n")
     'Failed to parse.'
     """
     plain = re.sub(r"OpenCV\([\d.]+\S*\) \S+:\d+: error: \(-?\d+:[^)]*\) ?", "", text)
     plain = re.sub(r"\s*in function '[^']*'", "", plain)
+    plain = re.sub(r"\(expected: '([^']*)'\), where", r"(expected \1)", plain)
     lines = [stripped for line in plain.splitlines() if (stripped := line.lstrip("> ").strip())]
     return lines[0] if lines else text.strip()

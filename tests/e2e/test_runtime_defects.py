@@ -155,3 +155,27 @@ def test_tract_cannot_follow_an_open_batch() -> None:
     assert "Stack backtrace" not in finding.message
     assert "axes=fixed" in finding.actions[0].reason
     assert all(c for c in report.comparisons if c.actual == "onnx-inference@tract")
+
+
+def test_opencv_loses_digits_where_the_mean_is_large() -> None:
+    """LayerNormalization of values around 100: RT009, and the node is named."""
+    graph = "g (float[N,8,16] x) => (float[N,8,16] y) { y = LayerNormalization<axis=-1>(x, scale) }"
+    defect = Defect("opencv", graph, {"scale": np.ones(16, np.float32)}, normal(4, 8, 16) + 100, Want())
+    version, x = installed(defect), defect.x.astype(np.float64)
+    right = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+    if off(compute(defect)[0], right) < WRONG:
+        gone(defect, version)
+    [finding] = [f for f in check(defect.model(), defect.x, targets=["opencv"]).findings if f.code == "RT009"]
+    assert finding.evidence["first_layer"] == "y"
+
+
+def test_mnn_averages_the_first_item_only() -> None:
+    """GlobalAveragePool of rank 5 is wrong for all items but the first, and crashes on another batch size: RT009 or RT015."""
+    graph = "g (float[N,2,4,4,4] x) => (float[N,2,1,1,1] y) { h = Relu(x) y = GlobalAveragePool(h) }"
+    defect = Defect("mnn", graph, {}, normal(3, 2, 4, 4, 4), Want())
+    version, right = installed(defect), np.maximum(defect.x, 0).astype(np.float64).mean(axis=(2, 3, 4), keepdims=True)
+    if off(compute(defect)[0], right) < WRONG:
+        gone(defect, version)
+    report = check(defect.model(), defect.x, targets=["mnn"])
+    assert not report
+    assert {finding.code for finding in report.findings} & {"RT009", "RT015"}
