@@ -12,8 +12,8 @@ RELU, FULLY_CONNECTED, SOFTMAX = 19, 9, 25
 FLOAT32 = 0
 
 
-def linear_net(kernel: np.ndarray) -> bytes:
-    """The input x (N, 4) through Relu, a linear layer with this kernel (4, 3), and softmax: the output y."""
+def linear_net(kernel: np.ndarray, batch: int | None = None) -> bytes:
+    """The input x (N, 4) through Relu, a linear layer with this kernel (4, 3), and softmax: the output y. N is open, or `batch`."""
     schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
     flatbuffers = pytest.importorskip("flatbuffers")
     model, graph, signature = schema.ModelT(), schema.SubGraphT(), schema.SignatureDefT()
@@ -22,11 +22,11 @@ def linear_net(kernel: np.ndarray) -> bytes:
     model.buffers[1].data = np.frombuffer(contents[1], np.uint8)
     inside, outside = kernel.shape
     tensors = {
-        "x": (None, inside),
-        "h": (None, inside),
+        "x": (batch, inside),
+        "h": (batch, inside),
         "w": (outside, inside),
-        "z": (None, outside),
-        "y": (None, outside),
+        "z": (batch, outside),
+        "y": (batch, outside),
     }
     graph.tensors = [_tensor(schema, name, shape, buffer=int(name == "w")) for name, shape in tensors.items()]
     graph.inputs, graph.outputs = [0], [4]
@@ -77,3 +77,16 @@ def _names(schema: Any, positions: Mapping[str, int]) -> list[object]:
         entry.name, entry.tensorIndex = name, position
         names.append(entry)
     return names
+
+
+def with_scaled_weights(content: bytes, tensor: int, factor: float) -> bytes:
+    """A file with other values in one of its float32 constants."""
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    flatbuffers = pytest.importorskip("flatbuffers")
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    buffer = model.buffers[model.subgraphs[0].tensors[tensor].buffer]
+    values = np.frombuffer(bytes(buffer.data), np.float32) * np.float32(factor)
+    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())

@@ -93,6 +93,8 @@ def pack(
     if samples < 1:
         raise UsageError("the number of samples is invalid", found=str(samples), expected="1 or more")
     opening = open_request(request, progress)
+    if opening.other is not None:
+        raise UsageError("a bundle holds an ONNX file", found=opening.other.artifact.name, fix="check it instead")
     examination = examine(opening, progress)
     opening = examination.opening
     report = examination.report

@@ -60,7 +60,7 @@ def check(
             (`bnexport.datasets.find`); or a folder of arrays or recordings. Or arrays as they are fed: one, by the name of the
             input, or batches or items of either, also with labels, as a `tf.data.Dataset` gives them.
         inputs: a file or folder of arrays in place of `data` (`bnexport.datasets.arrays.opening`).
-        deployed: the deployed ONNX file, to be held against the model.
+        deployed: the deployed file, to be held against the model: .onnx, .tflite, or .xml of an OpenVINO IR with its .bin.
         labels: a CSV file with the columns file and label.
         local: refuse images outside of the folder, or of the manifest's folder, that `source` names: links and URLs.
         shard: the position of a part of the images, from 0, and how many parts there are.

@@ -70,13 +70,13 @@ def examine(opening: Opening, progress: Progress) -> Examination:
 def _examine(opening: Opening, ended: Sequence[Finding], progress: Progress) -> Examination:
     settled = settle(opening.subject, opening.feeds, opening.preparation, progress)
     opening = replace(opening, feeds=settled.feeds.shuffle(), preparation=settled.preparation)
-    request, subject, feeds, deployed = opening.request, opening.subject, opening.feeds, opening.deployed
+    request, subject, feeds = opening.request, opening.subject, opening.feeds
     first = next(iter(feeds))
     spec = opening.preparation.spec if opening.preparation else None
     noun = noun_of(spec)
     progress.stage("opening onnxruntime")
     runners, failed = open_runs(opening, first, progress)
-    two_files = deployed is not None and subject.reference.graph_itself
+    two_files = opening.foreign and subject.reference.graph_itself
     beside = ThreadPoolExecutor(1)  # tracing Keras keeps one core busy, and onnxruntime has use for the other
     try:
         measured = beside.submit(floors.tolerances, subject, first)
@@ -119,7 +119,7 @@ def _examine(opening: Opening, ended: Sequence[Finding], progress: Progress) -> 
     names = items.names
     unreadable = tuple((u.name, u.reason) for u in feeds.unreadable)
     answered = {run.id: tally.answers.side(run.spec, run.seconds) for run in runners}
-    before = in_inference_mode(answered.values(), foreign=deployed is not None)
+    before = in_inference_mode(answered.values(), foreign=opening.foreign)
     after = answered[previewed[0].id] if previewed else None
     seen = trial.evidence.statistics if trial else ()
     causes = (
@@ -132,7 +132,9 @@ def _examine(opening: Opening, ended: Sequence[Finding], progress: Progress) -> 
     comparisons, by_mode = tally.judge(wrong, remedy, unexamined)
     preparation = opening.preparation
     by_id = {runner.id: runner for runner in runners}
-    inquiry = Inquiry(subject, tally, by_id, spec, deployed, opening.recorded, dependent, progress, forms, repetition)
+    inquiry = Inquiry(
+        subject, tally, by_id, spec, opening.deployed, opening.recorded, dependent, progress, forms, repetition
+    )
     explained, errors = inquiry.findings(first, layers=request.layers)
     judge = Judge(subject, tally.tolerances, progress, noun)
     cases, swept = sweep(opening, runners, first, judge, inquiry, repetition, progress) if request.sweep else ((), [])

@@ -60,12 +60,12 @@ def layer_errors(
         return _node_errors(reference, mode, feeds, inner, {a: b for a, b in outputs.items() if b in inner})
     groups = _Groups(graph, inner)
     return [
-        _error(layer, rounded, groups.outputs_of(layer.name), floor)
-        for layer, rounded, floor in _with_floors(reference, mode, feeds)
+        error_of_layer(layer, rounded, groups.outputs_of(layer.name), floor)
+        for layer, rounded, floor in with_floors(reference, mode, feeds)
     ]
 
 
-def _with_floors(reference: Reference, mode: Mode, feeds: Feeds) -> Iterator[tuple[Layer, Array, float | None]]:
+def with_floors(reference: Reference, mode: Mode, feeds: Feeds) -> Iterator[tuple[Layer, Array, float | None]]:
     """Each layer with what it computes and how far rounding moves that; None where that is not known."""
     noise = _noise(reference, mode, feeds)
     for layer, rounded in reference.layers(mode, feeds, most_bytes=MOST_BYTES):
@@ -78,18 +78,18 @@ def _node_errors(
 ) -> list[LayerError]:
     """The error of every node of a reference file, by the names of tensors; by their values where names do not say which is which."""
     errors = []
-    for node, rounded, floor in _with_floors(reference, mode, feeds):
+    for node, rounded, floor in with_floors(reference, mode, feeds):
         name = renamed.get(node.name, node.name)
-        errors.append(_error(node, rounded, [[(name, inner[name])]] if name in inner else [], floor))
+        errors.append(error_of_layer(node, rounded, [[(name, inner[name])]] if name in inner else [], floor))
     if all(error.known for error in errors) and 2 * sum(error.off for error in errors) <= len(errors):
         return errors
     floors = {error.name: error.noise_floor for error in errors}
     nodes = [(node, x.shape, sample(x)) for node, x in reference.layers(mode, feeds, most_bytes=MOST_BYTES)]
     matches = match_tensors(nodes, inner, renamed)
     return [
-        _error(node, x, [[(match.tensor, inner[match.tensor])]], floors[node.name], match.described)
+        error_of_layer(node, x, [[(match.tensor, inner[match.tensor])]], floors[node.name], match.described)
         if (match := matches.get(node.name)) is not None
-        else _error(node, x, [], floors[node.name])
+        else error_of_layer(node, x, [], floors[node.name])
         for node, x in reference.layers(mode, feeds, most_bytes=MOST_BYTES)
     ]
 
@@ -124,7 +124,7 @@ class _Groups:
         return [[(name, values[name]) for name in group] for group in groups]
 
 
-def _error(
+def error_of_layer(
     layer: Layer, reference: Array, groups: Sequence[Candidates], floor: float | None, matched: str = ""
 ) -> LayerError:
     """The error of the tensor that is the layer's output: the last one of its shape; where several scopes may be the layer, the nearest."""

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bnexport.checking.artifact_causes import explain_artifact, prepared_otherwise
+from bnexport.checking.artifact_layers import artifact_layers
 from bnexport.checking.localise import layer_errors
 from bnexport.checking.optimisations import find_blame
 from bnexport.checking.repeat import ONCE, Repetition
@@ -20,7 +22,6 @@ from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.comparison.subject import Subject
 from bnexport.comparison.tally import Tally
 from bnexport.datasets.feeds import Feed
-from bnexport.datasets.preprocess import rescale
 from bnexport.errors import InputError
 from bnexport.frameworks.protocols import ShowsWeights
 from bnexport.numerics.depth import first_off, hidden
@@ -31,7 +32,6 @@ from bnexport.results.rounding import Cause
 from bnexport.results.runs import Precision, Role
 from bnexport.results.verdict import Finding, LayerError, Severity
 from bnexport.rules import backends, export, interface, model_files, runtime
-from bnexport.rules.preprocessing import Refit, candidates
 from bnexport.runtimes.ort_session import Provider, provider_of
 from bnexport.types import Array
 
@@ -90,6 +90,12 @@ class Inquiry:
             errors = errors or compared
         notes = (*(self.subject.notes if self.subject else ()), *(self.deployed.notes if self.deployed else ()))
         findings += [model_files.file_notes(notes), self.tally.uneven()]
+        others = [
+            runner.file.interface.differences
+            for runner in self.runners.values()
+            if runner.file and runner.spec.external
+        ]
+        findings += [interface.interface_differs(differences) for differences in dict.fromkeys(others)]
         if self.recorded is not None:
             findings.append(interface.outputs_matched(self.recorded.matches))
         if self.deployed is not None:
@@ -112,6 +118,9 @@ class Inquiry:
             if (culprit := hidden(errors)) is not None:
                 finding = export.hidden_error(culprit, errors, self._reference_name, self.tally.noun, node=of_a_file)
                 findings.append(finding)
+        if layers and not errors and shown is None:
+            few = {name: x[:IMAGES] for name, x in first.inputs.items()}
+            errors = next(filter(None, (self._layers_of_file(runner, few) for runner in self.runners.values())), ())
         if not layers and not any(layer.off for layer in errors):
             errors = ()
         return findings, errors
@@ -129,6 +138,9 @@ class Inquiry:
             return backends.backend_differs(lost.failed, reference), ()
         if runner.mode == "training" and not reference.artifact and not inference_lost:
             return model_files.training_graph_differs(lost.failed), ()
+        if runner.file is not None:
+            model = None if self.subject is None else self.subject.reference
+            return explain_artifact(lost, runner, self.tally, self.spec, model, self._reference_name, self.progress)
         measured = lost.pair.expected == Expected.QUANTIZED and not lost.pair.broken
         if runner.spec.artifact and runner.spec.runtime != "onnxruntime":
             if measured:
@@ -161,7 +173,7 @@ class Inquiry:
         if measured and not self._is_beyond_quantisation(lost):
             return None, ()
         if self.recorded is not None:
-            for how, other in _prepared_otherwise(self.spec, lost.feed.inputs):
+            for how, other in prepared_otherwise(self.spec, lost.feed.inputs):
                 if self._works(runner, other, wanted):
                     return interface.recorded_otherwise(lost.failed, how), ()
             return export.parity_lost(lost.failed, runner.spec, reference, None, (), self._reference_name), ()
@@ -246,6 +258,12 @@ class Inquiry:
             self.progress.note(f"the layers cannot be compared: {error}")
             return ()
 
+    def _layers_of_file(self, runner: Runner, feeds: Feeds) -> tuple[LayerError, ...]:
+        """The error of every layer in a file that is not ONNX and computes in float32."""
+        if self.subject is None or runner.file is None or runner.spec.precision != Precision.FLOAT32:
+            return ()
+        return artifact_layers(runner, self.subject.reference, feeds, self.progress)
+
     def _otherwise(self, deployed: Deployed, runner: Runner, feeds: Feeds, wanted: Outputs) -> Iterator[str]:
         """Other ways of calling the deployed file under which it is right."""
         outputs = runner.compute(feeds)
@@ -259,7 +277,7 @@ class Inquiry:
                 if self._works(turned, feeds, wanted):
                     where = "last" if name in deployed.interface.moved_in else "first"
                     yield f"its input {deployed.interface.inputs[name]} has the channels {where}"
-        for how, other in _prepared_otherwise(self.spec, feeds):
+        for how, other in prepared_otherwise(self.spec, feeds):
             if self._works(runner, other, wanted):
                 yield how
 
@@ -277,18 +295,3 @@ class Inquiry:
 
 def _provider(runner: Runner) -> Provider:
     return provider_of(runner.spec.device)
-
-
-def _prepared_otherwise(spec: Preprocessing | None, feeds: Feeds) -> Iterator[tuple[str, dict[str, Array]]]:
-    """The same images prepared in other ways: with other scalings, and with the channels in the other order."""
-    if len(feeds) != 1 or (x := next(iter(feeds.values()))).dtype.kind == "U":
-        return
-    [name] = feeds
-    channels = spec.channels if spec else x.shape[-1] if x.ndim == 4 else 1
-    for old, new in candidates(spec, channels):
-        changed = Refit(old, new, 0.0).changed
-        preparation = " and ".join(f"{what} {after}" for what, (_, after) in changed.items())
-        yield (
-            f"it takes images with {preparation}, the model {' and '.join(before for before, _ in changed.values())}",
-            {name: rescale(x, old, new)},
-        )

@@ -95,6 +95,8 @@ def reduce(request: Request, output: Path | str, *, progress: Progress | None = 
     if not output.parent.is_dir():
         raise UsageError(f"cannot write {output}", fix=f"create the folder {output.parent} first")
     opening = open_request(request, progress)
+    if opening.other is not None:
+        raise UsageError("only ONNX files can be reduced", found=opening.other.artifact.name)
     examination = examine(opening, progress)
     finding = next((f for f in examination.report.findings if f.code in ("RT004", "EX001")), None)
     if finding is None:

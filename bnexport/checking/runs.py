@@ -50,7 +50,7 @@ def open_runs(opening: Opening, first: Feed, progress: Progress) -> tuple[list[R
         return sides.onnx_sides(subject.graph, providers, modes, subject.whole, cuda=cuda)
 
     runners = [opening.recorded.run()] if opening.recorded else sides.reference_sides(subject.reference)
-    if deployed is not None and subject.reference.graph_itself:
+    if opening.foreign and subject.reference.graph_itself:
         few = {name: x[:VERIFIED] for name, x in first.inputs.items()}
         runners = [_optimised_where_equal(written, subject.graph, few) for written in runners]
     if "cpu" in opening.providers:

@@ -109,10 +109,12 @@ def _add(runs: TargetRuns, opening: Opening, target: Target, first: Feeds, *, as
 def _open(runs: TargetRuns, opening: Opening, target: Target, *, as_deployed: bool) -> Runner:
     """The file that a target executes: the deployed one, bnexport's export, or for a runtime of .tflite files the converted model."""
     subject, deployed = opening.subject, opening.deployed
+    spec = opening.preparation.spec if opening.preparation else None
+    if opening.other is not None:
+        return artifact_run(opening.other, target, subject, spec, as_deployed=as_deployed)
     if ONNX not in target.about.formats:
-        spec = opening.preparation.spec if opening.preparation else None
         runs.converted = runs.converted or convert_reference(subject.reference, runs.progress)
-        return artifact_run(runs.converted, target, subject, spec, as_deployed=as_deployed).runner
+        return artifact_run(runs.converted, target, subject, spec, as_deployed=as_deployed)
     if deployed is not None:
         return deployed.target_run(target, as_deployed=as_deployed)
     return target_run(subject.graph, target, subject.facts.path, as_deployed=as_deployed)
@@ -120,7 +122,7 @@ def _open(runs: TargetRuns, opening: Opening, target: Target, *, as_deployed: bo
 
 def _graph(opening: Opening, target: Target) -> onnx.ModelProto | None:
     """The graph that a target executes; None for another kind of file."""
-    if ONNX not in target.about.formats:
+    if ONNX not in target.about.formats or opening.other is not None:
         return None
     return opening.deployed.graph if opening.deployed is not None else opening.subject.graph
 
@@ -129,7 +131,8 @@ def _run_id(opening: Opening, target: Target, *, as_deployed: bool) -> str:
     """What reports call the run of a target that does not run."""
     if (graph := _graph(opening, target)) is not None:
         return target_spec(graph, target, as_deployed=as_deployed).id
-    spec = RunSpec(target.name, "inference", target.device, artifact=TFLITE, as_deployed=as_deployed)
+    kind = TFLITE if opening.other is None else opening.other.artifact.format
+    spec = RunSpec(target.name, "inference", target.device, artifact=kind, as_deployed=as_deployed)
     return replace(spec, options=target.settings).id
 
 

@@ -106,6 +106,21 @@ class Interface:
         return over
 
 
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file that is not ONNX, and that a runtime has opened.
+
+    Args:
+        interface: how it is called.
+        inner: the tensors of floating point numbers inside of it, in the order in which they are made; empty where they cannot be read.
+        compute: the tensors of these names for a batch.
+    """
+
+    interface: Interface
+    inner: tuple[str, ...]
+    compute: ComputeTensors
+
+
 def _join(parts: list[Array], count: int, size: int) -> Array:
     """An output of all parts of a batch, each of `size` items; of what was filled up to that size, `count` items are kept."""
     if len(parts) == 1 and (not parts[0].ndim or len(parts[0]) <= count or size == count):

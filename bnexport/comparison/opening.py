@@ -10,7 +10,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from bnexport import datasets
-from bnexport.comparison.artifacts import refuse_unreadable
+from bnexport.comparison.artifacts import (
+    OtherArtifact,
+    open_other,
+    refuse_onnxruntime,
+    refuse_unreadable,
+    with_reader,
+)
 from bnexport.comparison.backends import BackendTarget, open_backends, split_backends
 from bnexport.comparison.cuda import settle_providers
 from bnexport.comparison.data_ports import ports_of_data
@@ -23,6 +29,7 @@ from bnexport.datasets.arrays.opening import arrays_named
 from bnexport.datasets.feeds import Source
 from bnexport.datasets.preparation import Preparation
 from bnexport.errors import UsageError
+from bnexport.frameworks.formats import other_format
 from bnexport.frameworks.names import is_name
 from bnexport.frameworks.protocols import Want
 from bnexport.frameworks.registry import recognise
@@ -84,7 +91,8 @@ class Request(CheckOptions):
         check = {"onnx": self.onnx, "weights": self.weights}
         named = {name: path for name, path in check.items() if path is not None}
         foreign = recognise(self.model).about.weights  # no command writes such models
-        return Names(self.model, data, named, self.onnx, written=not foreign)
+        graph = self.onnx if self.onnx is not None and not other_format(self.onnx) else None
+        return Names(self.model, data, named, graph, written=not foreign)
 
     @property
     def data_name(self) -> str:
@@ -109,6 +117,7 @@ class Opening:
         targets: the other runtimes.
         backends: the other backends of Keras.
         recorded: recorded outputs that are the reference.
+        other: the deployed file where it is not ONNX; `deployed` is None then.
     """
 
     request: Request
@@ -121,6 +130,12 @@ class Opening:
     targets: Sequence[Target]
     backends: Sequence[BackendTarget] = ()
     recorded: Recorded | None = None
+    other: OtherArtifact | None = None
+
+    @property
+    def foreign(self) -> bool:
+        """Whether a file is checked that somebody deploys, and not bnexport's own export."""
+        return self.deployed is not None or self.other is not None
 
     @property
     def versions(self) -> dict[str, str]:
@@ -145,7 +160,9 @@ def open_request(request: Request, progress: Progress) -> Opening:
     if request.batch_size < 1:
         raise UsageError("the batch size is invalid", found=str(request.batch_size), expected="1 or more")
     outputs = _recorded_outputs(request)
-    _refuse_odd_pair(request.model, request.onnx, layers=request.layers)
+    kind = other_format(request.onnx) if request.onnx is not None else ""
+    onnx = None if kind else request.onnx
+    _refuse_odd_pair(request.model, request.onnx, layers=request.layers, other=bool(kind))
     inputs = request.inputs if request.inputs is not None else arrays_named(request.source)
     pictures = (
         datasets.find(request.source, labels=request.labels, local=request.local)
@@ -154,11 +171,14 @@ def open_request(request: Request, progress: Progress) -> Opening:
     )
     if request.shard is not None:
         pictures = _part(pictures, *request.shard)
-    providers, lost = settle_providers(request.providers, request.require)
+    other = open_other(request.onnx, kind) if request.onnx is not None and kind else None
+    if other is not None:
+        refuse_onnxruntime(other, request.providers, request.require)
+    providers, lost = settle_providers(request.providers, request.require) if other is None else ([], [])
     named, runtimes = split_backends(request.targets)
     backends = open_backends(named, request.model, request.reference)
-    targets = open_targets(runtimes, request.python)
-    refuse_unreadable(targets, request.model, request.onnx)
+    targets = open_targets(with_reader(runtimes, kind), request.python)
+    refuse_unreadable(targets, request.model, onnx, other)
     subject = open_subject(
         request.model,
         progress,
@@ -168,10 +188,10 @@ def open_request(request: Request, progress: Progress) -> Opening:
             request.signature,
             request.architecture,
             request.weights,
-            request.onnx,
-            ports_of_data(inputs, request.overrides) if is_name(request.model) and request.onnx is None else (),
+            onnx,
+            ports_of_data(inputs, request.overrides) if is_name(request.model) and onnx is None else (),
         ),
-        deployed=request.onnx,
+        deployed=onnx,
         reference="keras" if outputs is not None else request.reference,
         pictures=(pictures,),
     )
@@ -179,13 +199,9 @@ def open_request(request: Request, progress: Progress) -> Opening:
     feeds, preparation = open_feeds(
         subject, pictures, inputs, request.overrides, request.batch_size, KEPT, labels=request.labels
     )
-    deployed = (
-        open_deployed(request.onnx, subject, preparation.spec if preparation else None)
-        if request.onnx is not None
-        else None
-    )
+    deployed = open_deployed(onnx, subject, preparation.spec if preparation else None) if onnx is not None else None
     recorded = open_recorded(outputs, subject, feeds.count) if outputs is not None else None
-    return Opening(request, subject, feeds, preparation, deployed, providers, lost, targets, backends, recorded)
+    return Opening(request, subject, feeds, preparation, deployed, providers, lost, targets, backends, recorded, other)
 
 
 def _recorded_outputs(request: Request) -> Path | Mapping[str, Array] | None:
@@ -218,16 +234,16 @@ def _part(pictures: datasets.Listing | None, nth: int, count: int) -> datasets.L
     return pictures.shard(nth, count)
 
 
-def _refuse_odd_pair(model: Path, onnx: Path | None, *, layers: bool) -> None:
+def _refuse_odd_pair(model: Path, onnx: Path | None, *, layers: bool, other: bool) -> None:
     if layers and onnx is None and recognise(model).about.executable:
         raise UsageError(
             "--layerwise compares with the layers of a model in a framework, or of a reference file",
             found=f"{model}, an ONNX file alone",
             fix=f"pass the file to compare it with: bnexport check {model} images/ --deployed other.onnx",
         )
-    if onnx is not None and (theirs := recognise(onnx)).format != Format.ONNX:
+    if onnx is not None and not other and (theirs := recognise(onnx)).format != Format.ONNX:
         raise UsageError(
-            f"{onnx} is not an ONNX file",
+            f"{onnx} is not an ONNX file, and no other file that runtimes execute (.tflite, .xml)",
             found=f"a {theirs.about.title or theirs.name} model",
             fix="omit --deployed to check the export of bnexport",
         )

@@ -91,7 +91,8 @@ DEPLOYED = Flag(
     kind=Path,
     metavar="FILE",
     panel=MODEL,
-    help="Compare the Keras model with this ONNX file, the one that is deployed, in place of a new export.",
+    help="Compare the model with this file, the one that is deployed, in place of a new export: .onnx, .tflite, or .xml of an "
+    "OpenVINO IR with its .bin.",
 )
 RTOL = Flag(
     name="rtol",
@@ -211,7 +212,7 @@ class CheckOptions:
         batch_size: the largest batch; training mode depends on it.
         labels: a CSV file with the columns file and label.
         overrides: what is known better than the sidecar about preprocessing.
-        onnx: the deployed ONNX file, to be held against the Keras model in place of bnexport's own export of it.
+        onnx: the deployed file, ONNX or another one that runtimes execute, to be held against the model in place of bnexport's own export of it.
         rtol: the largest error, relative to the tensor's scale, that passes, by tensor ("" for all others); empty where the noise floors decide.
         atol: the same in the tensor's own unit; an error passes up to the sum of both.
         min_agreement: the smallest share of items, from 0 to 1, to which a file of reduced precision must give the same class; None for no limit.

@@ -29,6 +29,8 @@ from bnexport.types import Array
 if TYPE_CHECKING:
     import onnx
 
+    from bnexport.comparison.interface import OpenFile
+
 Feeds = Mapping[str, Array]
 Outputs = dict[str, Array]
 ComputeTensors = Callable[[Feeds, Sequence[str]], Outputs]
@@ -56,6 +58,7 @@ class Runner:
         computes: what its runtime says it computes in; "" where that does not say.
         reopen: opens a graph (None for the run's own file) as this run does, with further options of the runtime; None where there is no such thing.
         switches: options that are tried where the run is wrong.
+        file: the file that is executed, where that is not ONNX; None elsewhere.
         seconds: spent computing.
     """
 
@@ -73,6 +76,7 @@ class Runner:
     computes: str = ""
     reopen: Callable[[onnx.ModelProto | None, Mapping[str, str]], ComputeTensors] | None = None
     switches: Sequence[Switch] = ()
+    file: OpenFile | None = None
     seconds: float = field(default=0.0)
 
     @property

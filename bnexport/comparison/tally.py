@@ -141,8 +141,11 @@ class Tally:
         if pair.expected == Expected.HALF:
             if self.tolerances.given:
                 return None  # the tolerance decides
-            precision = pair.expectation.actual.precision
-            return cost_of_half_precision(compared, precision, cost, right=right, limits=self.limits, noun=self.noun)
+            actual, limits, noun = pair.expectation.actual, self.limits, self.noun
+            onnx = actual.artifact == "onnx"  # .tflite and OpenVINO IR: floats are made of the weights first
+            return cost_of_half_precision(
+                compared, actual.precision, cost, right=right, limits=limits, noun=noun, computes=onnx
+            )
         how = self._quantised.get(pair.actual) or self._quantised[pair.reference]
         alone = pair.reference in self._quantised
         return cost_of_quantisation(

@@ -38,3 +38,28 @@ def names_in_archive(path: Path) -> tuple[str, ...]:
             return tuple(archive.namelist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, struct.error, InputError):
         return ()
+
+
+def other_format(path: Path) -> str:
+    """The format of a file that runtimes execute and that is not ONNX: "tflite" or "openvino-ir"; "" for any other file, or none."""
+    try:
+        with files.open_regular(path) as stream:
+            head = stream.read(256)
+    except (OSError, ValueError, InputError):
+        return ""
+    if head.startswith(b"version https://git-lfs.github.com"):
+        return ""
+    return "tflite" if head[4:8] == b"TFL3" else {".tflite": "tflite", ".xml": "openvino-ir"}.get(path.suffix, "")
+
+
+def refuse_artifact(path: Path) -> None:
+    """Refuses a file as a model that only runtimes execute.
+
+    Raises:
+        InputError: it is one.
+    """
+    if kind := other_format(path):
+        raise InputError(
+            f"{path} is a file for runtimes ({kind}), which says nothing about the model that it was made from",
+            fix=f"pass that model, and this file as --deployed: bnexport check model.keras images/ --deployed {path}",
+        )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from bnexport.errors import MachineError, UsageError
+from bnexport.frameworks.formats import refuse_artifact
 from bnexport.frameworks.names import is_name
 from bnexport.frameworks.protocols import About, Framework, Want
 from bnexport.system import files
@@ -53,6 +54,7 @@ def recognise(source: Path) -> Recognised:
     """
     if (files.status(source) is not None or is_name(source)) and (recognition := _first(source)) is not None:
         return recognition
+    refuse_artifact(source)
     kind = str(files.model_format(source))  # says what else it is; or it is an archive that Keras may say more about
     return _recognition("keras", FRAMEWORKS.open("keras"), kind)
 

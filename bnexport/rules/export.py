@@ -19,7 +19,7 @@ EX001 = Rule(
     "the graph differs from its reference",
     meaning=(
         "In the same mode, the graph computes other outputs in onnxruntime than the reference: Keras, PyTorch, "
-        "another ONNX file or recorded outputs. The difference is larger than float rounding."
+        "another ONNX file or recorded outputs; or a .tflite file or an OpenVINO IR does so in the runtime that executes it. The difference is larger than float rounding."
     ),
     measured=(
         "Logits, where available, and every output are compared, relative to the scale of the tensor (1 for "
@@ -71,6 +71,9 @@ def parity_lost(
         rule, what = RT007, "this machine computes other outputs than the machine that packed the bundle"
     elif reference.runtime == RECORDED:
         what = f"the file differs from {title}"
+    elif actual.artifact not in ("", "onnx"):
+        made = "deployed file" if actual.external else f"converted .{actual.artifact} file"
+        what = f"the {made} differs from {title}"
     elif actual.external and reference.artifact:
         what = f"the deployed file differs from {title}"
     elif reference.artifact:
@@ -204,7 +207,7 @@ def training_exported(failed: Sequence[Comparison]) -> Finding:
     Args:
         failed: the comparisons with the inference pass that failed; none where Keras' own inference pass depends on the batch.
     """
-    message = "the ONNX file was exported in training mode: BatchNormalization normalises by the batch, not by the moving statistics"
+    message = "the file was exported in training mode: BatchNormalization normalises by the batch, not by the moving statistics"
     evidence = evidence_of(failed) if failed else {}
     if failed:
         message += f" ({describe(failed)}; the training pass agrees)"

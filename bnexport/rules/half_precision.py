@@ -33,6 +33,7 @@ def cost_of_half_precision(
     right: Right | None,
     limits: AnswerLimits = NO_LIMITS,
     noun: Noun = IMAGES,
+    computes: bool = True,
 ) -> Finding | None:
     """RT003: what a file in 16 bits computes, against its reference.
 
@@ -43,6 +44,7 @@ def cost_of_half_precision(
         right: how many labelled items the reference (`inference`) and the file (`training`) get right; None without labels.
         limits: how many answers it may cost.
         noun: what the model was run on.
+        computes: whether it computes in 16 bits, too; otherwise its weights are stored so.
 
     Returns:
         The finding; None where the precision does not explain the difference.
@@ -53,8 +55,9 @@ def cost_of_half_precision(
     if not (all(comparisons) if cost is None else cost.explained):
         return None
     first = comparable[0]
+    what = "computes in" if computes else "stores its weights in"
     message = (
-        f"the file computes in {precision}: {first.tensor} of {first.actual} differ from {first.reference} by "
+        f"the file {what} {precision}: {first.tensor} of {first.actual} differ from {first.reference} by "
         f"{first.difference.max_rel:.2g} of their scale (signal-to-noise ratio {first.difference.snr_db:.3g} dB), "
         + (cost.described if cost is not None else "the error that the precision explains was not measured")
     )

@@ -34,7 +34,7 @@ def taken_otherwise(failed: Sequence[Comparison], how: str) -> Finding:
         failed: the comparisons that failed.
         how: which other way.
     """
-    message = f"the ONNX file matches the model only with another interface: {how}"
+    message = f"the file matches the model only with another interface: {how}"
     return EX004.finding(
         Severity.ERROR,
         message,
@@ -49,7 +49,7 @@ def interface_differs(differences: Sequence[str]) -> Finding | None:
         return None
     return EX004.finding(
         Severity.INFO,
-        f"the interface of the ONNX file differs from the model: {'; '.join(differences)}",
+        f"the interface of the file differs from the model: {'; '.join(differences)}",
         {"differences": list(differences)},
         (advise("make sure that the calling code handles this"),),
     )

@@ -153,7 +153,7 @@ def describe(failed: Sequence[Comparison]) -> str:
 
 def describe_layer(layer: LayerError, *, node: bool) -> str:
     """The layer in words; of a reference file the node, by what the deployed file calls its output."""
-    if not node:
-        return f"the layer {layer.name} ({layer.kind})"
     matched = f", {layer.matched}" if layer.matched else ""
+    if not node:
+        return f"the layer {layer.name} ({layer.kind}{matched})"
     return f"the node that makes {layer.tensor} ({layer.kind}{matched})"

@@ -77,6 +77,22 @@ def runtime_differs(
     return RT009.finding(Severity.ERROR, message, evidence, actions, layers)
 
 
+def right_with(failed: Sequence[Comparison], switch: Switch) -> Finding:
+    """RT009: a runtime is right with a file that onnxruntime does not execute only with one of its options.
+
+    Args:
+        failed: the comparisons that failed.
+        switch: the option.
+    """
+    message = f"{describe(failed)}; it is right with {switch.described}, so the runtime is the cause"
+    evidence = evidence_of(failed) | {"right_with": f"{switch.option}={switch.value}"}
+    actions = (
+        advise(f"deploy with {switch.described}, with which the outputs are right on this batch"),
+        advise("or use another version of this runtime"),
+    )
+    return RT009.finding(Severity.ERROR, message, evidence, actions)
+
+
 RT015 = Rule(
     "RT015",
     "the process of a runtime ends",

@@ -1,0 +1,95 @@
+"""Why a deployed file that is not ONNX differs from its model: it was exported in training mode, is called otherwise, or computes something else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bnexport.checking.artifact_layers import artifact_layers
+from bnexport.checking.target_causes import find_cause
+from bnexport.comparison.expectations import Expected
+from bnexport.comparison.pairs import Lost
+from bnexport.comparison.reference import Reference
+from bnexport.comparison.sides import Feeds, Outputs, Runner
+from bnexport.comparison.tally import Tally
+from bnexport.datasets.preprocess import rescale
+from bnexport.errors import InputError
+from bnexport.numerics.depth import first_off
+from bnexport.progress import Progress
+from bnexport.results.preprocessing import Preprocessing
+from bnexport.results.runs import Precision
+from bnexport.results.verdict import Finding, LayerError
+from bnexport.rules import export, interface, targets
+from bnexport.rules.preprocessing import Refit, candidates
+from bnexport.types import Array
+
+
+def explain_artifact(
+    lost: Lost,
+    runner: Runner,
+    tally: Tally,
+    spec: Preprocessing | None,
+    reference: Reference | None,
+    title: str,
+    progress: Progress,
+) -> tuple[Finding | None, tuple[LayerError, ...]]:
+    """The finding that names the cause, None where what quantisation costs is a finding already; and the layers where they were compared.
+
+    Args:
+        lost: the run and its reference.
+        runner: the run.
+        tally: what was seen.
+        spec: how images are prepared; None for arrays.
+        reference: the model; None where only outputs are there.
+        title: what sentences call it.
+        progress: notified of each stage.
+    """
+    if tally.matches_other_mode(runner.id):
+        return export.training_exported(lost.failed), ()
+    as_in = None if lost.pair.expected == Expected.EQUAL else lost.pair
+
+    def right(outputs: Outputs) -> bool:
+        return tally.agree(runner.mode, outputs, lost.wanted, as_in)
+
+    feeds = lost.feed.inputs
+    if name := _gives_logits(runner.compute(feeds), lost.wanted, tally):
+        how = f"it gives out the logits of {name}, not what the last activation makes of them"
+        return interface.taken_otherwise(lost.failed, how), ()
+    for how, other in prepared_otherwise(spec, feeds):
+        try:
+            if right(runner.compute(other)):
+                return interface.taken_otherwise(lost.failed, how), ()
+        except InputError:  # the file does not run so
+            continue
+    if lost.pair.expected == Expected.QUANTIZED and not lost.pair.broken:
+        return None, ()
+    if (switch := find_cause(runner, feeds, right, lambda _: (), progress).switch) is not None:
+        return targets.right_with(lost.failed, switch), ()
+    exact = runner.spec.precision == Precision.FLOAT32
+    layers = artifact_layers(runner, reference, feeds, progress) if exact and reference is not None else ()
+    first = first_off(layers)
+    return export.parity_lost(lost.failed, runner.spec, lost.pair.expectation.reference, first, layers, title), layers
+
+
+def _gives_logits(outputs: Outputs, wanted: Outputs, tally: Tally) -> str:
+    """The output that holds the logits of the model; "" where there is none."""
+    for name, logits in wanted.items():
+        plain = name.removesuffix("/logits")
+        fits = plain != name and plain in outputs and outputs[plain].shape == logits.shape
+        if fits and tally.agree("inference", {"logits": outputs[plain]}, {"logits": logits}):
+            return plain
+    return ""
+
+
+def prepared_otherwise(spec: Preprocessing | None, feeds: Feeds) -> Iterator[tuple[str, dict[str, Array]]]:
+    """The same images prepared in other ways: with other scalings, and with the channels in the other order."""
+    if len(feeds) != 1 or (x := next(iter(feeds.values()))).dtype.kind == "U":
+        return
+    [name] = feeds
+    channels = spec.channels if spec else x.shape[-1] if x.ndim == 4 else 1
+    for old, new in candidates(spec, channels):
+        changed = Refit(old, new, 0.0).changed
+        preparation = " and ".join(f"{what} {after}" for what, (_, after) in changed.items())
+        yield (
+            f"it takes images with {preparation}, the model {' and '.join(before for before, _ in changed.values())}",
+            {name: rescale(x, old, new)},
+        )
