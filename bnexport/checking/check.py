@@ -40,6 +40,8 @@ def check(
     max_accuracy_drop: float | None = None,
     layers: bool = False,
     sweep: bool = False,
+    speed: Sequence[int] = (),
+    max_slowdown: float | None = None,
     strict_placement: bool = False,
     gpu_memory_limit: int | None = None,
     store: Cache = NOTHING_KEPT,
@@ -77,6 +79,8 @@ def check(
         max_accuracy_drop: the largest share of labelled items, from 0 to 1, of which it may get fewer right; None for no limit.
         layers: compare layer by layer also where the outputs agree.
         sweep: also try other batch sizes, other sizes of open axes, and items of zeros and of NaN, each against the model.
+        speed: the batch sizes at which the speed of each run is measured; empty for none.
+        max_slowdown: how many times as long as onnxruntime on the CPU a run may take; None for no limit.
         strict_placement: a compute node that CUDA leaves to the CPU fails the check.
         gpu_memory_limit: the most GPU memory that onnxruntime may take, in bytes.
         store: what was computed before; nothing by default.
@@ -129,6 +133,8 @@ def check(
             max_accuracy_drop=max_accuracy_drop,
             layers=layers,
             sweep=sweep,
+            speed=speed,
+            max_slowdown=max_slowdown,
             strict_placement=strict_placement,
             gpu_memory_limit=gpu_memory_limit,
             store=store,

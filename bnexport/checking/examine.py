@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from bnexport.checking import one_by_one, quantisation, randomness, target_runs
+from bnexport.checking import one_by_one, quantisation, randomness, speed, target_runs
 from bnexport.checking.judging import Judge
 from bnexport.checking.mismatch import Inquiry
 from bnexport.checking.repeat import repeat
@@ -28,7 +28,7 @@ from bnexport.results.nouns import noun_of
 from bnexport.results.runs import Role
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import CheckReport, Finding
-from bnexport.rules import inputs as input_rules, model_files, modes, runtime
+from bnexport.rules import inputs as input_rules, model_files, modes, runtime, targets as target_rules
 from bnexport.rules.actions import add_files
 from bnexport.rules.backends import backend_rounds
 from bnexport.rules.diagnose import STATISTICS_WRONG, diagnose
@@ -138,6 +138,8 @@ def _examine(opening: Opening, ended: Sequence[Finding], progress: Progress) -> 
     explained, errors = inquiry.findings(first, layers=request.layers)
     judge = Judge(subject, tally.tolerances, progress, noun)
     cases, swept = sweep(opening, runners, first, judge, inquiry, repetition, progress) if request.sweep else ((), [])
+    sizes = request.speed or ((1,) if request.max_slowdown is not None else ())
+    speeds = speed.measure(runners, sizes, first, progress)
     report = CheckReport(
         model=subject.facts,
         images=ImageFacts(
@@ -162,6 +164,7 @@ def _examine(opening: Opening, ended: Sequence[Finding], progress: Progress) -> 
                     settled.finding,
                     *ended,
                     *failed,
+                    target_rules.slower(speeds, request.max_slowdown),
                     *explained,
                     *costs,
                     *dependent,
@@ -188,6 +191,7 @@ def _examine(opening: Opening, ended: Sequence[Finding], progress: Progress) -> 
         drift=drift(seen) if trial else None,
         deployed=str(request.onnx or ""),
         sweep=cases,
+        speed=speeds,
     )
     deployed_runs = frozenset(
         run.id

@@ -17,7 +17,17 @@ from bnexport.cli.records import Chosen, with_options
 from bnexport.comparison.options import CheckOptions
 from bnexport.results.options import OUTPUT, Flag, keywords_of, option, options_of
 
-NOT_PACKED = ("shard", "targets", "python", "layers", "strict_placement", "gpu_memory_limit", "reference")
+NOT_PACKED = (
+    "shard",
+    "targets",
+    "python",
+    "speed",
+    "max_slowdown",
+    "layers",
+    "strict_placement",
+    "gpu_memory_limit",
+    "reference",
+)
 """Options of a check that packing has not."""
 
 BUNDLE = "Bundle"

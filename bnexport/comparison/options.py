@@ -10,6 +10,7 @@ from typing import Any
 
 from bnexport.errors import UsageError
 from bnexport.results.option_values import (
+    parse_batch_sizes,
     parse_required_targets,
     parse_shard,
     parse_size,
@@ -142,6 +143,22 @@ SWEEP = Flag(
     help="Also try what the data do not show: the same input twice, other batch sizes, other sizes of open axes, and an item of "
     "zeros and one of NaN. Each is compared with the model.",
 )
+SPEED = Flag(
+    name="speed",
+    default="",
+    metavar="SIZE[,SIZE]",
+    panel=TARGETS,
+    read=parse_batch_sizes,
+    help="Measure how fast each runtime is at these batch sizes, for example 1,32, as a ratio to onnxruntime on the CPU.",
+)
+MAX_SLOWDOWN = Flag(
+    name="max-slowdown",
+    kind=float,
+    metavar="X",
+    panel=TARGETS,
+    help="Fail the check if a runtime takes more than X times as long as onnxruntime on the CPU (RT020). Without --speed it is "
+    "measured at batch size 1.",
+)
 NO_CPU_FALLBACK = Flag(
     name="no-cpu-fallback",
     kind=bool,
@@ -219,6 +236,8 @@ class CheckOptions:
         max_accuracy_drop: the largest share of labelled items, from 0 to 1, of which it may get fewer right; None for no limit.
         layers: compare layer by layer also where the outputs agree.
         sweep: also try other batch sizes, other sizes of open axes, and items of zeros and of NaN.
+        speed: the batch sizes at which the speed of each run is measured; empty for none.
+        max_slowdown: how many times as long as onnxruntime on the CPU a run may take; None for no limit.
         strict_placement: a compute node that CUDA leaves to the CPU fails the check.
         gpu_memory_limit: the most GPU memory that onnxruntime may take, in bytes.
         trust: load a Keras model even where it holds code of its own.
@@ -250,6 +269,8 @@ class CheckOptions:
     max_accuracy_drop: float | None = option(MAX_ACCURACY_DROP)
     layers: bool = option(LAYERWISE)
     sweep: bool = option(SWEEP)
+    speed: Sequence[int] = option(SPEED, ())
+    max_slowdown: float | None = option(MAX_SLOWDOWN)
     strict_placement: bool = option(NO_CPU_FALLBACK)
     gpu_memory_limit: int | None = option(GPU_MEM_LIMIT)
     trust: bool = option(ALLOW_CUSTOM_CODE)
@@ -263,6 +284,10 @@ class CheckOptions:
         for name, share in (("min_agreement", self.min_agreement), ("max_accuracy_drop", self.max_accuracy_drop)):
             if share is not None and not 0 <= share <= 1:
                 raise UsageError(f"{name} is invalid", found=str(share), expected="a share, from 0 to 1")
+        if self.max_slowdown is not None and not 0 < self.max_slowdown < math.inf:
+            raise UsageError("max_slowdown is invalid", found=str(self.max_slowdown), expected="a factor above 0")
+        if any(size < 1 for size in self.speed):
+            raise UsageError("the batch sizes of speed are invalid", found=str(self.speed), expected="1 or more")
         for tolerance in [*self.rtol.values(), *self.atol.values()]:
             if not 0 <= tolerance < math.inf:
                 raise UsageError("the tolerance is invalid", found=str(tolerance), expected="a number, 0 or more")

@@ -59,6 +59,7 @@ class Runner:
         reopen: opens a graph (None for the run's own file) as this run does, with further options of the runtime; None where there is no such thing.
         switches: options that are tried where the run is wrong.
         file: the file that is executed, where that is not ONNX; None elsewhere.
+        elapsed: the seconds in which its runtime computed so far; 0.0 where only `seconds` is measured.
         seconds: spent computing.
     """
 
@@ -77,6 +78,7 @@ class Runner:
     reopen: Callable[[onnx.ModelProto | None, Mapping[str, str]], ComputeTensors] | None = None
     switches: Sequence[Switch] = ()
     file: OpenFile | None = None
+    elapsed: Callable[[], float] = float
     seconds: float = field(default=0.0)
 
     @property

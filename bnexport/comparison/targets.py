@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -111,7 +111,7 @@ class Target:
                 except InputError as error:
                     raise RefusedError(str(error), target=self.text) from error
 
-        return OpenTarget(run, session.computes, session.signature, artifact)
+        return OpenTarget(run, session.computes, session.signature, artifact, lambda: session.elapsed)
 
     @contextmanager
     def _naming_itself(self) -> Iterator[None]:
@@ -131,12 +131,14 @@ class OpenTarget:
         computes: what the runtime says it computes in; "" where it does not say.
         signature: what the file takes and gives, as the runtime says.
         artifact: the file.
+        elapsed: the seconds in which it computed so far; 0.0 where the runtime does not measure that.
     """
 
     run: ComputeTensors
     computes: str
     signature: Signature
     artifact: Artifact
+    elapsed: Callable[[], float] = float
 
 
 def split_targets(targets: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -249,4 +251,4 @@ def as_target(runner: Runner, target: Target, opened: OpenTarget) -> Runner:
         file = artifact if graph is None else Artifact(ONNX, serialise(graph), artifact.name)
         return other.open(file, as_deployed=as_deployed).run
 
-    return replace(runner, computes=opened.computes, reopen=reopen, switches=target.switches)
+    return replace(runner, computes=opened.computes, elapsed=opened.elapsed, reopen=reopen, switches=target.switches)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 
 from bnexport.reporting import plots
+from bnexport.reporting.matrix import matrix
 from bnexport.reporting.words import class_name, floors, footer, in_task_terms, preparation
 from bnexport.results.facts import SHOWN
 from bnexport.results.text import plain
@@ -38,6 +39,7 @@ def check(report: CheckReport, thumbnails: Sequence[bytes | None]) -> str:
         findings=[(finding, _evidence(finding)) for finding in report.findings],
         pictures=_pictures(report, thumbnails),
         sides=[(side, "" if side.correct is None else f"{side.correct} of {side.of}") for side in report.sides],
+        matrix=matrix(report),
         comparisons=[
             (c, floors(c), f"{c.difference.max_abs:.3g}", f"{c.difference.max_rel:.2g}") for c in report.comparisons
         ],

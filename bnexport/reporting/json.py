@@ -74,6 +74,7 @@ def check(report: CheckReport) -> dict[str, Any]:
             }
             for layer in report.layers
         ],
+        "speed": [{**asdict(speed), "items_per_second": speed.per_second} for speed in report.speed],
         "sweep": [{**asdict(case), "outcome": str(case.outcome)} for case in report.sweep],
         "drift": _drift(report.drift) if report.drift else None,
         "environment": dict(report.environment),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from html import escape
 
+from bnexport.reporting.matrix import Cell, State, matrix
 from bnexport.reporting.words import floors, footer, in_task_terms, verdict
 from bnexport.results.text import plain
 from bnexport.results.verdict import CheckReport, Severity
@@ -22,6 +23,9 @@ def check(report: CheckReport) -> str:
             parts.append(f"  - {text(action.reason)}")
             if action.command:
                 parts += ["", "    ```sh", f"    {plain(action.command)}", "    ```", ""]
+    if overview := matrix(report):
+        rows = [(run, *map(_cell, cells)) for run, cells in overview.rows.items()]
+        parts += ["", *table(("run", *overview.tensors), rows)]
     parts += [
         "",
         *table(
@@ -55,6 +59,12 @@ def check(report: CheckReport) -> str:
             for c in report.sweep
         ]
         parts += ["", *table(("tried", "run", "max rel", "", "reason"), cases)]
+    if report.speed:
+        speeds = [
+            (s.side, str(s.batch), f"{s.per_second:.3g}", "" if s.ratio is None else f"{s.ratio:.2f}")
+            for s in report.speed
+        ]
+        parts += ["", *table(("speed of", "batch", "per second", "of onnxruntime"), speeds)]
     parts += ["", *(f"- {text(line)}" for line in in_task_terms(report))]
     return "\n".join([*parts, "", f"<sub>{text(footer(report))}</sub>", ""])
 
@@ -67,6 +77,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         *([cell if cell == "**differs**" else text(cell) for cell in row] for row in rows),
     ]
     return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def _cell(cell: Cell) -> str:
+    return f"{_STATE[cell.state]} {cell.text}".strip()
+
+
+_STATE = {State.RIGHT: "✅", State.DIFFERS: "❌", State.EMPTY: ""}
 
 
 def text(value: str) -> str:

@@ -7,11 +7,18 @@ from collections.abc import Iterator
 from bnexport.reporting import json
 from bnexport.results.verdict import CheckReport
 
-_ENTRIES = {"sides": "side", "comparisons": "comparison", "layers": "layer", "sweep": "case", "findings": "finding"}
+_ENTRIES = {
+    "sides": "side",
+    "comparisons": "comparison",
+    "layers": "layer",
+    "sweep": "case",
+    "speed": "speed",
+    "findings": "finding",
+}
 
 
 def check(report: CheckReport) -> Iterator[str]:
-    """The report: a line for each image, side, comparison, layer, case of a sweep and finding, and at last one with the verdict and everything else."""
+    """The report: a line for each image, side, comparison, layer, case of a sweep, speed and finding, and at last one with the verdict and everything else."""
     return (json.line(values) for values in _lines(report))
 
 

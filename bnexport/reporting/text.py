@@ -46,6 +46,7 @@ def show_check(report: CheckReport, console: Console) -> None:
     _show_comparisons(report, console)
     _show_layers(report, console)
     _show_sweep(report, console)
+    _show_speed(report, console)
     rest = report.findings[1:] if not report else report.findings
     if worst is not None and not report and len(worst.actions) > 1:
         console.print(f"{safe(worst.code)}: further actions")
@@ -180,6 +181,20 @@ def _show_sweep(report: CheckReport, console: Console) -> None:
             reasons.setdefault((case.outcome, case.reason), []).append(case.case)
     for (outcome, reason), cases in reasons.items():
         console.print(f"[dim]{outcome}: {safe(', '.join(dict.fromkeys(cases)))} ({safe(reason)})[/]", soft_wrap=True)
+    console.print()
+
+
+def _show_speed(report: CheckReport, console: Console) -> None:
+    """How fast each run is."""
+    if not report.speed:
+        return
+    table = Table("speed of", box=None, pad_edge=False, header_style="dim")
+    for name in ("batch", "per second", "of onnxruntime"):
+        table.add_column(name, justify="right")
+    for speed in report.speed:
+        ratio = "" if speed.ratio is None else f"{speed.ratio:.2f}"
+        table.add_row(safe(speed.side), str(speed.batch), f"{speed.per_second:.3g}", ratio)
+    console.print(table)
     console.print()
 
 

@@ -199,6 +199,21 @@ def parse_image_size(text: str) -> tuple[int, int]:
     return height, width
 
 
+def parse_batch_sizes(text: str) -> tuple[int, ...]:
+    """The batch sizes in a text such as "1,32"; none in an empty one.
+
+    Raises:
+        UsageError: there is something else in it.
+
+    >>> parse_batch_sizes("1, 32"), parse_batch_sizes("")
+    ((1, 32), ())
+    """
+    parts = [part.strip() for part in text.split(",")] if text else []
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"cannot read --speed {text}", expected="batch sizes such as 1,32")
+    return tuple(int(part) for part in parts)
+
+
 def parse_numbers(text: str, option: str) -> tuple[float, ...]:
     """The numbers in a text such as "0.5" or "0.485,0.456,0.406".
 

@@ -11,6 +11,7 @@ from bnexport.results.actions import Action
 from bnexport.results.drift import Drift
 from bnexport.results.facts import ImageFacts, ModelFacts
 from bnexport.results.rounding import LARGEST
+from bnexport.results.speed import Speed
 from bnexport.results.sweep import SweepCase
 from bnexport.results.tasks import TaskResult
 from bnexport.results.tolerance import FLOORS, LEAST, STATED
@@ -240,6 +241,7 @@ class CheckReport:
         drift: how far the moving statistics are from what the layers see; None where that was not measured.
         deployed: the deployed file that was held against the model; "" for an export of bnexport.
         sweep: what was tried beyond the data; empty unless that was asked for.
+        speed: how fast each run is; empty unless that was asked for.
     """
 
     model: ModelFacts
@@ -256,6 +258,7 @@ class CheckReport:
     drift: Drift | None = None
     deployed: str = ""
     sweep: tuple[SweepCase, ...] = ()
+    speed: tuple[Speed, ...] = ()
 
     @property
     def passed(self) -> bool:

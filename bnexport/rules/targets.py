@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bnexport.results.actions import Action, advise
 from bnexport.results.runs import Switch
+from bnexport.results.speed import Speed
 from bnexport.results.verdict import Comparison, Finding, LayerError, Severity
 from bnexport.rules.actions import option
 from bnexport.rules.measured import describe, describe_layer, evidence_of
@@ -200,6 +201,35 @@ def converter_refuses(run: str, title: str, reason: str, operators: Sequence[str
         advise(("or convert it yourself, and check the file that you deploy: ", option("onnx"))),
     )
     return RT016.finding(Severity.ERROR, message, evidence, actions)
+
+
+RT020 = Rule(
+    "RT020",
+    "a runtime is slower than allowed",
+    meaning="A run takes longer for a batch than --max-slowdown allows, in comparison with onnxruntime on the CPU.",
+    measured=(
+        "Batches of all runs are interleaved, several of each, and the shortest time of each counts, inside the runtime. "
+        "Raised with --max-slowdown only."
+    ),
+    neighbours="RT009: a runtime computes something else, however fast.",
+    remedy="Choose another runtime, batch size or number of threads, or allow more.",
+)
+
+
+def slower(speeds: Sequence[Speed], most: float | None) -> Finding | None:
+    """RT020: runs that are slower than onnxruntime on the CPU by more than a factor.
+
+    Args:
+        speeds: what was measured.
+        most: the factor; None for no limit.
+    """
+    slow = [s for s in speeds if most is not None and s.ratio is not None and s.ratio * most < 1]
+    if not slow:
+        return None
+    listed = ", ".join(f"{s.side} takes {1 / (s.ratio or 1):.2g} times as long at batch size {s.batch}" for s in slow)
+    evidence = {"limit": most, "runs": [{"side": s.side, "batch": s.batch, "ratio": s.ratio} for s in slow]}
+    actions = (advise("choose another runtime or batch size"), advise(("or allow more with ", option("max_slowdown"))))
+    return RT020.finding(Severity.ERROR, f"slower than allowed: {listed} as onnxruntime on the CPU", evidence, actions)
 
 
 RT017 = Rule(

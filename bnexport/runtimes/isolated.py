@@ -112,7 +112,9 @@ class IsolatedSession(Session):
         """The tensors named `outputs`, or all outputs, for one batch."""
         if self._child is None:
             raise InputError("the session is closed", fix="open it again")
-        return self._child.ask(list(inputs.values()), inputs=list(inputs), outputs=list(outputs))
+        values = self._child.ask(list(inputs.values()), inputs=list(inputs), outputs=list(outputs))
+        self.elapsed = self._child.elapsed
+        return values
 
     def close(self) -> None:
         """Ends the process."""

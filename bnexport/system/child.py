@@ -88,6 +88,8 @@ class Child:
         self._close = weakref.finalize(self, _end, self._process)
         self.description: Mapping[str, Any] = self._answer()
         """What the process says about the model."""
+        self.elapsed = 0.0
+        """Seconds in which it computed, all batches together."""
 
     def ask(self, arrays: Sequence[Array], **question: object) -> dict[str, Array]:
         """What the model computes, by name.
@@ -112,7 +114,7 @@ class Child:
                     stdin.flush()
             except BrokenPipeError as error:
                 raise self._unexpected_end() from error
-            self._answer("run")
+            self.elapsed += self._answer("run")["elapsed"]
             with np.load(out, allow_pickle=False) as file:
                 outputs = {name: file[name] for name in file.files}
             given.unlink()

@@ -90,10 +90,12 @@ def serve(open_model: Callable[[], tuple[Mapping[str, object], Compute]]) -> Non
         try:
             with np.load(question["given"], allow_pickle=False) as file:
                 arrays = [file[str(number)] for number in range(len(file.files))]
+            begun = time.perf_counter()
             with _in_time():
                 outputs: dict[str, Any] = dict(compute(arrays, question))
+            elapsed = time.perf_counter() - begun
             np.savez(question["out"], **outputs)
-            answer({})
+            answer({"elapsed": elapsed})
         except Exception as error:  # noqa: BLE001 - as above
             answer(_failure(error))
 
