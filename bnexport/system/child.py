@@ -71,7 +71,7 @@ class Child:
     ) -> None:
         self._path, self._title, self._fix, self._seconds = path, title, fix, seconds
         self._calls, self._lock = 0, threading.Lock()
-        self._folder = Path(tempfile.mkdtemp(prefix="bnexport-child-", dir=_in_memory()))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"bnexport-child-{os.getpid()}-", dir=_in_memory()))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._printed = self._folder / "stderr"
         limits = {SECONDS: f"{seconds:g}"} | ({MEMORY: str(memory)} if memory is not None else {})
