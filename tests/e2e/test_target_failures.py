@@ -207,18 +207,19 @@ def test_nothing_outlives_the_check(how: signal.Signals, installed: dict[str, st
     """Ctrl-C and kill -9 while a runtime loops: its process ends too."""
     before = left_behind()
     check = start(installed, models, "loop")
-    running = {line for line in left_behind() - before if "isolated_child" in line}
+    running = left_behind() - before
     while not running and check.poll() is None:
         time.sleep(0.2)
-        running = {line for line in left_behind() - before if "isolated_child" in line}
+        running = left_behind() - before
     time.sleep(1)
     check.send_signal(how)
     check.communicate(timeout=30)
     patience = time.monotonic() + 15
-    while {line for line in left_behind() - before if "isolated_child" in line} and time.monotonic() < patience:
+    while (left_behind() - before or folders_of(check)) and time.monotonic() < patience:
         time.sleep(0.2)
     assert running
-    assert not {line for line in left_behind() - before if "isolated_child" in line}
+    assert not left_behind() - before
+    assert not folders_of(check)
 
 
 @pytest.mark.parametrize(
