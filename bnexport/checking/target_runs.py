@@ -94,6 +94,8 @@ def _add(runs: TargetRuns, opening: Opening, target: Target, first: Feeds, *, as
         switch = find_working_switch(target.switches, run_with, runs.progress, target.title)
         runs.findings.append(rules.runtime_refuses(run, target.title, str(error), operators, layers, switch))
         return False
+    if as_deployed and runner.spec.precision != Precision.FLOAT32 and runner.computes == "float32":
+        return True  # what the file is stored in is judged already, and the default adds nothing to it
     if runner.computes in HALF and as_deployed:
         runner.spec = replace(runner.spec, precision=HALF[runner.computes])
     runs.runners.append(runner)

@@ -219,6 +219,20 @@ def test_the_weights_of_an_openvino_ir_lie_beside_it(linear: Path, tmp_path: Pat
         check(linear, X, deployed=path)
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_an_openvino_ir_is_held_against_an_onnx_file(half: bool, linear: Path, tmp_path: Path) -> None:
+    """The target openvino is implied; weights in float16, the default of `save_model`, are RT003 for the file, whatever OpenVINO computes in."""
+    openvino = pytest.importorskip("openvino")
+    path = tmp_path / "net.xml"
+    openvino.save_model(openvino.Core().read_model(linear), path, compress_to_fp16=half)
+    report = check(linear, X, deployed=path)
+    assert report, str(report)
+    strict = next(side for side in report.sides if side.id == "openvino-ir-inference@openvino")
+    assert strict.precision == ("float16" if half else "float32")
+    stored = [f for f in report.findings if f.code == "RT003" and "stores its weights in float16" in f.message]
+    assert len(stored) == half
+
+
 class Converted(NamedTuple):
     """A small Keras model, its inputs, and what TFLiteConverter makes of it."""
 
