@@ -187,7 +187,9 @@ def read_tflite(content: bytes, name: str) -> TfliteFile:
         if not is_tflite(content[:8]):
             raise ValueError("it does not begin as one")
         return _read(content)
-    except (struct.error, ValueError, IndexError, OverflowError, MemoryError) as error:
+    except struct.error as error:
+        raise InputError(f"{name} is not a valid .tflite file (it is cut off, or damaged)") from error
+    except (ValueError, IndexError, OverflowError, MemoryError) as error:
         raise InputError(f"{name} is not a valid .tflite file ({error})") from error
 
 
