@@ -29,8 +29,9 @@ def artifact_layers(runner: Runner, reference: Reference, feeds: Feeds, progress
     progress.stage("comparing layer by layer")
     try:
         layers = list(with_floors(reference, "inference", feeds))
-        names = tensors_by_layer([layer.name for layer, _, _ in layers], file.inner)
-        names |= {name: [tensor, *names.get(name, ())] for name, tensor in runner.names.items() if name in names}
+        every = [layer.name for layer, _, _ in layers]
+        names = tensors_by_layer(every, file.inner)
+        names |= {name: [tensor, *names.get(name, ())] for name, tensor in runner.names.items() if name in every}
         values = file.compute(feeds, sorted({tensor for each in names.values() for tensor in each}))
     except BnexportError as error:
         progress.note(f"the layers of {runner.id} cannot be compared: {error}")
@@ -38,7 +39,6 @@ def artifact_layers(runner: Runner, reference: Reference, feeds: Feeds, progress
     if not names:
         progress.note(f"the layers of {runner.id} cannot be compared: its tensors have no names of layers")
         return ()
-    every = [layer.name for layer, _, _ in layers]
     return tuple(
         _with_fused(
             error_of_layer(layer, x, [[(name, values[name]) for name in names.get(layer.name, ())]], floor), every

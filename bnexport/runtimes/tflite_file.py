@@ -14,7 +14,7 @@ from bnexport.errors import InputError
 TYPES = ("float32", "float16", "int32", "uint8", "int64", "str", "bool", "int16", "complex64", "int8", "float64")
 """The types of tensors, in the order of the schema; later ones have no type in NumPy."""
 
-SOFTMAX, LOGISTIC, DEQUANTIZE = 25, 14, 6
+SOFTMAX, LOGISTIC, DEQUANTIZE, QUANTIZE = 25, 14, 6, 114
 """The operators that are looked for, by their number in the schema."""
 
 _NUMBERED = re.compile(r"output_(\d+)")
@@ -84,7 +84,7 @@ class TfliteFile:
         logits = {}
         for name, at in self.outputs.items():
             maker = makers.get(at)
-            if maker is not None and maker.code == DEQUANTIZE and maker.inputs:
+            if maker is not None and maker.code in (DEQUANTIZE, QUANTIZE) and maker.inputs:
                 maker = makers.get(maker.inputs[0])
             if maker is not None and maker.code in (SOFTMAX, LOGISTIC) and maker.inputs:
                 logits[name] = maker.inputs[0]

@@ -303,9 +303,9 @@ def test_reduced_precision_is_judged_by_its_cost(name: str, precision: str, code
         assert finding.severity == Severity.INFO
         assert "16 of 16 samples get the same class" in finding.message
         assert "was not measured" in finding.message
+    mine = [c for c in report.comparisons if c.actual in runs and c.reference == "keras-inference"]
+    assert {c.tensor for c in mine} == {"logits", "probabilities"}
     if not code:
-        mine = [c for c in report.comparisons if c.actual in runs and c.reference == "keras-inference"]
-        assert mine
         assert all(c.noise_floors is not None and c.noise_floors <= 4 for c in mine)
     if name == "integers":
         [interface] = [f for f in report.findings if f.code == "EX004"]
