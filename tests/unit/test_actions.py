@@ -104,7 +104,7 @@ def test_an_operation_on_files_without_names_is_left_out(operation: Operation) -
 
 def test_every_keyword_is_an_option_and_a_parameter() -> None:
     """Options that reasons of rules mention exist in `check`, as a flag and as a keyword or a field of Overrides."""
-    mentioned = {"rtol", "layers", "onnx", "reference", "providers", "strict_placement", *OVERRIDES}
+    mentioned = {"rtol", "layers", "onnx", "reference", "providers", "strict_placement", "max_slowdown", *OVERRIDES}
     source = "".join(path.read_text(encoding="utf-8") for path in FILES)
     assert set(re.findall(r'option\("(\w+)"\)|NamedOptions\(\{"(\w+)"', source)) <= {
         pair for keyword in mentioned for pair in ((keyword, ""), ("", keyword))
