@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bnexport.errors import EndedError
@@ -62,8 +63,16 @@ class Program:
         status = self._process.poll()
         if status is not None:
             raise EndedError(
-                f"the process of {self._name} ended", cause=name_status(status), last_line=last_line(self._printed)
+                f"the process of {self._name} ended", cause=name_status(status), last_line=self._last_words()
             )
+
+    def _last_words(self) -> str:
+        """The line in which node or Chromium says what is fatal; otherwise its last line."""
+        with suppress(OSError):
+            lines = self._printed.read_text(errors="replace").splitlines()
+            if fatal := [line.partition("FATAL")[2] for line in lines if "FATAL" in line]:
+                return fatal[0].partition(": ")[2] or fatal[0]
+        return last_line(self._printed)
 
     def close(self) -> None:
         """Ends it, and removes its folder."""
