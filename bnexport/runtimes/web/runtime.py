@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from bnexport.errors import MachineError, UsageError
 from bnexport.runtimes.checked_session import read_onnx, signature_of
 from bnexport.runtimes.libraries import refuse_unknown_options
-from bnexport.runtimes.protocols import About, Artifact, Want
+from bnexport.runtimes.protocols import About, Artifact, Switch, Want
 from bnexport.runtimes.web import package
 from bnexport.runtimes.web.session import DEVICES, WebSession
+
+SWITCHES = (Switch("optimized", "off", 'graphOptimizationLevel: "disabled" among the options of the session'),)
+"""What is tried where it is wrong with a model, or refuses it."""
 
 
 class Web:
@@ -42,7 +45,7 @@ class Web:
                 version = package.version(folder)
             except MachineError as error:
                 missing, fix = str(error), package.INSTALL
-        return About(version, missing, fix, devices or tuple(DEVICES), isolated=True)
+        return About(version, missing, fix, devices or tuple(DEVICES), isolated=True, switches=SWITCHES)
 
     def open(self, artifact: Artifact, want: Want) -> WebSession:
         """An ONNX model in a process of node or Chromium, which ends with the session."""
