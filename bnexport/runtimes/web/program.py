@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ _GRACE = 5.0
 """Seconds to end in."""
 
 _PIPE = """exec "$0" "$@" 3<&0 4>/dev/null"""
-"""How a shell starts a Chromium that listens to its pipe 3: it ends when nobody can write to that any more."""
+"""How a shell starts a Chromium that reads messages of the DevTools protocol from its pipe 3, and ends when that does."""
 
 _QUIET = (
     *("--headless=new", "--no-first-run", "--mute-audio", "--disable-dev-shm-usage", "--remote-debugging-pipe"),
@@ -33,21 +34,21 @@ class Program:
         name: what errors call it.
         command: what runs.
         folder: for what it prints and keeps; it is removed with this object.
-        listens: whether it ends when its standard input does, and cleans up.
+        message: for its standard input: what other users of the machine, who see command lines, are not to know.
+        patience: seconds to end in, and to clean up, after its standard input has ended.
     """
 
-    def __init__(self, name: str, command: Sequence[str], folder: Path, *, listens: bool = False) -> None:
+    def __init__(self, name: str, command: Sequence[str], folder: Path, message: str, patience: float = 0) -> None:
         self._name, self._printed = name, folder / "stderr"
         with self._printed.open("wb") as stderr:
             self._process = subprocess.Popen(  # noqa: S603 - node or Chromium, with arguments of our own
                 command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=stderr, cwd=folder
             )
-        self._close = weakref.finalize(self, _end, self._process, folder, _GRACE if listens else 0)
-
-    @property
-    def pid(self) -> int:
-        """Its number."""
-        return self._process.pid
+        self._close = weakref.finalize(self, _end, self._process, folder, patience)
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):  # it has ended: `check` says so
+                self._process.stdin.write(message.encode())
+                self._process.stdin.flush()
 
     @property
     def failed(self) -> bool:
@@ -81,7 +82,7 @@ class Program:
 
 def start_node(node: str, script: Path, address: str) -> Program:
     """Runs a script in node."""
-    return Program("node", [node, str(script), address], _folder())
+    return Program("node", [node, str(script)], _folder(), f"{address}\n")
 
 
 def start_browser(browser: str, page: str, flags: Sequence[str]) -> Program:
@@ -91,8 +92,11 @@ def start_browser(browser: str, page: str, flags: Sequence[str]) -> Program:
     """
     folder = _folder()
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-    arguments = [*_QUIET, *sandbox, *flags, f"--user-data-dir={folder / 'profile'}", page]
-    return Program("Chromium", ["/bin/sh", "-c", _PIPE, browser, *arguments], folder, listens=True)
+    arguments = [*_QUIET, *sandbox, *flags, f"--user-data-dir={folder / 'profile'}"]
+    message = {"id": 1, "method": "Target.createTarget", "params": {"url": page}}
+    return Program(
+        "Chromium", ["/bin/sh", "-c", _PIPE, browser, *arguments], folder, f"{json.dumps(message)}\0", _GRACE
+    )
 
 
 def _folder() -> Path:
