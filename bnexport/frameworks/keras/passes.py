@@ -239,14 +239,15 @@ def _precision(model: keras.Model, *, float64: bool) -> Iterator[None]:
     policy._variable_dtype = "float32"  # else Keras sees no need to cast, and float32 kernels meet float64 inputs
     layers = [model, *model._flatten_layers(include_self=False)]
     with PROCESS, float64_promoted():  # two passes of one model
-        before = [layer._dtype_policy for layer in layers]
+        before = [(layer._dtype_policy, layer.autocast) for layer in layers]
         try:
             for layer in layers:
                 layer._dtype_policy = policy
+                layer.autocast = True  # normalisations keep the float32 of the model's inputs otherwise, and compute in it
             yield
         finally:
-            for layer, old in zip(layers, before, strict=True):
-                layer._dtype_policy = old
+            for layer, (old, autocast) in zip(layers, before, strict=True):
+                layer._dtype_policy, layer.autocast = old, autocast
 
 
 @contextmanager
