@@ -15,7 +15,7 @@ from bnexport.onnx_graph import tensors
 from bnexport.onnx_graph.outputs import fetches
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.results.option_values import parse_size, split_target
-from bnexport.results.runs import RunSpec
+from bnexport.results.runs import PROVIDERS, RunSpec, runtime_title
 from bnexport.runtimes.inputs import cast_input
 from bnexport.runtimes.isolated import OWN, IsolatedSession, Process, about_elsewhere
 from bnexport.runtimes.protocols import (
@@ -66,7 +66,7 @@ class Target:
     @property
     def title(self) -> str:
         """The runtime and its version."""
-        return f"{self.name} {self.about.version}"
+        return f"{runtime_title(self.name, self.device)} {self.about.version}"
 
     @property
     def settings(self) -> str:
@@ -144,11 +144,11 @@ class OpenTarget:
 def split_targets(targets: Sequence[str]) -> tuple[list[str], list[str]]:
     """The providers of onnxruntime among some targets, and the other targets.
 
-    >>> split_targets(["onnxruntime:cuda", "onnx-reference", "onnxruntime"])
-    (['cuda', 'auto'], ['onnx-reference'])
+    >>> split_targets(["onnxruntime:cuda", "onnx-reference", "onnxruntime", "onnxruntime:xnnpack"])
+    (['cuda', 'auto'], ['onnx-reference', 'onnxruntime-provider:xnnpack'])
 
     Raises:
-        UsageError: onnxruntime has no such device.
+        UsageError: the CPU or CUDA is given options.
     """
     providers, others = [], []
     for target in targets:
@@ -157,8 +157,10 @@ def split_targets(targets: Sequence[str]) -> tuple[list[str], list[str]]:
             others.append(target)
         elif device in ("", "cpu", "cuda"):
             providers.append(device or "auto")
+        elif device.partition(":")[0] in ("cpu", "cuda"):
+            raise UsageError(f"the target {target} takes no options", fix=f"omit {device.partition(':')[2]}")
         else:
-            raise UsageError("onnxruntime does not support this device", found=device, expected="cpu or cuda")
+            others.append(f"{PROVIDERS}:{device}")
     return providers, others
 
 
@@ -191,7 +193,9 @@ def _open_target(text: str, python: Path | None) -> Target:
         about = replace(about, isolated=True)
     if about.unavailable:
         raise MachineError(
-            f"the runtime {parts.name} does not run on this machine", found=about.unavailable, fix=about.fix
+            f"the runtime {runtime_title(parts.name, parts.device or 'cpu')} does not run on this machine",
+            found=about.unavailable,
+            fix=about.fix,
         )
     if parts.device and parts.device not in about.devices:
         raise UsageError(

@@ -22,6 +22,20 @@ USUAL_BACKEND = "tensorflow"
 """What Keras computes with where an id does not name it."""
 
 
+PROVIDERS = "onnxruntime-provider"
+"""The runtime of onnxruntime's providers other than those for the CPU and CUDA."""
+
+
+def runtime_title(runtime: str, device: str) -> str:
+    """A runtime and its device, as a target calls them.
+
+    >>> runtime_title("openvino", "cpu"), runtime_title(PROVIDERS, "xnnpack")
+    ('openvino', 'onnxruntime:xnnpack')
+    """
+    name = "onnxruntime" if runtime == PROVIDERS else runtime
+    return name if device == "cpu" else f"{name}:{device}"
+
+
 class Role(StrEnum):
     """What a run is for."""
 
@@ -107,6 +121,8 @@ class RunSpec:
         'onnx-recalibrated@cpu'
         >>> RunSpec("onnx-reference", "inference", "cpu", artifact="onnx").id
         'onnx-inference@onnx-reference'
+        >>> RunSpec("onnxruntime-provider", "inference", "xnnpack", artifact="onnx").id
+        'onnx-inference@onnxruntime:xnnpack'
         >>> RunSpec("openvino", "inference", "cpu", artifact="onnx", options="threads=1").id
         'onnx-inference@openvino:threads=1'
         >>> RunSpec("keras", "training", "jax", Role.CONTROL).id
@@ -115,7 +131,7 @@ class RunSpec:
         name = f"{self.artifact or self.runtime}-{self.variant or self.mode}"
         device = self.device
         if self.runtime != "onnxruntime":  # the runtime that a device stands for where none is named
-            device = self.runtime if self.device == "cpu" else f"{self.runtime}:{self.device}"
+            device = runtime_title(self.runtime, self.device)
         device += f":{self.options}" if self.options else ""
         elsewhere = self.runtime == "keras" and self.device != USUAL_BACKEND
         where = f"@{self.device}" if elsewhere else f"@{device}" if self.artifact else ""

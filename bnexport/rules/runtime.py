@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from bnexport.results.actions import NamedOptions, advise
 from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.rounding import EXPLAINED, LARGEST
-from bnexport.results.runs import Precision, RunSpec
+from bnexport.results.runs import Precision, RunSpec, runtime_title
 from bnexport.results.verdict import Comparison, Finding, Severity
 from bnexport.rules.actions import EXPORT, option
 from bnexport.rules.measured import describe, evidence_of
@@ -106,11 +106,11 @@ def reduced_precision(comparison: Comparison, spec: RunSpec, noun: Noun = IMAGES
         spec: what was run.
         noun: what the model was run on.
     """
-    tf32 = spec.runtime == "onnxruntime"
+    tf32, title = spec.runtime == "onnxruntime", runtime_title(spec.runtime, spec.device)
     if tf32:
         how = "computes with reduced precision (TF32 is the default of onnxruntime on CUDA)"
     elif spec.precision == Precision.FLOAT32:
-        how = f"loses digits by the defaults of {spec.runtime}, which does not say what it computes in"
+        how = f"loses digits by the defaults of {title}, which does not say what it computes in"
     else:
         how = f"computes with reduced precision ({spec.precision} is the default of {spec.runtime} here)"
     floors = comparison.noise_floors

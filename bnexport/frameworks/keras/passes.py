@@ -243,7 +243,9 @@ def _precision(model: keras.Model, *, float64: bool) -> Iterator[None]:
         try:
             for layer in layers:
                 layer._dtype_policy = policy
-                layer.autocast = True  # normalisations keep the float32 of the model's inputs otherwise, and compute in it
+                layer.autocast = (
+                    True  # normalisations keep the float32 of the model's inputs otherwise, and compute in it
+                )
             yield
         finally:
             for layer, (old, autocast) in zip(layers, before, strict=True):
