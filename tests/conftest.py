@@ -37,6 +37,23 @@ def short_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first, so that a mistake shows early; tests of one file stay together."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+LONGEST = (
+    "test_demo.py",
+    "test_floors.py",
+    "test_diagnose.py",
+    "test_runtime.py",
+    "test_recalibrate.py",
+    "test_fuzz.py",
+)
+"""The files that take minutes."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Fast tests first, so that a mistake shows early; tests of one file stay together.
+
+    Where several processes share the files, the longest come first, so that none is left for one process at the end.
+    """
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    else:
+        items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
