@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from bnexport import check
-from bnexport.checking.optimisations import OPTIMIZERS, _smallest
+from bnexport.checking.optimisations import OPTIMIZERS, smallest
 from bnexport.errors import InputError
 from bnexport.onnx_graph.finish import keep_pads
 from bnexport.runtimes.ort_session import Session
@@ -87,7 +87,7 @@ def test_what_is_needed_is_found_by_halving(guilty: set[str]) -> None:
         asked.append(list(off))  # type: ignore[call-overload]
         return guilty <= set(asked[-1])
 
-    assert set(_smallest("abcdef", works)) == guilty
+    assert set(smallest("abcdef", works)) == guilty
     assert len(asked) <= 5 * len(guilty)
 
 

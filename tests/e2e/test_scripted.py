@@ -34,6 +34,7 @@ def test_ndjson_is_the_report_line_by_line(models: Path) -> None:
         assert [line for line, its in zip(lines, kinds, strict=True) if its == kind] == whole.pop(key)
     assert not whole.pop("layers")
     assert not whole.pop("sweep")
+    assert not whole.pop("speed")
     assert lines[-1] == whole
     pictures = lines[: kinds.count("image")]
     assert [(line["name"], line["label"]) for line in pictures] == [

@@ -206,14 +206,14 @@ def test_what_this_machine_lacks_is_no_fault_of_the_model(installed: dict[str, s
 def test_nothing_outlives_the_check(how: signal.Signals, installed: dict[str, str], models: Path) -> None:
     """Ctrl-C and kill -9 while a runtime loops: its process ends too."""
     before = left_behind()
-    check = start(installed, models, "loop")
+    check = start(installed, models, "loop:timeout=60")
     running = left_behind() - before
     while not running and check.poll() is None:
         time.sleep(0.2)
         running = left_behind() - before
     time.sleep(1)
     check.send_signal(how)
-    check.communicate(timeout=30)
+    check.communicate(timeout=90)
     patience = time.monotonic() + 15
     while (left_behind() - before or folders_of(check)) and time.monotonic() < patience:
         time.sleep(0.2)
