@@ -6,6 +6,7 @@ else is asked, with a line: the arrays in the file `given` were run, and the out
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
 import json
 import os
@@ -57,8 +58,14 @@ def _end_with(asker: int) -> None:
     """Ends this process and all that it started, and removes its folder, when the one that asked for it is gone."""
     while os.getppid() == asker:
         time.sleep(1)
-    shutil.rmtree(os.environ[FOLDER], ignore_errors=True)
+    _remove_folder(asker)
     os.killpg(0, signal.SIGKILL)
+
+
+def _remove_folder(asker: int) -> None:
+    """Removes the folder of a process whose asker is gone; otherwise that one does it."""
+    if os.getppid() != asker:
+        shutil.rmtree(os.environ[FOLDER], ignore_errors=True)
 
 
 def serve(open_model: Callable[[], tuple[Mapping[str, object], Compute]]) -> None:
@@ -71,6 +78,7 @@ def serve(open_model: Callable[[], tuple[Mapping[str, object], Compute]]) -> Non
     os.dup2(2, 1)  # what libraries print is no answer
     _limit()
     if os.getpgrp() == os.getpid():  # of its own, and not that of whoever asks
+        atexit.register(_remove_folder, os.getppid())
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     warnings.simplefilter("ignore")
 
