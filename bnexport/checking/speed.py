@@ -14,14 +14,11 @@ from bnexport.progress import Progress
 from bnexport.results.runs import Role
 from bnexport.results.speed import Speed
 
-ROUNDS = 7
-"""Each run computes so many batches of each size, the first of which is not counted;"""
+ROUNDS = 6
+"""Each run computes so many batches of each size, behind one that is not counted;"""
 
 BUDGET = 20.0
-"""fewer where the batches of a size take so many seconds,"""
-
-LEAST = 2
-"""but at least so many, the first among them."""
+"""fewer where those of a size take so many seconds, but at least one."""
 
 
 def measure(runners: Sequence[Runner], sizes: Sequence[int], first: Feed, progress: Progress) -> tuple[Speed, ...]:
@@ -35,7 +32,8 @@ def measure(runners: Sequence[Runner], sizes: Sequence[int], first: Feed, progre
         first: a batch, whose items are repeated for larger ones.
         progress: notified of each size.
     """
-    of_files = [r for r in runners if r.spec.artifact and r.mode == "inference" and r.spec.role == Role.CANDIDATE]
+    candidates = [r for r in runners if r.spec.role == Role.CANDIDATE and not r.remembered]
+    of_files = [r for r in candidates if r.spec.artifact and r.mode == "inference"]
     speeds: list[Speed] = []
     for size in sizes:
         progress.stage(f"measuring the speed at batch size {size}")
@@ -51,12 +49,9 @@ def _fastest(runners: Sequence[Runner], feeds: Feeds) -> list[tuple[Runner, floa
     best = [float("inf")] * len(runners)
     begun = time.perf_counter()
     for nth in range(ROUNDS):
-        if nth >= LEAST and time.perf_counter() - begun > BUDGET:
+        if nth and time.perf_counter() - begun > BUDGET:
             break
-        for position, runner in enumerate(runners):
-            seconds = _seconds(runner, feeds)
-            if nth:
-                best[position] = min(best[position], seconds)
+        best = [min(seconds, _seconds(runner, feeds)) for runner, seconds in zip(runners, best, strict=True)]
     return list(zip(runners, best, strict=True))
 
 
@@ -68,13 +63,13 @@ def _seconds(runner: Runner, feeds: Feeds) -> float:
 
 
 def _runs(runner: Runner, feeds: Feeds, progress: Progress) -> bool:
-    """Whether a run takes batches of this size, and computes them itself."""
+    """Whether a run takes batches of this size; it computes one, which is not counted."""
     try:
         runner.compute(feeds)
     except InputError as error:
         progress.note(f"the speed of {runner.id} is not measured: {error}")
         return False
-    return not runner.remembered
+    return True
 
 
 def _of_size(first: Feed, size: int) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:

@@ -1,4 +1,7 @@
-"""Why a runtime other than onnxruntime is wrong with a file that onnxruntime runs correctly: a switch of the runtime, the first layer that differs, or nodes that it fuses."""
+"""Why a runtime other than onnxruntime is wrong with a file that onnxruntime runs correctly.
+
+A switch of the runtime cures it, or it fuses nodes wrongly, or one layer is the first that differs.
+"""
 
 from __future__ import annotations
 

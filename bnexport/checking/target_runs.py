@@ -141,7 +141,7 @@ def _run_id(opening: Opening, target: Target, *, as_deployed: bool) -> str:
 def end_of_target(error: EndedError | RefusedError, opening: Opening) -> Finding:
     """What is to be reported where a target fails on a later batch than the first."""
     target = next(target for target in opening.targets if target.text == error.target)
-    run = _run_id(opening, target, as_deployed=False)
+    run = _run_id(opening, target, as_deployed=_ways(target)[0])
     if isinstance(error, EndedError):
         return rules.runtime_ended(run, target.title, error.cause, error.last_line)
     operators, layers = _named_in(str(error), _graph(opening, target))

@@ -113,7 +113,7 @@ class OrtProviders:
         if not names:
             why = f"onnxruntime {version} runs no provider here but those for the CPU and CUDA"
             return About("", why, "docs/runtimes.md lists what brings others", isolated=True)
-        return About(version, devices=tuple(names), shows_tensors=True, isolated=True)
+        return About(version, devices=tuple(names), isolated=True)
 
     def about_target(self, device: str, options: Mapping[str, str]) -> About:  # noqa: ARG002 - any provider has options
         """What one provider is here; whether its libraries load shows only when it is opened."""
@@ -122,7 +122,7 @@ class OrtProviders:
             version, built = ort_library.version(), set(ort_library.load().get_available_providers())
         except MachineError as error:
             return About("", str(error), isolated=True)
-        about = About(version, devices=(device,), shows_tensors=True, isolated=True)
+        about = About(version, devices=(device,), isolated=True)
         if missing := _missing(provider, version, built):
             return replace(about, unavailable=missing, fix=f"it comes with {provider.brought_by}")
         return replace(about, reduced_by_default=provider.reduced, setting=provider.setting)
@@ -145,7 +145,9 @@ class OrtProviders:
             raise
         except Exception as error:  # onnxruntime raises errors of many classes
             raise InputError(f"onnxruntime:{want.device} cannot open {artifact.name} ({reason(error)})") from error
-        counts = Counter({part.ep_name: len(part.get_nodes()) for part in session.get_provider_graph_assignment_info()})
+        counts = Counter(
+            part.ep_name for part in session.get_provider_graph_assignment_info() for _ in part.get_nodes()
+        )
         if not counts[provider.name]:
             raise InputError(
                 f"{provider.name} runs no node of {artifact.name}, onnxruntime left all {counts.total()} to the CPU"

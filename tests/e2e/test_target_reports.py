@@ -52,8 +52,8 @@ def test_a_limit_fails_what_is_slower(models: Path) -> None:
 )
 def test_what_it_cannot_be(options: list[str], models: Path) -> None:
     """Exit code 2 and one sentence."""
-    done = CliRunner().invoke(app, ["check", str(models / "tiny_residual.onnx"), str(models / "three"), *options])
-    assert isinstance(done.exception, UsageError) or done.exit_code == 2
+    result = CliRunner().invoke(app, ["check", str(models / "tiny_residual.onnx"), str(models / "three"), *options])
+    assert isinstance(result.exception, UsageError) or result.exit_code == 2
 
 
 def test_every_run_is_shown_with_every_output(models: Path) -> None:
