@@ -17,7 +17,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -58,14 +58,28 @@ def _end_with(asker: int) -> None:
     """Ends this process and all that it started, and removes its folder, when the one that asked for it is gone."""
     while os.getppid() == asker:
         time.sleep(1)
-    _remove_folder(asker)
-    os.killpg(0, signal.SIGKILL)
+    _clean_up(asker)
 
 
-def _remove_folder(asker: int) -> None:
-    """Removes the folder of a process whose asker is gone; otherwise that one does it."""
-    if os.getppid() != asker:
-        shutil.rmtree(os.environ[FOLDER], ignore_errors=True)
+def _clean_up(asker: int) -> None:
+    """Where the asker is gone, which would do it: a process outside the group ends the group, and then removes its folder.
+
+    In this order, because what still runs may write there.
+    """
+    if os.getppid() == asker:
+        return
+    group = os.getpgrp()
+    if os.fork():
+        time.sleep(_LATE)  # in which it is ended
+        return
+    os.setsid()
+    patience = time.monotonic() + _LATE
+    with suppress(ProcessLookupError, PermissionError):
+        while time.monotonic() < patience:
+            os.killpg(group, signal.SIGKILL)  # until there is none, or nobody collects those that have ended
+            time.sleep(0.05)
+    shutil.rmtree(os.environ[FOLDER], ignore_errors=True)
+    os._exit(0)
 
 
 def serve(open_model: Callable[[], tuple[Mapping[str, object], Compute]]) -> None:
@@ -78,7 +92,7 @@ def serve(open_model: Callable[[], tuple[Mapping[str, object], Compute]]) -> Non
     os.dup2(2, 1)  # what libraries print is no answer
     _limit()
     if os.getpgrp() == os.getpid():  # of its own, and not that of whoever asks
-        atexit.register(_remove_folder, os.getppid())
+        atexit.register(_clean_up, os.getppid())
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     warnings.simplefilter("ignore")
 
