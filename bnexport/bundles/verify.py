@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnexport.comparison.options import CheckOptions
+from bnexport.errors import EndedError, RefusedError
 from bnexport.progress import Progress
+from bnexport.results.option_values import required_plugins, split_targets
 from bnexport.system.memory_file import APPENDED, MODEL, MemoryFile
 
 if TYPE_CHECKING:
     from bnexport.comparison.sides import Runner
-    from bnexport.results.verdict import CheckReport, Finding
+    from bnexport.comparison.tally import Tally
+    from bnexport.results.verdict import CheckReport, Comparison, Finding
     from bnexport.runtimes.ort_session import Session
 
 
@@ -43,6 +46,9 @@ def start_opening(folder: Path, how: CheckOptions) -> Iterator[Opened]:
     with ThreadPoolExecutor(2) as beside:
         model = beside.submit(lambda: MemoryFile(folder / MODEL, folder / APPENDED))
         try:
+            if not (how.providers or {"cpu", "cuda"} & {*how.require}):
+                yield Opened(folder, model, None)
+                return
             from bnexport.runtimes import ort_library, ort_session
 
             ort_library.version()  # imports onnxruntime, before anything else is imported
@@ -54,18 +60,28 @@ def start_opening(folder: Path, how: CheckOptions) -> Iterator[Opened]:
                 model.result().close()
 
 
+def settle_targets(how: CheckOptions) -> CheckOptions:
+    """Options with the providers of onnxruntime apart from the other targets; none where only others are asked for."""
+    of_onnxruntime, others = split_targets(how.targets)
+    others += required_plugins(how.require)
+    usual = tuple(how.providers) == ("auto",)
+    return replace(how, providers=of_onnxruntime or (() if others and usual else how.providers), targets=others)
+
+
 def verify(
     path: Path | str,
     *,
     providers: Sequence[str] = ("auto",),
     require: Sequence[str] = (),
+    targets: Sequence[str] = (),
+    python: Path | str | None = None,
     rtol: Mapping[str, float] | None = None,
     atol: Mapping[str, float] | None = None,
     strict_placement: bool = False,
     gpu_memory_limit: int | None = None,
     progress: Progress | None = None,
 ) -> CheckReport:
-    """Whether onnxruntime on this machine computes what is stored in a bundle, from the stored inputs and from the stored pictures.
+    """Whether a runtime on this machine computes what is stored in a bundle, from the stored inputs and from the stored pictures.
 
     The hashes of a bundle show what was damaged or changed by accident. They do not show a change by somebody who can
     rewrite the bundle, and its hashes with it: keep the hash of bundle.json elsewhere, or sign the folder, where that matters.
@@ -73,7 +89,10 @@ def verify(
     Args:
         path: the bundle.
         providers: "auto", "cpu", "cuda".
-        require: providers without which there is nothing to verify.
+        require: providers and other targets without which there is nothing to verify.
+        targets: runtimes to execute the file on, NAME[:DEVICE][:OPTION=VALUE], in place of onnxruntime unless that is
+            among them or `providers` names it: "onnxruntime:cuda" takes the place of `providers`.
+        python: the interpreter of targets that run in a process of their own; None for this one.
         rtol: the largest error, relative to the tensor's scale, that passes, by tensor ("" for all others), in place of the packed tolerance.
         atol: the same in the tensor's own unit; an error passes up to the sum of both.
         strict_placement: a compute node that CUDA leaves to the CPU is an error.
@@ -85,17 +104,20 @@ def verify(
 
     Raises:
         InputError: a file of the bundle is missing, damaged or was changed.
-        UsageError: a tolerance is invalid, or names a tensor that is not compared.
-        MachineError: a required provider does not run.
+        UsageError: a tolerance is invalid, or names a tensor that is not compared; or there is no such target.
+        MachineError: a required provider, or another target, does not run here.
     """
     how = CheckOptions(
         providers=providers,
         require=require,
+        targets=targets,
+        python=Path(python) if python is not None else None,
         rtol=dict(rtol or {}),
         atol=dict(atol or {}),
         strict_placement=strict_placement,
         gpu_memory_limit=gpu_memory_limit,
     )
+    how = settle_targets(how)
     with start_opening(Path(path), how) as being_opened:
         return compare_with_bundle(being_opened, how, progress or Progress())
 
@@ -121,15 +143,20 @@ def compare_with_bundle(bundle_files: Opened, how: CheckOptions, progress: Progr
     index = bundle.read(folder)
     files = bundle.contents(index, folder)
     model = bundle.verify_model(bundle_files.model, index, folder)
-    chosen, lost = settle_providers(how.providers, how.require)
+    wanted = bool(how.providers or {"cpu", "cuda"} & {*how.require})  # onnxruntime
+    chosen, lost = settle_providers(how.providers, how.require) if wanted else ([], [])
     feeds = [golden.feed(index, part, files, folder) for part in index.sets]
     runners: list[Runner] = []
     stored, baseline = golden.stored_run(index), golden.baseline(index, feeds, files, folder)
     decoded = golden.decode_images(index, files, feeds)
-    progress.stage("opening onnxruntime")
-    if "cpu" in chosen:  # without having been asked for, where CUDA was and does not run
+
+    def open_onnxruntime() -> Runner:
         session = bundle_files.session.result() if bundle_files.session else Session(model.source, "cpu")
-        runners.append(golden.open_packed_graph(session, index, model.content))
+        return golden.open_packed_graph(session, index, model.content)
+
+    progress.stage("opening the runtimes")
+    if "cpu" in chosen:  # without having been asked for, where CUDA was and does not run
+        runners.append(open_onnxruntime())
     if "cuda" in chosen:
         cuda = cuda_sides(
             lambda how: [golden.open_packed_graph(Session(model.source, "cuda", cuda=how), index, model.content)],
@@ -140,23 +167,46 @@ def compare_with_bundle(bundle_files: Opened, how: CheckOptions, progress: Progr
             strict_placement=how.strict_placement,
         )
         runners, lost = runners + cuda.runners, lost + cuda.findings
+    elsewhere = None
+    if how.targets:
+        from bnexport.bundles.packed_targets import open_packed_targets  # most verifications need none of it
+
+        elsewhere = open_packed_targets(how, index, model.content, folder, feeds[0].inputs, progress)
+        runners += elsewhere.runners
     tolerances = golden.tolerances(index)
     if how.rtol or how.atol:
         tolerances = replace(tolerances, rtol=how.rtol, atol=how.atol)
-    tally = Tally([stored, *(run.spec for run in runners)], index.heads, tolerances)
-    progress.start("comparing", baseline.count * len(runners))
-    take(baseline, stored.id, tally)
-    for run in runners:
-        replay(baseline, run, tally, progress)
-    items, count = tally.answers.items, baseline.count
-    tally.refuse_unknown([how.rtol, how.atol])
-    comparisons, reduced = tally.judge((), ())
-    explained: list[Finding | None] = []
-    if tally.lost():
-        from bnexport.checking.mismatch import Inquiry  # most bundles need none of it
+    count = baseline.count
 
-        inquiry = Inquiry(None, tally, {runner.id: runner for runner in runners}, None, None, None, (), progress)
-        explained, _ = inquiry.findings(feeds[0], layers=False)
+    def compare_runs(runners: list[Runner]) -> tuple[Tally, Sequence[Comparison], list[Finding | None]]:
+        quantised = {run.id: run.quantised for run in runners if run.quantised}
+        tally = Tally([stored, *(run.spec for run in runners)], index.heads, tolerances, quantised=quantised)
+        progress.start("comparing", count * len(runners))
+        take(baseline, stored.id, tally)
+        for run in runners:
+            replay(baseline, run, tally, progress)
+        if runners:
+            tally.refuse_unknown([how.rtol, how.atol])
+        comparisons, reduced = tally.judge((), ())
+        explained: list[Finding | None] = []
+        if tally.lost():
+            from bnexport.checking.mismatch import Inquiry  # most bundles need none of it
+
+            by_id = {runner.id: runner for runner in runners}
+            inquiry = Inquiry(None, tally, by_id, None, None, None, (), progress, onnxruntime=open_onnxruntime)
+            explained, _ = inquiry.findings(feeds[0], layers=False)
+        pictures = golden.preprocessing_difference(decoded, baseline, stored.id, runners, tally)
+        return tally, comparisons, [*explained, *reduced, pictures]
+
+    while True:
+        try:
+            tally, comparisons, findings = compare_runs(runners)
+            break
+        except (EndedError, RefusedError) as error:
+            if elsewhere is None:
+                raise
+            runners = elsewhere.leave_out(error, runners)
+    items = tally.answers.items
     return CheckReport(
         model=index.model,
         images=ImageFacts(
@@ -181,15 +231,14 @@ def compare_with_bundle(bundle_files: Opened, how: CheckOptions, progress: Progr
             sort_findings(
                 [
                     *lost,
-                    *explained,
+                    *(elsewhere.findings if elsewhere else ()),
+                    *findings,
                     runtime.not_finite(tally.answers.not_finite, count),
-                    *reduced,
-                    golden.preprocessing_difference(decoded, baseline, stored.id, runners, tally),
                 ]
             ),
             Names(),
         ),
-        environment=environment({}),
+        environment=environment(elsewhere.versions if elsewhere else {}),
         tolerance=tolerances.described,
         bundle=BundleFacts(
             str(folder), len(files) + 2, index.reference, dict(index.tool), dict(index.environment), index.findings

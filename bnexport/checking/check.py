@@ -10,10 +10,10 @@ from bnexport.checking.examine import examine
 from bnexport.checking.in_memory import Batches, Images, Model, Reference, arrays, is_images, model_file
 from bnexport.comparison.opening import Request, open_request
 from bnexport.comparison.options import by_tensor
-from bnexport.comparison.targets import split_targets
 from bnexport.errors import UsageError
 from bnexport.progress import Progress
 from bnexport.results.option_names import conflict
+from bnexport.results.option_values import split_targets
 from bnexport.results.overrides import Overrides
 from bnexport.results.verdict import CheckReport
 from bnexport.system.cache import NOTHING_KEPT, Cache
@@ -67,7 +67,7 @@ def check(
         local: refuse images outside of the folder, or of the manifest's folder, that `source` names: links and URLs.
         shard: the position of a part of the images, from 0, and how many parts there are.
         providers: "auto", "cpu", "cuda".
-        require: providers without which the check makes no sense.
+        require: providers and other targets without which the check makes no sense.
         targets: runtimes to execute the file on, NAME[:DEVICE][:OPTION=VALUE], such as "onnx-reference"
             (`bnexport.runtimes.protocols`); "onnxruntime:cuda" takes the place of `providers`.
         python: the interpreter of targets that run in a process of their own; None for this one.

@@ -60,10 +60,11 @@ def examine(opening: Opening, progress: Progress) -> Examination:
         try:
             return _examine(opening, ended, progress)
         except (EndedError, RefusedError) as error:
-            if not error.target:
+            if not error.target or (error.target in opening.request.require and isinstance(error, EndedError)):
                 raise
             progress.note(f"the target {error.target} fails: the check goes on without it ({error})")
-            ended.append(target_runs.end_of_target(error, opening))
+            files = target_runs.CheckedFiles(opening, progress)
+            ended.append(target_runs.end_of_target(error, opening.targets, files))
             opening = replace(opening, targets=[t for t in opening.targets if t.text != error.target])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from bnexport.checking.localise import layer_errors
 from bnexport.checking.optimisations import find_blame
 from bnexport.checking.repeat import ONCE, Repetition
 from bnexport.checking.rounding_by_layer import describe_form, weights_only, with_expected
-from bnexport.checking.target_causes import explain_target
+from bnexport.checking.target_causes import explain_target, onnxruntime_agrees
 from bnexport.comparison.deployed import Deployed
 from bnexport.comparison.expectations import Expected
 from bnexport.comparison.pairs import Lost
@@ -60,6 +60,7 @@ class Inquiry:
         progress: notified of each stage.
         forms: the runs of reduced precision in float32, by id.
         repetition: what became of the same input twice.
+        onnxruntime: opens the file in onnxruntime, where that is not among the runs; None where it cannot.
     """
 
     subject: Subject | None
@@ -72,6 +73,7 @@ class Inquiry:
     progress: Progress
     forms: Mapping[str, OpenForm] = field(default_factory=dict)
     repetition: Repetition = ONCE
+    onnxruntime: Callable[[], Runner] | None = None
 
     def findings(self, first: Feed, *, layers: bool) -> tuple[list[Finding | None], tuple[LayerError, ...]]:
         """Everything that says why sides differ, and the layers where they were compared.
@@ -145,7 +147,7 @@ class Inquiry:
         if runner.spec.artifact and runner.spec.runtime != "onnxruntime":
             if measured:
                 return None, ()
-            agrees = self._onnxruntime_agrees()
+            agrees = onnxruntime_agrees(lost, self.tally, self.runners.values(), self.onnxruntime)
             return explain_target(lost, runner, self.subject, self.deployed, self.tally, agrees, self.progress)
         if runner.graph is None:
             return export.parity_lost(lost.failed, runner.spec, reference, None, (), self._reference_name), ()
@@ -204,15 +206,6 @@ class Inquiry:
         if self.recorded is not None:
             return "the recorded outputs"
         return "the reference file" if self.subject.reference.graph_itself else self.subject.reference.title
-
-    def _onnxruntime_agrees(self) -> bool | None:
-        """Whether onnxruntime computes what the reference computes from the same file; None where it did not run it."""
-        same = {
-            run.id
-            for run in self.runners.values()
-            if run.spec.runtime == "onnxruntime" and run.mode == "inference" and run.spec.role == Role.CANDIDATE
-        }
-        return not same & {lost.pair.actual for lost in self.tally.lost()} if same else None
 
     def _as_keras3(self, runner: Runner, feeds: Feeds) -> bool | None:
         """Whether a side computes what Keras 3 makes of the file; None where Keras 3 cannot read it."""

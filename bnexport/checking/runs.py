@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bnexport.checking.target_runs import open_target_runs
+from bnexport.checking.target_runs import CheckedFiles, open_target_runs
 from bnexport.comparison import sides
 from bnexport.comparison.cuda import cuda_sides
 from bnexport.comparison.opening import Opening
@@ -57,7 +57,8 @@ def open_runs(opening: Opening, first: Feed, progress: Progress) -> tuple[list[R
         runners += open_on(["cpu"])
         if deployed is None and sides.has_training_mode(subject.graph):
             runners.append(sides.recall_training_graph(subject.graph, subject.store, subject.facts.sha256))
-    elsewhere = open_target_runs(opening, first.inputs, progress)
+    files = CheckedFiles(opening, progress)
+    elsewhere = open_target_runs(opening.targets, files, first.inputs, progress, request.require)
     runners += elsewhere.runners
     for backend in opening.backends:
         runners += backend.runs(subject.reference, progress)

@@ -5,7 +5,7 @@ A switch of the runtime cures it, or it fuses nodes wrongly, or one layer is the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,11 +17,11 @@ from bnexport.comparison.pairs import Lost
 from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.comparison.subject import Subject
 from bnexport.comparison.tally import Tally
-from bnexport.errors import EndedError, InputError, UsageError
+from bnexport.errors import BnexportError, EndedError, InputError, UsageError
 from bnexport.numerics.depth import first_off
 from bnexport.onnx_graph import tensors
 from bnexport.progress import Progress
-from bnexport.results.runs import Switch
+from bnexport.results.runs import Role, Switch
 from bnexport.results.verdict import Finding, LayerError
 from bnexport.rules import targets
 from bnexport.runtimes.inner import OpenWith, float_tensors
@@ -58,6 +58,30 @@ class TargetCause:
 UNKNOWN = TargetCause()
 
 
+def onnxruntime_agrees(
+    lost: Lost, tally: Tally, runners: Iterable[Runner], opens: Callable[[], Runner] | None
+) -> bool | None:
+    """Whether onnxruntime computes what the reference computes from the same file; None where it does not run it.
+
+    Args:
+        lost: a run of another runtime and its reference.
+        tally: what was seen.
+        runners: every run.
+        opens: opens the file in onnxruntime, where that is not among the runs; None where it cannot.
+    """
+    same = {
+        run.id
+        for run in runners
+        if run.spec.runtime == "onnxruntime" and run.mode == "inference" and run.spec.role == Role.CANDIDATE
+    }
+    if same:
+        return not same & {other.pair.actual for other in tally.lost()}
+    try:
+        return None if opens is None else tally.agree(lost.pair.expectation.mode, opens().run(lost.feed), lost.wanted)
+    except BnexportError:
+        return None
+
+
 def explain_target(
     lost: Lost,
     runner: Runner,
@@ -78,14 +102,16 @@ def explain_target(
         agrees: whether onnxruntime is right with the same file; None where it does not run it. Where it is wrong too, the file is the cause.
         progress: notified of each stage.
     """
-    if agrees is False or subject is None or lost.pair.expected != Expected.EQUAL:
+    if agrees is False or lost.pair.expected != Expected.EQUAL:
         return targets.runtime_differs(lost.failed, agrees), ()
-    feeds, reference = lost.feed.inputs, subject.reference
+    feeds, reference = lost.feed.inputs, None if subject is None else subject.reference
 
     def right(outputs: Outputs) -> bool:
         return tally.agree(runner.mode, outputs, lost.wanted)
 
     def compare_layers(open_with: OpenWith) -> Sequence[LayerError]:
+        if subject is None or reference is None:
+            return ()
         graph = runner.graph() if runner.graph is not None else subject.graph
         outputs = deployed.interface.outputs if deployed is not None else {}
         return layer_errors(
@@ -100,7 +126,7 @@ def explain_target(
         cause.first,
         exposed=cause.exposed,
         nodes=cause.nodes,
-        node=reference.graph_itself,
+        node=reference is not None and reference.graph_itself,
     )
     return finding, cause.layers
 

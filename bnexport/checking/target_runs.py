@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from bnexport.checking.target_causes import find_working_switch
 from bnexport.comparison.artifacts import TFLITE, ConversionError, OtherArtifact, artifact_run, convert_reference
@@ -27,39 +28,111 @@ FLOAT32 = frozenset(["", "float32"])
 HALF = {str(precision): precision for precision in Precision if precision.half}
 
 
+class TargetFiles(Protocol):
+    """The file that targets execute, as a check or a bundle has it."""
+
+    def open(self, target: Target, *, as_deployed: bool) -> Runner:
+        """The file on a target.
+
+        Raises:
+            InputError: the runtime refuses it.
+            EndedError: the process of the runtime ends.
+        """
+        ...
+
+    def graph(self, target: Target) -> onnx.ModelProto | None:
+        """The graph that a target executes; None for another kind of file."""
+        ...
+
+    def run_id(self, target: Target, *, as_deployed: bool) -> str:
+        """What reports call the run of a target that does not run."""
+        ...
+
+
+@dataclass(slots=True)
+class CheckedFiles:
+    """The files of a check.
+
+    Args:
+        opening: what is open.
+        progress: notified where a model is converted.
+        converted: the model as .tflite, once a target needed it.
+    """
+
+    opening: Opening
+    progress: Progress
+    converted: OtherArtifact | None = None
+
+    def open(self, target: Target, *, as_deployed: bool) -> Runner:
+        """The deployed file on a target, bnexport's export, or for a runtime of .tflite files the converted model."""
+        opening = self.opening
+        subject, deployed = opening.subject, opening.deployed
+        spec = opening.preparation.spec if opening.preparation else None
+        if opening.other is not None:
+            return artifact_run(opening.other, target, subject, spec, as_deployed=as_deployed)
+        if ONNX not in target.about.formats:
+            self.converted = self.converted or convert_reference(subject.reference, self.progress)
+            return artifact_run(self.converted, target, subject, spec, as_deployed=as_deployed)
+        if deployed is not None:
+            return deployed.target_run(target, as_deployed=as_deployed)
+        return target_run(subject.graph, target, subject.facts.path, as_deployed=as_deployed)
+
+    def graph(self, target: Target) -> onnx.ModelProto | None:
+        """The graph that a target executes; None for another kind of file."""
+        if ONNX not in target.about.formats or self.opening.other is not None:
+            return None
+        return self.opening.deployed.graph if self.opening.deployed is not None else self.opening.subject.graph
+
+    def run_id(self, target: Target, *, as_deployed: bool) -> str:
+        """What reports call the run of a target that does not run."""
+        if (graph := self.graph(target)) is not None:
+            return target_spec(graph, target, as_deployed=as_deployed).id
+        kind = TFLITE if self.opening.other is None else self.opening.other.artifact.format
+        spec = RunSpec(target.name, "inference", target.device, artifact=kind, as_deployed=as_deployed)
+        return replace(spec, options=target.settings).id
+
+
 @dataclass(slots=True)
 class TargetRuns:
     """The runs that computed a batch, and what is to be reported about them and the others.
 
     Args:
-        progress: notified where a model is converted.
-        converted: the model as .tflite, once a target needed it.
+        files: what the targets execute.
+        required: the texts of targets without which there is nothing to do.
+        progress: notified of each stage.
         runners: the runs.
         findings: what is to be reported.
+        targets: the target of each run, by the run's id.
     """
 
+    files: TargetFiles
+    required: Sequence[str]
     progress: Progress
-    converted: OtherArtifact | None = None
     runners: list[Runner] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    targets: dict[str, str] = field(default_factory=dict)
 
 
-def open_target_runs(opening: Opening, first: Feeds, progress: Progress) -> TargetRuns:
+def open_target_runs(
+    targets: Sequence[Target], files: TargetFiles, first: Feeds, progress: Progress, required: Sequence[str] = ()
+) -> TargetRuns:
     """Every other runtime that was asked for, strictly and, where its defaults may differ, as deployed.
 
     Args:
-        opening: what is open.
+        targets: the runtimes.
+        files: what they execute.
         first: a batch: nothing less proves that a runtime runs.
         progress: notified of each runtime.
+        required: the texts of targets without which there is nothing to do.
 
     Raises:
-        MachineError: a plug-in fails in a way of its own.
+        MachineError: a plug-in fails in a way of its own, or the process of a required target ends.
     """
-    runs = TargetRuns(progress)
-    for target in opening.targets:
+    runs = TargetRuns(files, required, progress)
+    for target in targets:
         progress.stage(f"opening {target.title}")
         for as_deployed in _ways(target):
-            if not _add(runs, opening, target, first, as_deployed=as_deployed):
+            if not _add(runs, target, first, as_deployed=as_deployed):
                 break
     return runs
 
@@ -71,13 +144,16 @@ def _ways(target: Target) -> tuple[bool, ...]:
     return (False, True) if target.about.reduced_by_default else (False,)
 
 
-def _add(runs: TargetRuns, opening: Opening, target: Target, first: Feeds, *, as_deployed: bool) -> bool:
+def _add(runs: TargetRuns, target: Target, first: Feeds, *, as_deployed: bool) -> bool:
     """Whether it runs."""
-    run = _run_id(opening, target, as_deployed=as_deployed)
+    files = runs.files
+    run = files.run_id(target, as_deployed=as_deployed)
     try:
-        runner = _open(runs, opening, target, as_deployed=as_deployed)
+        runner = files.open(target, as_deployed=as_deployed)
         runner.compute(first)
     except EndedError as error:
+        if target.text in runs.required:
+            raise
         title = target.title if error.target else CONVERTER
         runs.findings.append(rules.runtime_ended(run, title, error.cause, error.last_line))
         return False
@@ -85,11 +161,11 @@ def _add(runs: TargetRuns, opening: Opening, target: Target, first: Feeds, *, as
         runs.findings.append(rules.converter_refuses(run, CONVERTER, str(error), error.operators))
         return False
     except InputError as error:
-        operators, layers = _named_in(str(error), _graph(opening, target))
+        operators, layers = _named_in(str(error), files.graph(target))
 
         def run_with(switch: Switch) -> Outputs:
             other = replace(target, options={**target.options, **switch.options})
-            return _open(runs, opening, other, as_deployed=as_deployed).compute(first)
+            return files.open(other, as_deployed=as_deployed).compute(first)
 
         switch = find_working_switch(target.switches, run_with, runs.progress, target.title)
         runs.findings.append(rules.runtime_refuses(run, target.title, str(error), operators, layers, switch))
@@ -99,6 +175,7 @@ def _add(runs: TargetRuns, opening: Opening, target: Target, first: Feeds, *, as
     if runner.computes in HALF and as_deployed:
         runner.spec = replace(runner.spec, precision=HALF[runner.computes])
     runs.runners.append(runner)
+    runs.targets[runner.id] = target.text
     if runner.computes not in FLOAT32 and (as_deployed or not runner.spec.precision.half):
         setting = target.about.setting
         finding = rules.other_precision(
@@ -108,43 +185,13 @@ def _add(runs: TargetRuns, opening: Opening, target: Target, first: Feeds, *, as
     return True
 
 
-def _open(runs: TargetRuns, opening: Opening, target: Target, *, as_deployed: bool) -> Runner:
-    """The file that a target executes: the deployed one, bnexport's export, or for a runtime of .tflite files the converted model."""
-    subject, deployed = opening.subject, opening.deployed
-    spec = opening.preparation.spec if opening.preparation else None
-    if opening.other is not None:
-        return artifact_run(opening.other, target, subject, spec, as_deployed=as_deployed)
-    if ONNX not in target.about.formats:
-        runs.converted = runs.converted or convert_reference(subject.reference, runs.progress)
-        return artifact_run(runs.converted, target, subject, spec, as_deployed=as_deployed)
-    if deployed is not None:
-        return deployed.target_run(target, as_deployed=as_deployed)
-    return target_run(subject.graph, target, subject.facts.path, as_deployed=as_deployed)
-
-
-def _graph(opening: Opening, target: Target) -> onnx.ModelProto | None:
-    """The graph that a target executes; None for another kind of file."""
-    if ONNX not in target.about.formats or opening.other is not None:
-        return None
-    return opening.deployed.graph if opening.deployed is not None else opening.subject.graph
-
-
-def _run_id(opening: Opening, target: Target, *, as_deployed: bool) -> str:
-    """What reports call the run of a target that does not run."""
-    if (graph := _graph(opening, target)) is not None:
-        return target_spec(graph, target, as_deployed=as_deployed).id
-    kind = TFLITE if opening.other is None else opening.other.artifact.format
-    spec = RunSpec(target.name, "inference", target.device, artifact=kind, as_deployed=as_deployed)
-    return replace(spec, options=target.settings).id
-
-
-def end_of_target(error: EndedError | RefusedError, opening: Opening) -> Finding:
+def end_of_target(error: EndedError | RefusedError, targets: Sequence[Target], files: TargetFiles) -> Finding:
     """What is to be reported where a target fails on a later batch than the first."""
-    target = next(target for target in opening.targets if target.text == error.target)
-    run = _run_id(opening, target, as_deployed=_ways(target)[0])
+    target = next(target for target in targets if target.text == error.target)
+    run = files.run_id(target, as_deployed=_ways(target)[0])
     if isinstance(error, EndedError):
         return rules.runtime_ended(run, target.title, error.cause, error.last_line)
-    operators, layers = _named_in(str(error), _graph(opening, target))
+    operators, layers = _named_in(str(error), files.graph(target))
     return rules.runtime_refuses(run, target.title, str(error), operators, layers, later=True)
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bnexport.cli import options
 from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.isolation import Isolation
 from bnexport.cli.output_options import CheckOutput
 from bnexport.cli.records import Chosen, with_options
 from bnexport.comparison.options import CheckOptions
 
-VERIFIED = ("require", "rtol", "atol", "strict_placement", "gpu_memory_limit")
+VERIFIED = ("targets", "python", "require", "rtol", "atol", "strict_placement", "gpu_memory_limit")
 """Options of a check that a verification has."""
 
 
@@ -23,7 +21,6 @@ VERIFIED = ("require", "rtol", "atol", "strict_placement", "gpu_memory_limit")
 @with_options
 def command(
     folder: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder written by bnexport pack.")],
-    targets: options.OnnxruntimeTargets,
     how: Annotated[CheckOptions, Chosen(VERIFIED)],
     output: CheckOutput,
     isolation: Isolation,
@@ -35,11 +32,11 @@ def command(
     """
     if isolation.wanted:
         return isolation.run()
-    from bnexport.bundles.verify import compare_with_bundle, start_opening
+    from bnexport.bundles.verify import compare_with_bundle, settle_targets, start_opening
     from bnexport.cli import report_output
 
     report_output.check_writable(output.reports)
-    how = replace(how, providers=targets.providers)
+    how = settle_targets(how)
     with start_opening(folder, how) as being_opened, output.show_progress() as progress:
         report_output.import_early(output.form)
         result = compare_with_bundle(being_opened, how, progress)

@@ -171,7 +171,7 @@ def refuse_onnxruntime(other: OtherArtifact, providers: Sequence[str], require: 
     Raises:
         UsageError: it was, and it executes ONNX files only.
     """
-    if require or list(providers) != ["auto"]:
+    if {"cpu", "cuda"} & {*require} or list(providers) != ["auto"]:
         raise UsageError(
             "the target onnxruntime executes .onnx files",
             found=other.artifact.name,

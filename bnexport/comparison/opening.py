@@ -35,6 +35,7 @@ from bnexport.frameworks.protocols import Want
 from bnexport.frameworks.registry import recognise
 from bnexport.progress import Progress
 from bnexport.results.actions import spell_options
+from bnexport.results.option_values import required_plugins
 from bnexport.results.verdict import Finding
 from bnexport.rules.actions import Names
 from bnexport.runtimes.ort_session import Cuda, Provider
@@ -175,7 +176,7 @@ def open_request(request: Request, progress: Progress) -> Opening:
     if other is not None:
         refuse_onnxruntime(other, request.providers, request.require)
     providers, lost = settle_providers(request.providers, request.require) if other is None else ([], [])
-    named, runtimes = split_backends(request.targets)
+    named, runtimes = split_backends([*request.targets, *required_plugins(request.require)])
     backends = open_backends(named, request.model, request.reference)
     targets = open_targets(with_reader(runtimes, kind), request.python)
     refuse_unreadable(targets, request.model, onnx, other)

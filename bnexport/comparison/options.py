@@ -50,7 +50,7 @@ TARGET = Flag(
     read=parse_targets,
     help="Run the model on this runtime and device, for example onnxruntime:cuda or onnx-reference. onnxruntime "
     "without a device runs on the CPU, and on CUDA where CUDA works. Other runtimes are compared in addition to "
-    "onnxruntime. keras:jax, keras:torch and keras:tensorflow run a Keras file on that backend of Keras, in both modes. "
+    "onnxruntime, which verify runs only if it is named too. keras:jax, keras:torch and keras:tensorflow run a Keras file on that backend of Keras, in both modes. "
     "Options of the runtime follow, for example openvino:cpu:threads=1; timeout=SECONDS and memory=SIZE limit its process. "
     "Repeatable.",
 )
@@ -65,11 +65,11 @@ PYTHON = Flag(
 REQUIRE_TARGET = Flag(
     name="require-target",
     kind=list[str],
-    metavar="onnxruntime:cpu|onnxruntime:cuda",
+    metavar="RUNTIME[:DEVICE][:OPTION=VALUE]",
     choices=("onnxruntime:cpu", "onnxruntime:cuda"),
     panel=TARGETS,
     read=parse_required_targets,
-    help="Exit with code 3 unless this target works on this machine. Repeatable.",
+    help="Exit with code 3 unless this target works on this machine. It runs as one of --target does. Repeatable.",
 )
 BATCH_SIZE = Flag(
     name="batch-size",
@@ -225,7 +225,7 @@ class CheckOptions:
             "onnxruntime:cuda" takes the place of `providers`.
         python: the interpreter of targets that run in a process of their own; None for this one.
         providers: "auto", "cpu", "cuda".
-        require: providers without which the check makes no sense.
+        require: providers and other targets without which the check makes no sense.
         batch_size: the largest batch; training mode depends on it.
         labels: a CSV file with the columns file and label.
         overrides: what is known better than the sidecar about preprocessing.

@@ -15,7 +15,7 @@ from bnexport.onnx_graph import tensors
 from bnexport.onnx_graph.outputs import fetches
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.results.option_values import parse_size, split_target
-from bnexport.results.runs import PROVIDERS, RunSpec, runtime_title
+from bnexport.results.runs import RunSpec, runtime_title
 from bnexport.runtimes.inputs import cast_input
 from bnexport.runtimes.isolated import OWN, IsolatedSession, Process, about_elsewhere
 from bnexport.runtimes.protocols import (
@@ -141,29 +141,6 @@ class OpenTarget:
     elapsed: Callable[[], float] = float
 
 
-def split_targets(targets: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The providers of onnxruntime among some targets, and the other targets.
-
-    >>> split_targets(["onnxruntime:cuda", "onnx-reference", "onnxruntime", "onnxruntime:xnnpack"])
-    (['cuda', 'auto'], ['onnx-reference', 'onnxruntime-provider:xnnpack'])
-
-    Raises:
-        UsageError: the CPU or CUDA is given options.
-    """
-    providers, others = [], []
-    for target in targets:
-        name, _, device = target.partition(":")
-        if name != "onnxruntime":
-            others.append(target)
-        elif device in ("", "cpu", "cuda"):
-            providers.append(device or "auto")
-        elif device.partition(":")[0] in ("cpu", "cuda"):
-            raise UsageError(f"the target {target} takes no options", fix=f"omit {device.partition(':')[2]}")
-        else:
-            others.append(f"{PROVIDERS}:{device}")
-    return providers, others
-
-
 def open_targets(wanted: Sequence[str], python: Path | None = None) -> list[Target]:
     """The targets of these names, NAME[:DEVICE][:OPTION=VALUE ...].
 
@@ -231,9 +208,24 @@ def target_spec(model: onnx.ModelProto, target: Target, *, as_deployed: bool) ->
     return replace(spec, as_deployed=as_deployed, options=target.settings, setting=target.about.setting)
 
 
-def target_run(model: onnx.ModelProto, target: Target, file: str, *, as_deployed: bool = False) -> Runner:
-    """The inference graph on another runtime, with everything that is compared among its outputs."""
-    names = fetches(model)
+def target_run(
+    model: onnx.ModelProto,
+    target: Target,
+    file: str,
+    *,
+    as_deployed: bool = False,
+    names: Mapping[str, str] | None = None,
+) -> Runner:
+    """The inference graph on another runtime, with everything that is compared among its outputs.
+
+    Args:
+        model: the graph.
+        target: the runtime.
+        file: what messages call it.
+        as_deployed: with the defaults of the runtime.
+        names: the tensors that are compared, by the name a check gives them; None where they follow from the graph.
+    """
+    names = fetches(model) if names is None else names
     whole = tensors.with_outputs(model, names.values())
     opened = target.open(Artifact(ONNX, serialise(whole), file), as_deployed=as_deployed)
     spec = target_spec(model, target, as_deployed=as_deployed)

@@ -14,7 +14,9 @@ import numpy as np
 from bnexport.errors import BnexportError, MachineError, reason
 from bnexport.onnx_graph import probe
 from bnexport.results.health import Health, Point, State
+from bnexport.results.option_values import required_plugins, split_target
 from bnexport.runtimes import ort_library, ort_session
+from bnexport.runtimes.protocols import open_runtime
 from bnexport.runtimes.survey import survey
 from bnexport.system import installed, machine, nvidia
 from bnexport.version import __version__
@@ -45,12 +47,15 @@ def doctor(require: Sequence[str] = ()) -> Health:
     """What this machine can run.
 
     Args:
-        require: "cpu", "cuda": what has to run; something that is not required may be absent.
+        require: "cpu", "cuda", or other targets: what has to run; something that is not required may be absent.
+
+    Raises:
+        UsageError: there is no runtime of a required target.
     """
     distributions = list(metadata.distributions())
     points = [
         *(*_machine(), *_packages(distributions), *_runtime(), *_cuda(distributions, needed="cuda" in require)),
-        *_runtimes(),
+        *_runtimes(frozenset(split_target(text).name for text in required_plugins(require))),
     ]
     absent = {point.name for point in points if point.state != State.OK}
     runs = not {"onnxruntime", "one package"} & absent and "run on the CPU" not in absent
@@ -146,8 +151,10 @@ def _cuda(distributions: Distributions, *, needed: bool) -> Iterator[Point]:
     yield _run("CUDA", "cuda", missing)
 
 
-def _runtimes() -> Iterator[Point]:
-    """Every runtime that a package registers: none is required, so that those that do not run here are absent."""
+def _runtimes(required: frozenset[str]) -> Iterator[Point]:
+    """Every runtime that a package registers: those that do not run here are absent, or broken where they are required."""
+    for name in sorted(required):
+        open_runtime(name)  # refuses a name that there is not
     for runtime in survey():
         about = runtime.about
         if about is None:
@@ -159,7 +166,8 @@ def _runtimes() -> Iterator[Point]:
                 "uninstall the package that registers it, or update it",
             )
         elif about.unavailable:
-            yield Point("runtimes", runtime.name, State.ABSENT, about.unavailable, about.fix)
+            missing = State.BROKEN if runtime.name in required else State.ABSENT
+            yield Point("runtimes", runtime.name, missing, about.unavailable, about.fix)
         else:
             yield Point("runtimes", runtime.name, State.OK, f"{about.version} ({', '.join(about.devices)})")
 

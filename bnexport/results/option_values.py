@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bnexport.errors import UsageError
+from bnexport.results.runs import PROVIDERS
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
@@ -65,6 +66,29 @@ def parse_targets(texts: Sequence[str]) -> list[str]:
     return [former.get(text, text.removesuffix(":auto")) for text in texts]
 
 
+def split_targets(targets: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The providers of onnxruntime among some targets, and the other targets.
+
+    >>> split_targets(["onnxruntime:cuda", "onnx-reference", "onnxruntime", "onnxruntime:xnnpack"])
+    (['cuda', 'auto'], ['onnx-reference', 'onnxruntime-provider:xnnpack'])
+
+    Raises:
+        UsageError: the CPU or CUDA is given options.
+    """
+    providers, others = [], []
+    for target in targets:
+        name, _, device = target.partition(":")
+        if name != "onnxruntime":
+            others.append(target)
+        elif device in ("", "cpu", "cuda"):
+            providers.append(device or "auto")
+        elif device.partition(":")[0] in ("cpu", "cuda"):
+            raise UsageError(f"the target {target} takes no options", fix=f"omit {device.partition(':')[2]}")
+        else:
+            others.append(f"{PROVIDERS}:{device}")
+    return providers, others
+
+
 @dataclass(frozen=True, slots=True)
 class TargetParts:
     """What the text of a target says.
@@ -114,15 +138,31 @@ def parse_providers(texts: Sequence[str]) -> list[str]:
 
 
 def parse_required_targets(texts: Sequence[str]) -> list[str]:
-    """The execution providers of onnxruntime for required targets: "cpu" or "cuda".
+    """What is required: "cpu" or "cuda" for the providers of onnxruntime, other targets as they are written.
 
     Raises:
-        UsageError: a text is not a target with a device.
+        UsageError: a text names onnxruntime without a device.
 
-    >>> parse_required_targets(["onnxruntime:cuda", "cpu"])
-    ['cuda', 'cpu']
+    >>> parse_required_targets(["onnxruntime:cuda", "cpu", "openvino:threads=1", "onnxruntime:xnnpack"])
+    ['cuda', 'cpu', 'openvino:threads=1', 'onnxruntime-provider:xnnpack']
     """
-    return [_device(text, "--require-target", ("cpu", "cuda")) for text in texts]
+    required: list[str] = []
+    for text in texts:
+        if text.partition(":")[0] in ("onnxruntime", "cpu", "cuda", "auto"):
+            providers, others = split_targets([text]) if text not in ("cpu", "cuda", "auto") else ([text], [])
+            required += [_device(text, "--require-target", ("cpu", "cuda"))] if providers else others
+        else:
+            required.append(text)
+    return required
+
+
+def required_plugins(required: Sequence[str]) -> list[str]:
+    """The targets among what is required that are no providers of onnxruntime.
+
+    >>> required_plugins(["cuda", "openvino"])
+    ['openvino']
+    """
+    return [text for text in required if text not in ("cpu", "cuda")]
 
 
 def _device(text: str, option: str, devices: Sequence[str]) -> str:
