@@ -15,7 +15,7 @@ import typer
 from bnexport.cli import exit_codes, interrupts, settings, stdio
 from bnexport.cli.group import Group
 from bnexport.errors import BnexportError, UsageError
-from bnexport.system import confined
+from bnexport.system import confined, imports
 from bnexport.version import __version__
 
 app = typer.Typer(
@@ -76,6 +76,7 @@ def main() -> None:
 def end_with(command: Callable[[], None]) -> NoReturn:
     """Runs a command as the last thing of this process: its exit code, an error as a sentence, Ctrl-C at any time."""
     stdio.prepare()
+    imports.own_process()
     if not (sys.warnoptions or os.environ.get("BNEXPORT_DEBUG")):
         warnings.simplefilter("ignore")  # they address the authors of programs, and may quote what a model says
     sys.unraisablehook = _unraisable

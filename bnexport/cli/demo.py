@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bnexport.cli.exit_codes import with_exit_code
+from bnexport.cli.options import open_cache
 from bnexport.cli.output_options import ProgressOptions
 from bnexport.cli.records import with_options
 from bnexport.demo.options import TRAINING
@@ -48,7 +49,14 @@ def command(
     from bnexport.demo.demo import SEED, demo
 
     with output.show_progress() as progress:
-        result = demo(folder, epochs=epochs, momentum=momentum, seed=SEED if seed is None else seed, progress=progress)
+        result = demo(
+            folder,
+            epochs=epochs,
+            momentum=momentum,
+            seed=SEED if seed is None else seed,
+            store=open_cache(),
+            progress=progress,
+        )
     report_output.write_reports(result.report, [folder / "check.json"])
     _tell(result, folder)
     return 0

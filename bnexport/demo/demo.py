@@ -17,6 +17,7 @@ from bnexport.progress import Progress
 from bnexport.recalibration.recalibrate import answers, recalibrate
 from bnexport.results.outcomes import Folding, Recalibration
 from bnexport.results.verdict import CheckReport, Side
+from bnexport.system.cache import NOTHING_KEPT, Cache
 
 SEED = 5
 """Of the seeds 0 to 7, one of those whose training settles within 5 epochs (as 2, 4, 6 and 7 do)."""
@@ -49,7 +50,13 @@ class Demo:
 
 
 def demo(
-    folder: Path, *, epochs: int = 5, momentum: float | None = None, seed: int = SEED, progress: Progress | None = None
+    folder: Path,
+    *,
+    epochs: int = 5,
+    momentum: float | None = None,
+    seed: int = SEED,
+    store: Cache = NOTHING_KEPT,
+    progress: Progress | None = None,
 ) -> Demo:
     """Overfits ResNet50 on three pictures, exports it, and checks it in every mode.
 
@@ -58,6 +65,7 @@ def demo(
         epochs: for training; where they do not reach 100 % it goes on to at most 15.
         momentum: for every BatchNormalization layer; None keeps ResNet50's .99.
         seed: for the initial weights.
+        store: keeps what its checks compute for the next ones of the same models; nothing by default.
         progress: notified of each stage.
 
     Raises:
@@ -85,12 +93,12 @@ def demo(
         progress=progress,
     )
     exported = export(model, graph, progress=progress)
-    report = check(model, pictures, progress=progress)
-    repair = None if report else _repair(folder, model, graph, pictures, progress)
+    report = check(model, pictures, store=store, progress=progress)
+    repair = None if report else _repair(folder, model, graph, pictures, store, progress)
     return Demo(pictures, training, exported, report, repair, epochs)
 
 
-def _repair(folder: Path, model: Path, graph: Path, pictures: Path, progress: Progress) -> Repair:
+def _repair(folder: Path, model: Path, graph: Path, pictures: Path, store: Cache, progress: Progress) -> Repair:
     """Recalibrates the Keras model and the ONNX file, folds the latter, and asks each of the three again."""
     keras, onnx, folded = folder / "repaired.keras", folder / "repaired.onnx", folder / "folded.onnx"
     recalibrate(model, pictures, keras, progress=progress)
@@ -98,7 +106,7 @@ def _repair(folder: Path, model: Path, graph: Path, pictures: Path, progress: Pr
     return Repair(
         recalibration,
         fold(onnx, folded, pictures, progress=progress),
-        check(keras, pictures, progress=progress),
+        check(keras, pictures, store=store, progress=progress),
         answers(onnx, pictures),
         answers(folded, pictures),
     )

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import keras
 
 
+UNTRACED_STEPS = 10
+"""So many steps are not worth tracing: that takes as long as about 20 steps of a ResNet50 on three images."""
+
+
 def architectures() -> list[str]:
     """The names of the nets in keras.applications."""
     import keras
@@ -66,7 +70,10 @@ def overfit(
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = how.momentum
     model.compile(
-        optimizer=keras.optimizers.Adam(how.learning_rate), loss="categorical_crossentropy", metrics=["accuracy"]
+        optimizer=keras.optimizers.Adam(how.learning_rate),
+        loss="categorical_crossentropy",
+        metrics=["accuracy"],
+        run_eagerly=-(-len(x) // how.batch_size) * how.epochs <= UNTRACED_STEPS,
     )
     history: list[Epoch] = []
 

@@ -23,6 +23,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from bnexport.errors import BnexportError, EndedError, MachineError, UsageError
+from bnexport.system.imports import own_process
 from bnexport.types import Array
 
 MEMORY = "BNEXPORT_CHILD_MEMORY"
@@ -91,6 +92,7 @@ def serve(open_model: Callable[[], tuple[Mapping[str, object], Compute]]) -> Non
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
     _limit()
+    own_process()
     if os.getpgrp() == os.getpid():  # of its own, and not that of whoever asks
         atexit.register(_clean_up, os.getppid())
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()

@@ -24,7 +24,7 @@ def import_modules(modules: Sequence[str], *, trust: bool) -> None:
             "--import executes the code of a module",
             fix="if you trust the module and the model, add --allow-custom-code",
         )
-    keras_model.load_framework()  # with the backend that bnexport needs, before the module imports Keras
+    keras_model.load_framework(whole=True)  # with the backend that bnexport needs, before the module imports Keras
     for module in modules:
         import_module(module)
 

@@ -25,6 +25,7 @@ from bnexport.keras_files.naming import public_names
 from bnexport.keras_files.read import Prepared, prepare
 from bnexport.system import machine
 from bnexport.system.files import Format, sha256
+from bnexport.system.imports import leave_out
 from bnexport.system.quiet import hold_native_output
 from bnexport.types import Array
 
@@ -78,11 +79,16 @@ class LoadedModel:
     original: tuple[object, str] | None = None
 
 
-def load_framework(backend: str = "") -> Backend:
+_OPTIONAL = ("jax", "matplotlib", "pandas", "sklearn")
+"""Packages that Keras or TensorFlow imports where they are installed, and that no pass needs: half of the time, with all of them there."""
+
+
+def load_framework(backend: str = "", *, whole: bool = False) -> Backend:
     """Imports Keras and its backend, silently.
 
     Args:
         backend: the one that is needed; "" for the one that is chosen (`bnexport.frameworks.keras.installed`).
+        whole: a user's own code is going to use them: with their functions for optional packages.
 
     Raises:
         MachineError: they are not installed, or Keras runs on another backend.
@@ -93,7 +99,7 @@ def load_framework(backend: str = "") -> Backend:
         choose_backend(name)
     title = TITLES.get(name, name)
     try:
-        with hold_native_output():
+        with hold_native_output(), leave_out([] if whole else [each for each in _OPTIONAL if each != name]):
             import keras
 
             if keras.backend.backend() == name and name in TITLES:
