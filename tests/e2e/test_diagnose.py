@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,20 @@ def small(keras: Any, *, frozen: bool = False) -> Any:
     return keras.Model(x, k.Dense(10, "softmax", name="head")(k.GlobalAveragePooling2D()(h)))
 
 
-def fitted(net: Any, x: np.ndarray, y: np.ndarray, updates: int) -> Any:
-    """The net after so many updates of 64 digits each."""
+def compiled(net: Any) -> Any:
     net.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
-    rng = np.random.default_rng(0)
-    for _ in range(updates):
-        rows = rng.choice(len(x), 64)
-        net.train_on_batch(x[rows], y[rows])
+    return net
+
+
+def update(net: Any, x: np.ndarray, y: np.ndarray, updates: int, seed: int = 0) -> None:
+    """Trains a compiled net for so many updates of 32 digits each."""
+    rows = np.random.default_rng(seed).choice(len(x), 32 * updates)
+    net.fit(x[rows], y[rows], batch_size=32, shuffle=False, verbose=0)
+
+
+def fitted(net: Any, x: np.ndarray, y: np.ndarray, updates: int) -> Any:
+    """The net after so many updates."""
+    update(compiled(net), x, y, updates)
     return net
 
 
@@ -66,14 +74,10 @@ def trained(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Callabl
     """The net after so many updates, loaded anew for each test that wants to break it."""
     keras = nets._keras()
     keras.utils.set_random_seed(0)
-    folder, net, x, y = tmp_path_factory.mktemp("trained"), small(keras), *digits
-    net.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
-    rng = np.random.default_rng(0)
-    for update in range(1, UPDATES[-1] + 1):
-        rows = rng.choice(len(x), 64)
-        net.train_on_batch(x[rows], y[rows])
-        if update in UPDATES:
-            net.save(folder / f"{update}.keras")
+    folder, net = tmp_path_factory.mktemp("trained"), compiled(small(keras))
+    for before, updates in pairwise((0, *UPDATES)):
+        update(net, *digits, updates - before, seed=updates)
+        net.save(folder / f"{updates}.keras")
     return lambda updates: keras.models.load_model(folder / f"{updates}.keras")
 
 
@@ -328,17 +332,20 @@ def test_copies_are_counted(healthy: Callable[[], Any], digits: Digits, tmp_path
     assert finding.evidence["usable"] == 50
 
 
-def transferred(net: Any, digits: Digits) -> Any:
+@pytest.fixture(scope="module")
+def transferred(trained: Callable[[int], Any], digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The net with a new head, trained on digits whose light and dark are exchanged, everything else frozen."""
+    path, net = tmp_path_factory.mktemp("transferred") / "transfer.keras", trained(UPDATES[-1])
     for layer in net.layers[:-1]:
         layer.trainable = False
-    return fitted(net, *digits, 1500)
+    fitted(net, 1 - digits[0], digits[1], 1500).save(path)
+    return path
 
 
-def test_modes_that_differ_for_a_good_reason(healthy: Callable[[], Any], digits: Digits, tmp_path: Path) -> None:
+def test_modes_that_differ_for_a_good_reason(transferred: Path, digits: Digits, tmp_path: Path) -> None:
     """BN005 with converged statistics: training mode does harm to a head on old statistics. The check passes and advises against the repair."""
     inverted = (1 - digits[0], digits[1])
-    net = transferred(healthy(), inverted)
+    net = nets._keras().models.load_model(transferred)
     for layer in net.layers:
         layer.trainable = True  # thawed, so that training mode shows what it would do
     report = checked(net, inverted, tmp_path)
@@ -351,22 +358,17 @@ def test_modes_that_differ_for_a_good_reason(healthy: Callable[[], Any], digits:
     assert finding.fix[0].startswith("do not recalibrate: accuracy falls")
 
 
-def test_a_head_on_frozen_statistics_is_not_recalibrated(
-    healthy: Callable[[], Any], digits: Digits, tmp_path: Path
-) -> None:
+def test_a_head_on_frozen_statistics_is_not_recalibrated(transferred: Path, digits: Digits, tmp_path: Path) -> None:
     """Transfer learning: the head was trained on frozen statistics of other data. Recalibrating takes them from under it, and is refused."""
     x, y = 1 - digits[0], digits[1]
-    transferred(healthy(), (x, y)).save(tmp_path / "transfer.keras")
     np.savez(tmp_path / "data.npz", x=x[:512], labels=y[:512])
-    report = check(tmp_path / "transfer.keras", inputs=tmp_path / "data.npz")
+    report = check(transferred, inputs=tmp_path / "data.npz")
     assert "do not recalibrate" in " ".join(codes(report)["IN002"].fix)
-    done = recalibrate(tmp_path / "transfer.keras", None, tmp_path / "o.keras", inputs=tmp_path / "data.npz")
+    done = recalibrate(transferred, None, tmp_path / "o.keras", inputs=tmp_path / "data.npz")
     assert not done
     assert "accuracy falls from" in done.refused
     assert not (tmp_path / "o.keras").exists()
-    forced = recalibrate(
-        tmp_path / "transfer.keras", None, tmp_path / "o.keras", inputs=tmp_path / "data.npz", force=True
-    )
+    forced = recalibrate(transferred, None, tmp_path / "o.keras", inputs=tmp_path / "data.npz", force=True)
     assert forced.before.correct is not None
     assert forced.after.correct is not None
     assert forced.after.correct < forced.before.correct - 100
