@@ -16,7 +16,7 @@ from bnexport.comparison.opening import Request
 from bnexport.errors import BnexportError
 from tests.fuzz.loading import Kind, kinds
 
-COUNT = int(os.environ.get("BNEXPORT_FUZZ", "150"))
+COUNT = int(os.environ.get("BNEXPORT_FUZZ", "75"))
 """How many damaged inputs of each kind; BNEXPORT_FUZZ=2000 for the long run."""
 
 COMMANDS = int(os.environ.get("BNEXPORT_FUZZ_COMMANDS", "2"))

@@ -18,7 +18,7 @@ from bnexport.exporter import tf2onnx_convert
 from bnexport.frameworks.keras import model as keras_model
 from tests.fuzz import saved_models, structured
 
-COUNTS = {"onnx": 40, "keras": 12, "h5": 12, "saved_model": 40}
+COUNTS = {"onnx": 30, "keras": 6, "h5": 6, "saved_model": 20}
 """How many changed files of each kind; BNEXPORT_FUZZ=3000 for the long run of all."""
 
 LIMIT = 60.0

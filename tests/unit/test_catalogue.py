@@ -6,6 +6,7 @@ import ast
 import re
 import string
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ CODE = re.compile(r"\b(?:BN|IN|EX|RT|QT|ST)\d{3}\b")
 RULES = [pytest.param(rule, id=code) for code, rule in CATALOGUE.items()]
 
 
+@cache
 def read_in_functions() -> set[str]:
     """Every name that the body of some function reads."""
     return {
