@@ -79,6 +79,7 @@ def verify(
     atol: Mapping[str, float] | None = None,
     strict_placement: bool = False,
     gpu_memory_limit: int | None = None,
+    recorded: Path | str | None = None,
     progress: Progress | None = None,
 ) -> CheckReport:
     """Whether a runtime on this machine computes what is stored in a bundle, from the stored inputs and from the stored pictures.
@@ -97,6 +98,8 @@ def verify(
         atol: the same in the tensor's own unit; an error passes up to the sum of both.
         strict_placement: a compute node that CUDA leaves to the CPU is an error.
         gpu_memory_limit: the most GPU memory that onnxruntime may take, in bytes.
+        recorded: a folder with the outputs, and optionally the inputs, that another program recorded for the bundle
+            (`bnexport.bundles.recorded.folder`).
         progress: notified of each stage.
 
     Returns:
@@ -119,10 +122,13 @@ def verify(
     )
     how = settle_targets(how)
     with start_opening(Path(path), how) as being_opened:
-        return compare_with_bundle(being_opened, how, progress or Progress())
+        folder = None if recorded is None else Path(recorded)
+        return compare_with_bundle(being_opened, how, progress or Progress(), folder)
 
 
-def compare_with_bundle(bundle_files: Opened, how: CheckOptions, progress: Progress) -> CheckReport:
+def compare_with_bundle(
+    bundle_files: Opened, how: CheckOptions, progress: Progress, recorded: Path | None = None
+) -> CheckReport:
     """The report on a bundle that is being opened; the options are those of `verify`."""
     # Imported here, while onnxruntime opens the model.
     from bnexport import datasets
@@ -207,6 +213,14 @@ def compare_with_bundle(bundle_files: Opened, how: CheckOptions, progress: Progr
                 raise
             runners = elsewhere.leave_out(error, runners)
     items = tally.answers.items
+    judgement = None
+    if recorded is not None:
+        from bnexport.bundles.recorded.judge import judge
+        from bnexport.bundles.recorded.recording import open_recording
+
+        progress.stage("comparing what was recorded")
+        recording = open_recording(recorded, index, baseline, stored.id)
+        judgement = judge(recording, index, files, stored, open_onnxruntime, tolerances, progress)
     return CheckReport(
         model=index.model,
         images=ImageFacts(
@@ -225,8 +239,9 @@ def compare_with_bundle(bundle_files: Opened, how: CheckOptions, progress: Progr
         sides=(
             tally.answers.side(stored, 0.0),
             *(tally.answers.side(run.spec, run.seconds) for run in runners),
+            *([judgement.side] if judgement else []),
         ),
-        comparisons=tuple(comparisons),
+        comparisons=(*comparisons, *(judgement.comparisons if judgement else ())),
         findings=add_files(
             sort_findings(
                 [
@@ -234,6 +249,7 @@ def compare_with_bundle(bundle_files: Opened, how: CheckOptions, progress: Progr
                     *(elsewhere.findings if elsewhere else ()),
                     *findings,
                     runtime.not_finite(tally.answers.not_finite, count),
+                    *(judgement.findings if judgement else ()),
                 ]
             ),
             Names(),

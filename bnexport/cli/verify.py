@@ -12,6 +12,7 @@ from bnexport.cli.isolation import Isolation
 from bnexport.cli.output_options import CheckOutput
 from bnexport.cli.records import Chosen, with_options
 from bnexport.comparison.options import CheckOptions
+from bnexport.results.options import DATA
 
 VERIFIED = ("targets", "python", "require", "rtol", "atol", "strict_placement", "gpu_memory_limit")
 """Options of a check that a verification has."""
@@ -22,6 +23,18 @@ VERIFIED = ("targets", "python", "require", "rtol", "atol", "strict_placement", 
 def command(
     folder: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder written by bnexport pack.")],
     how: Annotated[CheckOptions, Chosen(VERIFIED)],
+    recorded: Annotated[
+        Path | None,
+        typer.Option(
+            "--recorded",
+            metavar="DIR",
+            rich_help_panel=DATA,
+            help="Also compare the outputs, and the inputs where there are any, that another program wrote to this folder: "
+            ".npy, .npz, .pb, .csv, or .bin with a .json header. Where its inputs differ, the report says how that program "
+            "really preprocessed the images.",
+        ),
+    ] = None,
+    *,
     output: CheckOutput,
     isolation: Isolation,
 ) -> int:
@@ -39,7 +52,7 @@ def command(
     how = settle_targets(how)
     with start_opening(folder, how) as being_opened, output.show_progress() as progress:
         report_output.import_early(output.form)
-        result = compare_with_bundle(being_opened, how, progress)
+        result = compare_with_bundle(being_opened, how, progress, recorded)
     report_output.print_check(result, output.form)
     report_output.write_reports(result, output.reports)
     return 0 if result else 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,20 +74,9 @@ def open_recorded(source: Path | Mapping[str, Array], subject: Subject, count: i
         if array.dtype.kind != "U":  # text is compared, too
             npz.refuse_no_numbers(f"{key} in {name}", array.dtype)
     shapes = _shapes(subject)
-    taken = {key: key for key in arrays if key in shapes}
-    open_outputs = [output for output in shapes if output not in taken and not output.endswith("/logits")]
-    matches = []
-    for output in open_outputs:
-        fitting = [key for key, x in arrays.items() if key not in taken.values() and _fits(shapes[output], x, count)]
-        if len(fitting) > 1:
-            raise UsageError(
-                f"the output {output} can be any of several arrays of {name}",
-                found=", ".join(fitting),
-                fix=f"name the right one {output}",
-            )
-        if fitting:
-            taken[output] = fitting[0]
-            matches.append(f"the output {output} is matched with the recorded array {fitting[0]} by its shape")
+    taken, matches = match_names(
+        name, list(shapes), arrays, lambda output, key: _fits(shapes[output], arrays[key], count)
+    )
     if not taken:
         raise InputError(
             f"no array of {name} can be an output of the model",
@@ -116,6 +105,41 @@ def open_recorded(source: Path | Mapping[str, Array], subject: Subject, count: i
             outputs[output] = array.astype(dtype)
             matches.append(f"the recorded array {taken[output]} is {array.dtype} and compared as {dtype}")
     return Recorded(name, outputs, tuple(matches))
+
+
+def match_names(
+    name: str, tensors: Collection[str], keys: Collection[str], fits: Callable[[str, str], bool]
+) -> tuple[dict[str, str], list[str]]:
+    """Which array was recorded of which tensor: the one of its name, or else the only one whose shape fits.
+
+    Args:
+        name: what sentences call where the arrays are.
+        tensors: of the model, outputs by the names a check gives them; logits are matched by name only.
+        keys: of the arrays.
+        fits: whether a tensor may be the array of a key, by its shape.
+
+    Returns:
+        The key by tensor, and what was matched by its shape, in words.
+
+    Raises:
+        UsageError: a tensor could be one of several arrays.
+    """
+    taken = {key: key for key in keys if key in tensors}
+    matches = []
+    for tensor in tensors:
+        if tensor in taken or tensor.endswith("/logits"):
+            continue
+        fitting = [key for key in keys if key not in taken.values() and fits(tensor, key)]
+        if len(fitting) > 1:
+            raise UsageError(
+                f"the output {tensor} can be any of several arrays of {name}",
+                found=", ".join(fitting),
+                fix=f"name the right one {tensor}",
+            )
+        if fitting:
+            taken[tensor] = fitting[0]
+            matches.append(f"the output {tensor} is matched with the recorded array {fitting[0]} by its shape")
+    return taken, matches
 
 
 def _shapes(subject: Subject) -> dict[str, Shape | None]:

@@ -1,0 +1,1 @@
+"""How another program prepared pictures, found out from the inputs that it recorded, or from its outputs."""
