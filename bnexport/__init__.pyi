@@ -43,6 +43,7 @@ from .results.preprocessing import (
     Resize as Resize,
     Scaling as Scaling,
 )
+from .results.releases import Release as Release, ReleaseMatrix as ReleaseMatrix, ReleaseOutcome as ReleaseOutcome
 from .results.speed import Speed as Speed
 from .results.sweep import SweepCase as SweepCase, SweepOutcome as SweepOutcome
 from .results.tasks import OutputKind as OutputKind, TaskResult as TaskResult

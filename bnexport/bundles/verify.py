@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnexport.comparison.options import CheckOptions
-from bnexport.errors import EndedError, RefusedError
+from bnexport.errors import EndedError, RefusedError, UsageError
 from bnexport.progress import Progress
+from bnexport.results.actions import spell_options
 from bnexport.results.option_values import required_plugins, split_targets
 from bnexport.system.memory_file import APPENDED, MODEL, MemoryFile
 
 if TYPE_CHECKING:
+    from bnexport.bundles.releases import Matrix
     from bnexport.comparison.sides import Runner
     from bnexport.comparison.tally import Tally
     from bnexport.results.verdict import CheckReport, Comparison, Finding
@@ -60,12 +62,30 @@ def start_opening(folder: Path, how: CheckOptions) -> Iterator[Opened]:
                 model.result().close()
 
 
-def settle_targets(how: CheckOptions) -> CheckOptions:
-    """Options with the providers of onnxruntime apart from the other targets; none where only others are asked for."""
+def settle_targets(how: CheckOptions, releases: Matrix | None = None) -> CheckOptions:
+    """Options with the providers of onnxruntime apart from the other targets; none where only others are asked for, or releases."""
     of_onnxruntime, others = split_targets(how.targets)
     others += required_plugins(how.require)
-    usual = tuple(how.providers) == ("auto",)
-    return replace(how, providers=of_onnxruntime or (() if others and usual else how.providers), targets=others)
+    if releases is not None and of_onnxruntime == ["auto"]:
+        of_onnxruntime = []  # what the command line has without --target
+    instead = tuple(how.providers) == ("auto",) and (others or releases is not None)
+    return replace(how, providers=of_onnxruntime or (() if instead else how.providers), targets=others)
+
+
+def read_releases(matrix: str, *, every: bool = False) -> Matrix | None:
+    """The releases that a bundle is run on; None where none are asked for.
+
+    Raises:
+        UsageError: the text cannot be read, or all of none are asked for.
+    """
+    if not matrix:
+        if every:
+            option = spell_options(matrix_all=True)
+            raise UsageError(f"{option} runs all releases of a range", fix="add the range with --matrix")
+        return None
+    from bnexport.bundles.releases import read_matrix
+
+    return read_matrix(matrix, every=every)
 
 
 def verify(
@@ -80,6 +100,8 @@ def verify(
     strict_placement: bool = False,
     gpu_memory_limit: int | None = None,
     recorded: Path | str | None = None,
+    matrix: str = "",
+    matrix_all: bool = False,
     progress: Progress | None = None,
 ) -> CheckReport:
     """Whether a runtime on this machine computes what is stored in a bundle, from the stored inputs and from the stored pictures.
@@ -100,6 +122,9 @@ def verify(
         gpu_memory_limit: the most GPU memory that onnxruntime may take, in bytes.
         recorded: a folder with the outputs, and optionally the inputs, that another program recorded for the bundle
             (`bnexport.bundles.recorded.folder`).
+        matrix: releases of a runtime to execute the file on, such as "onnxruntime==1.20..1.31" (`bnexport.bundles.release_range`), in
+            place of onnxruntime unless `targets` or `providers` names it.
+        matrix_all: run every one of them, and not only the first, the last and what bisection needs.
         progress: notified of each stage.
 
     Returns:
@@ -108,8 +133,9 @@ def verify(
     Raises:
         InputError: a file of the bundle is missing, damaged or was changed.
         UsageError: a tolerance is invalid, or names a tensor that is not compared; or there is no such target.
-        MachineError: a required provider, or another target, does not run here.
+        MachineError: a required provider, or another target, does not run here, or no release of the matrix does.
     """
+    releases = read_releases(matrix, every=matrix_all)
     how = CheckOptions(
         providers=providers,
         require=require,
@@ -120,19 +146,23 @@ def verify(
         strict_placement=strict_placement,
         gpu_memory_limit=gpu_memory_limit,
     )
-    how = settle_targets(how)
+    how = settle_targets(how, releases)
     with start_opening(Path(path), how) as being_opened:
         folder = None if recorded is None else Path(recorded)
-        return compare_with_bundle(being_opened, how, progress or Progress(), folder)
+        return compare_with_bundle(being_opened, how, progress or Progress(), folder, releases)
 
 
 def compare_with_bundle(
-    bundle_files: Opened, how: CheckOptions, progress: Progress, recorded: Path | None = None
+    bundle_files: Opened,
+    how: CheckOptions,
+    progress: Progress,
+    recorded: Path | None = None,
+    releases: Matrix | None = None,
 ) -> CheckReport:
     """The report on a bundle that is being opened; the options are those of `verify`."""
     # Imported here, while onnxruntime opens the model.
     from bnexport import datasets
-    from bnexport.bundles import bundle, golden
+    from bnexport.bundles import bundle, golden, matrix_runs
     from bnexport.comparison.cuda import cuda_sides, settle_providers
     from bnexport.comparison.engine import replay, take
     from bnexport.comparison.tally import Tally
@@ -182,7 +212,9 @@ def compare_with_bundle(
     tolerances = golden.tolerances(index)
     if how.rtol or how.atol:
         tolerances = replace(tolerances, rtol=how.rtol, atol=how.atol)
-    count = baseline.count
+    count, on_releases = baseline.count, matrix_runs.NONE
+    if releases is not None:
+        on_releases = matrix_runs.run_matrix(releases, index, stored, baseline, model.content, tolerances, progress)
 
     def compare_runs(runners: list[Runner]) -> tuple[Tally, Sequence[Comparison], list[Finding | None]]:
         quantised = {run.id: run.quantised for run in runners if run.quantised}
@@ -201,7 +233,7 @@ def compare_with_bundle(
             by_id = {runner.id: runner for runner in runners}
             inquiry = Inquiry(None, tally, by_id, None, None, None, (), progress, onnxruntime=open_onnxruntime)
             explained, _ = inquiry.findings(feeds[0], layers=False)
-        pictures = golden.preprocessing_difference(decoded, baseline, stored.id, runners, tally)
+        pictures = golden.preprocessing_difference(decoded, baseline, stored.id, runners or on_releases.newest, tally)
         return tally, comparisons, [*explained, *reduced, pictures]
 
     while True:
@@ -240,14 +272,16 @@ def compare_with_bundle(
             tally.answers.side(stored, 0.0),
             *(tally.answers.side(run.spec, run.seconds) for run in runners),
             *([judgement.side] if judgement else []),
+            *on_releases.sides,
         ),
-        comparisons=(*comparisons, *(judgement.comparisons if judgement else ())),
+        comparisons=(*comparisons, *(judgement.comparisons if judgement else ()), *on_releases.comparisons),
         findings=add_files(
             sort_findings(
                 [
                     *lost,
                     *(elsewhere.findings if elsewhere else ()),
                     *findings,
+                    *on_releases.findings,
                     runtime.not_finite(tally.answers.not_finite, count),
                     *(judgement.findings if judgement else ()),
                 ]
@@ -256,6 +290,7 @@ def compare_with_bundle(
         ),
         environment=environment(elsewhere.versions if elsewhere else {}),
         tolerance=tolerances.described,
+        releases=on_releases.facts,
         bundle=BundleFacts(
             str(folder), len(files) + 2, index.reference, dict(index.tool), dict(index.environment), index.findings
         ),

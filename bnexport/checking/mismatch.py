@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bnexport.checking.artifact_causes import explain_artifact, prepared_otherwise
 from bnexport.checking.artifact_layers import artifact_layers
 from bnexport.checking.localise import layer_errors
-from bnexport.checking.optimisations import find_blame
+from bnexport.checking.optimisations import find_blame, on_provider
 from bnexport.checking.repeat import ONCE, Repetition
 from bnexport.checking.rounding_by_layer import describe_form, weights_only, with_expected
 from bnexport.checking.target_causes import explain_target, onnxruntime_agrees
@@ -159,7 +159,9 @@ class Inquiry:
 
         if not measured and not right(runner.compute(lost.feed.inputs)):  # one batch alone shows it
             given = runner.given(lost.feed.inputs)
-            blame = find_blame(runner.graph(), _provider(runner), given, runner.names, right, self.progress)
+            blame = find_blame(
+                runner.graph(), on_provider(_provider(runner)), given, runner.names, right, self.progress
+            )
             if blame is not None:
                 return runtime.optimised_away(lost.failed, blame.optimizers, blame.nodes, blame.tensor), ()
         if self.deployed is not None and self.subject is not None:

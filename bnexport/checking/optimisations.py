@@ -38,6 +38,14 @@ OPTIMIZERS = tuple(_NAMES.split())
 Outputs = dict[str, Array]
 Feeds = Mapping[str, Array]
 
+OpenOptimised = Callable[[bytes, bool, Sequence[str]], Callable[[Feeds, Sequence[str]], Outputs]]
+"""What opens a graph: whether it is optimised, and the optimizers that shall not run; it returns what computes tensors of it by name."""
+
+
+def on_provider(provider: ort_session.Provider) -> OpenOptimised:
+    """The onnxruntime of this process on one provider."""
+    return lambda content, optimized, without: Session(content, provider, optimized=optimized, without=without).run
+
 
 @dataclass(frozen=True, slots=True)
 class Blame:
@@ -56,7 +64,7 @@ class Blame:
 
 def find_blame(
     graph: onnx.ModelProto,
-    provider: ort_session.Provider,
+    open_optimised: OpenOptimised,
     feeds: Feeds,
     names: Mapping[str, str],
     right: Callable[[Outputs], bool],
@@ -66,7 +74,7 @@ def find_blame(
 
     Args:
         graph: with the tensors of `names` among its outputs.
-        provider: where it runs.
+        open_optimised: opens it (`on_provider`).
         feeds: a batch on which the optimised graph is wrong.
         names: what to compute: the name a check gives it, and the tensor.
         right: whether outputs agree with Keras.
@@ -74,20 +82,20 @@ def find_blame(
     """
     content = serialise(graph)
 
-    def good(session: Session) -> bool:
-        outputs = session.run(feeds, list(names.values()))
+    def good(content: bytes, *, optimized: bool = True, without: Sequence[str] = ()) -> bool:
+        outputs = open_optimised(content, optimized, without)(feeds, list(names.values()))
         return right({name: outputs[tensor] for name, tensor in names.items()})
 
-    if not good(Session(content, provider, optimized=False)):
+    if not good(content, optimized=False):
         return None
     progress.stage("finding the optimisation that changes the result")
     optimizers: tuple[str, ...] = ()
-    if good(Session(content, provider, without=OPTIMIZERS)):
-        optimizers = tuple(smallest(OPTIMIZERS, lambda off: good(Session(content, provider, without=off))))
+    if good(content, without=OPTIMIZERS):
+        optimizers = tuple(smallest(OPTIMIZERS, lambda off: good(content, without=off)))
     inner = _inner(graph)
 
     def kept(some: Sequence[str]) -> bool:
-        return good(Session(serialise(tensors.with_outputs(graph, some)), provider))
+        return good(serialise(tensors.with_outputs(graph, some)))
 
     # A tensor that the graph gives out cannot be fused away.
     last = smallest(inner, kept)[-1:] if kept(inner) else []

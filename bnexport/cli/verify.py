@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bnexport.cli.bundle_options import MatrixOptions
 from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.isolation import Isolation
 from bnexport.cli.output_options import CheckOutput
@@ -35,6 +36,7 @@ def command(
         ),
     ] = None,
     *,
+    matrix: MatrixOptions,
     output: CheckOutput,
     isolation: Isolation,
 ) -> int:
@@ -45,14 +47,15 @@ def command(
     """
     if isolation.wanted:
         return isolation.run()
-    from bnexport.bundles.verify import compare_with_bundle, settle_targets, start_opening
+    from bnexport.bundles.verify import compare_with_bundle, read_releases, settle_targets, start_opening
     from bnexport.cli import report_output
 
     report_output.check_writable(output.reports)
-    how = settle_targets(how)
+    releases = read_releases(matrix.releases, every=matrix.every)
+    how = settle_targets(how, releases)
     with start_opening(folder, how) as being_opened, output.show_progress() as progress:
         report_output.import_early(output.form)
-        result = compare_with_bundle(being_opened, how, progress, recorded)
+        result = compare_with_bundle(being_opened, how, progress, recorded, releases)
     report_output.print_check(result, output.form)
     report_output.write_reports(result, output.reports)
     return 0 if result else 1

@@ -182,6 +182,21 @@ def _open_target(text: str, python: Path | None) -> Target:
     return Target(text, parts.name, parts.device or about.devices[0], runtime, about, own, process)
 
 
+def open_target_in(name: str, python: Path) -> Target:
+    """A runtime as another interpreter has it, on its first device; whether it runs there is in `about`.
+
+    Args:
+        name: of the runtime.
+        python: the interpreter.
+
+    Raises:
+        MachineError: that interpreter does not run, or lacks what the runtime needs.
+    """
+    process = Process(python)
+    about = about_elsewhere(name, process)
+    return Target(name, name, about.devices[0], open_runtime(name), about, process=process)
+
+
 def _process(text: str, options: Mapping[str, str], python: Path | None) -> Process:
     """Where a target runs, by the options that are not the runtime's own."""
     interpreter = Path(options["python"]).expanduser() if "python" in options else python

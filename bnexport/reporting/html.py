@@ -8,7 +8,8 @@ from importlib.resources import files
 
 from bnexport.reporting import plots
 from bnexport.reporting.matrix import matrix
-from bnexport.reporting.words import class_name, floors, footer, in_task_terms, preparation
+from bnexport.reporting.releases import release_rows
+from bnexport.reporting.words import class_name, floors, footer, in_task_terms, preparation, verdict
 from bnexport.results.facts import SHOWN
 from bnexport.results.text import plain
 from bnexport.results.verdict import CheckReport, Finding, Severity, Side
@@ -40,6 +41,8 @@ def check(report: CheckReport, thumbnails: Sequence[bytes | None]) -> str:
         pictures=_pictures(report, thumbnails),
         sides=[(side, "" if side.correct is None else f"{side.correct} of {side.of}") for side in report.sides],
         matrix=matrix(report),
+        releases=release_rows(report.releases) if report.releases else (),
+        sentence=verdict(report),
         comparisons=[
             (c, floors(c), f"{c.difference.max_abs:.3g}", f"{c.difference.max_rel:.2g}") for c in report.comparisons
         ],

@@ -16,6 +16,7 @@ from typing import Any
 from bnexport.reporting.words import encodable
 from bnexport.results.drift import Drift
 from bnexport.results.outcomes import Folding, Recalibration
+from bnexport.results.releases import ReleaseMatrix
 from bnexport.results.verdict import BundleFacts, CheckReport, Comparison, Finding, Side
 
 SCHEMA_VERSION = "1.0"
@@ -76,9 +77,30 @@ def check(report: CheckReport) -> dict[str, Any]:
         ],
         "speed": [{**asdict(speed), "items_per_second": speed.per_second} for speed in report.speed],
         "sweep": [{**asdict(case), "outcome": str(case.outcome)} for case in report.sweep],
+        "releases": _releases(report.releases) if report.releases else None,
         "drift": _drift(report.drift) if report.drift else None,
         "environment": dict(report.environment),
         **(_bundle(report.bundle) if report.bundle else {}),
+    }
+
+
+def _releases(matrix: ReleaseMatrix) -> dict[str, object]:
+    return {
+        "package": matrix.package,
+        "wanted": matrix.wanted,
+        "runtime": matrix.runtime,
+        "runs": len(matrix.ran),
+        "described": matrix.described,
+        "note": matrix.note or None,
+        "changes": [{"before": before, "after": after} for before, after in matrix.changes],
+        "releases": [
+            {
+                **asdict(release),
+                "outcome": str(release.outcome),
+                **{name: getattr(release, name) or None for name in ("run", "answer", "reason", "python")},
+            }
+            for release in matrix.releases
+        ],
     }
 
 

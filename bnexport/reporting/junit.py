@@ -17,8 +17,10 @@ def check(report: CheckReport) -> str:
 
     suite = TestSuite(plain(report.bundle.path if report.bundle else report.model.path))
     seconds = {side.id: side.seconds for side in report.sides}
+    others = {release.run for release in report.releases.releases if not release.judged} if report.releases else set()
     for comparison in report.comparisons:
-        suite.add_testcase(_comparison_case(comparison, seconds.pop(comparison.actual, 0.0)))
+        case = _comparison_case(comparison, seconds.pop(comparison.actual, 0.0), judged=comparison.actual not in others)
+        suite.add_testcase(case)
     for finding in report.findings:
         suite.add_testcase(_finding_case(finding))
     for name, value in report.environment.items():
@@ -30,13 +32,16 @@ def check(report: CheckReport) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + text.decode()
 
 
-def _comparison_case(comparison: Comparison, seconds: float) -> TestCase:
+def _comparison_case(comparison: Comparison, seconds: float, *, judged: bool) -> TestCase:
+    """A comparison; one on which the verdict does not depend passes, and says what it has to say."""
     from junitparser import Failure, TestCase
 
     name = plain(f"{comparison.tensor} against {comparison.reference}")
     case = TestCase(name, f"bnexport.{plain(comparison.actual)}", seconds)
-    if not comparison:
+    if not comparison and judged:
         case.result = [Failure(plain(comparison.reason), "comparison")]
+    elif not comparison:
+        case.system_out = plain(comparison.reason)
     return case
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from bnexport.reporting.matrix import Cell, State, matrix
+from bnexport.reporting.releases import release_rows
 from bnexport.reporting.words import floors, footer, in_task_terms, verdict
 from bnexport.results.text import plain
 from bnexport.results.verdict import CheckReport, Severity
@@ -65,6 +66,12 @@ def check(report: CheckReport) -> str:
             for s in report.speed
         ]
         parts += ["", *table(("speed of", "batch", "per second", "of onnxruntime"), speeds)]
+    if report.releases:
+        parts += [
+            "",
+            *table(("release", "outcome", "max rel", "noise floors", "reason"), release_rows(report.releases)),
+        ]
+        parts += ["", f"{text(report.releases.described)}."]
     parts += ["", *(f"- {text(line)}" for line in in_task_terms(report))]
     return "\n".join([*parts, "", f"<sub>{text(footer(report))}</sub>", ""])
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
+from bnexport.reporting.releases import show_releases
 from bnexport.reporting.words import class_name, floors, footer, in_task_terms, verdict
 from bnexport.results.actions import Action
 from bnexport.results.sweep import SweepOutcome
@@ -47,6 +48,7 @@ def show_check(report: CheckReport, console: Console) -> None:
     _show_layers(report, console)
     _show_sweep(report, console)
     _show_speed(report, console)
+    show_releases(report, console)
     rest = report.findings[1:] if not report else report.findings
     if worst is not None and not report and len(worst.actions) > 1:
         console.print(f"{safe(worst.code)}: further actions")

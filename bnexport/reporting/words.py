@@ -35,6 +35,9 @@ def verdict(report: CheckReport) -> str:
 
 
 def _pass_sentence(report: CheckReport) -> str:
+    if report.releases and report.bundle:
+        judged = ", ".join(release.version for release in report.releases.releases if release.judged)
+        return f"the outputs of {plain(report.releases.package)} {plain(judged)} agree with those of {plain(report.bundle.reference)} that are stored in the bundle"
     if report.bundle:
         return f"the outputs on this machine agree with those of {plain(report.bundle.reference)} on the machine that packed the bundle"
     several = len({side.runtime for side in report.sides} | {side.provider for side in report.sides}) > 2

@@ -94,6 +94,7 @@ class RunSpec:
         setting: what asks the runtime for float32, as its users write it; "" where nothing does.
         variant: what it is in place of the mode, such as "recalibrated".
         detail: follows the device, such as "one by one".
+        release: of its runtime, where several are run; "" for the one that is installed.
     """
 
     runtime: str
@@ -108,6 +109,7 @@ class RunSpec:
     setting: str = ""
     variant: str = ""
     detail: str = ""
+    release: str = ""
 
     @property
     def id(self) -> str:
@@ -125,13 +127,16 @@ class RunSpec:
         'onnx-inference@onnxruntime:xnnpack'
         >>> RunSpec("openvino", "inference", "cpu", artifact="onnx", options="threads=1").id
         'onnx-inference@openvino:threads=1'
+        >>> RunSpec("onnxruntime", "inference", "cpu", artifact="onnx", release="1.20.1").id
+        'onnx-inference@onnxruntime==1.20.1'
         >>> RunSpec("keras", "training", "jax", Role.CONTROL).id
         'keras-training@jax'
         """
         name = f"{self.artifact or self.runtime}-{self.variant or self.mode}"
         device = self.device
-        if self.runtime != "onnxruntime":  # the runtime that a device stands for where none is named
+        if self.runtime != "onnxruntime" or self.release:  # the runtime that a device stands for where none is named
             device = runtime_title(self.runtime, self.device)
+        device += f"=={self.release}" if self.release else ""
         device += f":{self.options}" if self.options else ""
         elsewhere = self.runtime == "keras" and self.device != USUAL_BACKEND
         where = f"@{self.device}" if elsewhere else f"@{device}" if self.artifact else ""

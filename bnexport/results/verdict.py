@@ -10,6 +10,7 @@ from typing import Any
 from bnexport.results.actions import Action
 from bnexport.results.drift import Drift
 from bnexport.results.facts import ImageFacts, ModelFacts
+from bnexport.results.releases import ReleaseMatrix
 from bnexport.results.rounding import LARGEST
 from bnexport.results.speed import Speed
 from bnexport.results.sweep import SweepCase
@@ -242,6 +243,7 @@ class CheckReport:
         deployed: the deployed file that was held against the model; "" for an export of bnexport.
         sweep: what was tried beyond the data; empty unless that was asked for.
         speed: how fast each run is; empty unless that was asked for.
+        releases: the releases of a runtime that a bundle was run on; None unless that was asked for.
     """
 
     model: ModelFacts
@@ -259,6 +261,7 @@ class CheckReport:
     deployed: str = ""
     sweep: tuple[SweepCase, ...] = ()
     speed: tuple[Speed, ...] = ()
+    releases: ReleaseMatrix | None = None
 
     @property
     def passed(self) -> bool:

@@ -17,6 +17,7 @@ from bnexport.rules import (
     quantization,
     randomness,
     recorded,
+    releases,
     runtime,
     selected_rows,
     sweep,
@@ -43,6 +44,7 @@ FAMILIES = (
     randomness,
     sweep,
     targets,
+    releases,
 )
 
 _PREFIXES = ("BN", "IN", "EX", "RT", "QT", "ST")

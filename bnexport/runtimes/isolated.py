@@ -6,9 +6,9 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-import bnexport
 from bnexport.errors import InputError, MachineError, reason
 from bnexport.results.signature import Signature, Tensors
 from bnexport.runtimes.protocols import RUNTIMES, About, Artifact, Session, Want
@@ -31,9 +31,10 @@ class Process:
     memory: int | None = None
 
     @property
-    def environment(self) -> dict[str, str]:
-        """What another interpreter needs to find this package."""
-        return {} if self.python is None else {"PYTHONPATH": str(Path(bnexport.__file__).parents[1])}
+    def packages(self) -> list[Path]:
+        """What another interpreter lacks: this package, and the one that it is imported with."""
+        specs = [] if self.python is None else [find_spec(name) for name in ("bnexport", "lazy_loader")]
+        return [Path(spec.origin).parent for spec in specs if spec is not None and spec.origin]
 
 
 OWN = Process()
@@ -58,11 +59,12 @@ def about_elsewhere(name: str, process: Process, device: str = "", options: Mapp
         child = Child(
             "bnexport.runtimes.isolated_child",
             [name, RUNTIMES.value(name), "", asked],
-            process.environment,
+            {},
             path=Path(str(process.python)),
             title=f"the runtime {name}",
             python=process.python,
             seconds=process.seconds,
+            packages=process.packages,
         )
     except (OSError, InputError) as error:
         raise MachineError(f"the runtime {name} cannot run in {process.python} ({reason(error)})") from error
@@ -98,12 +100,13 @@ class IsolatedSession(Session):
             self._child: Child | None = Child(
                 "bnexport.runtimes.isolated_child",
                 [name, RUNTIMES.value(name), str(file), json.dumps(asked)],
-                process.environment,
+                {},
                 path=Path(artifact.name),
                 title=f"the runtime {name}",
                 python=process.python,
                 seconds=process.seconds,
                 memory=process.memory,
+                packages=process.packages,
             )
         self.signature = Signature.from_dict(self._child.description["signature"])
         self.computes = self._child.description["computes"]

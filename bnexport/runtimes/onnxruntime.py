@@ -6,9 +6,15 @@ from collections.abc import Sequence
 
 from bnexport.errors import InputError, MachineError
 from bnexport.runtimes import ort_library, ort_session
+from bnexport.runtimes.libraries import refuse_unknown_options
 from bnexport.runtimes.ort_session import Cuda
 from bnexport.runtimes.protocols import About, Artifact, Session, Tensors, Want
 from bnexport.types import Array
+
+LEVEL, DISABLED = "graph_optimization_level", "disabled_optimizers"
+"""Options of a session, by onnxruntime's names: ORT_DISABLE_ALL, and optimizers with commas between them."""
+
+UNOPTIMISED = "ORT_DISABLE_ALL"
 
 
 class OnnxRuntime:
@@ -27,8 +33,15 @@ class OnnxRuntime:
         """An ONNX model, ready to run; on CUDA strictly in float32 unless as deployed."""
         if artifact.format != "onnx":
             raise InputError(f"{artifact.name} is not an ONNX model", found=artifact.format)
-        provider = ort_session.provider_of(want.device)
-        return OnnxRuntimeSession(ort_session.Session(artifact.content, provider, cuda=Cuda(deployed=want.as_deployed)))
+        refuse_unknown_options("onnxruntime", want.options, (LEVEL, DISABLED))
+        session = ort_session.Session(
+            artifact.content,
+            ort_session.provider_of(want.device),
+            optimized=want.options.get(LEVEL) != UNOPTIMISED,
+            without=[name for name in want.options.get(DISABLED, "").split(",") if name],
+            cuda=Cuda(deployed=want.as_deployed),
+        )
+        return OnnxRuntimeSession(session)
 
 
 class OnnxRuntimeSession(Session):

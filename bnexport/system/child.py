@@ -49,6 +49,7 @@ class Child:
         python: the interpreter; None for this one.
         seconds: how long loading, or one batch, may take.
         memory: the most memory it may take, in bytes; None for as much as the machine has.
+        packages: packages that it finds without their being installed there, and without what is installed beside them here.
 
     Raises:
         InputError: it cannot read the file.
@@ -68,6 +69,7 @@ class Child:
         python: Path | None = None,
         seconds: float = PATIENCE,
         memory: int | None = None,
+        packages: Sequence[Path] = (),
     ) -> None:
         self._path, self._title, self._fix, self._seconds = path, title, fix, seconds
         self._calls, self._lock = 0, threading.Lock()
@@ -76,6 +78,7 @@ class Child:
         self._printed = self._folder / "stderr"
         limits = {SECONDS: f"{seconds:g}"} | ({MEMORY: str(memory)} if memory is not None else {})
         fixed = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONSAFEPATH": "1", FOLDER: str(self._folder)}
+        fixed |= {"PYTHONPATH": str(_link(packages, self._folder / "packages"))} if packages else {}
         with self._printed.open("wb") as stderr:
             self._process = subprocess.Popen(  # noqa: S603 - this very program
                 [str(python or sys.executable), "-P", "-m", module, *arguments],
@@ -150,6 +153,17 @@ class Child:
         name = self._title.partition(" (")[0]
         what = f"the {name} process for {self._path} ended unexpectedly"
         return EndedError(what, cause=cause, last_line=line or last_line(self._printed))
+
+
+def _link(packages: Sequence[Path], folder: Path) -> Path:
+    """A folder with these packages and nothing else."""
+    folder.mkdir()
+    for package in packages:
+        try:
+            (folder / package.name).symlink_to(package, target_is_directory=True)
+        except OSError:  # Windows allows it to some users only
+            shutil.copytree(package, folder / package.name)
+    return folder
 
 
 def _in_memory() -> Path | None:
