@@ -150,7 +150,7 @@ class Child:
         return self._end_error(name_status(self._process.wait()))
 
     def _end_error(self, cause: str, line: str = "") -> EndedError:
-        name = self._title.partition(" (")[0]
+        name = self._title.partition(" (")[0].removeprefix("the ")
         what = f"the {name} process for {self._path} ended unexpectedly"
         return EndedError(what, cause=cause, last_line=line or last_line(self._printed))
 
