@@ -113,5 +113,5 @@ def open_packed_targets(
             kinds = " or ".join(f".{name}" for name in target.about.formats)
             raise UsageError(f"the target {target.name} executes {kinds} files", found=str(folder / MODEL))
     file, required = PackedFile(index, content, folder / MODEL), frozenset(how.require)
-    runs = open_target_runs(targets, file, first, progress, how.require)
+    runs = open_target_runs(targets, file, first, progress, how.require, strict_placement=how.strict_placement)
     return PackedTargets(file, required, targets, runs.runners, runs.findings, runs.targets)

@@ -58,7 +58,14 @@ def open_runs(opening: Opening, first: Feed, progress: Progress) -> tuple[list[R
         if deployed is None and sides.has_training_mode(subject.graph):
             runners.append(sides.recall_training_graph(subject.graph, subject.store, subject.facts.sha256))
     files = CheckedFiles(opening, progress)
-    elsewhere = open_target_runs(opening.targets, files, first.inputs, progress, request.require)
+    elsewhere = open_target_runs(
+        opening.targets,
+        files,
+        first.inputs,
+        progress,
+        request.require,
+        strict_placement=request.strict_placement,
+    )
     runners += elsewhere.runners
     for backend in opening.backends:
         runners += backend.runs(subject.reference, progress)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from bnexport.checking.target_causes import find_working_switch
 from bnexport.comparison.artifacts import TFLITE, ConversionError, OtherArtifact, artifact_run, convert_reference
+from bnexport.comparison.cuda import compute_nodes_on_cpu
 from bnexport.comparison.opening import Opening
 from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.comparison.targets import ONNX, Target, target_run, target_spec
@@ -18,6 +19,7 @@ from bnexport.progress import Progress
 from bnexport.results.runs import Precision, RunSpec, Switch
 from bnexport.results.verdict import Finding
 from bnexport.rules import targets as rules
+from bnexport.rules.runtime import placed_on_cpu
 
 if TYPE_CHECKING:
     import onnx
@@ -100,6 +102,7 @@ class TargetRuns:
         files: what the targets execute.
         required: the texts of targets without which there is nothing to do.
         progress: notified of each stage.
+        strict_placement: whether a compute node that a device leaves to the CPU is an error.
         runners: the runs.
         findings: what is to be reported.
         targets: the target of each run, by the run's id.
@@ -108,13 +111,20 @@ class TargetRuns:
     files: TargetFiles
     required: Sequence[str]
     progress: Progress
+    strict_placement: bool = False
     runners: list[Runner] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     targets: dict[str, str] = field(default_factory=dict)
 
 
 def open_target_runs(
-    targets: Sequence[Target], files: TargetFiles, first: Feeds, progress: Progress, required: Sequence[str] = ()
+    targets: Sequence[Target],
+    files: TargetFiles,
+    first: Feeds,
+    progress: Progress,
+    required: Sequence[str] = (),
+    *,
+    strict_placement: bool = False,
 ) -> TargetRuns:
     """Every other runtime that was asked for, strictly and, where its defaults may differ, as deployed.
 
@@ -124,11 +134,12 @@ def open_target_runs(
         first: a batch: nothing less proves that a runtime runs.
         progress: notified of each runtime.
         required: the texts of targets without which there is nothing to do.
+        strict_placement: whether a compute node that a device leaves to the CPU is an error.
 
     Raises:
         MachineError: a plug-in fails in a way of its own, or the process of a required target ends.
     """
-    runs = TargetRuns(files, required, progress)
+    runs = TargetRuns(files, required, progress, strict_placement)
     for target in targets:
         progress.stage(f"opening {target.title}")
         for as_deployed in _ways(target):
@@ -176,6 +187,9 @@ def _add(runs: TargetRuns, target: Target, first: Feeds, *, as_deployed: bool) -
         runner.spec = replace(runner.spec, precision=HALF[runner.computes])
     runs.runners.append(runner)
     runs.targets[runner.id] = target.text
+    left = compute_nodes_on_cpu(runner) if as_deployed == _ways(target)[0] else []  # once
+    if (placed := placed_on_cpu(runner.id, left, strict=runs.strict_placement)) is not None:
+        runs.findings.append(placed)
     if runner.computes not in FLOAT32 and (as_deployed or not runner.spec.precision.half):
         setting = target.about.setting
         finding = rules.other_precision(

@@ -76,7 +76,9 @@ def cuda_sides(
     for runner in deployed:
         runner.spec = replace(runner.spec, as_deployed=True)
     placed = [
-        runtime.placed_on_cpu(r.id, _on_cpu(r), strict=strict_placement) for r in runners if r.mode == "inference"
+        runtime.placed_on_cpu(r.id, compute_nodes_on_cpu(r), strict=strict_placement)
+        for r in runners
+        if r.mode == "inference"
     ]
     return CudaSides(runners + deployed, [finding for finding in placed if finding])
 
@@ -107,5 +109,6 @@ _BOOKKEEPING = frozenset(
 """Operators on shapes, which onnxruntime leaves to the CPU on purpose."""
 
 
-def _on_cpu(runner: Runner) -> list[tuple[str, str]]:
+def compute_nodes_on_cpu(runner: Runner) -> list[tuple[str, str]]:
+    """The nodes of a run on another device that the CPU computes, by operator and name, without those on shapes."""
     return [(n.operator, n.name) for n in runner.placement() if n.provider == "cpu" and n.operator not in _BOOKKEEPING]

@@ -164,7 +164,7 @@ NO_CPU_FALLBACK = Flag(
     kind=bool,
     default=False,
     panel=TARGETS,
-    help="Fail the check if onnxruntime runs a compute node on the CPU although the target is CUDA (RT002).",
+    help="Fail the check if onnxruntime runs a compute node on the CPU although the target is CUDA or another provider (RT002).",
 )
 GPU_MEM_LIMIT = Flag(
     name="gpu-mem-limit",
@@ -238,7 +238,7 @@ class CheckOptions:
         sweep: also try other batch sizes, other sizes of open axes, and items of zeros and of NaN.
         speed: the batch sizes at which the speed of each run is measured; empty for none.
         max_slowdown: how many times as long as onnxruntime on the CPU a run may take; None for no limit.
-        strict_placement: a compute node that CUDA leaves to the CPU fails the check.
+        strict_placement: a compute node that CUDA or another provider leaves to the CPU fails the check.
         gpu_memory_limit: the most GPU memory that onnxruntime may take, in bytes.
         trust: load a Keras model even where it holds code of its own.
         signature: which function of a SavedModel is meant; "" for "serving_default", or the only one.

@@ -18,6 +18,7 @@ from bnexport.results.option_values import parse_size, split_target
 from bnexport.results.runs import RunSpec, runtime_title
 from bnexport.runtimes.inputs import cast_input
 from bnexport.runtimes.isolated import OWN, IsolatedSession, Process, about_elsewhere
+from bnexport.runtimes.ort_session import Node
 from bnexport.runtimes.protocols import (
     RUNTIMES,
     About,
@@ -111,7 +112,8 @@ class Target:
                 except InputError as error:
                     raise RefusedError(str(error), target=self.text) from error
 
-        return OpenTarget(run, session.computes, session.signature, artifact, lambda: session.elapsed)
+        left = tuple(session.left_to_cpu)
+        return OpenTarget(run, session.computes, session.signature, artifact, left, lambda: session.elapsed)
 
     @contextmanager
     def _naming_itself(self) -> Iterator[None]:
@@ -131,6 +133,7 @@ class OpenTarget:
         computes: what the runtime says it computes in; "" where it does not say.
         signature: what the file takes and gives, as the runtime says.
         artifact: the file.
+        left_to_cpu: the nodes that its device leaves to the CPU, by operator and name.
         elapsed: the seconds in which it computed so far; 0.0 where the runtime does not measure that.
     """
 
@@ -138,6 +141,7 @@ class OpenTarget:
     computes: str
     signature: Signature
     artifact: Artifact
+    left_to_cpu: tuple[tuple[str, str], ...] = ()
     elapsed: Callable[[], float] = float
 
 
@@ -262,4 +266,11 @@ def as_target(runner: Runner, target: Target, opened: OpenTarget) -> Runner:
         file = artifact if graph is None else Artifact(ONNX, serialise(graph), artifact.name)
         return other.open(file, as_deployed=as_deployed).run
 
-    return replace(runner, computes=opened.computes, elapsed=opened.elapsed, reopen=reopen, switches=target.switches)
+    return replace(
+        runner,
+        computes=opened.computes,
+        placement=lambda: [Node("cpu", operator, name) for operator, name in opened.left_to_cpu],
+        elapsed=opened.elapsed,
+        reopen=reopen,
+        switches=target.switches,
+    )

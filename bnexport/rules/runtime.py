@@ -42,8 +42,8 @@ RT002 = Rule(
     "RT002",
     "compute nodes on the CPU",
     meaning=(
-        "CUDA runs, but it has no kernel for some nodes of the graph. These nodes run on the CPU. The result "
-        "is right, but each such node requires two copies."
+        "CUDA, or another execution provider of onnxruntime, runs, but it has no kernel for some nodes of the graph. "
+        "These nodes run on the CPU. The result is right, but each such node requires two copies."
     ),
     measured=(
         "onnxruntime reports where it placed each node (session.record_ep_graph_assignment_info, from 1.23 "
@@ -51,14 +51,14 @@ RT002 = Rule(
     ),
     neighbours="RT001: nothing runs on CUDA.",
     remedy=(
-        "Export with operators that CUDA supports, or use a newer onnxruntime-gpu. --no-cpu-fallback makes "
+        "Export with operators that the provider supports, or use a newer onnxruntime. --no-cpu-fallback makes "
         "this an error."
     ),
 )
 
 
 def placed_on_cpu(side: str, nodes: Sequence[tuple[str, str]], *, strict: bool) -> Finding | None:
-    """RT002: compute nodes of a side on CUDA that run on the CPU, as (operator, name); None where there is none."""
+    """RT002: compute nodes of a side on another device that run on the CPU, as (operator, name); None where there is none."""
     if not nodes:
         return None
     counts = Counter(operator for operator, _ in nodes)
@@ -69,7 +69,7 @@ def placed_on_cpu(side: str, nodes: Sequence[tuple[str, str]], *, strict: bool) 
         message,
         {"side": side, "operators": dict(counts), "nodes": [name for _, name in nodes]},
         (
-            advise("export with operators that CUDA supports, or use a newer onnxruntime-gpu", EXPORT),
+            advise("export with operators that the provider supports, or use a newer onnxruntime", EXPORT),
             advise((option("strict_placement"), " makes this an error")),
         ),
     )

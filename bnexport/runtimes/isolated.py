@@ -110,6 +110,7 @@ class IsolatedSession(Session):
             )
         self.signature = Signature.from_dict(self._child.description["signature"])
         self.computes = self._child.description["computes"]
+        self.left_to_cpu = [(operator, node) for operator, node in self._child.description["left_to_cpu"]]
 
     def run(self, inputs: Tensors, outputs: Sequence[str] = ()) -> dict[str, Array]:
         """The tensors named `outputs`, or all outputs, for one batch."""

@@ -32,7 +32,11 @@ def main(name: str, value: str, file: str = "", asked: str = "") -> None:
         artifact = Artifact(how["format"], Path(file).read_bytes(), how["name"], companions)
         want = Want(how["device"], how["as_deployed"], how["options"])
         session = runtime.open(artifact, want)  # whatever it raises refuses the file, unless it blames the machine
-        description = {"signature": session.signature.as_dict(), "computes": session.computes}
+        description = {
+            "signature": session.signature.as_dict(),
+            "computes": session.computes,
+            "left_to_cpu": session.left_to_cpu,
+        }
         return description, lambda arrays, question: RUNTIMES.guard(
             name, lambda: session.run(dict(zip(question["inputs"], arrays, strict=True)), question["outputs"])
         )

@@ -7,8 +7,7 @@ asked for runs at least one node, or this is an error: onnxruntime itself falls 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -145,21 +144,25 @@ class OrtProviders:
             raise
         except Exception as error:  # onnxruntime raises errors of many classes
             raise InputError(f"onnxruntime:{want.device} cannot open {artifact.name} ({reason(error)})") from error
-        counts = Counter(
-            part.ep_name for part in session.get_provider_graph_assignment_info() for _ in part.get_nodes()
-        )
-        if not counts[provider.name]:
+        nodes = [
+            (part.ep_name, node) for part in session.get_provider_graph_assignment_info() for node in part.get_nodes()
+        ]
+        left = [(node.op_type, node.name) for name, node in nodes if name != provider.name]
+        if len(left) == len(nodes):
             raise InputError(
-                f"{provider.name} runs no node of {artifact.name}, onnxruntime left all {counts.total()} to the CPU"
+                f"{provider.name} runs no node of {artifact.name}, onnxruntime left all {len(nodes)} to the CPU"
             )
-        return ProviderSession(session, signature_of(model))
+        return ProviderSession(session, signature_of(model), left)
 
 
 class ProviderSession(CheckedSession):
     """An ONNX model that onnxruntime has opened with a provider."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, signature: Signature) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, signature: Signature, left_to_cpu: Sequence[tuple[str, str]]
+    ) -> None:
         super().__init__(signature)
+        self.left_to_cpu = left_to_cpu
         self._session = session
 
     def compute(self, inputs: dict[str, Array]) -> Mapping[str, Array]:

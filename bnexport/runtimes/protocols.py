@@ -103,6 +103,8 @@ class Session(Protocol):
     signature: Signature
     computes: str = ""
     """What the runtime says it computes in, such as "float32" or "bfloat16"; "" where it does not say."""
+    left_to_cpu: Sequence[tuple[str, str]] = ()
+    """The nodes that its device leaves to the CPU, by operator and name; empty where nobody says."""
     elapsed: float = 0.0
     """Seconds in which it computed, all batches together, without the way to its process; 0 where nobody measures that."""
 

@@ -38,6 +38,8 @@ def changed(change):
             run = session.run
             if change is lower:
                 session.computes = "bfloat16"
+            if change is left:
+                session.left_to_cpu = [("Conv", "stem"), ("Conv", "block"), ("Shape", "size")]
             session.run = lambda inputs, outputs=(): change(run(inputs, outputs))
             return session
     return Changed
@@ -80,19 +82,22 @@ def lower(right):
 def refuse(right):
     return right
 
+def left(right):
+    return right
+
 bug = lambda right: right
 lack = lambda right: right
 
 def inner(right):
     raise EndedError("its own process is gone", cause="SIGABRT", last_line="out of luck")
 
-Kill, Fault, Later, Loop, Take, Noise, Shape, Nan, Lower, Refuse, Bug, Lack, Inner = map(
-    changed, (kill, fault, later, loop, take, noise, shape, nan, lower, refuse, bug, lack, inner)
+Kill, Fault, Later, Loop, Take, Noise, Shape, Nan, Lower, Refuse, Bug, Lack, Inner, Left = map(
+    changed, (kill, fault, later, loop, take, noise, shape, nan, lower, refuse, bug, lack, inner, left)
 )
 '''
 NAMES = (
     *("kill", "fault", "later", "loop", "take", "noise", "shape", "nan", "lower", "refuse"),
-    *("bug", "lack", "inner"),
+    *("bug", "lack", "inner", "left"),
 )
 
 
@@ -109,9 +114,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(folder)}
 
 
-def start(installed: dict[str, str], models: Path, *targets: str) -> subprocess.Popen[str]:
+def start(
+    installed: dict[str, str], models: Path, *targets: str, options: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
     command = ["-m", "bnexport", "check", str(models / "tiny_residual.onnx"), str(models / "three")]
-    options = [option for target in targets for option in ("--target", target)]
+    options += tuple(option for target in targets for option in ("--target", target))
     return subprocess.Popen(
         [sys.executable, *command, *options, "--format", "json", "--no-cache", "-q"],
         env=installed,
@@ -192,6 +199,20 @@ def test_a_lower_precision_is_reported_whatever_the_error(installed: dict[str, s
     raised = {(f["code"], f["severity"], f["evidence"]["side"]) for f in findings if f["code"] in ("RT003", "RT017")}
     strict, deployed = "onnx-inference@lower", "onnx-inference@lower-as-deployed"
     assert {("RT017", "error", strict), ("RT017", "warning", deployed), ("RT003", "warning", deployed)} == raised
+
+
+def test_nodes_that_a_device_leaves_to_the_cpu_are_listed(installed: dict[str, str], models: Path) -> None:
+    """RT002, as for CUDA: a warning without nodes on shapes, and an error with --no-cpu-fallback."""
+    for options, severity in (((), "warning"), (("--no-cpu-fallback",), "error")):
+        check = start(installed, models, "left", options=options)
+        out, _ = check.communicate(timeout=60)
+        [placed] = [f for f in json.loads(out)["findings"] if f["code"] == "RT002"]
+        assert placed["severity"] == severity
+        assert placed["evidence"] == {
+            "side": "onnx-inference@left",
+            "operators": {"Conv": 2},
+            "nodes": ["stem", "block"],
+        }
 
 
 def test_what_this_machine_lacks_is_no_fault_of_the_model(installed: dict[str, str], models: Path) -> None:
