@@ -80,11 +80,13 @@ class EndedError(MachineError):
     Args:
         what: what happened.
         cause: how it ended, such as "SIGSEGV", "exit status 3" or "a time limit of 60 s".
-        last_line: the last line that it wrote; "" where it wrote none.
+        last_line: the last line that it wrote, or several; "" where it wrote none.
     """
 
     def __init__(self, what: str, *, cause: str, last_line: str = "") -> None:
-        super().__init__(what, found=f"{cause}, its last line: {last_line}" if last_line else cause)
+        lines = last_line.splitlines()
+        said = f", its last line{'s' if len(lines) > 1 else ''}: {' / '.join(lines)}" if lines else ""
+        super().__init__(what, found=f"{cause}{said}")
         self.cause, self.last_line = cause, last_line
         self.target = ""
         """What the user calls it, where it is a target."""

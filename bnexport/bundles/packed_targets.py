@@ -34,6 +34,7 @@ class PackedFile:
 
     def __init__(self, index: Bundle, content: Callable[[], bytes], path: Path) -> None:
         self._names, self._content, self._path = {t.name: t.tensor for t in index.tensors}, content, path
+        self._outputs = frozenset(tensor.tensor for tensor in index.tensors if tensor.file.startswith("output_"))
 
     @cached_property
     def _model(self) -> onnx.ModelProto:
@@ -41,7 +42,8 @@ class PackedFile:
 
     def open(self, target: Target, *, as_deployed: bool) -> Runner:
         """The file on a target."""
-        return target_run(self._model, target, str(self._path), as_deployed=as_deployed, names=self._names)
+        path, names, outputs = str(self._path), self._names, self._outputs
+        return target_run(self._model, target, path, as_deployed=as_deployed, names=names, outputs=outputs)
 
     def graph(self, target: Target) -> onnx.ModelProto:  # noqa: ARG002 - it is the same on all of them
         """The graph that a target executes."""

@@ -13,7 +13,7 @@ from bnexport.comparison.options import CheckOptions
 from bnexport.errors import EndedError, RefusedError, UsageError
 from bnexport.progress import Progress
 from bnexport.results.actions import spell_options
-from bnexport.results.option_values import required_plugins, split_targets
+from bnexport.results.target_names import required_plugins, split_targets
 from bnexport.system.memory_file import APPENDED, MODEL, MemoryFile
 
 if TYPE_CHECKING:

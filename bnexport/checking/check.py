@@ -13,8 +13,8 @@ from bnexport.comparison.options import by_tensor
 from bnexport.errors import UsageError
 from bnexport.progress import Progress
 from bnexport.results.option_names import conflict
-from bnexport.results.option_values import split_targets
 from bnexport.results.overrides import Overrides
+from bnexport.results.target_names import split_targets
 from bnexport.results.verdict import CheckReport
 from bnexport.system.cache import NOTHING_KEPT, Cache
 

@@ -103,7 +103,7 @@ def explain_target(
         progress: notified of each stage.
     """
     if agrees is False or lost.pair.expected != Expected.EQUAL:
-        return targets.runtime_differs(lost.failed, agrees), ()
+        return targets.runtime_differs(lost.failed, agrees, opaque=runner.opaque), ()
     feeds, reference = lost.feed.inputs, None if subject is None else subject.reference
 
     def right(outputs: Outputs) -> bool:
@@ -127,6 +127,7 @@ def explain_target(
         exposed=cause.exposed,
         nodes=cause.nodes,
         node=reference is not None and reference.graph_itself,
+        opaque=runner.opaque,
     )
     return finding, cause.layers
 

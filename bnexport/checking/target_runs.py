@@ -157,7 +157,7 @@ def _ways(target: Target) -> tuple[bool, ...]:
 
 def _add(runs: TargetRuns, target: Target, first: Feeds, *, as_deployed: bool) -> bool:
     """Whether it runs."""
-    files = runs.files
+    files, opaque = runs.files, target.about.opaque
     run = files.run_id(target, as_deployed=as_deployed)
     try:
         runner = files.open(target, as_deployed=as_deployed)
@@ -166,7 +166,7 @@ def _add(runs: TargetRuns, target: Target, first: Feeds, *, as_deployed: bool) -
         if target.text in runs.required:
             raise
         title = target.title if error.target else CONVERTER
-        runs.findings.append(rules.runtime_ended(run, title, error.cause, error.last_line))
+        runs.findings.append(rules.runtime_ended(run, title, error.cause, error.last_line, opaque=opaque))
         return False
     except ConversionError as error:
         runs.findings.append(rules.converter_refuses(run, CONVERTER, str(error), error.operators))
@@ -179,7 +179,9 @@ def _add(runs: TargetRuns, target: Target, first: Feeds, *, as_deployed: bool) -
             return files.open(other, as_deployed=as_deployed).compute(first)
 
         switch = find_working_switch(target.switches, run_with, runs.progress, target.title)
-        runs.findings.append(rules.runtime_refuses(run, target.title, str(error), operators, layers, switch))
+        runs.findings.append(
+            rules.runtime_refuses(run, target.title, str(error), operators, layers, switch, opaque=opaque)
+        )
         return False
     if as_deployed and runner.spec.precision != Precision.FLOAT32 and runner.computes == "float32":
         return True  # what the file is stored in is judged already, and the default adds nothing to it
@@ -204,9 +206,10 @@ def end_of_target(error: EndedError | RefusedError, targets: Sequence[Target], f
     target = next(target for target in targets if target.text == error.target)
     run = files.run_id(target, as_deployed=_ways(target)[0])
     if isinstance(error, EndedError):
-        return rules.runtime_ended(run, target.title, error.cause, error.last_line)
+        return rules.runtime_ended(run, target.title, error.cause, error.last_line, opaque=target.about.opaque)
     operators, layers = _named_in(str(error), files.graph(target))
-    return rules.runtime_refuses(run, target.title, str(error), operators, layers, later=True)
+    opaque = target.about.opaque
+    return rules.runtime_refuses(run, target.title, str(error), operators, layers, later=True, opaque=opaque)
 
 
 def _named_in(sentence: str, graph: onnx.ModelProto | None) -> tuple[list[str], list[str]]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bnexport.errors import UsageError
-from bnexport.results.option_values import parse_providers
 from bnexport.results.options import CLUSTER, DATA, MODEL, OUTPUT, TARGETS, Flag, option
+from bnexport.results.target_names import parse_providers
 
 if TYPE_CHECKING:
     from bnexport.system.cache import Cache

@@ -12,6 +12,7 @@ from typing import Any
 
 from bnexport.errors import InputError, UsageError
 from bnexport.results.option_names import FORMER_NAMES, conflict, current_name
+from bnexport.results.target_names import refusal_in_file
 from bnexport.system import files
 
 PREFIX = "BNEXPORT_"
@@ -39,6 +40,9 @@ _TYPED_ONLY = {
     "python": "it starts a program",
 }
 """Options that no file may set, with the reason: a file may come with the model that is checked."""
+
+_NAMING_TARGETS = {"target", "require_target"}
+"""Options that name targets, which may start programs."""
 
 _OUTPUTS = {"output", "report", "output_dir"}
 """Options that name what is written: a file may name only what lies below its own folder."""
@@ -229,9 +233,10 @@ _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false":
 
 
 def _resolve_path(text: str, parameter: Any, origin: str) -> str:
-    if ":python=" in text and not origin.startswith("environment"):
+    refusal = refusal_in_file(text) if parameter.name in _NAMING_TARGETS else ""
+    if refusal and not origin.startswith("environment"):
         raise UsageError(
-            f"{origin} sets {parameter.name} to {text}, which a file must not do because it starts a program",
+            f"{origin} sets {parameter.name} to {text}, which a file must not do because {refusal}",
             fix="set it on the command line",
         )
     if parameter.type.name not in ("path", "file", "directory") or origin.startswith("environment"):

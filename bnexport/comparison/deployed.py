@@ -13,7 +13,7 @@ from bnexport.comparison.interface import Interface
 from bnexport.comparison.port_matching import FLOAT32, match_ports
 from bnexport.comparison.sides import ComputeTensors, Runner, graph_spec
 from bnexport.comparison.subject import Subject
-from bnexport.comparison.targets import Target, as_target, target_spec
+from bnexport.comparison.targets import Target, as_target, target_spec, whole_artifact
 from bnexport.frameworks.onnx_file import read_onnx
 from bnexport.onnx_graph import metadata, outputs, tensors
 from bnexport.onnx_graph.precision import stored_precision
@@ -25,7 +25,6 @@ from bnexport.results.preprocessing import Preprocessing
 from bnexport.results.runs import RunSpec
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.ort_session import STRICT_CUDA
-from bnexport.runtimes.protocols import Artifact
 
 if TYPE_CHECKING:
     import onnx
@@ -76,8 +75,8 @@ class Deployed:
             InputError: the runtime cannot read it.
             MachineError: the runtime does not run.
         """
-        whole = tensors.with_outputs(self.graph, self.names.values())
-        opened = target.open(Artifact("onnx", serialise(whole), str(self.path)), as_deployed=as_deployed)
+        whole, artifact = whole_artifact(self.graph, self.names, str(self.path))
+        opened = target.open(artifact, as_deployed=as_deployed)
         spec = target_spec(self.graph, target, as_deployed=as_deployed)
         return as_target(self._runner(whole, spec, opened.run, self.interface), target, opened)
 

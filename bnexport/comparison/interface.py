@@ -91,10 +91,12 @@ class Interface:
                 outputs = [run(part, list(names.values())) for part in parts]
                 count = len(next(iter(feeds.values())))
                 size = self.batch or count
-                given = [{name: part[tensor] for name, tensor in names.items()} for part in outputs]
+                given = [{name: part[tensor] for name, tensor in names.items() if tensor in part} for part in outputs]
                 selected = join_parts(given, rows, size, count, title)
                 joined = selected | {
-                    name: _join([part[name] for part in given], count, size) for name in names if name not in selected
+                    name: _join([part[name] for part in given], count, size)
+                    for name in given[0]
+                    if name not in selected
                 }
                 return {
                     name: _as_float(np.moveaxis(x, 1, -1) if name in self.moved_out else x, dtypes.get(name))

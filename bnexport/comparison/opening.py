@@ -35,7 +35,7 @@ from bnexport.frameworks.protocols import Want
 from bnexport.frameworks.registry import recognise
 from bnexport.progress import Progress
 from bnexport.results.actions import spell_options
-from bnexport.results.option_values import required_plugins
+from bnexport.results.target_names import required_plugins
 from bnexport.results.verdict import Finding
 from bnexport.rules.actions import Names
 from bnexport.runtimes.ort_session import Cuda, Provider

@@ -9,16 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bnexport.errors import UsageError
-from bnexport.results.option_values import (
-    parse_batch_sizes,
-    parse_required_targets,
-    parse_shard,
-    parse_size,
-    parse_targets,
-    parse_tolerances,
-)
+from bnexport.results.option_values import parse_batch_sizes, parse_shard, parse_size, parse_tolerances
 from bnexport.results.options import DATA, MODEL, TARGETS, TOLERANCES, Flag, option, options_of
 from bnexport.results.overrides import Overrides
+from bnexport.results.target_names import parse_required_targets, parse_targets
 
 REFERENCES = ("keras", "keras2")
 """The frameworks whose outputs are taken as right on request."""
@@ -51,6 +45,7 @@ TARGET = Flag(
     help="Run the model on this runtime and device, for example onnxruntime:cuda or onnx-reference. onnxruntime "
     "without a device runs on the CPU, and on CUDA where CUDA works. Other runtimes are compared in addition to "
     "onnxruntime, which verify runs only if it is named too. keras:jax, keras:torch and keras:tensorflow run a Keras file on that backend of Keras, in both modes. "
+    "'command:./infer {model} {inputs} {outputs}' runs a program of your own. "
     "Options of the runtime follow, for example openvino:cpu:threads=1; timeout=SECONDS and memory=SIZE limit its process. "
     "Repeatable.",
 )

@@ -59,6 +59,7 @@ class Runner:
         reopen: opens a graph (None for the run's own file) as this run does, with further options of the runtime; None where there is no such thing.
         switches: options that are tried where the run is wrong.
         file: the file that is executed, where that is not ONNX; None elsewhere.
+        opaque: what computes in place of the file, a program or a server; "" for the file itself.
         elapsed: the seconds in which its runtime computed so far; 0.0 where only `seconds` is measured.
         seconds: spent computing.
     """
@@ -78,6 +79,7 @@ class Runner:
     reopen: Callable[[onnx.ModelProto | None, Mapping[str, str]], ComputeTensors] | None = None
     switches: Sequence[Switch] = ()
     file: OpenFile | None = None
+    opaque: str = ""
     elapsed: Callable[[], float] = float
     seconds: float = field(default=0.0)
 
@@ -266,7 +268,7 @@ def graph_run(
                 if (problem := _out_of_range(model, feeds)) is not None:
                     raise problem from error
                 raise
-            return {name: values[tensor] for name, tensor in names.items()}
+            return {name: values[tensor] for name, tensor in names.items() if tensor in values}
 
         return compute
 

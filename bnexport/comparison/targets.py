@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnexport.comparison.sides import ComputeTensors, Feeds, Outputs, Runner, graph_run, graph_spec
+from bnexport.comparison.target_processes import PROCESS_OPTIONS, process_of
 from bnexport.errors import EndedError, InputError, MachineError, RefusedError, UsageError
 from bnexport.onnx_graph import tensors
 from bnexport.onnx_graph.outputs import fetches
 from bnexport.onnx_graph.protobuf import serialise
-from bnexport.results.option_values import parse_size, split_target
 from bnexport.results.runs import RunSpec, runtime_title
+from bnexport.results.target_names import split_target
 from bnexport.runtimes.inputs import cast_input
 from bnexport.runtimes.isolated import OWN, IsolatedSession, Process, about_elsewhere
 from bnexport.runtimes.ort_session import Node
@@ -31,8 +31,6 @@ from bnexport.runtimes.protocols import (
     about_target,
     open_runtime,
 )
-from bnexport.system.child import PATIENCE
-from bnexport.system.confined import refuse_unusable
 
 if TYPE_CHECKING:
     import onnx
@@ -67,12 +65,13 @@ class Target:
     @property
     def title(self) -> str:
         """The runtime and its version."""
-        return f"{runtime_title(self.name, self.device)} {self.about.version}"
+        return f"{runtime_title(self.name, self.device)} {self.about.version}".rstrip()
 
     @property
     def settings(self) -> str:
         """The options as they were given."""
-        return ":".join(f"{name}={value}" for name, value in self.options.items())
+        shown = {name: value for name, value in self.options.items() if name not in self.about.hidden}
+        return ":".join(f"{name}={value}" for name, value in shown.items())
 
     @property
     def switches(self) -> tuple[Switch, ...]:
@@ -159,15 +158,21 @@ def open_targets(wanted: Sequence[str], python: Path | None = None) -> list[Targ
         UsageError: there is no such runtime, or it has no such device or option.
         MachineError: it does not run here.
     """
-    return [_open_target(text, python) for text in dict.fromkeys(wanted)]
+    targets = [_open_target(text, python) for text in dict.fromkeys(wanted)]
+    titles = [target.title for target in targets if target.about.hidden]
+    if twice := [title for title in titles if titles.count(title) > 1]:
+        raise UsageError(
+            f"two targets are called {twice[0]}", fix="give each a name, for example command:name=board:./infer ..."
+        )
+    return targets
 
 
 def _open_target(text: str, python: Path | None) -> Target:
     parts = split_target(text)
     runtime = open_runtime(parts.name)
-    own = {name: value for name, value in parts.options.items() if name not in _PROCESS_OPTIONS}
+    own = {name: value for name, value in parts.options.items() if name not in PROCESS_OPTIONS}
     about = about_target(runtime, parts.device, own)
-    process = _process(text, parts.options, python if about.isolated else None)
+    process = process_of(text, parts.options, python if about.isolated and not about.opaque else None)
     if process.python is not None:
         about = about_elsewhere(parts.name, process, parts.device, own)
     elif process != OWN:
@@ -201,26 +206,6 @@ def open_target_in(name: str, python: Path) -> Target:
     return Target(name, name, about.devices[0], open_runtime(name), about, process=process)
 
 
-def _process(text: str, options: Mapping[str, str], python: Path | None) -> Process:
-    """Where a target runs, by the options that are not the runtime's own."""
-    interpreter = Path(options["python"]).expanduser() if "python" in options else python
-    if interpreter is not None and not os.access(interpreter, os.X_OK):
-        raise UsageError(f"the interpreter of the target {text} cannot be started", found=str(interpreter))
-    seconds = PATIENCE
-    if "timeout" in options:
-        try:
-            seconds = float(options["timeout"])
-        except ValueError as error:
-            raise UsageError(
-                f"the time limit of the target {text} is invalid", found=options["timeout"], expected="seconds"
-            ) from error
-        refuse_unusable(seconds, f"the time limit of the target {text}")
-    return Process(interpreter, seconds, parse_size(options.get("memory")))
-
-
-_PROCESS_OPTIONS = ("python", "timeout", "memory")
-
-
 def target_spec(model: onnx.ModelProto, target: Target, *, as_deployed: bool) -> RunSpec:
     """What a graph is as a run on a target."""
     spec = graph_spec(model, "inference", target.device, runtime=target.name)
@@ -234,6 +219,7 @@ def target_run(
     *,
     as_deployed: bool = False,
     names: Mapping[str, str] | None = None,
+    outputs: Collection[str] = (),
 ) -> Runner:
     """The inference graph on another runtime, with everything that is compared among its outputs.
 
@@ -243,12 +229,30 @@ def target_run(
         file: what messages call it.
         as_deployed: with the defaults of the runtime.
         names: the tensors that are compared, by the name a check gives them; None where they follow from the graph.
+        outputs: those of the file, where the graph has more; empty where it has not.
     """
     names = fetches(model) if names is None else names
-    whole = tensors.with_outputs(model, names.values())
-    opened = target.open(Artifact(ONNX, serialise(whole), file), as_deployed=as_deployed)
+    whole, artifact = whole_artifact(model, names, file, outputs)
+    opened = target.open(artifact, as_deployed=as_deployed)
     spec = target_spec(model, target, as_deployed=as_deployed)
     return as_target(graph_run(model, lambda: whole, spec, opened.run, names), target, opened)
+
+
+def whole_artifact(
+    model: onnx.ModelProto, names: Mapping[str, str], file: str, outputs: Collection[str] = ()
+) -> tuple[onnx.ModelProto, Artifact]:
+    """A graph with everything that is compared among its outputs, and the same as a file.
+
+    Args:
+        model: the graph.
+        names: the tensors that are compared, by the name a check gives them.
+        file: what messages call it.
+        outputs: those of the file, where the graph has more; empty where it has not.
+    """
+    whole = tensors.with_outputs(model, names.values())
+    own = set(outputs) or {output.name for output in model.graph.output}
+    added = tuple(output.name for output in whole.graph.output if output.name not in own)
+    return whole, Artifact(ONNX, serialise(whole), file, added=added)
 
 
 def as_target(runner: Runner, target: Target, opened: OpenTarget) -> Runner:
@@ -266,11 +270,13 @@ def as_target(runner: Runner, target: Target, opened: OpenTarget) -> Runner:
         file = artifact if graph is None else Artifact(ONNX, serialise(graph), artifact.name)
         return other.open(file, as_deployed=as_deployed).run
 
+    opaque = target.about.opaque
     return replace(
         runner,
         computes=opened.computes,
         placement=lambda: [Node("cpu", operator, name) for operator, name in opened.left_to_cpu],
         elapsed=opened.elapsed,
-        reopen=reopen,
+        reopen=None if opaque else reopen,
         switches=target.switches,
+        opaque=opaque,
     )

@@ -14,7 +14,7 @@ import numpy as np
 from bnexport.errors import BnexportError, MachineError, reason
 from bnexport.onnx_graph import probe
 from bnexport.results.health import Health, Point, State
-from bnexport.results.option_values import required_plugins, split_target
+from bnexport.results.target_names import required_plugins, split_target
 from bnexport.runtimes import ort_library, ort_session
 from bnexport.runtimes.protocols import open_runtime
 from bnexport.runtimes.survey import survey

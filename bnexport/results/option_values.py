@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from bnexport.errors import UsageError
-from bnexport.results.runs import PROVIDERS
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
@@ -54,127 +52,6 @@ def parse_size(text: str | None, *, unit: int = 1, least: int = 1) -> int | None
     if size < least:
         raise UsageError(f"cannot read the memory size {text}", expected="a size such as 4GiB or 500MB")
     return int(size)
-
-
-def parse_targets(texts: Sequence[str]) -> list[str]:
-    """The targets that are named, also as `--provider` named them: "auto", "cpu" or "cuda".
-
-    >>> parse_targets(["onnxruntime:cpu", "onnx-reference", "auto", "cuda"])
-    ['onnxruntime:cpu', 'onnx-reference', 'onnxruntime', 'onnxruntime:cuda']
-    """
-    former = {"auto": "onnxruntime", "cpu": "onnxruntime:cpu", "cuda": "onnxruntime:cuda"}
-    return [former.get(text, text.removesuffix(":auto")) for text in texts]
-
-
-def split_targets(targets: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The providers of onnxruntime among some targets, and the other targets.
-
-    >>> split_targets(["onnxruntime:cuda", "onnx-reference", "onnxruntime", "onnxruntime:xnnpack"])
-    (['cuda', 'auto'], ['onnx-reference', 'onnxruntime-provider:xnnpack'])
-
-    Raises:
-        UsageError: the CPU or CUDA is given options.
-    """
-    providers, others = [], []
-    for target in targets:
-        name, _, device = target.partition(":")
-        if name != "onnxruntime":
-            others.append(target)
-        elif device in ("", "cpu", "cuda"):
-            providers.append(device or "auto")
-        elif device.partition(":")[0] in ("cpu", "cuda"):
-            raise UsageError(f"the target {target} takes no options", fix=f"omit {device.partition(':')[2]}")
-        else:
-            others.append(f"{PROVIDERS}:{device}")
-    return providers, others
-
-
-@dataclass(frozen=True, slots=True)
-class TargetParts:
-    """What the text of a target says.
-
-    Args:
-        name: of the runtime.
-        device: where it runs; "" where there is none.
-        options: by name.
-    """
-
-    name: str
-    device: str = ""
-    options: Mapping[str, str] = field(default_factory=dict)
-
-
-def split_target(text: str) -> TargetParts:
-    """The runtime, the device and the options in NAME[:DEVICE][:OPTION=VALUE ...].
-
-    A value may hold colons, as paths and addresses do: an option begins where a colon is followed by NAME=.
-
-    >>> split_target("openvino:cpu:threads=1:python=C:/python.exe")
-    TargetParts(name='openvino', device='cpu', options={'threads': '1', 'python': 'C:/python.exe'})
-    >>> split_target("openvino:threads=1").device
-    ''
-
-    Raises:
-        UsageError: an option has no value.
-    """
-    name, *rest = re.split(r":(?=[A-Za-z_][\w-]*=)", text)
-    name, _, device = name.partition(":")
-    options = dict(part.split("=", 1) for part in rest)
-    if not name or ":" in device or "" in options.values():
-        raise UsageError(f"cannot read the target {text}", expected="RUNTIME[:DEVICE][:OPTION=VALUE ...]")
-    return TargetParts(name, device, options)
-
-
-def parse_providers(texts: Sequence[str]) -> list[str]:
-    """The execution providers of onnxruntime for targets: "auto", "cpu" or "cuda".
-
-    Raises:
-        UsageError: a text is not a target of onnxruntime.
-
-    >>> parse_providers(["onnxruntime", "onnxruntime:cuda", "cpu"])
-    ['auto', 'cuda', 'cpu']
-    """
-    return [_device(text, "--target", ("auto", "cpu", "cuda")) for text in texts]
-
-
-def parse_required_targets(texts: Sequence[str]) -> list[str]:
-    """What is required: "cpu" or "cuda" for the providers of onnxruntime, other targets as they are written.
-
-    Raises:
-        UsageError: a text names onnxruntime without a device.
-
-    >>> parse_required_targets(["onnxruntime:cuda", "cpu", "openvino:threads=1", "onnxruntime:xnnpack"])
-    ['cuda', 'cpu', 'openvino:threads=1', 'onnxruntime-provider:xnnpack']
-    """
-    required: list[str] = []
-    for text in texts:
-        if text.partition(":")[0] in ("onnxruntime", "cpu", "cuda", "auto"):
-            providers, others = split_targets([text]) if text not in ("cpu", "cuda", "auto") else ([text], [])
-            required += [_device(text, "--require-target", ("cpu", "cuda"))] if providers else others
-        else:
-            required.append(text)
-    return required
-
-
-def required_plugins(required: Sequence[str]) -> list[str]:
-    """The targets among what is required that are no providers of onnxruntime.
-
-    >>> required_plugins(["cuda", "openvino"])
-    ['openvino']
-    """
-    return [text for text in required if text not in ("cpu", "cuda")]
-
-
-def _device(text: str, option: str, devices: Sequence[str]) -> str:
-    runtime, _, device = text.rpartition(":")
-    if text == "onnxruntime":
-        device = "auto"
-    if runtime not in ("", "onnxruntime") or device not in devices:
-        expected = [f"onnxruntime:{device}" for device in devices if device != "auto"]
-        raise UsageError(
-            f"cannot use {option} {text}", expected=" or ".join(["onnxruntime"] * ("auto" in devices) + expected)
-        )
-    return device
 
 
 def parse_color_mode(text: str) -> int:

@@ -36,6 +36,7 @@ def runtime_differs(
     exposed: str = "",
     nodes: Sequence[str] = (),
     node: bool = False,
+    opaque: str = "",
 ) -> Finding:
     """RT009: another runtime than onnxruntime computes something else.
 
@@ -47,9 +48,10 @@ def runtime_differs(
         exposed: the tensor that cures the runtime where it is an output of the graph; "" where there is none.
         nodes: the nodes around that tensor.
         node: whether layers are nodes of a file.
+        opaque: what computes in place of the file, a program or a server, whose layers cannot be compared; "" for the file itself.
     """
     cause = {
-        True: "onnxruntime agrees with the reference on the same file, so the runtime is the cause",
+        True: f"onnxruntime agrees with the reference on the same file, so the {opaque or 'runtime'} is the cause",
         False: "onnxruntime differs with the same file too, so the file has to be corrected first",
         None: "onnxruntime did not run the same file, so the cause may be the file or the runtime",
     }[onnxruntime_agrees]
@@ -58,6 +60,11 @@ def runtime_differs(
         False: (advise("do not deploy this file"),),
         None: (advise("run the file in onnxruntime too"),),
     }[onnxruntime_agrees]
+    if opaque and onnxruntime_agrees:
+        cause += f"; the layers of a {opaque} cannot be compared"
+        actions = (
+            advise(f"do not use this {opaque} as it is: compare what it does with its inputs, and which model it has"),
+        )
     evidence = evidence_of(failed) | {"onnxruntime_agrees": onnxruntime_agrees}
     message, layers = f"{describe(failed)}; {cause}", tuple(nodes)
     if first is not None:
@@ -107,23 +114,27 @@ RT015 = Rule(
 )
 
 
-def runtime_ended(run: str, title: str, cause: str, last_line: str) -> Finding:
+def runtime_ended(run: str, title: str, cause: str, last_line: str, *, opaque: str = "") -> Finding:
     """RT015: the process of a runtime came to an end.
 
     Args:
         run: the id of the run.
         title: the runtime and its version.
         cause: the signal, the exit status, or the limit.
-        last_line: the last line that it wrote; "" where it wrote none.
+        last_line: the last line that it wrote, or several; "" where it wrote none.
+        opaque: what computes in place of the file, a program or a server; "" for the file itself.
     """
     message = f"{run}: the process of {title} ended ({cause})"
-    if last_line:
-        message += f'; the last line that it wrote: "{last_line}"'
+    if lines := last_line.splitlines():
+        quoted = ", ".join(f'"{line}"' for line in lines)
+        message += f"; the last line{'s' if len(lines) > 1 else ''} that it wrote: {quoted}"
     evidence = {"side": run, "runtime": title, "cause": cause, "last_line": last_line}
-    actions = (
+    actions: tuple[Action, ...] = (
         advise("do not deploy this file on this runtime, or use another version of it"),
         advise("report it to the authors of the runtime together with the file"),
     )
+    if opaque:
+        actions = (advise(f"correct the {opaque}, or allow it more time with timeout=SECONDS"),)
     return RT015.finding(Severity.ERROR, message, evidence, actions)
 
 
@@ -155,6 +166,7 @@ def runtime_refuses(
     switch: Switch | None = None,
     *,
     later: bool = False,
+    opaque: str = "",
 ) -> Finding:
     """RT016: a runtime cannot run the model.
 
@@ -166,6 +178,7 @@ def runtime_refuses(
         layers: the nodes or layers that it names.
         switch: an option of the runtime with which it runs; None where none is known.
         later: whether it ran the first batch.
+        opaque: what computes in place of the file, a program or a server; "" for the file itself.
     """
     what = "runs the first batch of this model, but not a later one" if later else "does not run this model"
     message = f"{run}: {title} {what}: {reason}"
@@ -176,6 +189,8 @@ def runtime_refuses(
         advise("deploy on another runtime, or try another version of this one"),
         advise("change the layers that the runtime names"),
     )
+    if opaque:
+        actions = (advise(f"correct the {opaque}, or name another one"),)
     if switch is not None:
         message += f"; it runs with {switch.described}"
         evidence["runs_with"] = f"{switch.option}={switch.value}"

@@ -52,6 +52,9 @@ class CheckedSession(Session):
         signature: what the artifact takes and gives.
     """
 
+    optional: frozenset[str] = frozenset()
+    """Outputs that may be missing."""
+
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
         self._closed = False
@@ -75,9 +78,9 @@ class CheckedSession(Session):
         self.signature.refuse_misfit(inputs)
         typed = {port.name: cast_input(port.name, inputs[port.name], port.dtype.type) for port in self.signature.inputs}
         values = self.compute(typed)
-        if missing := [name for name in names if name not in values]:
+        if missing := [name for name in names if name not in values and name not in self.optional]:
             raise InputError(f"the runtime does not compute the output {missing[0]}")
-        return {name: np.array(values[name], kinds[name]) for name in names}
+        return {name: np.array(values[name], kinds[name]) for name in names if name in values}
 
     def close(self) -> None:
         """Computes nothing more."""

@@ -96,7 +96,7 @@ class IsolatedSession(Session):
                 file.with_suffix(f".{number}").write_bytes(content)
             asked: dict[str, object] = {"format": artifact.format, "name": artifact.name, "device": want.device}
             asked |= {"as_deployed": want.as_deployed, "options": dict(want.options)}
-            asked |= {"companions": list(artifact.companions)}
+            asked |= {"companions": list(artifact.companions), "added": list(artifact.added)}
             self._child: Child | None = Child(
                 "bnexport.runtimes.isolated_child",
                 [name, RUNTIMES.value(name), str(file), json.dumps(asked)],

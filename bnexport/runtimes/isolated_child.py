@@ -29,7 +29,7 @@ def main(name: str, value: str, file: str = "", asked: str = "") -> None:
             about = RUNTIMES.guard(name, lambda: about_target(runtime, how["device"], how["options"]))
             return asdict(about), lambda _arrays, _question: {}
         companions = {name: Path(f"{file}.{number}").read_bytes() for number, name in enumerate(how["companions"])}
-        artifact = Artifact(how["format"], Path(file).read_bytes(), how["name"], companions)
+        artifact = Artifact(how["format"], Path(file).read_bytes(), how["name"], companions, tuple(how["added"]))
         want = Want(how["device"], how["as_deployed"], how["options"])
         session = runtime.open(artifact, want)  # whatever it raises refuses the file, unless it blames the machine
         description = {

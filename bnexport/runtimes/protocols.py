@@ -41,6 +41,9 @@ class About:
         setting: what asks the library for float32, as its users write it, such as `INFERENCE_PRECISION_HINT="f32"`; "" where nothing does.
             A target that sets the option of that name itself is run as deployed only.
         switches: what to try, one by one, where the runtime is wrong with a file or refuses it.
+        opaque: what computes in place of the file, such as "program" or "server": nothing but the outputs of the file can be asked
+            of it; "" where the runtime executes the file itself.
+        hidden: options that are no part of the name of a run.
     """
 
     version: str
@@ -53,6 +56,8 @@ class About:
     reduced_by_default: bool = False
     setting: str = ""
     switches: tuple[Switch, ...] = ()
+    opaque: str = ""
+    hidden: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Nested]) -> Self:
@@ -73,12 +78,14 @@ class Artifact:
         content: the file's bytes.
         name: what messages call it.
         companions: other files that it is read with, by the ends of their names, such as the weights ".bin" of an OpenVINO IR.
+        added: outputs that bnexport added to the file; a runtime that is opaque need not give them.
     """
 
     format: str
     content: bytes
     name: str = "the model"
     companions: Mapping[str, bytes] = field(default_factory=dict)
+    added: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from bnexport.errors import EndedError, InputError
-from bnexport.system.child_server import FOLDER, KINDS, MEMORY, SECONDS
+from bnexport.system.child_server import FOLDER, KINDS, MEMORY, PRINTED, SECONDS
 from bnexport.types import Array
 
 PATIENCE = 600.0
@@ -75,7 +75,7 @@ class Child:
         self._calls, self._lock = 0, threading.Lock()
         self._folder = Path(tempfile.mkdtemp(prefix=f"bnexport-child-{os.getpid()}-", dir=_in_memory()))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._printed = self._folder / "stderr"
+        self._printed = self._folder / PRINTED
         limits = {SECONDS: f"{seconds:g}"} | ({MEMORY: str(memory)} if memory is not None else {})
         fixed = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONSAFEPATH": "1", FOLDER: str(self._folder)}
         fixed |= {"PYTHONPATH": str(_link(packages, self._folder / "packages"))} if packages else {}
@@ -183,12 +183,18 @@ def name_status(status: int) -> str:
     return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 
 
-def last_line(printed: Path) -> str:
-    """The last line of a file that says something; "" where none does."""
+def last_line(printed: Path, count: int = 1, start: int = 0) -> str:
+    """The last lines of a file that say something, each in a line of its own; "" where none does.
+
+    Args:
+        printed: the file.
+        count: so many at most.
+        start: where they begin, in bytes.
+    """
     with suppress(OSError), printed.open("rb") as file:
-        file.seek(max(0, printed.stat().st_size - 65536))
+        file.seek(max(start, printed.stat().st_size - 65536))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
-        return next((line for line in reversed(lines) if line), "")[:_LINE]
+        return "\n".join([line[:_LINE] for line in lines if line][-count:])
     return ""
 
 

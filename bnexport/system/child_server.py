@@ -35,6 +35,9 @@ SECONDS = "BNEXPORT_CHILD_SECONDS"
 FOLDER = "TMPDIR"
 """The one that names the folder in which it keeps what is gone after it."""
 
+PRINTED = "stderr"
+"""The file in that folder into which it prints."""
+
 _LATE = 10.0
 """So many seconds later this process ends itself."""
 

@@ -229,7 +229,7 @@ def test_sizes_have_one_notation() -> None:
 
 def test_targets_and_providers() -> None:
     """--target takes a runtime with a device, and the values that --provider had."""
-    from bnexport.results.option_values import parse_providers, parse_required_targets, parse_targets
+    from bnexport.results.target_names import parse_providers, parse_required_targets, parse_targets
 
     for names in (parse_targets, parse_providers):
         assert names(["onnxruntime", "onnxruntime:cpu", "onnxruntime:cuda"]) == names(["auto", "cpu", "cuda"])

@@ -99,6 +99,13 @@ WRONG: dict[str, tuple[str, str]] = {
     "code by its new name": ("allow-custom-code = true", "sets allow-custom-code, which a file must not set"),
     "an interpreter": ("[check]\npython = '/tmp/python'", "sets python, which a file must not set"),
     "an interpreter of a target": ("[check]\ntarget = ['x:python=/tmp/python']", "because it starts a program"),
+    "a program as a target": (
+        "[verify]\ntarget = ['command:./infer {inputs} {outputs}']",
+        "because it starts a program",
+    ),
+    "a required program": ("require-target = ['command:./infer {inputs} {outputs}']", "because it starts a program"),
+    "a package of a target": ("[check]\ntarget = ['web:package=node_modules']", "because it starts a program"),
+    "a server as a target": ("target = ['https://host/v2/models/net']", "because it sends data to another machine"),
     "results through a link": ("[batch]\nresults = 'link/results'", "outside of its own folder"),
 }
 
