@@ -1,4 +1,5 @@
 from .bundles.pack import Packing as Packing, pack as pack
+from .bundles.signing import RequiredSignature as RequiredSignature, Signing as Signing, SigningMethod as SigningMethod
 from .bundles.verify import verify as verify
 from .checking.check import check as check
 from .checking.in_memory import (

@@ -58,6 +58,8 @@ IMPORTERS = {
     "tf2onnx": {"exporter/tf2onnx_convert.py"},
     "h5py": {"frameworks/keras/model.py", "keras_files"},
     "onnxruntime": {"runtimes/ort_library.py"},
+    "model_signing": {"bundles/signatures.py"},
+    "uv": {"system/uv.py"},
     "ai_edge_litert": {"runtimes/litert.py"},
     "onnx": {
         "bundles/triton.py",

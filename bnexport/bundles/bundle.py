@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -33,6 +33,9 @@ from bnexport.system.memory_file import APPENDED, MODEL, MOST, MemoryFile
 
 SCHEMA_VERSION = "1.0"
 INDEX = "bundle.json"
+
+if TYPE_CHECKING:
+    from bnexport.bundles.signatures import SignedFiles
 
 _OWN = re.compile(rb'("bundle_sha256": ")([0-9a-f]{64})(")')
 
@@ -161,8 +164,12 @@ def own_hash(content: bytes) -> tuple[bytes, bytes] | None:
     return match[2], hashlib.sha256(zeroed).hexdigest().encode()
 
 
-def read(folder: Path) -> Bundle:
+def read(folder: Path, signed: SignedFiles | None = None) -> Bundle:
     """The index of the bundle in a folder.
+
+    Args:
+        folder: the bundle.
+        signed: what was signed, where that counts; the other files are held against the index.
 
     Raises:
         InputError: it is no bundle, bundle.json was changed, or it was written by a newer bnexport.
@@ -177,6 +184,8 @@ def read(folder: Path) -> Bundle:
         content = files.read_bounded(path, files.MOST_TEXT, within=folder)
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror})") from error
+    if signed is not None:
+        signed.verify(path, content)
     own = own_hash(content)
     if own is None or own[0] != own[1]:
         raise InputError(f"{path} has changed since the bundle was packed", fix="pack or copy the bundle again")

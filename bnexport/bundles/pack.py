@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnexport import datasets
-from bnexport.bundles import bundle, triton
+from bnexport.bundles import bundle, checksums, triton
 from bnexport.bundles.bundle import Bundle, DataSet, Floor, Item, Tensor
+from bnexport.bundles.signatures import open_signer
+from bnexport.bundles.signing import Signing
 from bnexport.checking.examine import Examination, examine
 from bnexport.comparison import floors, sides
 from bnexport.comparison.interface import Interface
@@ -68,12 +70,13 @@ def pack(
     samples: int = SAMPLES,
     layout: str = "",
     name: str = "",
+    signing: Signing | None = None,
     progress: Progress | None = None,
 ) -> Packing:
     """Checks a model, and packs what a machine without TensorFlow needs to check it again.
 
     What the check finds wrong with the model itself (stale statistics) is packed as known; a file that does not compute what the model computes is not packed.
-    The hashes in it detect accidents, not changes by somebody who can rewrite the bundle (`bnexport.verify`).
+    The hashes in it detect accidents. A signature detects changes by somebody who can rewrite the bundle (`bnexport.verify`).
 
     Args:
         request: the check.
@@ -81,17 +84,19 @@ def pack(
         samples: how many of the images it shall hold, evenly spread.
         layout: "triton" for a Triton model repository in it as well.
         name: of the model in that repository; "" for the file's own.
+        signing: how the bundle is signed; None where it is not.
         progress: notified of each stage.
 
     Raises:
         InputError: the model or the images cannot be read.
         UsageError: the arguments do not fit, or `output` is something else than a bundle.
-        MachineError: TensorFlow or a required provider is missing, or the disk is full.
+        MachineError: TensorFlow, a required provider or model-signing is missing, or the disk is full.
     """
     progress, output = progress or Progress(), Path(output)
     _refuse_odd_output(output)
     if samples < 1:
         raise UsageError("the number of samples is invalid", found=str(samples), expected="1 or more")
+    sign = open_signer(signing) if signing is not None else None
     opening = open_request(request, progress)
     if opening.other is not None:
         raise UsageError("a bundle holds an ONNX file", found=opening.other.artifact.name, fix="check it instead")
@@ -114,6 +119,10 @@ def pack(
         for path, part in {**parts, bundle.INDEX: bundle.index_text(index)}.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(part)
+        (folder / checksums.SUMS).write_bytes(checksums.sums(index, folder))
+        if sign is not None:
+            progress.stage("signing")
+            sign(folder, output.name)
     count = sum(len(part.items) for part in index.sets)
     return Packing(output, report, count, len(index.sets), sum(len(part) for part in parts.values()))
 

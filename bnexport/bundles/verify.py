@@ -2,90 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bnexport.bundles.opening import Opened, read_releases, settle_targets, start_opening
 from bnexport.comparison.options import CheckOptions
-from bnexport.errors import EndedError, RefusedError, UsageError
+from bnexport.errors import EndedError, RefusedError
 from bnexport.progress import Progress
-from bnexport.results.actions import spell_options
-from bnexport.results.target_names import required_plugins, split_targets
-from bnexport.system.memory_file import APPENDED, MODEL, MemoryFile
 
 if TYPE_CHECKING:
     from bnexport.bundles.releases import Matrix
+    from bnexport.bundles.signing import RequiredSignature
     from bnexport.comparison.sides import Runner
     from bnexport.comparison.tally import Tally
     from bnexport.results.verdict import CheckReport, Comparison, Finding
-    from bnexport.runtimes.ort_session import Session
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A bundle whose model is being read and opened by onnxruntime.
-
-    That takes most of the time of a verification, and nothing else is waited for: what is needed afterwards is imported and looked at meanwhile, the
-    hashes among it. No result is given before they are right.
-
-    Args:
-        folder: the bundle.
-        model: its model.
-        session: on the CPU; None where that is not asked for.
-    """
-
-    folder: Path
-    model: Future[MemoryFile]
-    session: Future[Session] | None
-
-
-@contextmanager
-def start_opening(folder: Path, how: CheckOptions) -> Iterator[Opened]:
-    """The bundle in a folder, being opened."""
-    with ThreadPoolExecutor(2) as beside:
-        model = beside.submit(lambda: MemoryFile(folder / MODEL, folder / APPENDED))
-        try:
-            if not (how.providers or {"cpu", "cuda"} & {*how.require}):
-                yield Opened(folder, model, None)
-                return
-            from bnexport.runtimes import ort_library, ort_session
-
-            ort_library.version()  # imports onnxruntime, before anything else is imported
-            wanted = {"auto", "cpu"} & {*how.providers, *how.require}
-            session = beside.submit(lambda: ort_session.Session(model.result().source, "cpu")) if wanted else None
-            yield Opened(folder, model, session)
-        finally:
-            if model.exception() is None:
-                model.result().close()
-
-
-def settle_targets(how: CheckOptions, releases: Matrix | None = None) -> CheckOptions:
-    """Options with the providers of onnxruntime apart from the other targets; none where only others are asked for, or releases."""
-    of_onnxruntime, others = split_targets(how.targets)
-    others += required_plugins(how.require)
-    if releases is not None and of_onnxruntime == ["auto"]:
-        of_onnxruntime = []  # what the command line has without --target
-    instead = tuple(how.providers) == ("auto",) and (others or releases is not None)
-    return replace(how, providers=of_onnxruntime or (() if instead else how.providers), targets=others)
-
-
-def read_releases(matrix: str, *, every: bool = False) -> Matrix | None:
-    """The releases that a bundle is run on; None where none are asked for.
-
-    Raises:
-        UsageError: the text cannot be read, or all of none are asked for.
-    """
-    if not matrix:
-        if every:
-            option = spell_options(matrix_all=True)
-            raise UsageError(f"{option} runs all releases of a range", fix="add the range with --matrix")
-        return None
-    from bnexport.bundles.releases import read_matrix
-
-    return read_matrix(matrix, every=every)
 
 
 def verify(
@@ -102,12 +34,13 @@ def verify(
     recorded: Path | str | None = None,
     matrix: str = "",
     matrix_all: bool = False,
+    signature: RequiredSignature | None = None,
     progress: Progress | None = None,
 ) -> CheckReport:
     """Whether a runtime on this machine computes what is stored in a bundle, from the stored inputs and from the stored pictures.
 
     The hashes of a bundle show what was damaged or changed by accident. They do not show a change by somebody who can
-    rewrite the bundle, and its hashes with it: keep the hash of bundle.json elsewhere, or sign the folder, where that matters.
+    rewrite the bundle, and its hashes with it: require a signature where that matters (`pack(..., signing=...)`).
 
     Args:
         path: the bundle.
@@ -125,13 +58,14 @@ def verify(
         matrix: releases of a runtime to execute the file on, such as "onnxruntime==1.20..1.31" (`bnexport.bundles.release_range`), in
             place of onnxruntime unless `targets` or `providers` names it.
         matrix_all: run every one of them, and not only the first, the last and what bisection needs.
+        signature: the signature that the bundle must have; nothing of it is read before that is right. None for none.
         progress: notified of each stage.
 
     Returns:
         The report, `bundle` set; truthy when everything agrees.
 
     Raises:
-        InputError: a file of the bundle is missing, damaged or was changed.
+        InputError: a file of the bundle is missing, damaged or was changed, or it lacks the signature.
         UsageError: a tolerance is invalid, or names a tensor that is not compared; or there is no such target.
         MachineError: a required provider, or another target, does not run here, or no release of the matrix does.
     """
@@ -147,7 +81,7 @@ def verify(
         gpu_memory_limit=gpu_memory_limit,
     )
     how = settle_targets(how, releases)
-    with start_opening(Path(path), how) as being_opened:
+    with start_opening(Path(path), how, signature) as being_opened:
         folder = None if recorded is None else Path(recorded)
         return compare_with_bundle(being_opened, how, progress or Progress(), folder, releases)
 
@@ -162,7 +96,7 @@ def compare_with_bundle(
     """The report on a bundle that is being opened; the options are those of `verify`."""
     # Imported here, while onnxruntime opens the model.
     from bnexport import datasets
-    from bnexport.bundles import bundle, golden, matrix_runs
+    from bnexport.bundles import bundle, checksums, golden, matrix_runs
     from bnexport.comparison.cuda import cuda_sides, settle_providers
     from bnexport.comparison.engine import replay, take
     from bnexport.comparison.tally import Tally
@@ -176,7 +110,8 @@ def compare_with_bundle(
 
     folder = bundle_files.folder
     progress.stage("reading the bundle")
-    index = bundle.read(folder)
+    signed = bundle_files.signed
+    index = bundle.read(folder, signed)
     files = bundle.contents(index, folder)
     model = bundle.verify_model(bundle_files.model, index, folder)
     wanted = bool(how.providers or {"cpu", "cuda"} & {*how.require})  # onnxruntime
@@ -292,6 +227,12 @@ def compare_with_bundle(
         tolerance=tolerances.described,
         releases=on_releases.facts,
         bundle=BundleFacts(
-            str(folder), len(files) + 2, index.reference, dict(index.tool), dict(index.environment), index.findings
+            str(folder),
+            len(files) + 2 + checksums.verify_sums(index, folder),
+            index.reference,
+            dict(index.tool),
+            dict(index.environment),
+            index.findings,
+            signed.signer if signed else "",
         ),
     )

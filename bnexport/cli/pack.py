@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from bnexport.cli import options
+from bnexport.cli.bundle_options import SigningOptions
 from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.isolation import DataIsolation
 from bnexport.cli.output_options import CheckOutput
@@ -87,6 +88,7 @@ def command(
     images: options.Images = None,
     *,
     bundle: BundleOptions,
+    signing: SigningOptions,
     how: Annotated[CheckOptions, Chosen(without=NOT_PACKED)],
     written: CheckOutput,
     isolation: DataIsolation,
@@ -103,6 +105,7 @@ def command(
     from bnexport.comparison.opening import Request
 
     report_output.check_writable(written.reports)
+    signed_with = signing.read()
     asked = keywords_of(how) | {"providers": bundle.targets.providers, "local": isolation.local}
     source, store = bundle.reading.images(images), bundle.reading.cache()
     with written.show_progress() as progress:
@@ -112,6 +115,7 @@ def command(
             samples=bundle.samples,
             layout=bundle.layout or "",
             name=bundle.name,
+            signing=signed_with,
             progress=progress,
         )
     report_output.print_bundle(packing, written.form)

@@ -16,7 +16,7 @@ from bnexport.results.target_names import refusal_in_file
 from bnexport.system import files
 
 PREFIX = "BNEXPORT_"
-_OTHERS = {"BNEXPORT_CACHE_DIR", "BNEXPORT_DEBUG", "BNEXPORT_CONFINED"}
+_OTHERS = {"BNEXPORT_CACHE_DIR", "BNEXPORT_DEBUG", "BNEXPORT_CONFINED", "BNEXPORT_KEY_PASSWORD"}
 """Variables that set no option."""
 
 _TESTS = {"BNEXPORT_FUZZ", "BNEXPORT_FUZZ_COMMANDS", "BNEXPORT_SEEDS"}
@@ -38,6 +38,16 @@ _TYPED_ONLY = {
     "mlflow_experiment": "it sends reports",
     "no_cache": "it decides what is kept",
     "python": "it starts a program",
+    "matrix": "it installs packages",
+    "matrix_all": "it installs packages",
+    "sign": "it uses a private key",
+    "private_key": "it uses a private key",
+    "signing_certificate": "it uses a private key",
+    "require_signature": "it decides whose bundles are trusted",
+    "public_key": "it decides whose bundles are trusted",
+    "certificate_chain": "it decides whose bundles are trusted",
+    "identity": "it decides whose bundles are trusted",
+    "identity_provider": "it decides whose bundles are trusted",
 }
 """Options that no file may set, with the reason: a file may come with the model that is checked."""
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli.bundle_options import MatrixOptions
+from bnexport.cli.bundle_options import MatrixOptions, SignatureOptions
 from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.isolation import Isolation
 from bnexport.cli.output_options import CheckOutput
@@ -37,23 +37,25 @@ def command(
     ] = None,
     *,
     matrix: MatrixOptions,
+    signature: SignatureOptions,
     output: CheckOutput,
     isolation: Isolation,
 ) -> int:
     """Run a bundle on this machine and compare with Keras.
 
     The bundle holds the outputs that Keras computed, so TensorFlow is not needed. The hashes in a bundle detect
-    corruption, but not changes by someone who can rewrite the bundle.
+    corruption, but not changes by someone who can rewrite the bundle; --require-signature detects those.
     """
     if isolation.wanted:
         return isolation.run()
-    from bnexport.bundles.verify import compare_with_bundle, read_releases, settle_targets, start_opening
+    from bnexport.bundles.opening import read_releases, settle_targets, start_opening
+    from bnexport.bundles.verify import compare_with_bundle
     from bnexport.cli import report_output
 
     report_output.check_writable(output.reports)
     releases = read_releases(matrix.releases, every=matrix.every)
-    how = settle_targets(how, releases)
-    with start_opening(folder, how) as being_opened, output.show_progress() as progress:
+    how, required = settle_targets(how, releases), signature.read()
+    with start_opening(folder, how, required) as being_opened, output.show_progress() as progress:
         report_output.import_early(output.form)
         result = compare_with_bundle(being_opened, how, progress, recorded, releases)
     report_output.print_check(result, output.form)

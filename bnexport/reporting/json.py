@@ -122,6 +122,7 @@ def _bundle(facts: BundleFacts) -> dict[str, object]:
             "tool": facts.tool,
             "environment": facts.environment,
             "known": [_finding(finding) for finding in facts.known],
+            "signer": facts.signer or None,
         },
     }
 

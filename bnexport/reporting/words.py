@@ -87,6 +87,7 @@ def footer(report: CheckReport) -> str:
     """What was checked on what, and by which rule."""
     frozen = f" ({report.model.frozen} frozen)" if report.model.frozen else ""
     parts = [
+        f"signed with {report.bundle.signer}" if report.bundle and report.bundle.signer else "",
         f"{report.images.count} {report.images.noun.many}",
         preparation(report),
         f"{report.model.layers} BatchNormalization layers{frozen}",

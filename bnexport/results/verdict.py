@@ -213,6 +213,7 @@ class BundleFacts:
         tool: name and version of what packed it.
         environment: versions and machine where it was packed.
         known: what the check found when it was packed.
+        signer: whose signature was required, and is right; "" where none was.
     """
 
     path: str
@@ -221,6 +222,7 @@ class BundleFacts:
     tool: Mapping[str, str]
     environment: Mapping[str, Any]
     known: tuple[Finding, ...]
+    signer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

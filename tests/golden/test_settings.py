@@ -152,7 +152,7 @@ def test_every_path_that_a_file_may_set_is_an_input_or_kept_below_its_folder() -
     paths = {
         n for options in known.values() for n, p in options.items() if p.type.name in ("path", "file", "directory")
     }
-    read = {"arrays", "labels", "deployed", "validation_data", "weights"}
+    read = {"arrays", "labels", "deployed", "recorded", "validation_data", "weights"}
     assert paths <= read | settings._OUTPUTS | set(settings._TYPED_ONLY)
 
 
