@@ -24,6 +24,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from bnexport.bundles import bundle
+from bnexport.bundles.checksums import SUMS
 from bnexport.bundles.pack import Packing, pack
 from bnexport.bundles.verify import verify
 from bnexport.cli import app
@@ -60,6 +61,7 @@ def changed(folder: Path, name: str, content: bytes, **index: Any) -> None:
     old = bundle.read(folder)
     files = {**old.files, name: hashlib.sha256(content).hexdigest()}
     (folder / bundle.INDEX).write_bytes(bundle.index_text(replace(old, files=files, **index)))
+    (folder / SUMS).unlink()
 
 
 def test_a_model_that_is_packed_verifies(packed: Path) -> None:
@@ -91,6 +93,7 @@ def test_verify_needs_no_tensorflow(packed: Path) -> None:
     [
         "model.onnx",
         "bundle.json",
+        "SHA256SUMS",
         "appended.pb",
         "images/000001.png",
         "test_data_set_0/input_0.pb",
@@ -207,6 +210,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 def reindexed(folder: Path, **changes: Any) -> None:
     (folder / bundle.INDEX).write_bytes(bundle.index_text(replace(bundle.read(folder), **changes)))
+    (folder / SUMS).unlink()
 
 
 def test_choices_that_an_index_leaves_out_have_their_defaults(copied: Path) -> None:

@@ -19,6 +19,7 @@ from bnexport import datasets
 from bnexport.batch import plan
 from bnexport.batch.results import Folder
 from bnexport.bundles import bundle
+from bnexport.bundles.checksums import SUMS
 from bnexport.bundles.verify import verify
 from bnexport.cli import app
 from bnexport.cli.settings import list_options, read_settings
@@ -139,6 +140,7 @@ class Kind:
 def damaged_bundle(seed: Path, path: Path, rng: random.Random) -> Path:
     """A bundle with one file mutated, and an index that says it is right: a damaged one alone would never get past its hashes."""
     shutil.copytree(seed, path)
+    (path / SUMS).unlink()
     index = bundle.read(path)
     name = rng.choice([bundle.INDEX, *index.files])
     content = mutated((path / name).read_bytes(), rng)
