@@ -4,7 +4,8 @@
     ├── UsageError            2  the command does not make sense as given
     ├── InputError            2  a file or folder cannot be read as what it should be
     │   ├── ExportError       2  the model was read, but it cannot be written as ONNX
-    │   └── RefusedError      2  a runtime that was asked for does not run a batch
+    │   ├── RefusedError      2  a runtime that was asked for does not run a batch
+    │   └── UnexpectedError   2  what computes in another process raised what nobody there expected
     └── MachineError          3  this machine cannot do what was required
         └── EndedError        3  a process that computes for this one ended, or took too long
 
@@ -66,6 +67,10 @@ class RefusedError(InputError):
     def __init__(self, what: str, *, target: str) -> None:
         super().__init__(what)
         self.target = target
+
+
+class UnexpectedError(InputError):
+    """What computes in another process raised what nobody there expected: the file may be the reason, or the library."""
 
 
 class MachineError(BnexportError):

@@ -73,13 +73,15 @@ class InferenceSession:
     def disable_fallback(self):
         pass
 
-    def get_providers(self):
-        return ["CPUExecutionProvider"]
-
     def get_inputs(self):
         return [Tensor("x")]
 
+    def get_providers(self):
+        return ["CPUExecutionProvider"]
+
     def get_outputs(self):
+        if MESSAGE == "other interface":
+            return self.list_outputs()
         return [Tensor(name) for name in self.outputs]
 
     def run(self, names, feeds, options):
@@ -112,7 +114,7 @@ def runtime_wheel(
         folder: where the wheel is written.
         version: its version.
         broken: whether it is wrong, unless its optimisation is off, or "always".
-        message: "import" for one that cannot be imported, "refuse" for one that reads no model.
+        message: "import" for one that cannot be imported, "refuse" for one that reads no model, "other interface" for one of another API.
         tag: the interpreters and machines that it is for.
         needs: what it requires.
     """

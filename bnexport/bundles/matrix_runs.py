@@ -66,7 +66,7 @@ def run_matrix(
 
     Raises:
         MachineError: none of them runs here, or uv is missing or cannot reach the package index.
-        UsageError: there is no such release, or the runtime executes no ONNX files.
+        UsageError: there is no such release.
     """
     from bnexport.bundles.release_causes import find_causes
     from bnexport.bundles.releases import Recorded, open_runner, run_releases

@@ -16,13 +16,15 @@ from bnexport.comparison.engine import Baseline, replay, take
 from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.comparison.tally import Tally
 from bnexport.comparison.targets import ONNX, Target, open_target_in, target_run
-from bnexport.errors import EndedError, InputError, MachineError, UsageError
+from bnexport.errors import EndedError, InputError, MachineError, UnexpectedError, UsageError
 from bnexport.progress import Progress
 from bnexport.results.releases import Release, ReleaseMatrix, ReleaseOutcome
 from bnexport.results.runs import RunSpec
 from bnexport.results.tolerance import Tolerances
 from bnexport.results.verdict import Comparison, Side
+from bnexport.runtimes.protocols import open_runtime
 from bnexport.system import environments
+from bnexport.system.environments import Environment
 from bnexport.system.memory_file import MODEL
 
 if TYPE_CHECKING:
@@ -48,10 +50,17 @@ def read_matrix(text: str, *, every: bool = False) -> Matrix:
     """What `--matrix` asks for.
 
     Raises:
-        UsageError: it cannot be read, or the package brings no runtime.
+        UsageError: it cannot be read, or the package brings no runtime of ONNX files.
     """
     wanted = parse_range(text)
-    return Matrix(wanted, runtime_of(wanted.package), every)
+    runtime = runtime_of(wanted.package)
+    formats = open_runtime(runtime).about().formats
+    if ONNX not in formats:
+        raise UsageError(
+            f"the runtime {runtime} of --matrix executes no ONNX files, and a bundle holds no others",
+            expected=" or ".join(formats),
+        )
+    return Matrix(wanted, runtime, every)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +130,7 @@ def run_releases(matrix: Matrix, recorded: Recorded, progress: Progress) -> Rele
 
     Raises:
         MachineError: none of them runs here, or uv is missing or cannot reach the package index.
-        UsageError: there is no such release, or the runtime executes no ONNX files.
+        UsageError: there is no such release.
     """
     candidates, note = list_candidates(matrix.wanted, matrix.runtime, progress)
     named = [position for position, one in enumerate(candidates) if one.version in matrix.wanted.exact]
@@ -156,56 +165,53 @@ def run_releases(matrix: Matrix, recorded: Recorded, progress: Progress) -> Rele
 
 
 def _run(one: Candidate, matrix: Matrix, recorded: Recorded, runs: dict[int, ReleaseRun]) -> ReleaseRun:
-    """What a release makes of the bundle."""
-    begun, version = time.perf_counter(), str(one.version)
-    target, python, reason = _prepare(one, matrix.runtime)
-    release = Release(version, ReleaseOutcome.SKIPPED, reason=reason, python=python)
-    if target is None:
-        return ReleaseRun(replace(release, seconds=time.perf_counter() - begun))
-    run = ReleaseRun(release, target)
-    try:
-        _replay(run, version, recorded)
-    except EndedError as error:
-        run.release = replace(release, outcome=ReleaseOutcome.ENDED, answer="ended", reason=str(error))
-    except InputError as error:
-        run.release = replace(release, outcome=ReleaseOutcome.REFUSED, answer="refused", reason=str(error))
-    except MachineError as error:
-        run.release, run.target = replace(release, reason=str(error)), None
-    else:
+    """What a release makes of the bundle, in the first of its environments in which it runs."""
+    begun, tried = time.perf_counter(), list[ReleaseRun]()
+    for environment in one.environments:
+        tried.append(_run_in(environment, matrix.runtime, recorded))
+        if tried[-1].release.outcome.ran:
+            break
+    run = tried[-1] if tried[-1].release.outcome.ran else tried[0]
+    if not run.release.answer and run.release.outcome.ran:
         run.release = replace(run.release, answer=_answer(run, recorded, list(runs.values())))
     run.release = replace(run.release, seconds=time.perf_counter() - begun)
     return run
 
 
-def _prepare(one: Candidate, runtime: str) -> tuple[Target | None, str, str]:
-    """A release in its environment, the version of its Python, and why it does not run; None where it does not."""
-    reasons: list[str] = []
-    for environment in one.environments:
-        try:
-            target = open_target_in(runtime, environments.make(environment))
-        except UsageError:
-            raise
-        except MachineError as error:
-            reasons.append(str(error))
-            continue
-        about = target.about
-        if ONNX not in about.formats:
-            raise UsageError(
-                f"the runtime {runtime} executes no ONNX files, and a bundle holds no other",
-                expected=" or ".join(about.formats),
-            )
-        if about.unavailable:
-            reasons.append(about.unavailable)
-        elif not _is_release(about.version, str(one.version)):
-            reasons.append(f"its environment runs version {about.version}")
+def _run_in(environment: Environment, runtime: str, recorded: Recorded) -> ReleaseRun:
+    """What a release makes of the bundle in an environment; skipped where it does not run there."""
+    version = environment.release
+    run = ReleaseRun(Release(version, ReleaseOutcome.SKIPPED, python=environment.version))
+    try:
+        target = open_target_in(runtime, environments.make(environment))
+        if problem := target.about.unavailable or _other_release(target.about.version, version):
+            raise MachineError(problem)
+        run.target = target
+        _replay(run, version, recorded)
+    except EndedError as error:
+        ended = run.target is not None  # while it was asked whether it runs here, that is the answer
+        outcome = ReleaseOutcome.ENDED if ended else ReleaseOutcome.SKIPPED
+        run.release = replace(run.release, outcome=outcome, answer="ended" if ended else "", reason=str(error))
+    except InputError as error:
+        if isinstance(error, UnexpectedError) or isinstance(error.__cause__, UnexpectedError):
+            run.release = replace(run.release, reason=f"bnexport cannot use this release ({error})")
         else:
-            return target, environment.version, ""
-    return None, "", reasons[0]
+            run.release = replace(run.release, outcome=ReleaseOutcome.REFUSED, answer="refused", reason=str(error))
+    except MachineError as error:
+        run.release = replace(run.release, reason=str(error))
+    if not run.release.outcome.ran:
+        run.target = None
+    return run
 
 
-def _is_release(reported: str, version: str) -> bool:
-    """Whether what a library says of itself can be this release: `2025.0.0-17942-1f68be9f594` is 2025.0.0."""
-    return reported == version or reported.startswith((f"{version}-", f"{version}+", f"{version}."))
+def _other_release(reported: str, version: str) -> str:
+    """What is wrong where a library says that it is another release; "" where it can be this one.
+
+    >>> _other_release("2025.0.0-17942-1f68be9f594", "2025.0.0"), _other_release("4.10.0", "4.11.0")
+    ('', 'its environment runs version 4.10.0')
+    """
+    same = reported == version or reported.startswith((f"{version}-", f"{version}+", f"{version}."))
+    return "" if same else f"its environment runs version {reported}"
 
 
 def open_runner(target: Target, version: str, recorded: Recorded) -> Runner:

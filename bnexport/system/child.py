@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from bnexport.errors import EndedError, InputError
+from bnexport.errors import EndedError, InputError, UnexpectedError
 from bnexport.system.child_server import FOLDER, KINDS, MEMORY, PRINTED, SECONDS
 from bnexport.types import Array
 
@@ -143,7 +143,8 @@ class Child:
         if kind := answer.get("kind"):
             raise KINDS[kind](answer["error"])
         if "error" in answer:
-            raise InputError(f"{self._title} cannot {asked} {self._path} ({answer['error']})", fix=self._fix)
+            failure = UnexpectedError if answer.get("unexpected") else InputError
+            raise failure(f"{self._title} cannot {asked} {self._path} ({answer['error']})", fix=self._fix)
         return answer
 
     def _unexpected_end(self) -> EndedError:

@@ -143,7 +143,7 @@ def _limit() -> None:
 def _failure(error: Exception) -> dict[str, object]:
     """An error as JSON has it: of a process that this one started and that came to an end, also how."""
     ended = {"cause": error.cause, "last_line": error.last_line} if isinstance(error, EndedError) else {}
-    return {"error": _reason(error), **ended}
+    return {"error": _reason(error), "unexpected": not isinstance(error, BnexportError), **ended}
 
 
 def _no_fault_of_the_file(error: Exception) -> dict[str, object]:

@@ -136,6 +136,15 @@ def test_the_newest_release_decides(bundle: Path, tmp_path: Path) -> None:
     assert outcomes(json.loads(values)) == {"1.8": "wrong", "1.9": "right"}
 
 
+def test_a_release_that_bnexport_cannot_use_does_not_refuse_the_model(bundle: Path, index: Path) -> None:
+    """What a library raises that nobody expected says nothing about the model: the release is skipped."""
+    runtime_wheel(index, "0.7", message="other interface")
+    runtime_wheel(index, "0.8")
+    _, values = verified(bundle, "onnxruntime==0.7..0.8")
+    assert outcomes(values) == {"0.7": "skipped", "0.8": "right"}
+    assert "bnexport cannot use this release" in values["releases"]["releases"][0]["reason"]
+
+
 def test_ends_that_agree_say_nothing_about_what_is_between_them(bundle: Path) -> None:
     """Two runs, no finding, and a sentence."""
     done, values = verified(bundle, "onnxruntime==1.5..1.9")
@@ -162,7 +171,7 @@ def test_a_release_that_refuses_the_model_is_no_release_that_is_wrong(bundle: Pa
     """Its own words are reported."""
     runtime_wheel(index, "0.9", message="refuse")
     try:
-        done, values = verified(bundle, "onnxruntime==..1.0")
+        done, values = verified(bundle, "onnxruntime==0.9..1.0")
     finally:
         (index / "onnxruntime-0.9-py3-none-any.whl").unlink()
     assert done.exit_code == 0
@@ -199,6 +208,8 @@ def test_what_cannot_be_run_is_one_sentence(bundle: Path) -> None:
     """A package without a runtime, a range without releases, a runtime of other files: exit code 2; releases that do not run: 3."""
     with pytest.raises(UsageError, match="brings no runtime"):
         verify(bundle, matrix="numpy==1..")
+    with pytest.raises(UsageError, match="executes no ONNX files"):
+        verify(bundle, matrix="ai-edge-litert==2..")
     with pytest.raises(UsageError, match="no release of onnxruntime"):
         verify(bundle, matrix="onnxruntime==7..")
     with pytest.raises(UsageError, match="--matrix-all"):
