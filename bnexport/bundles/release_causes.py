@@ -29,14 +29,17 @@ if TYPE_CHECKING:
 
 
 def find_causes(releases: Releases, recorded: Recorded, progress: Progress) -> dict[tuple[str, str], ReleaseCause]:
-    """What is known about changes between a release that is right and one that is wrong, by their two versions."""
+    """What is known about changes between a release that is right and one that is wrong, by their two versions.
+
+    Where there is no change and all are wrong, what is known about the newest one, by "" and its version.
+    """
     causes = {}
-    for low, high in releases.changes:
-        runs = releases.runs[low], releases.runs[high]
-        outcomes = [run.release.outcome for run in runs]
-        if sorted(outcomes) != [ReleaseOutcome.RIGHT, ReleaseOutcome.WRONG]:
+    for before, after in _pairs(releases):
+        runs = [run for run in (before, after) if run is not None]
+        wrong = next((run for run in runs if run.release.outcome == ReleaseOutcome.WRONG), None)
+        right = next((run for run in runs if run.release.outcome == ReleaseOutcome.RIGHT), None)
+        if wrong is None or (right is None and before is not None):
             continue
-        wrong, right = (runs[outcomes.index(outcome)] for outcome in (ReleaseOutcome.WRONG, ReleaseOutcome.RIGHT))
         progress.stage(f"looking for what makes {releases.matrix.package} {wrong.release.version} wrong")
         try:
             cause = _find_cause(wrong, right, recorded, progress)
@@ -44,12 +47,21 @@ def find_causes(releases: Releases, recorded: Recorded, progress: Progress) -> d
             progress.note(f"the cause is not known: {error}")
             continue
         if cause is not None:
-            causes[runs[0].release.version, runs[1].release.version] = cause
+            causes["" if before is None else before.release.version, after.release.version] = cause
     return causes
 
 
-def _find_cause(wrong: ReleaseRun, right: ReleaseRun, recorded: Recorded, progress: Progress) -> ReleaseCause | None:
-    if wrong.target is None or right.target is None:
+def _pairs(releases: Releases) -> Sequence[tuple[ReleaseRun | None, ReleaseRun]]:
+    """The two sides of each change; nothing and the newest release where there is none."""
+    if releases.changes:
+        return [(releases.runs[low], releases.runs[high]) for low, high in releases.changes]
+    return [(None, run) for _, run in sorted(releases.runs.items()) if run.release.outcome.ran][-1:]
+
+
+def _find_cause(
+    wrong: ReleaseRun, right: ReleaseRun | None, recorded: Recorded, progress: Progress
+) -> ReleaseCause | None:
+    if wrong.target is None:
         return None
     batch = _differing_batch(wrong, recorded)
     if batch is None:
@@ -65,7 +77,7 @@ def _find_cause(wrong: ReleaseRun, right: ReleaseRun, recorded: Recorded, progre
 
     def compare_layers(_: object = None) -> list[LayerError]:
         progress.stage("comparing node by node")
-        return _layer_errors(graph, wrong.target, right.target, feeds, unoptimised)
+        return _layer_errors(graph, wrong.target, right.target if right is not None else None, feeds, unoptimised)
 
     version = wrong.release.version
     if unoptimised:

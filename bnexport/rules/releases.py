@@ -47,7 +47,7 @@ def release_findings(matrix: ReleaseMatrix, causes: Mapping[tuple[str, str], Rel
         blamed |= {release.version for release in failing}
         findings.append(_change(matrix, before, after, failing, causes.get((low, high))))
     wrong = [r for r in ran if r.judged and r.outcome != ReleaseOutcome.RIGHT and r.version not in blamed]
-    return [*([_throughout(matrix, wrong)] if wrong else []), *findings]
+    return [*([_throughout(matrix, wrong, causes.get(("", wrong[-1].version)))] if wrong else []), *findings]
 
 
 def _alike(ran: Sequence[Release], release: Release, step: int) -> list[Release]:
@@ -89,14 +89,13 @@ def _change(
         "releases_run": [release.version for release in ran],
     }
     if cause is not None:
-        evidence |= {"release": cause.release, "optimizers": list(cause.optimizers), "nodes": list(cause.nodes)}
-        evidence |= {"layer": cause.layer, "right_with": cause.switch or cause.exposed}
+        evidence |= _evidence(cause)
     actions = _actions(package, before, after, cause)
     severity = Severity.ERROR if failing else Severity.WARNING
     return RT021.finding(severity, message, evidence, actions, cause.nodes if cause is not None else ())
 
 
-def _throughout(matrix: ReleaseMatrix, wrong: Sequence[Release]) -> Finding:
+def _throughout(matrix: ReleaseMatrix, wrong: Sequence[Release], cause: ReleaseCause | None) -> Finding:
     """RT021: releases that were asked for are wrong, and no change between two of them says since when."""
     package, first = matrix.package, wrong[0]
     listed = ", ".join(f"{release.version} {_is(release)}" for release in wrong)
@@ -107,15 +106,20 @@ def _throughout(matrix: ReleaseMatrix, wrong: Sequence[Release]) -> Finding:
         else ""
     )
     message = f"the outputs of {package} are not those that are stored in the bundle: {listed}{alike}"
+    if cause is not None and cause.described:
+        message += f"; {cause.described}"
     evidence: dict[str, object] = {
         "package": package,
         "outcomes": {release.version: outcome_of(release) for release in wrong},
         "releases_run": [release.version for release in ran],
     }
     actions = (
+        *_cures(cause),
         advise("run older releases, too: one of them may be right"),
         advise(f"or do not deploy this file on {package} {first.version}"),
     )
+    if cause is not None:
+        evidence |= _evidence(cause)
     return RT021.finding(Severity.ERROR, message, evidence, actions)
 
 
@@ -144,12 +148,25 @@ def _left_out(matrix: ReleaseMatrix, before: Release, after: Release) -> str:
     return f"; {', '.join(between)} between them {'do' if len(between) > 1 else 'does'} not run here"
 
 
-def _actions(package: str, before: Release, after: Release, cause: ReleaseCause | None) -> tuple[Action, ...]:
-    actions = []
+def _evidence(cause: ReleaseCause) -> dict[str, object]:
+    return {
+        "release": cause.release,
+        "optimizers": list(cause.optimizers),
+        "nodes": list(cause.nodes),
+        "layer": cause.layer,
+        "right_with": cause.switch or cause.exposed,
+    }
+
+
+def _cures(cause: ReleaseCause | None) -> list[Action]:
+    """What makes the wrong release right."""
     if cause is not None and cause.optimizers:
-        actions.append(advise(f"create the session with disabled_optimizers={list(cause.optimizers)!r}"))
-    elif cause is not None and cause.switch:
-        actions.append(advise(f"deploy with {cause.switch}"))
+        return [advise(f"create the session with disabled_optimizers={list(cause.optimizers)!r}")]
+    return [advise(f"deploy with {cause.switch}")] if cause is not None and cause.switch else []
+
+
+def _actions(package: str, before: Release, after: Release, cause: ReleaseCause | None) -> tuple[Action, ...]:
+    actions = _cures(cause)
     good = next((release for release in (after, before) if release.outcome == ReleaseOutcome.RIGHT), None)
     if good is not None:
         actions.append(advise(f"{'or ' if actions else ''}deploy with {package}=={good.version}, which is right"))

@@ -86,6 +86,10 @@ def test_releases_without_a_change_are_wrong_throughout() -> None:
     assert "1.1 is wrong" in finding.message
     assert "so is every other release that was run, from 1.0 on" in finding.message
     assert "first" not in finding.message
+    cause = ReleaseCause("1.1", ("Pad_Fusion",), optimized=True)
+    [finding] = release_findings(searched([WRONG, WRONG]), {("", "1.1"): cause})
+    assert "without it 1.1 is right" in finding.message
+    assert "Pad_Fusion" in finding.actions[0].reason
 
 
 def test_what_does_not_run_between_two_is_named() -> None:
