@@ -197,6 +197,8 @@ def calibration_wrong(
         message += (
             f"; either the calibration used other {noun.many}, or these {noun.many} are not prepared as in deployment"
         )
+        if narrow:
+            message += ", or the file was quantised from a graph that limits these values, as ReLU6 does"
     first = (narrow or wide)[0]
     return QT003.finding(
         severity,

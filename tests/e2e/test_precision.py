@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import numpy_helper
+from onnxruntime.quantization import quant_pre_process
 
-from bnexport import check
+from bnexport import check, export
 from bnexport.onnx_graph.precision import stored_precision
 from bnexport.results.verdict import CheckReport, Finding
 from bnexport.system import machine
@@ -272,6 +276,43 @@ def test_what_the_precision_does_not_explain_fails(tmp_path: Path, name: str, ho
         how == "half_io" or name == "swapped_channels"
     ):  # at 8 bits the others are within what rounding their weights explains
         assert codes["EX001"].layers[0].startswith(WHERE[name]), str(report)
+
+
+@pytest.mark.keras
+@pytest.mark.skipif(os.environ.get("BNEXPORT_SEEDS", "1") == "1", reason="the long run: BNEXPORT_SEEDS=3")
+@pytest.mark.parametrize("how", ["half_io", "half", "good", "qoperator", "dynamic"])
+def test_no_mutation_is_missed(tmp_path: Path, how: str) -> None:
+    """The mutations of test_deployed in reduced precision: what moves the answers by six times what the precision costs fails, or is ranges that do not fit."""
+    from tests.e2e import test_deployed
+
+    x = np.random.default_rng(0).uniform(-1, 1, (64, 24, 24, 3)).astype(np.float32)
+    test_deployed.small().save(tmp_path / "net.keras")
+    export(tmp_path / "net.keras", tmp_path / "net.onnx")
+    np.savez(tmp_path / "data.npz", image=x)
+
+    def answers(path: Path) -> np.ndarray:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        kind = np.float16 if session.get_inputs()[0].type == "tensor(float16)" else np.float32
+        return session.run(None, {session.get_inputs()[0].name: x.astype(kind)})[0].astype(float)
+
+    right, cost = answers(tmp_path / "net.onnx"), 0.0
+    for number, name in enumerate([None, *test_deployed.MUTATIONS]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        shutil.copy(tmp_path / "data.npz", folder)
+        model = onnx.load(tmp_path / "net.onnx")
+        if name is not None:
+            test_deployed.MUTATIONS[name][0](model)
+        del model.graph.value_info[:]
+        onnx.save(model, folder / "net.onnx")
+        quant_pre_process(str(folder / "net.onnx"), str(folder / "pre.onnx"))
+        file = quantised_nets.quantise(folder, how)
+        report, codes = held(tmp_path, file)
+        if name is None:
+            assert report, str(report)
+            cost = np.abs(answers(file) - right).max()
+        elif np.abs(answers(folder / "net.onnx") - right).max() > 6 * cost:
+            assert not report or "QT003" in codes, (name, str(report))
 
 
 def test_the_precision_of_a_file_is_found_in_it(folder_of: Callable[[str], Path]) -> None:
