@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,6 +73,7 @@ def pack(
     layout: str = "",
     name: str = "",
     signing: Signing | None = None,
+    with_inputs: bool = False,
     progress: Progress | None = None,
 ) -> Packing:
     """Checks a model, and packs what a machine without TensorFlow needs to check it again.
@@ -85,6 +88,7 @@ def pack(
         layout: "triton" for a Triton model repository in it as well.
         name: of the model in that repository; "" for the file's own.
         signing: how the bundle is signed; None where it is not.
+        with_inputs: also store the inputs as .npy files, and a table of the items, for programs that read no protobuf.
         progress: notified of each stage.
 
     Raises:
@@ -111,6 +115,8 @@ def pack(
     graph, content = _deployed_file(opening)
     index, parts = _build_bundle(opening, examination, graph, samples)
     parts = {memory_file.MODEL: content, **parts}
+    if with_inputs:
+        parts |= _plain_inputs(index, parts)
     if layout:
         stem = name or request.model.stem
         parts |= triton.repository(graph, content, stem, index.heads.classes, request.batch_size)
@@ -125,6 +131,26 @@ def pack(
             sign(folder, output.name)
     count = sum(len(part.items) for part in index.sets)
     return Packing(output, report, count, len(index.sets), sum(len(part) for part in parts.values()))
+
+
+def _plain_inputs(index: Bundle, parts: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The inputs of each data set as .npy, and items.csv, which says where the rows of each item are."""
+    plain: dict[str, bytes] = {}
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["item", "name", "file", "data_set", "row"])
+    count = 0
+    for part in index.sets:
+        for nth in range(len(index.inputs)):
+            path = f"{part.folder}/input_{nth}"
+            array, stream = protobuf.array_from(parts[f"{path}.pb"], path), io.BytesIO()
+            if array.dtype.kind != "U":  # text has no plain form that other languages read
+                np.save(stream, array)
+                plain[f"{path}.npy"] = stream.getvalue()
+        for row, item in enumerate(part.items):
+            rows.writerow([f"{count:06d}", item.name, item.file, part.folder, row])
+            count += 1
+    return {**plain, "items.csv": table.getvalue().encode("utf-8", "surrogateescape")}
 
 
 def _refuse_odd_output(output: Path) -> None:

@@ -73,6 +73,16 @@ class BundleOptions:
             help="The name of the model in the Triton repository. By default it is the name of the model file. Used with --layout triton.",
         )
     )
+    with_inputs: bool = option(
+        Flag(
+            name="with-inputs",
+            kind=bool,
+            default=False,
+            panel=BUNDLE,
+            help="Also write the inputs as .npy files and a table of the items, items.csv, for programs whose outputs "
+            "bnexport verify --recorded compares.",
+        )
+    )
     reading: options.Reading = options_of(options.Reading)
     targets: options.OnnxruntimeTargets = options_of(options.OnnxruntimeTargets)
 
@@ -116,6 +126,7 @@ def command(
             layout=bundle.layout or "",
             name=bundle.name,
             signing=signed_with,
+            with_inputs=bundle.with_inputs,
             progress=progress,
         )
     report_output.print_bundle(packing, written.form)

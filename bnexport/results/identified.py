@@ -29,7 +29,7 @@ class Steps:
         kernel: the resize kernel.
         rounding: what was rounded.
         order: the order of the channels.
-        scaling: what was done to the grey levels.
+        scaling: what was done to the gray levels.
     """
 
     layout: str = ""
@@ -64,7 +64,7 @@ class Identified:
         steps: the way that fits best; None where nothing fits.
         named: whether it is certain: the residual is rounding, and only `alternatives` have one like it.
         exact: whether almost all values are the same, up to float32 rounding.
-        residual: root mean square of what is left, in grey levels; of outputs, relative to their scale.
+        residual: root mean square of what is left, in gray levels; of outputs, relative to their scale.
         largest: the largest difference, in the same unit.
         alternatives: other ways whose residual is the same.
         next_residual: that of the best way that can be distinguished; None where there is none.

@@ -25,7 +25,7 @@ IN008 = Rule(
     measured=(
         "verify --recorded prepares the images of the bundle in many ways: decoders, EXIF orientation, stretched, cropped "
         "or padded, the resize kernels of Pillow, OpenCV, TensorFlow, torch and a canvas, rounding, and values in another "
-        "layout. The channel order and the scaling are fitted by least squares. The residual is in grey levels. A way is "
+        "layout. The channel order and the scaling are fitted by least squares. The residual is in gray levels. A way is "
         "named if almost all recorded values are equal to it or differ by rounding; all ways with such a residual are "
         "listed. Otherwise the message says best fit. Without recorded inputs, the model is run on inputs that are "
         "prepared in these ways, and the outputs are compared. It is an error where the outputs are outside the tolerance."
@@ -123,17 +123,26 @@ def prepared_differently(
 
 def describe_way(way: Identified) -> str:
     """What a search gave, in words; a way is named only where it is certain."""
-    unit = "of their scale" if way.values else "grey levels"
     if way.steps is None:
         return f"no known preprocessing of the images gives them ({way.tried} ways tried)"
-    residual = f"residual {way.residual:.2g} {unit}, largest {way.largest:.2g}"
+    steps = way.steps.described
+    if way.values:
+        other = "" if way.next_residual is None else f", those of the next other way differ by {way.next_residual:.2g}"
+        if way.named:
+            return (
+                f"that program prepares the images so: {steps} (the outputs for such inputs are within the tolerance"
+                f"{other} of their scale)" + _alternatives(way)
+            )
+        return (
+            "no known preprocessing gives them exactly; best fit: "
+            f"{steps} (the outputs for such inputs differ by {way.residual:.2g} of their scale, {way.tried} ways tried)"
+        )
+    residual = f"residual {way.residual:.2g} gray levels, largest {way.largest:.2g}"
     if not way.named:
-        return f"no known preprocessing gives them exactly; best fit: {way.steps.described} ({residual})"
+        return f"no known preprocessing gives them exactly; best fit: {steps} ({residual}, {way.tried} ways tried)"
     how = "exactly" if way.exact else "up to rounding"
-    text = f"that program prepares the images so: {way.steps.described} (fits {how}, {residual}"
-    if way.next_residual is not None:
-        text += f", the next other way {way.next_residual:.2g}"
-    return text + ")" + _alternatives(way)
+    other = "" if way.next_residual is None else f", of the next other way {way.next_residual:.2g}"
+    return f"that program prepares the images so: {steps} (fits {how}, {residual}{other})" + _alternatives(way)
 
 
 def _alternatives(way: Identified) -> str:

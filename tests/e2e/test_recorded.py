@@ -178,3 +178,26 @@ def test_what_cannot_be_read_is_a_sentence(
         (tmp_path / name).write_bytes(content)
     with pytest.raises(kind, match=sentence):
         verify(place.bundle, providers=["cpu"], recorded=tmp_path)
+
+
+def test_outputs_alone_name_the_preprocessing(place: Place, tmp_path: Path) -> None:
+    """Without recorded inputs, the way is found whose outputs are those that were recorded, up to rounding."""
+    report = verify(place.bundle, recorded=place.record(tmp_path / "rec", bgr, inputs=False))
+    one = finding(report, "IN008")
+    assert one.evidence["inputs_recorded"] is False
+    assert one.evidence["named"] is True
+    assert one.evidence["identified"]["order"] == "BGR"
+    assert "NEAREST" in one.evidence["identified"]["kernel"] or "nearest" in one.evidence["identified"]["kernel"]
+    ways = [one.evidence["identified"], *one.evidence["alternatives"]]
+    assert any(way["kernel"] == "Pillow NEAREST" for way in ways)
+
+
+def test_outputs_of_nothing_known_name_nothing(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other outputs without inputs, which no preprocessing gives: RT009 says that either may be the cause, and IN008 says nothing."""
+    monkeypatch.setattr("bnexport.datasets.identify.by_outputs.ROUNDS", 0)
+    report = verify(place.bundle, recorded=place.record(tmp_path / "rec", own, inputs=False, noise=1e-2))
+    assert "IN008" not in {f.code for f in report.findings}
+    one = finding(report, "RT009")
+    assert one.evidence["inputs"] == "not recorded"
+    assert "the preprocessing of that program or its runtime may be the cause" in one.message
+    assert "no known preprocessing gives them exactly" in one.message

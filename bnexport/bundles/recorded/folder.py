@@ -145,7 +145,8 @@ def _spellings(index: Bundle) -> dict[tuple[str, str], str]:
         pairs += [(OUTPUTS, tensor.name, key), (OUTPUTS, tensor.tensor, key)]
     pairs += [(INPUTS, name, input_key(name)) for name in index.inputs]
     for tensor in index.tensors:
-        pairs.append((OUTPUTS, PurePosixPath(tensor.file).stem, output_key(tensor.name)))
+        key = output_key(tensor.name)
+        pairs += [(OUTPUTS, PurePosixPath(tensor.file).stem, key), (OUTPUTS, index.heads.shown(tensor.name), key)]
     pairs += [(INPUTS, f"input_{nth}", input_key(name)) for nth, name in enumerate(index.inputs)]
     table: dict[tuple[str, str], str] = {}
     for role, name, key in pairs:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bnexport.bundles.bundle import Bundle
 from bnexport.bundles.recorded.recording import Part, Recording
@@ -13,7 +15,7 @@ from bnexport.comparison.sides import Runner
 from bnexport.comparison.tally import Tally
 from bnexport.errors import InputError, MachineError
 from bnexport.progress import Progress
-from bnexport.results.identified import Identified
+from bnexport.results.identified import Identified, Steps
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.results.runs import RECORDED, RunSpec
 from bnexport.results.tolerance import Tolerances
@@ -23,8 +25,14 @@ from bnexport.rules.interface import outputs_matched
 from bnexport.rules.recorded import Inputs
 from bnexport.types import Array
 
+if TYPE_CHECKING:
+    from bnexport.datasets.identify.sources import Source
+
 SAME = 1e-5
 """Inputs are the same within this share of their scale: float32 arithmetic in another order moves them by less."""
+
+SEARCHED = 3
+"""Outputs are searched on so many pictures."""
 
 _RUN = RunSpec(RECORDED, "inference", "")
 
@@ -100,13 +108,7 @@ class _Inquiry:
             return [self._runtime_is_wrong(failed)] if failed else []
         right = self._runtime_right()
         way = self._search()
-        spec = self._spec
-        own = None
-        if spec is not None:
-            from bnexport.datasets.identify.identify import own_steps
-
-            own = own_steps(spec)
-        findings = [rules.prepared_differently(_RUN.id, inputs, way, own, failed, runtime_right=right)]
+        findings = [rules.prepared_differently(_RUN.id, inputs, way, self._own_steps, failed, runtime_right=right)]
         if failed and right is False:
             cause = "its inputs differ, and onnxruntime computes other outputs from them than were recorded, so both are wrong"
             findings.append(rules.recorded_runtime_differs(failed, cause, onnxruntime_agrees=None, inputs="different"))
@@ -126,9 +128,23 @@ class _Inquiry:
         return rules.recorded_runtime_differs(failed, cause, onnxruntime_agrees=agrees, inputs="same")
 
     def _without_inputs(self, failed: Sequence[Comparison]) -> list[Finding]:
+        way = self._search_by_outputs()
+        if way is not None and way.named and not self.tally.tolerances.given:  # a wide tolerance proves nothing
+            own = self._own_steps
+            return [rules.prepared_differently(_RUN.id, None, way, own, failed, runtime_right=None)]
         agrees = self._agrees(lambda part: part.feed.inputs, lambda part: part.wanted)
         cause = "its inputs were not recorded, so the preprocessing of that program or its runtime may be the cause"
+        if way is not None:
+            cause += f"; {rules.describe_way(way)}"
         return [rules.recorded_runtime_differs(failed, cause, onnxruntime_agrees=agrees, inputs="not recorded")]
+
+    @property
+    def _own_steps(self) -> Steps | None:
+        if self._spec is None:
+            return None
+        from bnexport.datasets.identify.identify import own_steps
+
+        return own_steps(self._spec)
 
     def _runtime_right(self) -> bool | None:
         """Whether the recorded outputs are what onnxruntime computes from the recorded inputs; None where it cannot run them."""
@@ -154,24 +170,85 @@ class _Inquiry:
     def _search(self) -> Identified | None:
         """How the recorded inputs were made of the pictures; None where the bundle has none."""
         spec = self._spec
-        if spec is None:
+        if spec is None or spec.channels not in (1, 3):
             return None
         from bnexport.datasets.identify.identify import identify
-        from bnexport.datasets.identify.sources import read_source
 
         self.progress.stage("looking for the preprocessing of the recorded inputs")
         [name] = self.index.inputs
-        items = [item for part in self.index.sets for item in part.items]
         rows = [row for part in self.recording.parts for row in part.inputs[name]]
-        sources, kept = [], []
-        for position, row in zip(self.recording.rows, rows, strict=True):
-            source = read_source(items[position].name, self.contents[items[position].file])
-            if source is not None:
-                sources.append(source)
-                kept.append(row)
-        if not sources or kept[0].ndim != 3 or spec.channels not in (1, 3):
+        some = [(source, row) for source, row in zip(self._sources(), rows, strict=True) if source is not None]
+        if not some or some[0][1].ndim != 3:
             return None
-        return identify(sources, kept, spec.layout, spec)
+        return identify([source for source, _ in some], [row for _, row in some], spec.layout, spec)
+
+    def _search_by_outputs(self) -> Identified | None:
+        """How the inputs were made of the pictures that give the recorded outputs; None where that cannot be tried."""
+        spec, part = self._spec, self.recording.parts[0]
+        if spec is None or spec.channels not in (1, 3) or part.feed.inputs[self.index.inputs[0]].ndim != 4:
+            return None
+        from bnexport.datasets.identify.by_outputs import OutputSearch
+
+        rows = list(range(len(part.feed.names)))[:SEARCHED]
+        sources = self._sources()[: len(rows)]
+        wanted = {key: x[rows] for key, x in part.outputs.items() if len(x) == len(part.feed.names)}
+        if any(source is None for source in sources) or not wanted:
+            return None
+        try:
+            runner = self.open_onnxruntime()
+        except (InputError, MachineError) as error:
+            self.progress.note(f"onnxruntime does not run the packed model: {error}")
+            return None
+        self.progress.stage("looking for the preprocessing that gives the recorded outputs")
+        name = self.index.inputs[0]
+        given = self._smallest_batch(runner, name, part.feed.inputs[name], len(rows))
+
+        def distance(x: NDArray[np.float32]) -> float:
+            given[: len(rows)] = x.astype(given.dtype)
+            try:
+                computed = runner.compute({name: given})
+            except InputError:
+                return float("inf")
+            same = {key: computed[key][: len(rows)] for key in wanted}
+            if self.tally.agree("inference", wanted, same):
+                return 0.0
+            squash = self.index.heads.squash
+            return max(_far(wanted[key], value, logarithm=key in squash) for key, value in same.items())
+
+        return OutputSearch([source for source in sources if source is not None], spec, distance).identify()
+
+    def _smallest_batch(self, runner: Runner, name: str, batch: Array, count: int) -> Array:
+        """A copy of the first items of a batch; of all where the model takes no smaller one."""
+        try:
+            runner.compute({name: batch[:count]})
+        except InputError:
+            return batch.copy()
+        return batch[:count].copy()
+
+    def _sources(self) -> list[Source | None]:
+        """The pictures of the recorded items; None for those that are too large to be searched."""
+        from bnexport.datasets.identify.sources import read_source
+
+        items = [item for part in self.index.sets for item in part.items]
+        chosen = [items[row] for row in self.recording.rows]
+        return [read_source(item.name, self.contents[item.file]) for item in chosen]
+
+
+def _far(actual: Array, reference: Array, *, logarithm: bool) -> float:
+    """The root mean square of a difference, relative to the scale; infinite where that cannot be said.
+
+    Args:
+        actual: the outputs that were recorded.
+        reference: those that are computed.
+        logarithm: whether they are probabilities, whose logarithms move as the logits do.
+    """
+    if actual.shape != reference.shape or actual.dtype.kind not in "biuf":
+        return float("inf")
+    a, r = np.asarray(actual, np.float64), np.asarray(reference, np.float64)
+    if logarithm:
+        a, r = (np.log(np.clip(x, 1e-12, None)) for x in (a, r))
+    far = float(np.sqrt(np.mean((a - r) ** 2))) / (float(np.abs(r).max(initial=0.0)) or 1.0)
+    return far if np.isfinite(far) else float("inf")
 
 
 def compare_inputs(recording: Recording) -> Inputs | None:

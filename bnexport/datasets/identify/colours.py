@@ -2,7 +2,7 @@
 
 For channel c of an input and the source channel u_c of an order, y_c = a_c u_c + b_c by least squares,
 
-    a = cov(u, y) / var(u),  b = mean(y) - a mean(u),  residual^2 = (var(y) - a cov(u, y)) / a^2   in grey levels
+    a = cov(u, y) / var(u),  b = mean(y) - a mean(u),  residual^2 = (var(y) - a cov(u, y)) / a^2   in gray levels
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ LUMA = (0.299, 0.587, 0.114)
 ORDERS: dict[str, tuple[tuple[float, float, float], ...]] = {
     "RGB": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
     "BGR": ((0, 0, 1), (0, 1, 0), (1, 0, 0)),
-    "grey in each channel": (LUMA, LUMA, LUMA),
+    "gray in each channel": (LUMA, LUMA, LUMA),
 }
 GREYS: dict[str, tuple[tuple[float, float, float], ...]] = {
-    "grey": (LUMA,),
-    "grey of the colors in the order BGR": (LUMA[::-1],),
+    "gray": (LUMA,),
+    "gray of the colors in the order BGR": (LUMA[::-1],),
     "the mean of the colors": ((1 / 3, 1 / 3, 1 / 3),),
     "the red channel": ((1, 0, 0),),
     "the green channel": ((0, 1, 0),),
@@ -33,7 +33,7 @@ GREYS: dict[str, tuple[tuple[float, float, float], ...]] = {
 }
 
 SNAPPED = 0.15
-"""A scaling is named where it is within so many grey levels of the one that was fitted, at black and at white."""
+"""A scaling is named where it is within so many gray levels of the one that was fitted, at black and at white."""
 
 _CAFFE = (123.68, 116.779, 103.939)
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -89,7 +89,7 @@ class Colours:
         matrix: the source channel of each channel of the input, as weights of R, G and B.
         factor: by channel.
         offset: by channel.
-        residual: root mean square, in grey levels.
+        residual: root mean square, in gray levels.
     """
 
     order: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,11 +28,14 @@ ALIKE = 2.0
 ROUNDING = 0.45
 """or up to this residual, in grey levels: two ways to round differ by 0.41 on average."""
 
-CERTAIN = 0.98
+CERTAIN = 0.95
 """A way is certain, too, where so many values are equal"""
 
 APART = 3.0
 """and every other way has so many times its residual."""
+
+SAME = 1.02
+"""Ways have the same residual up to this factor."""
 
 NOTHING = 0.6
 """Nothing fits where the residual is so many times the deviation of the recorded grey levels."""
@@ -142,15 +145,14 @@ def _decide(search: Search, results: list[Measured], own: Preprocessing | None, 
         named, limit = True, max(ALIKE * best.residual, ROUNDING)
         alike = [one for one in results if one.rounds and one.residual <= limit]
     if not alike:
-        alike = [best]
-        apart_enough = all(one.residual >= APART * best.residual for one in results if one is not best)
+        alike = [one for one in results if one.residual <= SAME * best.residual]
+        apart_enough = all(one.residual >= APART * best.residual for one in results if one not in alike)
         named = best.equal >= CERTAIN and apart_enough
     deviation = float(np.mean([np.std(search.view(n, best.scored.way.view)) for n in range(len(search.rows))]))
     if not named and best.residual >= NOTHING * deviation / float(np.abs(best.scaling.factor).mean()):
         return replace(nothing, residual=best.residual, largest=best.largest)
-    ideal = own_steps(own) if own is not None else Steps()
-    pairs = {steps_of(search, one): one for one in reversed(alike)}
-    ways = sorted(pairs, key=lambda steps: (_distance(steps, ideal), pairs[steps].residual))
+    pairs = {steps_of(search, one): one for one in sorted(alike, key=lambda one: -one.residual)}
+    ways = closest(reversed(pairs), own)
     first = pairs[ways[0]]
     apart = [one.residual for one in results if steps_of(search, one) not in pairs]
     return Identified(
@@ -166,9 +168,13 @@ def _decide(search: Search, results: list[Measured], own: Preprocessing | None, 
     )
 
 
-def _distance(steps: Steps, ideal: Steps) -> int:
-    """How many steps are otherwise; those that are not stated make no difference."""
-    return sum(bool(theirs) and theirs != own for theirs, own in steps.differences(ideal).values())
+def closest(ways: Iterable[Steps], own: Preprocessing | None) -> list[Steps]:
+    """Ways that cannot be distinguished, those first that have most steps in common with the bundle's."""
+    ideal = own_steps(own) if own is not None else Steps()
+    return sorted(
+        ways,
+        key=lambda steps: sum(bool(theirs) and theirs != ours for theirs, ours in steps.differences(ideal).values()),
+    )
 
 
 _FITS = {OwnFit.STRETCH: "stretch", OwnFit.CROP: "crop first", OwnFit.PAD: "pad first"}
@@ -183,21 +189,26 @@ _SCALINGS = {
 }
 
 
-def own_steps(spec: Preprocessing) -> Steps:
-    """How bnexport prepares pictures, in the words of a search."""
-    if spec.resize == Resize.TF_BILINEAR:
-        kernel = next(k for k in KERNELS if "TensorFlow bilinear" in k.names)
-    elif spec.resize == Resize.TF_NEAREST:
-        kernel = next(k for k in KERNELS if "TensorFlow nearest" in k.names)
-    else:
-        kernel = next(k for k in KERNELS if k.names == (f"Pillow {spec.resize.removeprefix('pil-').upper()}",))
+def own_way(spec: Preprocessing) -> tuple[Way, str, str]:
+    """How bnexport prepares pictures as a way, with the order of the channels and the name of the scaling."""
+    name = {Resize.TF_BILINEAR: "TensorFlow bilinear", Resize.TF_NEAREST: "TensorFlow nearest"}.get(
+        spec.resize, f"Pillow {spec.resize.removeprefix('pil-').upper()}"
+    )
+    kernel = next(kernel for kernel in KERNELS if name in kernel.names)
     bgr = spec.order == Order.BGR or spec.scaling == Scaling.CAFFE
+    order = "gray" if spec.channels == 1 else "BGR" if bgr else "RGB"
+    return Way("as stated", False, Fit(_FITS[spec.fit]), kernel, FAST), order, _SCALINGS[spec.scaling]
+
+
+def own_steps(spec: Preprocessing) -> Steps:
+    """The same in the words of a search."""
+    way, order, scaling = own_way(spec)
     return Steps(
         decoder=f"JPEG decoder of {FAST}",
         orientation="EXIF orientation not applied",
-        fit=Fit(_FITS[spec.fit]).described,
-        kernel=kernel.described,
-        rounding="" if kernel.rounds else "not rounded",
-        order="grey" if spec.channels == 1 else "BGR" if bgr else "RGB",
-        scaling=_SCALINGS[spec.scaling],
+        fit=way.fit.described,
+        kernel=way.kernel.described,
+        rounding="" if way.kernel.rounds else "not rounded",
+        order=order,
+        scaling=scaling,
     )

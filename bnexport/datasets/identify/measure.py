@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bnexport.datasets.identify.colours import Affine, name_scaling
-from bnexport.datasets.identify.search import Scored, Search
+from bnexport.datasets.identify.search import Scored, Search, Way
 from bnexport.results.identified import Steps
 
 EQUAL = 0.05
-"""Values are equal within so many grey levels: float32 arithmetic moves them by less."""
+"""Values are equal within so many gray levels: float32 arithmetic moves them by less."""
 
 LEVEL = 1.05
-"""Values differ by rounding within so many grey levels."""
+"""Values differ by rounding within so many gray levels."""
 
 ALMOST_ALL = 0.999
 """The share of values that must be equal, or differ by rounding."""
@@ -28,7 +28,7 @@ class Measured:
     Args:
         scored: the way and its colours.
         scaling: the one that is nearest.
-        residual: root mean square, in grey levels.
+        residual: root mean square, in gray levels.
         largest: the largest difference of all.
         equal: the share of values that are equal.
         rounding: the share of values that are equal or differ by rounding.
@@ -106,20 +106,33 @@ def _resizes(search: Search, scored: Scored, picture: int) -> bool:
 
 def steps_of(search: Search, measured: Measured) -> Steps:
     """A way in words, without steps that make no difference to these pictures."""
-    way, colours = measured.scored.way, measured.scored.colours
+    way, order = measured.scored.way, measured.scored.colours.order
+    steps = words(search, way, order, measured.scaling.described, resized=measured.resized)
+    if measured.padding is None or not steps.fit:
+        return steps
+    return replace(steps, fit=f"{steps.fit} with gray level {measured.padding:g}")
+
+
+def words(search: Search, way: Way, order: str, scaling: str, *, resized: bool) -> Steps:
+    """A way in words, with the order of its channels and its scaling.
+
+    Args:
+        search: the pictures.
+        way: up to the colours.
+        order: of the channels.
+        scaling: in words.
+        resized: whether any picture was resized; the kernel makes no difference where none was.
+    """
     decoders = {decoder for source in search.sources for decoder, _ in source.pixels}
     turned = any(oriented for source in search.sources for _, oriented in source.pixels)
-    rounding = way.after and f"{way.after} to uint8"
-    fit = way.fit.described
-    if measured.padding is not None:
-        fit += f" with grey level {measured.padding:g}"
+    rounding = f"{way.after} to uint8" if way.after else "" if way.kernel.rounds else "not rounded"
     return Steps(
         layout="" if way.view == "as stated" else way.view,
         decoder=f"JPEG decoder of {way.decoder}" if len(decoders) > 1 else "",
         orientation=("EXIF orientation applied" if way.turned else "EXIF orientation not applied") if turned else "",
-        fit=fit if measured.resized or way.fit.kind != "stretch" else "",
-        kernel=way.kernel.described if measured.resized else "",
-        rounding=(rounding or ("" if way.kernel.rounds else "not rounded")) if measured.resized else "",
-        order=colours.order,
-        scaling=measured.scaling.described,
+        fit=way.fit.described if resized or way.fit.kind != "stretch" else "",
+        kernel=way.kernel.described if resized else "",
+        rounding=rounding if resized else "",
+        order=order,
+        scaling=scaling,
     )

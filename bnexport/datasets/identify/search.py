@@ -48,18 +48,17 @@ def _pillow(kernel: Image.Resampling, x: Floats, height: int, width: int) -> Flo
     return np.asarray(Image.fromarray(x.astype(np.uint8)).resize((width, height), kernel), np.float64)
 
 
-_PILLOW = {
+_FAMILIES = {
     "BILINEAR": "linear, antialiased",
-    "HAMMING": "hamming",
     "BICUBIC": "cubic, antialiased",
     "LANCZOS": "lanczos 3, antialiased",
-    "BOX": "box",
     "NEAREST": "nearest",
 }
+"""Pillow's kernels that others have, too."""
 KERNELS: tuple[Sampler, ...] = (
     *(
-        Sampler((f"Pillow {name}",), partial(_pillow, Image.Resampling[name]), True, family)
-        for name, family in _PILLOW.items()
+        Sampler((f"Pillow {kernel.name}",), partial(_pillow, kernel), True, _FAMILIES.get(kernel.name, kernel.name))
+        for kernel in sorted(Image.Resampling, key=lambda kernel: kernel != Image.Resampling.BILINEAR)
     ),
     *SAMPLERS,
 )

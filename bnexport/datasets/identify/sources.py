@@ -28,7 +28,6 @@ class Source:
     Args:
         name: of the picture.
         pixels: uint8, shape (H, W, 3), by decoder and whether the EXIF orientation was applied; those that give the same pixels once.
-        same: which other decoders and orientations give the same pixels as each.
     """
 
     name: str
@@ -36,7 +35,8 @@ class Source:
 
     def of(self, decoder: str, *, turned: bool) -> NDArray[np.uint8]:
         """The pixels of a decoder; those of another one where this one makes no difference."""
-        return self.pixels.get((decoder, turned), self.pixels.get((PLAIN, turned), self.pixels[PLAIN, False]))
+        oriented = turned and (PLAIN, True) in self.pixels
+        return self.pixels.get((decoder, oriented), self.pixels[PLAIN, oriented])
 
 
 def read_source(name: str, content: bytes) -> Source | None:

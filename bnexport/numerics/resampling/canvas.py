@@ -1,7 +1,8 @@
 """drawImage of a canvas in Chromium, which Skia computes on the CPU (measured on Chromium 156).
 
 The smoothing qualities low, medium and high give the same pixels. Weights have four bits and sums are cut off. A picture that becomes
-less than half as large is first brought to ceil(size / 2^l), the smallest such size that is not below the result.
+less than half as large is first brought to ceil(size / 2^l), the smallest such size that is not below the result. Where a position is
+a multiple of 1/16 to all digits, rounding that is not modelled here decides: up to 2 % of rows and columns.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ def smooth(x: Floats, height: int, width: int) -> Floats:
 
 def plain(x: Floats, height: int, width: int) -> Floats:
     """The same with imageSmoothingEnabled = false: the nearest pixel, the former one where two are as near."""
-    rows, columns = (
-        np.clip(np.ceil((np.arange(out) + 0.5) * (size / out) - 1e-9).astype(np.int64) - 1, 0, size - 1)
-        for out, size in ((height, x.shape[0]), (width, x.shape[1]))
-    )
+    indices = []
+    for out, size in ((height, x.shape[0]), (width, x.shape[1])):
+        step = np.float32(size) / np.float32(out)
+        position = float(np.float32(0.5) * step) + np.arange(out) * float(step) - 2.0**-16
+        indices.append(np.clip(np.floor(position).astype(np.int64), 0, size - 1))
+    rows, columns = indices
     return np.asarray(x[rows][:, columns])
 
 

@@ -87,16 +87,27 @@ def _opencv_lanczos(make: MakeTaps, x: Floats, height: int, width: int) -> Float
     return np.clip(np.floor(own[1].apply(own[0].apply(x, 1), 0) / 2.0**22 + 0.5), 0, 255)
 
 
+def _opencv_enlarging(size: int, out: int) -> Taps:
+    """INTER_AREA where the result is larger: two samples, weighted by how much of the pixel they cover, in OpenCV's arithmetic."""
+    i, inverse = np.arange(out), out / size
+    low = np.floor(i * (1.0 / inverse)).astype(np.int64)
+    part = (i + 1) - (low + 1) * inverse
+    part = np.where(part <= 0, 0.0, part - np.floor(part))
+    return Taps(np.clip(low[:, None] + np.arange(2), 0, size - 1), np.stack([1 - part, part], axis=1))
+
+
+def _opencv_area(x: Floats, height: int, width: int) -> Floats:
+    shrinks = height <= x.shape[0] and width <= x.shape[1]
+    return _plain(taps.area if shrinks else _opencv_enlarging, x, height, width)
+
+
 def _opencv_area_uint8(x: Floats, height: int, width: int) -> Floats:
-    enlarges = height > x.shape[0] or width > x.shape[1]
-    if not enlarges or (height == x.shape[0] and width == x.shape[1]):
-        return _resample_to_uint8(taps.area, x, height, width)
-
-    def two(size: int, out: int) -> Taps:
-        own = taps.area(size, out)
-        return Taps(own.index[:, :2], own.weight[:, :2])
-
-    return _opencv_linear(two, x, height, width)
+    if height > x.shape[0] or width > x.shape[1]:
+        return _opencv_linear(_opencv_enlarging, x, height, width)
+    mean = _plain(taps.area, x, height, width)
+    if (2 * height, 2 * width) == x.shape[:2]:
+        return np.floor(mean + 0.5)
+    return to_uint8(mean)
 
 
 _LINEAR = partial(sample_kernel, kernel=triangle, support=1)
@@ -147,7 +158,8 @@ SAMPLERS = (
         "torch bicubic on uint8 (antialias=True)", "cubic, antialiased", partial(_torch_uint8, _CUBIC_AA), rounds=True
     ),
     _sampler("OpenCV INTER_AREA", "area", _opencv_area_uint8, rounds=True),
-    _sampler("TensorFlow area|OpenCV INTER_AREA on float32", "area", partial(_plain, taps.area)),
+    _sampler("TensorFlow area", "area", partial(_plain, taps.area)),
+    _sampler("OpenCV INTER_AREA on float32", "area", _opencv_area),
     _sampler("torch area", "pooling", partial(_plain, taps.pool)),
     _sampler("OpenCV INTER_LANCZOS4", "lanczos 4", partial(_opencv_lanczos, _LANCZOS_4), rounds=True),
     _sampler("OpenCV INTER_LANCZOS4 on float32", "lanczos 4", partial(_plain, _LANCZOS_4)),
