@@ -235,7 +235,7 @@ class _Inquiry:
 
 
 def _far(actual: Array, reference: Array, *, logarithm: bool) -> float:
-    """The root mean square of a difference, relative to the scale; infinite where that cannot be said.
+    """The root mean square of a difference, relative to the scale; infinite where it is not defined.
 
     Args:
         actual: the outputs that were recorded.
