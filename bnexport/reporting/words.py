@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from bnexport.results.runs import RECORDED
 from bnexport.results.text import plain
 from bnexport.results.verdict import CheckReport, Comparison
 
@@ -39,7 +40,10 @@ def _pass_sentence(report: CheckReport) -> str:
         judged = ", ".join(release.version for release in report.releases.releases if release.judged)
         return f"the outputs of {plain(report.releases.package)} {plain(judged)} agree with those of {plain(report.bundle.reference)} that are stored in the bundle"
     if report.bundle:
-        return f"the outputs on this machine agree with those of {plain(report.bundle.reference)} on the machine that packed the bundle"
+        outputs = "the outputs on this machine"
+        if any(side.runtime == RECORDED for side in report.sides):
+            outputs += ", and those that were recorded,"
+        return f"{outputs} agree with those of {plain(report.bundle.reference)} on the machine that packed the bundle"
     several = len({side.runtime for side in report.sides} | {side.provider for side in report.sides}) > 2
     same = "all runs agree; there is no other runtime to compare with"
     if report.deployed and report.model.format == "onnx":

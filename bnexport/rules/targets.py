@@ -15,7 +15,10 @@ from bnexport.rules.rule import Rule
 RT009 = Rule(
     "RT009",
     "another runtime computes different outputs",
-    meaning="A requested target other than onnxruntime computes other outputs from the file than the reference.",
+    meaning=(
+        "A requested target other than onnxruntime computes other outputs from the file than the reference, or so does a "
+        "program whose outputs were recorded (verify --recorded)."
+    ),
     measured=(
         "As for EX001, in noise floors. If onnxruntime is right with the same file, the runtime is the cause, "
         "otherwise the file. Then the batch that shows it is run again with each option of the runtime that is known to "

@@ -34,6 +34,9 @@ SAME = 1e-5
 SEARCHED = 3
 """Outputs are searched on so many pictures."""
 
+SAME_HALF = 2.0**-10
+"""The same for inputs that were recorded in float16."""
+
 _RUN = RunSpec(RECORDED, "inference", "")
 
 _Take = Callable[[Part], Mapping[str, Array]]
@@ -263,7 +266,7 @@ def compare_inputs(recording: Recording) -> Inputs | None:
             a, b = (np.asarray(x, np.float64) for x in (part.inputs[name], wanted))
             scale = float(np.abs(b).max(initial=0.0)) or 1.0
             distance = float(np.abs(a - b).max(initial=0.0)) / scale
-            if not distance <= SAME:
+            if not distance <= (SAME_HALF if part.inputs[name].dtype == np.float16 else SAME):
                 far[name] = max(far.get(name, 0.0), distance)
                 if part.inputs[name].dtype != wanted.dtype and part.inputs[name].dtype.kind != wanted.dtype.kind:
                     dtypes[name] = str(part.inputs[name].dtype)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from bnexport.datasets.identify import colours, geometry
 from bnexport.datasets.identify.colours import Colours
-from bnexport.datasets.identify.geometry import Fit
+from bnexport.datasets.identify.geometry import Fit, Plan
 from bnexport.datasets.identify.sources import PLAIN, Source
 from bnexport.numerics.resampling.samplers import SAMPLERS, Sampler
 from bnexport.numerics.resampling.taps import Floats
@@ -114,7 +114,9 @@ class Search:
     sources: Sequence[Source]
     rows: Sequence[NDArray[np.float64]]
     layout: Layout
-    _rendered: dict[tuple[int, Way], tuple[Floats, NDArray[np.bool_] | None] | None] = field(default_factory=dict)
+    _rendered: dict[tuple[int, Plan | None, tuple[str, ...]], tuple[Floats, NDArray[np.bool_] | None] | None] = field(
+        default_factory=dict
+    )
     _views: list[dict[str, Floats]] = field(default_factory=list)
     tried: int = 0
 
@@ -156,10 +158,10 @@ class Search:
 
     def render(self, picture: int, way: Way) -> tuple[Floats, NDArray[np.bool_] | None] | None:
         """A picture prepared in a way, before its colours; None where that cannot be."""
-        key = (picture, replace(way, view="", after=""))
+        pixels = self.sources[picture].of(way.decoder, turned=way.turned)
+        plan = way.fit.plan(pixels.shape[0], pixels.shape[1], self.wanted)
+        key = (id(pixels), plan, way.kernel.names)  # the sources keep the pixels, so that no id is used again
         if key not in self._rendered:
-            pixels = self.sources[picture].of(way.decoder, turned=way.turned)
-            plan = way.fit.plan(pixels.shape[0], pixels.shape[1], self.wanted)
             if len(self._rendered) > 256:
                 self._rendered.clear()
             self._rendered[key] = (
