@@ -72,7 +72,7 @@ def command(
         Path,
         typer.Argument(
             metavar="PLAN.toml",
-            help="The plan: a TOML file that lists models, images and options of bnexport check. The README has an example.",
+            help="The plan: a TOML file that lists models, images and options of bnexport check. The documentation has an example.",
         ),
     ],
     output_dir: Annotated[

@@ -111,7 +111,7 @@ class OrtProviders:
         names = [name for name, provider in PROVIDERS.items() if not _missing(provider, version, built)]
         if not names:
             why = f"onnxruntime {version} runs no provider here but those for the CPU and CUDA"
-            return About("", why, "docs/runtimes.md lists what brings others", isolated=True)
+            return About("", why, "docs/runtimes/onnxruntime-providers.md lists what brings others", isolated=True)
         return About(version, devices=tuple(names), isolated=True)
 
     def about_target(self, device: str, options: Mapping[str, str]) -> About:  # noqa: ARG002 - any provider has options
