@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 
 from bnexport.datasets.identify.geometry import Fit
+from bnexport.datasets.identify.identify import identify
+from bnexport.datasets.identify.sources import read_source
 from bnexport.results.preprocessing import Layout
 from tests.e2e import recorded_programs as programs
 from tests.e2e.recorded_programs import Library, Program
@@ -89,3 +91,29 @@ def test_pictures_that_show_nothing_name_nothing() -> None:
     steps = programs.search(program, {"noise.png": stream.getvalue()}).steps
     assert steps is not None
     assert (steps.kernel, steps.fit, steps.order, steps.scaling) == ("", "", "RGB", "x / 255")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("tensor", [False, True], ids=["Pillow image", "uint8 tensor"])
+def test_torchvision(tensor: bool) -> None:
+    """The transforms of torchvision's classifiers, on Pillow images and on tensors: shorter side, centre, kernel and scaling are named."""
+    try:
+        from torchvision.transforms._presets import ImageClassification
+        from torchvision.transforms.functional import pil_to_tensor
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"torchvision is not installed for this PyTorch ({error})")
+    transform = ImageClassification(crop_size=64, resize_size=73)
+    sources = [source for name, content in PICTURES.items() if (source := read_source(name, content))]
+    images = [Image.open(io.BytesIO(content)).convert("RGB") for content in PICTURES.values()]
+    rows = [transform(pil_to_tensor(image) if tensor else image).numpy() for image in images]
+    result = identify(sources, rows, Layout.NCHW)
+    assert result.named
+    ways = [way for way in (result.steps, *result.alternatives) if way is not None]
+    if tensor:  # torchvision resizes a float32 copy and rounds it
+        rounded = [way for way in ways if way.rounding == "rounded to uint8"]
+        assert any("torch bilinear (antialias=True)" in way.kernel.split(" or ") for way in rounded)
+    else:
+        assert "Pillow BILINEAR" in {way.kernel for way in ways}
+    assert {way.fit for way in ways} == {"the shorter side resized to 73, then the centre cut out"}
+    assert {(way.order, way.orientation) for way in ways} == {("RGB", "EXIF orientation not applied")}
+    assert {way.scaling for way in ways} == {"x / 255, minus the ImageNet mean, divided by its deviation (torch)"}
