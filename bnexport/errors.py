@@ -5,7 +5,8 @@
     ├── InputError            2  a file or folder cannot be read as what it should be
     │   ├── ExportError       2  the model was read, but it cannot be written as ONNX
     │   ├── RefusedError      2  a runtime that was asked for does not run a batch
-    │   └── UnexpectedError   2  what computes in another process raised what nobody there expected
+    │   ├── UnexpectedError   2  what computes in another process raised what nobody there expected
+    │   └── MismatchError     2  what computes in place of a file takes or gives something else
     └── MachineError          3  this machine cannot do what was required
         └── EndedError        3  a process that computes for this one ended, or took too long
 
@@ -71,6 +72,19 @@ class RefusedError(InputError):
 
 class UnexpectedError(InputError):
     """What computes in another process raised what nobody there expected: the file may be the reason, or the library."""
+
+
+class MismatchError(InputError):
+    """What computes in place of a file takes or gives something else.
+
+    Args:
+        what: what computes.
+        differences: each in words.
+    """
+
+    def __init__(self, what: str, *, differences: tuple[str, ...]) -> None:
+        super().__init__(what, found="; ".join(differences))
+        self.differences = differences
 
 
 class MachineError(BnexportError):

@@ -22,9 +22,9 @@ TITLES = {"keras": "Keras", "saved-model": "SavedModel", "torch": "PyTorch", "on
 """How the table calls the frameworks, in its order."""
 VARIANTS = {"keras2"}
 """Frameworks that read the files of another one."""
-TARGETS = {"onnxruntime-provider": "onnxruntime:NAME", "command": "command:PROGRAM", "http": "http:URL"}
+TARGETS = {"onnxruntime-provider": "onnxruntime:NAME", "command": "command:PROGRAM", "server": "http://ADDRESS"}
 """What is typed where it is not the name of the runtime."""
-PAGES = {"onnxruntime-provider": "runtimes/onnxruntime-providers", "command": "programs"}
+PAGES = {"onnxruntime-provider": "runtimes/onnxruntime-providers", "command": "programs", "server": "servers"}
 """The page of a runtime where it is not docs/runtimes/NAME.md."""
 EXPORTED, CONVERTED, GIVEN = "export, file", "conversion, file", "file"
 

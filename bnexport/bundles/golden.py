@@ -86,6 +86,11 @@ def tolerances(index: Bundle) -> Tolerances:
     return Tolerances(floors, stored.images, stored.missing, stored.half, stored.rtol, stored.atol, stored.method)
 
 
+def preprocessing(index: Bundle) -> Preprocessing | None:
+    """How the pictures of a bundle are prepared; None for arrays."""
+    return None if index.preprocessing is None else Preprocessing.from_dict(dict(index.preprocessing))
+
+
 def decode_images(index: Bundle, contents: Mapping[str, bytes], feeds: Sequence[Feed]) -> list[Array | None]:
     """What this machine makes of the pictures of each data set; None where it holds arrays.
 

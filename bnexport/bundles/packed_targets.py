@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnexport.bundles.bundle import Bundle
+from bnexport.checking.company import Company
 from bnexport.checking.target_runs import end_of_target, open_target_runs
 from bnexport.comparison.options import CheckOptions
 from bnexport.comparison.sides import Feeds, Runner
+from bnexport.comparison.tally import Tally
 from bnexport.comparison.targets import ONNX, Target, open_targets, target_run, target_spec
+from bnexport.datasets.feeds import Feed
 from bnexport.errors import EndedError, RefusedError, UsageError
 from bnexport.onnx_graph import protobuf
 from bnexport.progress import Progress
@@ -78,6 +81,28 @@ class PackedTargets:
     def versions(self) -> dict[str, str]:
         """The version of each runtime."""
         return {target.name: target.about.version for target in self.targets}
+
+    def examine_servers(
+        self,
+        runners: Sequence[Runner],
+        batch: Feed,
+        tally: Tally,
+        onnxruntime: Callable[[], Runner],
+        progress: Progress,
+    ) -> list[Finding]:
+        """RT019 for each server whose answers depend on other requests, unless those of the file itself do.
+
+        Args:
+            runners: the runs.
+            batch: what is sent.
+            tally: what was seen.
+            onnxruntime: opens the file in onnxruntime.
+            progress: notified of each server.
+        """
+        company = Company(tally.heads, tally.tolerances, None, progress)
+        raised = [company.examine(runner, batch) for runner in runners if runner.opaque == "server"]
+        findings = [finding for finding in raised if finding is not None]
+        return findings if findings and company.examine(onnxruntime(), batch) is None else []
 
     def leave_out(self, error: EndedError | RefusedError, runners: list[Runner]) -> list[Runner]:
         """The runs without those of a target that fails on a later batch, which is a finding.

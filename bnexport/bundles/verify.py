@@ -166,8 +166,11 @@ def compare_with_bundle(
             from bnexport.checking.mismatch import Inquiry  # most bundles need none of it
 
             by_id = {runner.id: runner for runner in runners}
-            inquiry = Inquiry(None, tally, by_id, None, None, None, (), progress, onnxruntime=open_onnxruntime)
+            spec = golden.preprocessing(index)
+            inquiry = Inquiry(None, tally, by_id, spec, None, None, (), progress, onnxruntime=open_onnxruntime)
             explained, _ = inquiry.findings(feeds[0], layers=False)
+        if elsewhere:
+            explained += elsewhere.examine_servers(runners, feeds[0], tally, open_onnxruntime, progress)
         pictures = golden.preprocessing_difference(decoded, baseline, stored.id, runners or on_releases.newest, tally)
         return tally, comparisons, [*explained, *reduced, pictures]
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from bnexport.checking import one_by_one, quantisation, randomness, speed, target_runs
+from bnexport.checking.company import Company
 from bnexport.checking.judging import Judge
 from bnexport.checking.mismatch import Inquiry
 from bnexport.checking.repeat import repeat
@@ -97,6 +98,8 @@ def _examine(opening: Opening, ended: Sequence[Finding], progress: Progress) -> 
         if one_by_one.possible(subject, feeds.count)
         else ([], [])
     )
+    company = Company(subject.heads(()), tolerances, subject.reference, progress, noun)
+    sent = [] if dependent else [company.examine(r, first) for r in runners if r.opaque == "server"]
     runners += previewed
     tally = Tally(
         [run.spec for run in runners],
@@ -169,6 +172,7 @@ def _examine(opening: Opening, ended: Sequence[Finding], progress: Progress) -> 
                     *explained,
                     *costs,
                     *dependent,
+                    *sent,
                     *swept,
                     runtime.not_finite(tally.answers.not_finite, len(names), noun),
                     *(with_remedy(finding, remedy) for finding in causes),

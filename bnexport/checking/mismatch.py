@@ -12,6 +12,7 @@ from bnexport.checking.localise import layer_errors
 from bnexport.checking.optimisations import find_blame, on_provider
 from bnexport.checking.repeat import ONCE, Repetition
 from bnexport.checking.rounding_by_layer import describe_form, weights_only, with_expected
+from bnexport.checking.server_causes import explain_server
 from bnexport.checking.target_causes import explain_target, onnxruntime_agrees
 from bnexport.comparison.deployed import Deployed
 from bnexport.comparison.expectations import Expected
@@ -148,6 +149,8 @@ class Inquiry:
             if measured:
                 return None, ()
             agrees = onnxruntime_agrees(lost, self.tally, self.runners.values(), self.onnxruntime)
+            if runner.opaque == "server":
+                return explain_server(lost, runner, self.tally, self.spec, agrees, self.progress), ()
             return explain_target(lost, runner, self.subject, self.deployed, self.tally, agrees, self.progress)
         if runner.graph is None:
             return export.parity_lost(lost.failed, runner.spec, reference, None, (), self._reference_name), ()

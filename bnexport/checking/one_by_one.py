@@ -58,8 +58,12 @@ def compare(
         spec = runner.spec
         if spec.mode != "inference" or spec.as_deployed or runner.of_items is not None:
             continue
-        if (spec.role == Role.CONTROL and spec.artifact) or runner.id in repetition.varying:
-            continue
+        if (
+            (spec.role == Role.CONTROL and spec.artifact)
+            or runner.id in repetition.varying
+            or runner.opaque == "server"
+        ):
+            continue  # the answers of servers are compared in more ways (`company`)
         alone = replace(spec, role=Role.CONTROL, detail="one by one")
         together = replace(spec, role=Role.CANDIDATE)
         quantised = {together.id: runner.quantised} if runner.quantised else {}

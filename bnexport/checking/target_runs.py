@@ -13,12 +13,12 @@ from bnexport.comparison.cuda import compute_nodes_on_cpu
 from bnexport.comparison.opening import Opening
 from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.comparison.targets import ONNX, Target, target_run, target_spec
-from bnexport.errors import EndedError, InputError, RefusedError
+from bnexport.errors import EndedError, InputError, MismatchError, RefusedError
 from bnexport.frameworks.keras.tflite import TITLE as CONVERTER
 from bnexport.progress import Progress
 from bnexport.results.runs import Precision, RunSpec, Switch
 from bnexport.results.verdict import Finding
-from bnexport.rules import targets as rules
+from bnexport.rules import servers as server_rules, targets as rules
 from bnexport.rules.runtime import placed_on_cpu
 
 if TYPE_CHECKING:
@@ -171,6 +171,9 @@ def _add(runs: TargetRuns, target: Target, first: Feeds, *, as_deployed: bool) -
     except ConversionError as error:
         runs.findings.append(rules.converter_refuses(run, CONVERTER, str(error), error.operators))
         return False
+    except MismatchError as error:
+        runs.findings.append(server_rules.other_interface(run, error.differences))
+        return False
     except InputError as error:
         operators, layers = _named_in(str(error), files.graph(target))
 
@@ -192,6 +195,8 @@ def _add(runs: TargetRuns, target: Target, first: Feeds, *, as_deployed: bool) -
     left = compute_nodes_on_cpu(runner) if as_deployed == _ways(target)[0] else []  # once
     if (placed := placed_on_cpu(runner.id, left, strict=runs.strict_placement)) is not None:
         runs.findings.append(placed)
+    if runner.notes:
+        runs.findings.append(server_rules.called_otherwise(runner.id, runner.notes))
     if runner.computes not in FLOAT32 and (as_deployed or not runner.spec.precision.half):
         setting = target.about.setting
         finding = rules.other_precision(

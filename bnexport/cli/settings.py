@@ -16,7 +16,10 @@ from bnexport.results.target_names import refusal_in_file
 from bnexport.system import files
 
 PREFIX = "BNEXPORT_"
-_OTHERS = {"BNEXPORT_CACHE_DIR", "BNEXPORT_DEBUG", "BNEXPORT_CONFINED", "BNEXPORT_KEY_PASSWORD"}
+_OTHERS = {
+    *("BNEXPORT_CACHE_DIR", "BNEXPORT_DEBUG", "BNEXPORT_CONFINED", "BNEXPORT_KEY_PASSWORD"),
+    *("BNEXPORT_SERVER_TOKEN", "BNEXPORT_SERVER_CA"),
+}
 """Variables that set no option."""
 
 _TESTS = {"BNEXPORT_FUZZ", "BNEXPORT_FUZZ_COMMANDS", "BNEXPORT_SEEDS"}

@@ -45,7 +45,8 @@ TARGET = Flag(
     help="Run the model on this runtime and device, for example onnxruntime:cuda or onnx-reference. onnxruntime "
     "without a device runs on the CPU, and on CUDA where CUDA works. Other runtimes are compared in addition to "
     "onnxruntime, which verify runs only if it is named too. keras:jax, keras:torch and keras:tensorflow run a Keras file on that backend of Keras, in both modes. "
-    "'command:./infer {model} {inputs} {outputs}' runs a program of your own. "
+    "'command:./infer {model} {inputs} {outputs}' runs a program of your own, "
+    "and http://HOST/v2/models/NAME or grpc://HOST:PORT/NAME asks a server. "
     "Options of the runtime follow, for example openvino:cpu:threads=1; timeout=SECONDS and memory=SIZE limit its process. "
     "Repeatable.",
 )

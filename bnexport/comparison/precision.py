@@ -14,7 +14,7 @@ from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.comparison.tally import Tally
 from bnexport.errors import InputError
 from bnexport.onnx_graph.float_form import float_form
-from bnexport.onnx_graph.half_form import half_form
+from bnexport.onnx_graph.half_form import as_if_half, half_form
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.quantised_sites import FloatForm
 from bnexport.progress import Progress
@@ -93,11 +93,33 @@ def measure(
 
 
 def _open(runner: Runner, lost: Lost, reference: onnx.ModelProto | None, selected: Collection[str]) -> OpenForm | None:
-    if runner.graph is None or runner.over is None or lost.pair.broken:
+    if runner.graph is None:
         return None
     graph = runner.graph()
     form = float_form(graph, reference) if runner.quantised is not None else half_form(graph)
-    if form is None:
+    return _open_form(runner, form, lost, selected)
+
+
+def cost_as_if(runner: Runner, precision: str, lost: Lost, tally: Tally) -> Cost | None:
+    """What computing in 16 bits would explain of a run whose file is in float32; None where that cannot be measured.
+
+    Args:
+        runner: the run.
+        precision: "float16" or "bfloat16".
+        lost: the run and its reference.
+        tally: what was seen.
+    """
+    if runner.graph is None or runner.quantised is not None:
+        return None
+    try:
+        opened = _open_form(runner, as_if_half(runner.graph(), precision), lost, tally.heads.rows)
+        return None if opened is None else _cost(opened, tally.heads.natural)
+    except InputError:
+        return None  # the graph does not run so
+
+
+def _open_form(runner: Runner, form: FloatForm | None, lost: Lost, selected: Collection[str]) -> OpenForm | None:
+    if form is None or runner.over is None or lost.pair.broken:
         return None
     session = ort_session.Session(serialise(form.graph), optimized=False)
     count = len(lost.feed.names)

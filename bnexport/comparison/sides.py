@@ -60,6 +60,7 @@ class Runner:
         switches: options that are tried where the run is wrong.
         file: the file that is executed, where that is not ONNX; None elsewhere.
         opaque: what computes in place of the file, a program or a server; "" for the file itself.
+        notes: how what computes in place of the file is called otherwise than the file.
         elapsed: the seconds in which its runtime computed so far; 0.0 where only `seconds` is measured.
         seconds: spent computing.
     """
@@ -80,6 +81,7 @@ class Runner:
     switches: Sequence[Switch] = ()
     file: OpenFile | None = None
     opaque: str = ""
+    notes: Sequence[str] = ()
     elapsed: Callable[[], float] = float
     seconds: float = field(default=0.0)
 

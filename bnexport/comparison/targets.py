@@ -15,7 +15,7 @@ from bnexport.onnx_graph import tensors
 from bnexport.onnx_graph.outputs import fetches
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.results.runs import RunSpec, runtime_title
-from bnexport.results.target_names import split_target
+from bnexport.results.target_names import SERVER, split_target
 from bnexport.runtimes.inputs import cast_input
 from bnexport.runtimes.isolated import OWN, IsolatedSession, Process, about_elsewhere
 from bnexport.runtimes.ort_session import Node
@@ -112,7 +112,10 @@ class Target:
                     raise RefusedError(str(error), target=self.text) from error
 
         left = tuple(session.left_to_cpu)
-        return OpenTarget(run, session.computes, session.signature, artifact, left, lambda: session.elapsed)
+        signature, switches = session.signature, session.switches
+        return OpenTarget(
+            run, session.computes, signature, artifact, left, lambda: session.elapsed, session.notes, switches
+        )
 
     @contextmanager
     def _naming_itself(self) -> Iterator[None]:
@@ -134,6 +137,8 @@ class OpenTarget:
         artifact: the file.
         left_to_cpu: the nodes that its device leaves to the CPU, by operator and name.
         elapsed: the seconds in which it computed so far; 0.0 where the runtime does not measure that.
+        notes: how it is called otherwise than the file.
+        switches: what to try where it is wrong.
     """
 
     run: ComputeTensors
@@ -142,6 +147,8 @@ class OpenTarget:
     artifact: Artifact
     left_to_cpu: tuple[tuple[str, str], ...] = ()
     elapsed: Callable[[], float] = float
+    notes: Sequence[str] = ()
+    switches: Sequence[Switch] = ()
 
 
 def open_targets(wanted: Sequence[str], python: Path | None = None) -> list[Target]:
@@ -170,9 +177,11 @@ def open_targets(wanted: Sequence[str], python: Path | None = None) -> list[Targ
 def _open_target(text: str, python: Path | None) -> Target:
     parts = split_target(text)
     runtime = open_runtime(parts.name)
-    own = {name: value for name, value in parts.options.items() if name not in PROCESS_OPTIONS}
+    remote = parts.name == SERVER  # it has no process here, and a time limit of its own
+    own = {name: value for name, value in parts.options.items() if remote or name not in PROCESS_OPTIONS}
     about = about_target(runtime, parts.device, own)
-    process = process_of(text, parts.options, python if about.isolated and not about.opaque else None)
+    elsewhere = python if about.isolated and not about.opaque else None
+    process = OWN if remote else process_of(text, parts.options, elsewhere)
     if process.python is not None:
         about = about_elsewhere(parts.name, process, parts.device, own)
     elif process != OWN:
@@ -276,7 +285,8 @@ def as_target(runner: Runner, target: Target, opened: OpenTarget) -> Runner:
         computes=opened.computes,
         placement=lambda: [Node("cpu", operator, name) for operator, name in opened.left_to_cpu],
         elapsed=opened.elapsed,
-        reopen=None if opaque else reopen,
-        switches=target.switches,
+        reopen=None if opaque == "program" else reopen,
+        switches=(*target.switches, *opened.switches),
         opaque=opaque,
+        notes=opened.notes,
     )

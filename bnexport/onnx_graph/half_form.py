@@ -51,6 +51,22 @@ def half_form(model: onnx.ModelProto) -> FloatForm | None:
     return _noisy(copy, kind, types, {name for name, k in stored.items() if k == kind})
 
 
+def as_if_half(model: onnx.ModelProto, precision: str) -> FloatForm:
+    """A graph in float32 with noise as large as rounding to 16 bits wherever it computes: what it would be off by if it computed in 16 bits.
+
+    Args:
+        model: the graph.
+        precision: "float16" or "bfloat16".
+    """
+    import onnx
+
+    copy = onnx.shape_inference.infer_shapes(model)
+    kind = {"float16": FLOAT16, "bfloat16": BFLOAT16}[precision]
+    infos = [*copy.graph.value_info, *copy.graph.output, *copy.graph.input]
+    types = {info.name: kind for info in infos if info.type.tensor_type.elem_type == FLOAT}
+    return _noisy(copy, kind, types, {t.name for t in copy.graph.initializer if t.data_type == FLOAT})
+
+
 def _noisy(model: onnx.ModelProto, kind: int, types: dict[str, int], weights: set[str]) -> FloatForm:
     from onnx import helper, numpy_helper
 

@@ -31,7 +31,11 @@ def runtime_title(runtime: str, device: str) -> str:
 
     >>> runtime_title("openvino", "cpu"), runtime_title(PROVIDERS, "xnnpack")
     ('openvino', 'onnxruntime:xnnpack')
+    >>> runtime_title("server", "grpc://localhost:8001/net")
+    'grpc://localhost:8001/net'
     """
+    if runtime == "server":
+        return device  # its address says what it is
     name = "onnxruntime" if runtime == PROVIDERS else runtime
     return name if device == "cpu" else f"{name}:{device}"
 

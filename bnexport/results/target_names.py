@@ -70,6 +70,8 @@ def split_target(text: str) -> TargetParts:
     TargetParts(name='openvino', device='cpu', options={'threads': '1', 'python': 'C:/python.exe'})
     >>> split_target("openvino:threads=1").device
     ''
+    >>> split_target("http://localhost:8000/v2/models/net:timeout=9").device
+    'http://localhost:8000/v2/models/net'
     >>> split_target("command:format=pb:timeout=9:ssh board ./infer {inputs} {outputs}").options["program"]
     'ssh board ./infer {inputs} {outputs}'
 
@@ -79,15 +81,20 @@ def split_target(text: str) -> TargetParts:
     if text.startswith(COMMAND):
         return _split_command(text)
     name, *rest = re.split(r":(?=[A-Za-z_][\w-]*=)", text)
-    name, _, device = name.partition(":")
+    name, _, device = (SERVER, "", name) if _ADDRESS.match(name) else name.partition(":")
     options = dict(part.split("=", 1) for part in rest)
-    if not name or ":" in device or "" in options.values():
+    if not name or (":" in device and name != SERVER) or "" in options.values():
         raise UsageError(f"cannot read the target {text}", expected="RUNTIME[:DEVICE][:OPTION=VALUE ...]")
     return TargetParts(name, device, options)
 
 
 COMMAND = "command:"
 """How the target begins that is a program."""
+
+SERVER = "server"
+"""The runtime of targets that are addresses."""
+
+_ADDRESS = re.compile(r"(?:https?|grpcs?):", re.IGNORECASE)
 
 _LEADING = re.compile(r"([a-z]+)=([^:\s]+):")
 
@@ -118,7 +125,8 @@ def refusal_in_file(text: str) -> str:
     """
     if text.lstrip().startswith(COMMAND) or re.search(r":(python|package)=", text):
         return "it starts a program"
-    return "it sends data to another machine" if re.match(r"\s*(https?|grpcs?):", text) else ""
+    sends = _ADDRESS.match(text.lstrip()) or text.strip().startswith(SERVER)
+    return "it sends data to another machine" if sends else ""
 
 
 def parse_providers(texts: Sequence[str]) -> list[str]:

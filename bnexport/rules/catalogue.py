@@ -20,6 +20,7 @@ from bnexport.rules import (
     releases,
     runtime,
     selected_rows,
+    servers,
     sweep,
     targets,
 )
@@ -44,6 +45,7 @@ FAMILIES = (
     randomness,
     sweep,
     targets,
+    servers,
     releases,
 )
 

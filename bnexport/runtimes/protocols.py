@@ -115,6 +115,11 @@ class Session(Protocol):
     elapsed: float = 0.0
     """Seconds in which it computed, all batches together, without the way to its process; 0 where nobody measures that."""
 
+    notes: tuple[str, ...] = ()
+    """How what computes in place of the file is called otherwise than the file, where that is so."""
+    switches: tuple[Switch, ...] = ()
+    """What to try where it is wrong with the file, known only once it is open."""
+
     def run(self, inputs: Tensors, outputs: Sequence[str] = ()) -> dict[str, Array]:
         """The tensors named `outputs`, or all outputs, for one batch.
 

@@ -1,0 +1,1 @@
+"""The runtime `server`: a model that a server on the network computes."""
