@@ -8,6 +8,7 @@ from bnexport.results.actions import Action, advise
 from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.rounding import Cost
 from bnexport.results.verdict import Comparison, Finding, Severity
+from bnexport.rules.actions import option
 from bnexport.rules.measured import describe, evidence_of
 from bnexport.rules.rule import Rule
 from bnexport.rules.targets import RT009
@@ -143,6 +144,6 @@ def computes_in_half(failed: Sequence[Comparison], precision: str, cost: Cost, a
     evidence = evidence_of(failed) | {"explained_by": precision, "onnxruntime_agrees": agrees}
     actions = (
         advise(f"let the server compute in float32, or accept what {precision} costs: judge it on labelled data"),
-        advise("or state a tolerance for it with --rtol"),
+        advise(("or state a tolerance for it with ", option("rtol"))),
     )
     return RT009.finding(Severity.ERROR, message, evidence, actions)
