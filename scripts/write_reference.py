@@ -16,7 +16,6 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = ROOT / "bnexport" / "reporting" / "check.schema.json"
-ANCHORS = ("bnexport", "exit-codes")
 
 
 def escape(text: str) -> str:
@@ -154,7 +153,7 @@ def interface() -> str:
     parts = [
         "# Python",
         "The names of the package `bnexport`. Importing it loads no framework: each function imports what it needs when it is called. "
-        "Functions and commands have the same options and the same defaults.",
+        "Functions take what the options of the commands take, with the same defaults.",
     ]
     for kind, names in kinds.items():
         parts.append(f"## {KINDS[kind]}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,28 @@ def test_the_readme_has_what_is_registered() -> None:
     """Its table of references and runtimes is what `python scripts/write_matrix.py` writes."""
     written = runpy.run_path(str(ROOT / "scripts" / "write_matrix.py"))["written"]
     assert written(README) == README
+
+
+def test_the_reference_is_written_without_a_framework(tmp_path: Path) -> None:
+    """The pages that the build of the documentation writes name each command, code and public name, and cost no import of a framework."""
+    code = f"""
+import runpy, sys
+from pathlib import Path
+runpy.run_path({str(ROOT / "scripts" / "write_reference.py")!r})["write"](Path({str(tmp_path)!r}))
+assert not {{"tensorflow", "keras", "torch", "onnxruntime"}} & set(sys.modules), sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    import typer.main
+
+    import bnexport
+    from bnexport.rules.catalogue import CATALOGUE
+
+    written = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
+    assert set(written) == WRITTEN
+    for name in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
+        assert f"## bnexport {name}\n" in written["commands.md"]
+    for code in CATALOGUE:
+        assert f"## {code}: " in written["findings.md"]
+    for name in set(bnexport.__all__) - {"__version__"}:
+        assert f":: bnexport.{name}\n" in written["python.md"]
