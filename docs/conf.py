@@ -36,6 +36,8 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 suppress_warnings = ["misc.highlighting_failure"]  # outputs are shortened with "..."
 
+nitpicky = True
+nitpick_ignore = [("py:class", "collections.abc.Callable")]
 default_role = "literal"
 
 # Docstrings name types as the code does. No framework is imported to read them.
@@ -45,6 +47,7 @@ autodoc_class_signature = "separated"
 napoleon_google_docstring = True
 napoleon_use_ivar = True
 python_use_unqualified_type_names = True
+toc_object_entries = False  # a third of the time of a build; the page of the Python interface has links in front
 
 linkcheck_timeout = 20
 linkcheck_anchors = False

@@ -156,7 +156,8 @@ def interface() -> str:
         "Functions take what the options of the commands take, with the same defaults.",
     ]
     for kind, names in kinds.items():
-        parts.append(f"## {KINDS[kind]}")
+        links = ", ".join(f"{{py:obj}}`~bnexport.{name}`" for name in names)
+        parts.append(f"## {KINDS[kind]}\n\n{links}")
         members = "\n   :members:\n   :undoc-members:" if kind == "class" else ""
         parts += [f"```{{eval-rst}}\n.. auto{kind}:: bnexport.{name}{members}\n```" for name in names]
     return "\n\n".join(parts) + "\n"

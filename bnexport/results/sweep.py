@@ -12,7 +12,7 @@ class SweepOutcome(StrEnum):
     PASSED = "passed"
     FAILED = "failed"
     DIFFERS = "differs"
-    """A warning: the run and the reference differ in how they handle values that are not finite."""
+    """Raises a warning, because the run and the reference differ in how they handle values that are not finite."""
     UNDECIDED = "undecided"
     """The run and the reference differ, and the reference itself moves as much where its input moves by rounding."""
     REFUSED = "not taken by the reference"

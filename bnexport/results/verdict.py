@@ -113,7 +113,7 @@ class Comparison:
 
     @property
     def agreement(self) -> float | None:
-        """The share of answers that are the same: of classes, otherwise of what the task gives."""
+        """The share of answers that are the same, of classes or otherwise of what the task gives."""
         if self.top1_agreement is not None or self.task is None:
             return self.top1_agreement
         return self.task.agreement
