@@ -88,9 +88,9 @@ def prepared_differently(
     changes: dict[str, tuple[str, str]] = {}
     if way is not None:
         parts.append(describe_way(way))
-        if way.steps is not None and own is not None:
-            changes = {name: pair for name, pair in way.steps.differences(own).items() if pair[0] or name == "layout"}
-    if changes and way is not None and way.named:
+        if own is not None and _tells(way):
+            changes = _changes(_options(way), own)
+    if changes:
         texts = ", ".join(f"{NAMES[name]} {ours or 'as the model expects'}" for name, (_, ours) in changes.items())
         parts.append(f"the bundle has {texts}")
     if runtime_right:
@@ -110,56 +110,81 @@ def prepared_differently(
         "runtime_right": runtime_right,
     }
     actions = [
-        advise(
-            f"change the {NAMES[name]} of that program from {theirs or 'none'} to {ours or 'what the model expects'}"
-        )
+        advise(f"change the {NAMES[name]} of that program{theirs} to {ours or 'what the model expects'}")
         for name, (theirs, ours) in changes.items()
     ]
-    if way is None or not way.named:
+    if inputs is None and way is not None and way.named and not _tells(way):
+        actions = [advise("record the inputs that the program gives to its runtime, too")]
+    elif way is None or not way.named:
         actions = [advise("compare the preprocessing of that program with that of the bundle step by step")]
     severity = Severity.ERROR if failed else Severity.WARNING
     return IN008.finding(severity, "; ".join(parts), evidence, tuple(actions))
 
 
 def describe_way(way: Identified) -> str:
-    """What a search gave, in words; a way is named only where it is certain."""
+    """What a search gave, in words; only what all ways that fit have in common is claimed."""
     if way.steps is None:
         return f"no known preprocessing of the images gives them ({way.tried} ways tried)"
-    steps = way.steps.described
-    if way.values:
-        other = "" if way.next_residual is None else f", those of the next other way differ by {way.next_residual:.2g}"
-        if way.named:
-            return (
-                f"that program prepares the images so: {steps} (the outputs for such inputs are within the tolerance"
-                f"{other} of their scale)" + _alternatives(way)
-            )
-        return (
-            "no known preprocessing gives them exactly; best fit: "
-            f"{steps} (the outputs for such inputs differ by {way.residual:.2g} of their scale, {way.tried} ways tried)"
-        )
-    residual = f"residual {way.residual:.2g} gray levels, largest {way.largest:.2g}"
+    unit = "of their scale" if way.values else "gray levels"
     if not way.named:
-        return f"no known preprocessing gives them exactly; best fit: {steps} ({residual}, {way.tried} ways tried)"
-    how = "exactly" if way.exact else "up to rounding"
-    other = "" if way.next_residual is None else f", of the next other way {way.next_residual:.2g}"
-    return f"that program prepares the images so: {steps} (fits {how}, {residual}{other})" + _alternatives(way)
+        what = "the outputs for such inputs differ by" if way.values else "residual"
+        largest = "" if way.values else f", largest {way.largest:.2g}"
+        return (
+            f"no known preprocessing gives them exactly; best fit: {way.steps.described} "
+            f"({what} {way.residual:.2g} {unit}{largest}, {way.tried} ways tried)"
+        )
+    options = _options(way)
+    uncertain = {name: texts for name, texts in options.items() if len(texts) > 1}
+    if not _tells(way):
+        names = [NAMES[name] for name in uncertain]
+        return (
+            f"{len(way.alternatives) + 1} of {way.tried} ways to prepare the images give these outputs within the tolerance, "
+            f"with different {', '.join(names[:-1])} and {names[-1]}: the outputs do not tell which"
+        )
+    certain = ", ".join(text for texts in options.values() if len(texts) == 1 and (text := texts[0]))
+    if way.values:
+        how = "the outputs for such inputs are within the tolerance"
+    else:
+        how = f"fits {'exactly' if way.exact else 'up to rounding'}, residual {way.residual:.2g} {unit}, largest {way.largest:.2g}"
+    if way.next_residual is not None:
+        how += f"; the next other way has {way.next_residual:.2g}"
+    text = f"that program prepares the images so: {certain or 'see below'} ({how})"
+    if uncertain:
+        text += "; cannot be distinguished here: " + "; ".join(
+            f"{NAMES[name]} {_listed(texts)}" for name, texts in uncertain.items()
+        )
+    return text
 
 
-def _alternatives(way: Identified) -> str:
-    """Ways that cannot be distinguished, those that differ in one step by that step."""
-    if way.steps is None or not way.alternatives:
-        return ""
-    by_step: dict[str, list[str]] = {}
-    for other in way.alternatives:
-        changes = other.differences(way.steps)
-        [first, *rest] = changes
-        text = changes[first][0] or "none" if not rest else other.described
-        by_step.setdefault(NAMES[first] if not rest else "or", []).append(text)
-    texts = []
-    for step, names in by_step.items():
-        shown = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
-        texts.append(f"{step} {shown}")
-    return f"; cannot be distinguished: {'; '.join(texts)}"
+def _options(way: Identified) -> dict[str, list[str]]:
+    """What each step may be, by its name, that of the way which is closest to the bundle's first."""
+    ways = [way.steps, *way.alternatives] if way.steps is not None else []
+    return {name: list(dict.fromkeys(getattr(steps, name) for steps in ways)) for name in NAMES}
+
+
+def _tells(way: Identified) -> bool:
+    """Whether a search says something of each step.
+
+    Outputs that several steps together leave as they are, such as those of a saturated softmax, would be the same with other
+    combinations of steps that were not tried.
+    """
+    return way.named and not (way.values and sum(len(texts) > 1 for texts in _options(way).values()) > 1)
+
+
+def _changes(options: Mapping[str, Sequence[str]], own: Steps) -> dict[str, tuple[str, str]]:
+    """The steps that are certainly not the bundle's, by name: from what, in words, and to what."""
+    changes = {}
+    for name, texts in options.items():
+        ours = getattr(own, name)
+        if ours in texts or ("" in texts and name != "layout"):
+            continue
+        changes[name] = (f" from {texts[0] or 'none'}" if len(texts) == 1 else "", ours)
+    return changes
+
+
+def _listed(texts: Sequence[str]) -> str:
+    shown = ", ".join(f'"{text or "none"}"' for text in texts[:LISTED])
+    return shown + (f" or one of {len(texts) - LISTED} more" if len(texts) > LISTED else "")
 
 
 def _evidence(way: Identified | None) -> dict[str, object]:
