@@ -151,7 +151,7 @@ def describe_way(way: Identified) -> str:
     text = f"that program prepares the images so: {certain or 'see below'} ({how})"
     if uncertain:
         text += "; cannot be distinguished here: " + "; ".join(
-            f"{NAMES[name]} {_listed(texts)}" for name, texts in uncertain.items()
+            f"{NAMES[name]} {_join_texts(texts)}" for name, texts in uncertain.items()
         )
     return text
 
@@ -182,7 +182,7 @@ def _changes(options: Mapping[str, Sequence[str]], own: Steps) -> dict[str, tupl
     return changes
 
 
-def _listed(texts: Sequence[str]) -> str:
+def _join_texts(texts: Sequence[str]) -> str:
     shown = ", ".join(f'"{text or "none"}"' for text in texts[:LISTED])
     return shown + (f" or one of {len(texts) - LISTED} more" if len(texts) > LISTED else "")
 
