@@ -26,7 +26,10 @@ TARGETS = {"onnxruntime-provider": "onnxruntime:NAME", "command": "command:PROGR
 """What is typed where it is not the name of the runtime."""
 PAGES = {"onnxruntime-provider": "runtimes/onnxruntime-providers", "command": "programs", "server": "servers"}
 """The page of a runtime where it is not docs/runtimes/NAME.md."""
-EXPORTED, CONVERTED, GIVEN = "export, file", "conversion, file", "file"
+OWN_MODEL = {"server"}
+"""Runtimes to which no file is given."""
+EXPORTED, CONVERTED, GIVEN, NONE, OWN = "export, file", "conversion, file", "file", "-", "its model"
+"""A PyTorch module is called as the ONNX file of it is, so that no other file is compared with it."""
 
 
 def registered() -> list[str]:
@@ -35,10 +38,12 @@ def registered() -> list[str]:
     return list(project["entry-points"]["bnexport.runtimes"])
 
 
-def cell(framework: str, about: About) -> str:
-    """How a runtime gets a file of a framework's model."""
+def cell(framework: str, name: str, about: About) -> str:
+    """Which file of a framework's model a runtime executes."""
+    if name in OWN_MODEL:
+        return OWN
     if "onnx" not in about.formats:
-        return CONVERTED if framework == "keras" else GIVEN
+        return {"keras": CONVERTED, "torch": NONE}.get(framework, GIVEN)
     converted = any(framework in CONVERTERS.open(converter).frameworks for converter in CONVERTERS.names())
     return EXPORTED if converted else GIVEN
 
@@ -47,13 +52,15 @@ def precision(name: str, about: About) -> str:
     """What a runtime is asked to compute in."""
     if name == "onnx-reference":
         return "float64"
+    if name in {"litert", "command", *OWN_MODEL}:
+        return "as it does"
     return "float32, and as deployed" if about.reduced_by_default or name.startswith("onnxruntime") else "float32"
 
 
 def row(name: str, about: About) -> str:
     """A line of the table."""
     page = PAGES.get(name, f"runtimes/{name}")
-    cells = [f"[`{TARGETS.get(name, name)}`](docs/{page}.md)", *(cell(each, about) for each in TITLES)]
+    cells = [f"[`{TARGETS.get(name, name)}`](docs/{page}.md)", *(cell(each, name, about) for each in TITLES)]
     return f"| {' | '.join([*cells, precision(name, about)])} |"
 
 

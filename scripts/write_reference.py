@@ -88,12 +88,16 @@ def findings() -> str:
     return f"{head}\n\n{text}\n\n| code | finding |\n|---|---|\n{table}\n\n{body}\n"
 
 
+JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
+
+
 def schema_rows(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str, str]]:
     """Path, type and limits of each field, in the order of the schema."""
     needed = set(schema.get("required", ()))
     for name, field in schema.get("properties", {}).items():
         inside = f"{path}.{name}" if path else name
-        kind = field.get("type", "")
+        values = field.get("enum", [field["const"]] if "const" in field else [])
+        kind = field.get("type") or sorted({JSON_TYPES.get(type(value), "") for value in values})
         kinds = [kind] if isinstance(kind, str) else list(kind)
         limits = [f"one of {', '.join(map(str, field['enum']))}"] if "enum" in field else []
         limits += [f"always {field['const']}"] if "const" in field else []
