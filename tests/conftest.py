@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -13,6 +14,8 @@ import pytest
 collect_ignore = [] if find_spec("torch") else ["e2e/torch_nets.py"]  # its docstrings are looked through for examples
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background job: commands would ignore it, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 MODELS = Path(__file__).parent.parent / "models"
 
 
