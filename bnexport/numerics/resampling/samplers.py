@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 from bnexport.numerics.resampling import canvas, taps
-from bnexport.numerics.resampling.taps import Floats, Taps, cubic, lanczos, sample_kernel, triangle
+from bnexport.numerics.resampling.taps import Floats, Kernel, Taps, cubic, lanczos, sample_kernel, triangle
 
 Resample: TypeAlias = Callable[[Floats, int, int], Floats]
 """A picture of shape (H, W, C), grey levels 0 to 255, at another height and width."""
@@ -44,6 +44,11 @@ class Sampler:
 
 def _plain(make: MakeTaps, x: Floats, height: int, width: int) -> Floats:
     return make(x.shape[1], width).apply(make(x.shape[0], height).apply(x, 0), 1)
+
+
+def _tensorflow(kernel: Kernel, support: float, *, antialias: bool = False) -> Resample:
+    """One of tf.image's kernels that leave out what lies beyond the edge."""
+    return partial(_plain, partial(sample_kernel, kernel=kernel, support=support, edge="cut", antialias=antialias))
 
 
 def to_uint8(x: Floats) -> Floats:
@@ -166,32 +171,32 @@ SAMPLERS = (
     _sampler(
         "TensorFlow lanczos3",
         "lanczos 3",
-        partial(_plain, partial(sample_kernel, kernel=lanczos(3), support=3, edge="cut")),
+        _tensorflow(lanczos(3), 3),
     ),
     _sampler(
         "TensorFlow lanczos3 (antialias=True)",
         "lanczos 3, antialiased",
-        partial(_plain, partial(sample_kernel, kernel=lanczos(3), support=3, edge="cut", antialias=True)),
+        _tensorflow(lanczos(3), 3, antialias=True),
     ),
     _sampler(
         "TensorFlow lanczos5",
         "lanczos 5",
-        partial(_plain, partial(sample_kernel, kernel=lanczos(5), support=5, edge="cut")),
+        _tensorflow(lanczos(5), 5),
     ),
     _sampler(
         "TensorFlow lanczos5 (antialias=True)",
         "lanczos 5, antialiased",
-        partial(_plain, partial(sample_kernel, kernel=lanczos(5), support=5, edge="cut", antialias=True)),
+        _tensorflow(lanczos(5), 5, antialias=True),
     ),
     _sampler(
         "TensorFlow mitchellcubic",
         "mitchell",
-        partial(_plain, partial(sample_kernel, kernel=taps.mitchell, support=2, edge="cut")),
+        _tensorflow(taps.mitchell, 2),
     ),
     _sampler(
         "TensorFlow mitchellcubic (antialias=True)",
         "mitchell, antialiased",
-        partial(_plain, partial(sample_kernel, kernel=taps.mitchell, support=2, edge="cut", antialias=True)),
+        _tensorflow(taps.mitchell, 2, antialias=True),
     ),
     _sampler(
         "OpenCV INTER_NEAREST",
