@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import os
 import sys
 import warnings
@@ -103,6 +102,6 @@ def end_with(command: Callable[[], None]) -> NoReturn:
 def _unraisable(about: sys.UnraisableHookArgs) -> None:
     """Ctrl-C inside a callback of a library, which Python can only print and forget, interrupts the command all the same."""
     if isinstance(about.exc_value, KeyboardInterrupt):
-        _thread.interrupt_main()
+        interrupts.repeat()
     elif os.environ.get("BNEXPORT_DEBUG"):
         sys.__unraisablehook__(about)

@@ -7,6 +7,7 @@ process where the main thread still does not come back.
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
@@ -22,7 +23,11 @@ PATIENCE = 1.0
 GRACE = 10.0
 """Seconds from then until the process is ended."""
 
+_MOMENT = 0.01
+"""Seconds until a signal comes again."""
+
 _delivered = threading.Event()
+_last: list[signal.Signals] = [signal.SIGINT]
 
 
 def watch() -> None:
@@ -37,7 +42,20 @@ def watch() -> None:
     threading.Thread(target=_insist, args=(reader, handled), daemon=True).start()
 
 
-def _interrupt(*_: object) -> NoReturn:
+def repeat() -> None:
+    """The last signal once more, a moment later: what is raised where Python can only print it ends nothing."""
+    threading.Timer(_MOMENT, _send_last).start()
+
+
+def _send_last() -> None:
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, _last[0])  # wakes the main thread where it waits
+    else:
+        _thread.interrupt_main(_last[0])
+
+
+def _interrupt(number: int, _: object) -> NoReturn:
+    _last[0] = signal.Signals(number)
     _delivered.set()
     raise KeyboardInterrupt
 

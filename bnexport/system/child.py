@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import select
+import selectors
 import shutil
 import signal
 import subprocess
@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -130,8 +130,7 @@ class Child:
 
     def _answer(self, asked: str = "read") -> Mapping[str, Any]:
         stream = self._process.stdout
-        ready = stream is not None and select.select([stream], [], [], self._seconds)[0]
-        if stream is None or not ready:
+        if stream is None or not _is_readable(stream, self._seconds):
             self._close()
             raise self._end_error(f"a time limit of {self._seconds:g} s")
         line = stream.readline()
@@ -154,6 +153,13 @@ class Child:
         name = self._title.partition(" (")[0].removeprefix("the ")
         what = f"the {name} process for {self._path} ended unexpectedly"
         return EndedError(what, cause=cause, last_line=line or last_line(self._printed))
+
+
+def _is_readable(stream: IO[bytes], seconds: float) -> bool:
+    """Whether there is something to read, within so many seconds."""
+    with selectors.DefaultSelector() as selector:  # select.select refuses a process that has many files open
+        selector.register(stream, selectors.EVENT_READ)
+        return bool(selector.select(seconds))
 
 
 def _link(packages: Sequence[Path], folder: Path) -> Path:

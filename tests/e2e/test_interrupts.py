@@ -25,6 +25,25 @@ for _ in range(2):
 """
 """A main thread that waits for a lock that it holds itself, outside of Python."""
 
+SWALLOWS = """
+import sys, time
+from bnexport import cli
+
+class Freed:
+    def __del__(self):
+        print("ready", flush=True)
+        time.sleep(30)
+
+@cli.app.command()
+def free():
+    Freed()
+    time.sleep(30)
+
+sys.argv = ["bnexport", "free"]
+cli.main()
+"""
+"""A command in which the signal comes while Python frees an object."""
+
 
 def interrupted(process: subprocess.Popen[str], number: signal.Signals) -> None:
     try:
@@ -60,4 +79,14 @@ def test_a_library_that_never_returns_is_left() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.2)
+    interrupted(process, signal.SIGTERM)
+
+
+def test_an_interrupt_that_a_library_swallows_comes_again() -> None:
+    """Raised while Python frees something, it can only be printed: nothing is, and the command ends all the same."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SWALLOWS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
     interrupted(process, signal.SIGTERM)
