@@ -28,19 +28,18 @@ for _ in range(2):
 SWALLOWS = """
 import sys, time
 from bnexport import cli
+from bnexport.cli import exit_codes
 
 class Freed:
     def __del__(self):
         print("ready", flush=True)
         time.sleep(30)
 
-@cli.app.command()
-def free():
+def command():
     Freed()
     time.sleep(30)
 
-sys.argv = ["bnexport", "free"]
-cli.main()
+cli.end_with(lambda: sys.exit(exit_codes.code_of(command)))
 """
 """A command in which the signal comes while Python frees an object."""
 
