@@ -5,6 +5,7 @@
     python scripts/bench.py fold
     python scripts/bench.py check [--rounds 5]
     python scripts/bench.py verify [--rounds 15]
+    python scripts/bench.py pair [--images 256] [--rounds 3]
     python scripts/bench.py batch [--images 64]
 
 Each takes --json FILE to keep the figures.
@@ -25,6 +26,9 @@ check: seconds of a cold check of the demo's ResNet50 (whole processes) against 
 
 verify: seconds of `bnexport verify` (whole processes: hash, decode, run, compare) against a bare script that imports onnxruntime, loads, runs and calls allclose, and
 against `polygraphy run --onnxrt --load-outputs` on the same model and data.
+
+pair: seconds of a check of two ONNX files, the demo's repaired model and what onnxsim makes of it, without a cache, against two bare scripts that
+load one of them each and run it on the same arrays.
 
 batch: images per second of one ONNX side of a check, from JPEG files to comparison, against the bare runtime on decoded arrays, with the most that the CPU time of decoding leaves;
 where the time goes; the peak memory of whole checks by the number of images; the first batch out of a manifest of a million lines; and small models with one job and with two.
@@ -94,6 +98,10 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
         import bench_verify
 
         return bench_verify.run(arguments.rounds)
+    if arguments.what == "pair":
+        import bench_pair
+
+        return bench_pair.run(arguments.images, arguments.rounds)
     if arguments.what == "batch":
         import bench_batch
 
@@ -106,19 +114,19 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["export", "recalibrate", "fold", "check", "verify", "batch"])
+    parser.add_argument("what", choices=["export", "recalibrate", "fold", "check", "verify", "pair", "batch"])
     parser.add_argument("--nets", help="export: names from keras.applications, separated by commas")
     parser.add_argument(
         "--processes",
         action="store_true",
         help="export: only whole processes, without the traced graph, in half the time",
     )
-    parser.add_argument("--images", type=int, default=64, help="recalibrate, batch: how many images")
+    parser.add_argument("--images", type=int, default=64, help="recalibrate, pair, batch: how many images")
     parser.add_argument(
         "--rounds",
         type=int,
         default=5,
-        help="recalibrate, check, verify, batch: how often each is timed; the median counts",
+        help="recalibrate, check, verify, pair, batch: how often each is timed; the median counts",
     )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()

@@ -28,7 +28,7 @@ assert np.allclose(found, y, rtol=1e-4, atol=1e-5)
 """
 
 
-def _seconds(*command: str) -> float:
+def seconds_of(*command: str) -> float:
     """Of a whole process that succeeds, interpreter included."""
     plain = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     begun = time.perf_counter()
@@ -64,8 +64,8 @@ def run(rounds: int) -> dict[str, Any]:
         bundle = folder / "bundle"
         command = [sys.executable, "-m", "bnexport"]
         print("making the model and the bundle (bnexport demo, bnexport pack)", flush=True)
-        _seconds(*command, "demo", name, "-q")
-        _seconds(*command, "pack", f"{name}/model.h5", f"{name}/images", "-o", str(bundle), "-q")
+        seconds_of(*command, "demo", name, "-q")
+        seconds_of(*command, "pack", f"{name}/model.h5", f"{name}/images", "-o", str(bundle), "-q")
         data, inputs, outputs = _data(bundle, folder)
         model = str(bundle / "model.onnx")
         polygraphy = ["polygraphy", "run", "--onnxrt", model, "--load-inputs", str(inputs), "--load-outputs"]
@@ -78,7 +78,7 @@ def run(rounds: int) -> dict[str, Any]:
         times: dict[str, list[float]] = {row: [] for row in rows}
         for nth in range(rounds + 1):
             for row, line in rows.items():
-                seconds = _seconds(*line)
+                seconds = seconds_of(*line)
                 if nth:  # the first start reads everything from the disk
                     times[row].append(seconds)
     bare = times["a bare script"]

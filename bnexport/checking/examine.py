@@ -84,7 +84,10 @@ def _examine(opening: Opening, ended: Sequence[Finding], progress: Progress) -> 
         measured = beside.submit(floors.tolerances, subject, first)
         attempt = try_recalibration(subject, feeds, progress, settled.refits, FEW if two_files else ENOUGH)
         trial, unexamined = (None, attempt.reason) if isinstance(attempt, Untried) else (attempt, "")
-        previewed = [trial.runner] if trial and not (two_files and _fits(trial, subject.iterations)) else []
+        asked = trial and (
+            not two_files or _is_remedy(trial, subject.iterations, labelled=bool((first.labels >= 0).any()))
+        )
+        previewed = [trial.runner] if trial and asked else []
         for runner in [*runners, *previewed]:
             if runner.remembered:
                 runner.compute(first.inputs)  # opens it, while Keras is busy
@@ -206,8 +209,7 @@ def _examine(opening: Opening, ended: Sequence[Finding], progress: Progress) -> 
     return Examination(report, tally.tolerances, opening, deployed_runs)
 
 
-def _fits(trial: Trial, iterations: int | None) -> bool:
-    """Whether the statistics give no reason for a finding, other than how few images there are."""
-    return not {f.code for f in diagnose(trial.evidence, answers_differ=False, stored_iterations=iterations)} - {
-        "IN003"
-    }
+def _is_remedy(trial: Trial, iterations: int | None, *, labelled: bool) -> bool:
+    """Whether the recalibrated graph could answer better: the statistics are wrong, or labels may show it."""
+    codes = {f.code for f in diagnose(trial.evidence, answers_differ=False, stored_iterations=iterations)} - {"IN003"}
+    return bool(codes if labelled else codes & STATISTICS_WRONG)

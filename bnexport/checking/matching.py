@@ -84,6 +84,7 @@ def match_tensors(nodes: Sequence[Entry], graph: InnerTensors, renamed: Mapping[
     same = sum(_is_same(entry, graph.makers[other], there[other]) for entry, other in named)
     if 2 * same < len(matches):  # numbers that an exporter gave: each file has its own
         matches = {ours: match for ours, match in matches.items() if ours in renamed}
+    _move_folded(nodes, matches, there, renamed)
     left = [entry for entry in nodes if entry[0].name not in matches]
     taken = {match.tensor for match in matches.values()}
     free = [name for name in graph.names if name not in taken]
@@ -101,6 +102,29 @@ def match_tensors(nodes: Sequence[Entry], graph: InnerTensors, renamed: Mapping[
         for key in (_kind_and_shape, _shape, _kind):
             ours, theirs = _align(ours, theirs, matches, graph, there, key)
     return matches
+
+
+def _move_folded(
+    nodes: Sequence[Entry], matches: dict[str, Match], there: Mapping[str, Sample], renamed: Mapping[str, str]
+) -> None:
+    """Gives a tensor that has the name of one node and the values of another to that other: so BatchNormalization is folded into a convolution."""
+    unmatched = [entry for entry in nodes if entry[0].name not in matches]
+    for node, shape, values in nodes:
+        match = matches.get(node.name)
+        if match is None or node.name in renamed:
+            continue
+        other = there[match.tensor]
+        if shape not in values or shape not in other:
+            continue
+        scores = {
+            later.name: _correlation(theirs[size], other[size])
+            for later, size, theirs in unmatched
+            if size in theirs and size in other and later.name not in matches
+        }
+        best = max(scores, key=scores.__getitem__, default="")
+        if best and scores[best] >= ALIKE and scores[best] > _correlation(values[shape], other[shape]):
+            matches[best] = Match(match.tensor, "value", scores[best])
+            del matches[node.name]
 
 
 def _is_same(entry: Entry, maker: str, other: Sample) -> bool:

@@ -25,12 +25,12 @@ def in_inference_mode(answered: Collection[Side], *, foreign: bool) -> Side | No
     return next(iter([*own, *plain]), None)
 
 
-def harm(before: Side, after: Side, evidence: Evidence, causes: Sequence[Finding]) -> str:
+def harm(before: Side, after: Side | None, evidence: Evidence, causes: Sequence[Finding]) -> str:
     """Why the statistics of these images must not be written into the model; "" where nothing speaks against it.
 
     Args:
         before: the answers with the old statistics.
-        after: the answers with those of the images.
+        after: the answers with those of the images; None where nobody asked for them.
         evidence: where they come from.
         causes: what `bnexport.rules.diagnose` found in it.
     """
@@ -39,7 +39,7 @@ def harm(before: Side, after: Side, evidence: Evidence, causes: Sequence[Finding
         return f"{reason}, so no statistics can be measured"
     if wrong := by_code.get("IN001"):
         return f"{wrong.message}; recalibration would hide this mistake, not correct it"
-    if before.correct is not None and after.correct is not None:
+    if before.correct is not None and after is not None and after.correct is not None:
         if after.correct < before.correct:
             return f"accuracy falls from {before.correct} to {after.correct} of {after.of}: the old statistics fit these {evidence.noun.many} better"
         return ""
@@ -61,20 +61,22 @@ def advice(
 
     Args:
         before: the answers in inference mode.
-        after: the answers of the recalibrated graph; None where it could not be made.
+        after: the answers of the recalibrated graph; None where it could not be made, or nobody asked for them.
         trial: the recalibration; None where it could not be made.
         causes: what was found about the statistics and the images.
         noun: what the model was run on.
     """
     train = advise("train for more updates, or with a lower BatchNormalization momentum")
     prepare = advise(f"make sure that the {noun.many} are prepared as in training")
-    if trial is None or before is None or after is None:
+    if trial is None or before is None:
         return (train, prepare)
     if any(finding.code == "IN001" for finding in causes):
         reason = f"first prepare the {noun.many} as in training (IN001): until then the results of both modes are meaningless"
         return (advise(reason),)
     if reason := harm(before, after, trial.evidence, causes):
         return (advise(f"do not recalibrate: {reason}"), prepare)
+    if after is None:
+        return (train, prepare)
     if before.correct is None:
         reason = f"gives the model the statistics of these {noun.many}; verify the result on labelled {noun.many}"
         return (advise(reason, RECALIBRATE), prepare, train)

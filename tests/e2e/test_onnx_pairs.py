@@ -137,9 +137,30 @@ def test_optimised_files_pass(optimiser: Callable[[Graph], Graph], tmp_path: Pat
         onnx.save(optimiser(onnx.load(tmp_path / "net.onnx")), tmp_path / "other.onnx")
         values = nets.inputs_for(net, 8, 0)
         arrays = {tensor.name: x for tensor, x in zip(net.inputs, values, strict=True)}
-        report = check(tmp_path / "net.onnx", arrays, deployed=tmp_path / "other.onnx")
+        report = check(tmp_path / "net.onnx", arrays, deployed=tmp_path / "other.onnx", layers=True)
         alarms += [] if report else [f"{name}: {report}"]
+        alarms += [f"{name}: {layer}" for layer in report.layers if layer.off]
     assert alarms == []
+
+
+def test_normalisation_folded_under_the_name_of_its_convolution_is_recognised(models: Path, tmp_path: Path) -> None:
+    """Onnxsim keeps the name of the convolution's output for what the normalisation after it gives; wrong weights are still named."""
+    export(models / "tiny_residual.keras", tmp_path / "net.onnx")
+    data = np.random.default_rng(0).normal(100, 50, (8, 32, 32, 1)).astype(np.float32)
+    model = simplified(onnx.load(tmp_path / "net.onnx"))
+    onnx.save(model, tmp_path / "other.onnx")
+    layers = check(tmp_path / "net.onnx", data, deployed=tmp_path / "other.onnx", layers=True).layers
+    moved = {layer.name: layer for layer in layers if layer.matched.startswith("recognised by its value")}
+    assert moved
+    assert {layer.kind for layer in moved.values()} == {"BatchNormalization"}
+    [other] = [n.input[1] for n in model.graph.node if n.output[0] == next(reversed(moved.values())).tensor]
+    for tensor in model.graph.initializer:
+        if tensor.name == other:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * np.float32(1.1), other))
+    onnx.save(model, tmp_path / "wrong.onnx")
+    report = check(tmp_path / "net.onnx", data, deployed=tmp_path / "wrong.onnx")
+    assert not report
+    assert codes(report)["EX001"].layers == (next(reversed(moved)),)
 
 
 @pytest.fixture(scope="module")
