@@ -16,6 +16,7 @@ import pytest
 collect_ignore = ["kserve_server.py", *([] if find_spec("torch") else ["e2e/torch_nets.py"])]
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it for its workers: text would be shortened to that width
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background job: commands would ignore it, too
     signal.signal(signal.SIGINT, signal.default_int_handler)
 MODELS = Path(__file__).parent.parent / "models"

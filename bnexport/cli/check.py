@@ -47,7 +47,7 @@ def command(
     with output.show_progress() as progress:
         keywords = keywords_of(how) | {"local": isolation.local}
         result = check(model, data, **keywords, store=reading.cache(), progress=progress)
-    report_output.print_check(result, output.form)
+    report_output.print_check(result, output.form, verbose=output.verbose)
     report_output.write_reports(result, output.reports)
     if tracker is not None:
         report_output.log_check(result, tracker)

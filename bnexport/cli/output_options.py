@@ -39,6 +39,16 @@ class PlainFormat(StrEnum):
 _FORMAT_HELP = "The format of the result on standard output."
 
 
+VERBOSE = Flag(
+    name="verbose",
+    short="v",
+    kind=bool,
+    default=False,
+    panel=OUTPUT,
+    help="Show everything in the text on standard output. Without it, the text fits on one screen.",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressOptions:
     """Whether a command shows its progress."""
@@ -60,6 +70,13 @@ class ProgressOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TextOutput(ProgressOptions):
+    """How much of a result is text on standard output, and whether there is progress."""
+
+    verbose: bool = option(VERBOSE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlainOutput(ProgressOptions):
     """What a command writes: its result in a format, and its progress."""
 
@@ -69,7 +86,7 @@ class PlainOutput(ProgressOptions):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CheckOutput(ProgressOptions):
+class CheckOutput(TextOutput):
     """What a check writes: its report in a format, in files, and its progress."""
 
     form: OutputFormat = option(

@@ -100,7 +100,7 @@ def command(
     bundle: BundleOptions,
     signing: SigningOptions,
     how: Annotated[CheckOptions, Chosen(without=NOT_PACKED)],
-    written: CheckOutput,
+    written: Annotated[CheckOutput, Chosen(without={"verbose"})],
     isolation: DataIsolation,
 ) -> int:
     """Check a model and write a bundle for another machine.

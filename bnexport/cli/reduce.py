@@ -31,7 +31,7 @@ def command(
     *,
     reading: options.Reading,
     how: Annotated[CheckOptions, Chosen(without=NOT_REDUCED)],
-    written: CheckOutput,
+    written: Annotated[CheckOutput, Chosen(without={"verbose"})],
     isolation: DataIsolation,
 ) -> int:
     """Write the part of a graph that shows a fault.

@@ -49,19 +49,28 @@ def _needs_html() -> None:
 def import_early(form: OutputFormat) -> None:
     """Imports what telling a check as text needs, for whoever has to wait for something else anyway."""
     if form == OutputFormat.TEXT:
-        for module in ("rich.console", "bnexport.reporting.text"):
+        for module in ("rich.console", "bnexport.reporting.summary"):
             import_module(module)
 
 
-def print_check(result: CheckReport, form: OutputFormat) -> None:
-    """Prints a check on stdout; as "github" also into the step summary, where there is one."""
-    if form == OutputFormat.TEXT:
-        from rich.console import Console
+def print_check(result: CheckReport, form: OutputFormat, *, verbose: bool = False) -> None:
+    """Prints a check on stdout; as "github" also into the step summary, where there is one.
 
+    Args:
+        result: the check.
+        form: the format.
+        verbose: everything; else text is one screen.
+    """
+    if form == OutputFormat.TEXT:
+        from bnexport.cli.console import stdout_console
+        from bnexport.reporting.summary import show_summary
         from bnexport.reporting.text import show_check
 
-        console = Console(highlight=False)
-        show_check(result, console if console.is_terminal else Console(highlight=False, width=120))
+        console, width = stdout_console()
+        if verbose:
+            show_check(result, console)
+        else:
+            show_summary(result, console, width=width)
         return
     if form == OutputFormat.GITHUB:
         from bnexport.reporting import github, markdown

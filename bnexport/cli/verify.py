@@ -58,6 +58,6 @@ def command(
     with start_opening(folder, how, required) as being_opened, output.show_progress() as progress:
         report_output.import_early(output.form)
         result = compare_with_bundle(being_opened, how, progress, recorded, releases)
-    report_output.print_check(result, output.form)
+    report_output.print_check(result, output.form, verbose=output.verbose)
     report_output.write_reports(result, output.reports)
     return 0 if result else 1

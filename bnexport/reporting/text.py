@@ -1,4 +1,7 @@
-"""A check for people: the verdict, the reason and the next step in the first lines, then the numbers."""
+"""A check for people with everything that it has: the verdict, the reason and the next step in the first lines, then the numbers.
+
+What a command prints without -v is in `bnexport.reporting.summary`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from bnexport.results.verdict import CheckReport, Finding, Severity
 if TYPE_CHECKING:
     from rich.console import Console
 
-_COLOUR = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "blue"}
+COLOUR = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "blue"}
 _OUTCOME = {SweepOutcome.PASSED: "green", SweepOutcome.FAILED: "red", SweepOutcome.DIFFERS: "yellow"} | dict.fromkeys(
     (SweepOutcome.UNDECIDED, SweepOutcome.REFUSED, SweepOutcome.NOT_TRIED), "dim"
 )
@@ -46,8 +49,8 @@ def show_check(report: CheckReport, console: Console) -> None:
     _show_images(report, console)
     _show_comparisons(report, console)
     _show_layers(report, console)
-    _show_sweep(report, console)
-    _show_speed(report, console)
+    show_sweep(report, console)
+    show_speed(report, console)
     show_releases(report, console)
     rest = report.findings[1:] if not report else report.findings
     if worst is not None and not report and len(worst.actions) > 1:
@@ -65,7 +68,7 @@ def show_check(report: CheckReport, console: Console) -> None:
 
 
 def _show(finding: Finding, console: Console, *, steps: int) -> None:
-    console.print(f"[{_COLOUR[finding.severity]}]{safe(finding.code)}[/]", safe(finding.message), soft_wrap=True)
+    console.print(f"[{COLOUR[finding.severity]}]{safe(finding.code)}[/]", safe(finding.message), soft_wrap=True)
     for action in finding.actions[:steps]:
         _show_action(action, console)
 
@@ -88,47 +91,43 @@ def _show_sides(report: CheckReport, console: Console) -> None:
     console.print()
 
 
+def has_images(report: CheckReport) -> bool:
+    """Whether the report lists what runs answer for each image."""
+    return report.images.count <= _IMAGES_SHOWN and any(side.answers for side in report.sides)
+
+
 def _show_images(report: CheckReport, console: Console) -> None:
-    images = report.images
-    sides = [side for side in report.sides if side.answers]
-    if not sides or images.count > _IMAGES_SHOWN:
+    """For each image its answers, and which runs give them."""
+    if not has_images(report):
         return
-    table = Table(
-        images.noun.one, "label", *(safe(side.id) for side in sides), box=None, pad_edge=False, header_style="dim"
-    )
+    images = report.images
+    table = Table(images.noun.one, "label", "answer", "runs", box=None, pad_edge=False, header_style="dim")
     for i, name in enumerate(images.names):
-        cells = []
-        for side in sides:
-            answer = escape(class_name(report, side.answers[i]))
+        label = images.labels[i]
+        runs: dict[tuple[int, str], list[str]] = {}
+        for side in (side for side in report.sides if side.answers):
             sure = f" {side.confidence[i]:.3f}" if side.confidence else ""
-            wrong = images.labels[i] >= 0 and side.answers[i] != images.labels[i]
-            cells.append(f"[red]{answer}{sure}[/]" if wrong else f"{answer}{sure}")
-        table.add_row(
-            safe(name), escape(class_name(report, images.labels[i])) if images.labels[i] >= 0 else "?", *cells
-        )
+            runs.setdefault((side.answers[i], sure), []).append(side.id)
+        first = (safe(name), escape(class_name(report, label)) if label >= 0 else "?")
+        for (answer, sure), of_answer in runs.items():
+            text = f"{escape(class_name(report, answer))}{sure}"
+            who = "all runs" if len(runs) == 1 and len(of_answer) > 1 else ", ".join(of_answer)
+            table.add_row(*first, f"[red]{text}[/]" if label >= 0 and answer != label else text, safe(who))
+            first = ("", "")
     console.print(table)
     console.print()
 
 
 def _show_comparisons(report: CheckReport, console: Console) -> None:
-    table = Table(
-        "compared",
-        "with",
-        "tensor",
-        "max abs",
-        "max rel",
-        "floors",
-        "same class",
-        "",
-        box=None,
-        pad_edge=False,
-        header_style="dim",
-    )
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("compared", "with", "tensor"):
+        table.add_column(title, overflow="fold")
+    for title in ("max abs", "max rel", "floors", "same class", ""):
+        table.add_column(title, no_wrap=True)
     for c in report.comparisons:
         same = (
             "" if c.top1_agreement is None else f"{round(c.top1_agreement * c.difference.images)}/{c.difference.images}"
         )
-        verdict = "[green]ok[/]" if c else "[red]differs[/]"
         table.add_row(
             safe(c.actual),
             safe(c.reference),
@@ -137,7 +136,7 @@ def _show_comparisons(report: CheckReport, console: Console) -> None:
             f"{c.difference.max_rel:.2g}",
             floors(c),
             same,
-            verdict,
+            "[green]ok[/]" if c else "[red]differs[/]",
         )
     console.print(table)
     for line in in_task_terms(report):
@@ -163,12 +162,13 @@ def _show_layers(report: CheckReport, console: Console) -> None:
     console.print()
 
 
-def _show_sweep(report: CheckReport, console: Console) -> None:
-    """What was tried beyond the data."""
-    if not report.sweep:
+def show_sweep(report: CheckReport, console: Console, *, failed: bool = False) -> None:
+    """What was tried beyond the data; with `failed` only what did not pass."""
+    sweep = [case for case in report.sweep if not (failed and case.outcome == SweepOutcome.PASSED)]
+    if not sweep:
         return
     table = Table("tried", "run", "max rel", "passes up to", "", box=None, pad_edge=False, header_style="dim")
-    for case in report.sweep:
+    for case in sweep:
         table.add_row(
             safe(case.case),
             safe(case.side),
@@ -178,7 +178,7 @@ def _show_sweep(report: CheckReport, console: Console) -> None:
         )
     console.print(table)
     reasons: dict[tuple[SweepOutcome, str], list[str]] = {}
-    for case in report.sweep:
+    for case in sweep:
         if case.reason and case.outcome in (SweepOutcome.NOT_TRIED, SweepOutcome.REFUSED, SweepOutcome.UNDECIDED):
             reasons.setdefault((case.outcome, case.reason), []).append(case.case)
     for (outcome, reason), cases in reasons.items():
@@ -186,7 +186,7 @@ def _show_sweep(report: CheckReport, console: Console) -> None:
     console.print()
 
 
-def _show_speed(report: CheckReport, console: Console) -> None:
+def show_speed(report: CheckReport, console: Console) -> None:
     """How fast each run is."""
     if not report.speed:
         return
@@ -218,7 +218,7 @@ def show_packing(
     for finding in report.findings:
         suffix = "" if refused else " (recorded in the bundle)"
         console.print(
-            f"[{_COLOUR[finding.severity]}]{safe(finding.code)}[/]{suffix}", safe(finding.message), soft_wrap=True
+            f"[{COLOUR[finding.severity]}]{safe(finding.code)}[/]{suffix}", safe(finding.message), soft_wrap=True
         )
     step = f"bnexport check {report.model.path} {report.images.source}" if refused else f"bnexport verify {path}"
     console.print("next:", safe(step), soft_wrap=True)

@@ -60,12 +60,17 @@ def floors(comparison: Comparison) -> str:
     return "" if count is None else f"{count:.2g}" if count < 100 else f"{count:,.0f}"
 
 
-def in_task_terms(report: CheckReport) -> list[str]:
-    """What the differences mean for outputs that are more than numbers: all figures where a comparison failed, otherwise the first one."""
+def in_task_terms(report: CheckReport, *, failed: bool = False) -> list[str]:
+    """What the differences mean for outputs that are more than numbers: all figures where a comparison failed, otherwise the first one.
+
+    Args:
+        report: the report.
+        failed: only those of comparisons that failed.
+    """
     return [
         f"{plain(c.tensor)} ({c.task.kind}) of {plain(c.actual)}: {plain(c.task.brief if c else c.task.described)}"
         for c in report.comparisons
-        if c.task is not None
+        if c.task is not None and not (failed and c)
     ]
 
 
@@ -87,15 +92,44 @@ def preparation(report: CheckReport) -> str:
     return f"{p['size'][0]}x{p['size'][1]}x{p['channels']}{fit}{order}, {p['resize']}, scaling {p['scaling']} ({report.preprocessing_origin})"
 
 
-def footer(report: CheckReport) -> str:
-    """What was checked on what, and by which rule."""
+def facts(report: CheckReport) -> list[str]:
+    """What was checked on what, and by which rule: a line each."""
     frozen = f" ({report.model.frozen} frozen)" if report.model.frozen else ""
     parts = [
         f"signed with {report.bundle.signer}" if report.bundle and report.bundle.signer else "",
         f"{report.images.count} {report.images.noun.many}",
         preparation(report),
         f"{report.model.layers} BatchNormalization layers{frozen}",
-        "max rel is relative to the largest value of the reference",
-        report.tolerance,
     ]
-    return plain("; ".join(part for part in parts if part))
+    return [plain(line) for line in ("; ".join(part for part in parts if part), report.tolerance) if line]
+
+
+def footer(report: CheckReport) -> str:
+    """The facts in one line, and what the figures are relative to."""
+    checked, *rule = facts(report)
+    return "; ".join((checked, "max rel is relative to the largest value of the reference", *rule))
+
+
+def cut(text: str, width: int | None) -> str:
+    """A sentence in so many characters: it ends behind a part of it, or else behind a word; None for as many as it has.
+
+    >>> cut("the logits differ by 0.98 of their scale; 1 of 3 is correct", 50)
+    'the logits differ by 0.98 of their scale ...'
+    >>> cut("the logits differ by 0.98 of their scale", 24)
+    'the logits differ by ...'
+    """
+    if width is None or len(text) <= width:
+        return text
+    beginning = text[: max(width - 4, 1)]
+    ends = [match.start() for match in _BREAK.finditer(text) if match.start() <= len(beginning)]
+    if ends and ends[-1] > len(beginning) * _SENSIBLE:
+        return f"{text[: ends[-1]]} ..."
+    words = beginning.rpartition(" ")[0] if not text[len(beginning)].isspace() else beginning
+    return f"{words or beginning} ..."
+
+
+_BREAK = re.compile(r"[;:,](?= )| (?=\()")
+"""Where a part of a sentence ends."""
+
+_SENSIBLE = 2 / 3
+"""A part of a sentence that is shorter than this share of the line leaves too much of it empty."""

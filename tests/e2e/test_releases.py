@@ -121,7 +121,7 @@ def test_the_newest_release_decides(bundle: Path, tmp_path: Path) -> None:
     """
     files = [tmp_path / f"report{suffix}" for suffix in (".html", ".md", ".xml", ".json")]
     options = [word for file in files for word in ("--report", str(file))]
-    done = run("verify", bundle, "--matrix", "onnxruntime==1.8..", "-q", *options)
+    done = run("verify", bundle, "--matrix", "onnxruntime==1.8..", "-qv", *options)
     assert done.exit_code == 0, done.output
     html, markdown, junit, values = (file.read_text() for file in files)
     assert "PASS" in done.stdout

@@ -183,7 +183,7 @@ def test_layers_are_shown(models: Path, pictures: Path) -> None:
     layers = {layer["name"]: layer for layer in report["layers"]}
     assert {"stem_conv", "stem_bn", "block1_add", "predictions"} <= set(layers)
     assert not any(layer["off"] for layer in layers.values())
-    text = run("check", models / "tiny_residual.keras", pictures, "-q", "--layers").stdout
+    text = run("check", models / "tiny_residual.keras", pictures, "-q", "--layers", "-v").stdout
     assert "stem_bn" in text
     assert "floors" in text
 

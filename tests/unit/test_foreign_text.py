@@ -20,6 +20,7 @@ from bnexport.datasets import manifest
 from bnexport.datasets.preparation import class_indices
 from bnexport.errors import InputError
 from bnexport.reporting import batch, github, json as json_report, junit, markdown
+from bnexport.reporting.summary import show_summary
 from bnexport.reporting.text import show_check
 from bnexport.results.batched import STATUSES, Batch, Result
 from bnexport.results.preprocessing import MOST_PIXELS, Preprocessing
@@ -45,9 +46,12 @@ def test_nothing_of_a_bundle_acts(report: CheckReport) -> None:
     """Codes of findings, messages and names are escaped as text, Markdown, HTML, JUnit and annotations, at every width of a terminal."""
     for width in (40, 120):
         stream = io.StringIO()
-        show_check(report, Console(file=stream, width=width, highlight=False))
-        assert not ACTS.search(stream.getvalue())
-        assert "link=http" in stream.getvalue()
+        console = Console(file=stream, width=width, highlight=False)
+        for show in (show_check, show_summary):
+            stream.truncate(0)
+            show(report, console)
+            assert not ACTS.search(stream.getvalue())
+            assert "link=http" in stream.getvalue()
     for text in (
         github.check(report),
         markdown.check(report),
@@ -146,7 +150,7 @@ def test_a_name_that_is_not_utf8_is_shown_in_every_format(
     names = tuple("\udcff.png" for _ in report.images.names)
     images_odd, model_odd = replace(report.images, names=names), replace(report.model, path="\udcff.png")
     odd = replace(report, images=images_odd, model=model_odd)
-    report_output.print_check(odd, form)
+    report_output.print_check(odd, form, verbose=True)
     told = capsysbinary.readouterr().out.decode("utf-8")
     if form in (OutputFormat.TEXT, OutputFormat.JSON, OutputFormat.NDJSON):
         assert "\\udcff.png" in told
