@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import secrets
 from collections.abc import Sequence
 from importlib.resources import files
+from importlib.util import find_spec
 
-from bnexport.reporting import plots
-from bnexport.reporting.matrix import matrix
+from bnexport.reporting import plots, rows
+from bnexport.reporting.neighbourhood import neighbourhoods
 from bnexport.reporting.releases import release_rows
-from bnexport.reporting.words import class_name, floors, footer, in_task_terms, preparation, verdict
+from bnexport.reporting.words import class_name, footer, in_task_terms, preparation, verdict
 from bnexport.results.facts import SHOWN
 from bnexport.results.text import plain
+from bnexport.results.tolerance import FLOORS
 from bnexport.results.verdict import CheckReport, Finding, Severity, Side
 
 _COLUMNS = 8
@@ -24,53 +27,71 @@ def check(report: CheckReport, thumbnails: Sequence[bytes | None]) -> str:
         report: the check.
         thumbnails: the first images as PNG, in their order; None for one that cannot be shown.
     """
+    return page("page.html.j2", **_values(report, thumbnails), prefix="report")
+
+
+def fragment(report: CheckReport) -> str:
+    """The same for a notebook: what stands in the page, with styles that apply to nothing else.
+
+    Images have their names only, and figures need matplotlib.
+    """
+    thumbnails = [None] * len(report.images.first)
+    return page("fragment.html.j2", **_values(report, thumbnails), prefix=f"report-{secrets.token_hex(4)}")
+
+
+def _values(report: CheckReport, thumbnails: Sequence[bytes | None]) -> dict[str, object]:
+    """What the templates use."""
     from markupsafe import Markup
 
-    name = report.bundle.path if report.bundle else report.model.path
-    reason = next((f for f in report.findings if f.severity == Severity.ERROR), None)
-    figures = [
-        ("Error by run", "The distance of each run from its reference, in noise floors.", plots.floors_by_side(report)),
-        *_drift(report),
-    ]
-    return page(
-        "page.html.j2",
-        report=report,
-        what=name,
-        reason=reason,
-        findings=[(finding, _evidence(finding)) for finding in report.findings],
-        pictures=_pictures(report, thumbnails),
-        sides=[(side, "" if side.correct is None else f"{side.correct} of {side.of}") for side in report.sides],
-        matrix=matrix(report),
-        releases=release_rows(report.releases) if report.releases else (),
-        sentence=verdict(report),
-        comparisons=[
-            (c, floors(c), f"{c.difference.max_abs:.3g}", f"{c.difference.max_rel:.2g}") for c in report.comparisons
-        ],
-        tasks=in_task_terms(report),
-        scores=_scores(report),
-        repair=_repair(report),
-        figures=[(title, text, Markup(svg)) for title, text, svg in figures if svg],  # noqa: S704 - our own drawing
-        preparation=preparation(report),
-        footer=footer(report),
-        known=report.bundle.known if report.bundle else (),
-    )
+    drawings = neighbourhoods(report)
+    figures = _drift(report) if find_spec("matplotlib") else []
+    return {
+        "report": report,
+        "what": report.bundle.path if report.bundle else report.model.path,
+        "reason": next((f for f in report.findings if f.severity == Severity.ERROR), None),
+        "findings": [(finding, _evidence(finding), drawings.get(nth)) for nth, finding in enumerate(report.findings)],
+        "pictures": _pictures(report, thumbnails),
+        "runs": rows.runs(report),
+        "costs": rows.costs(report),
+        "expected_errors": rows.expected_errors(report),
+        "releases": release_rows(report.releases) if report.releases else (),
+        "sentence": verdict(report),
+        "comparisons": rows.comparisons(report),
+        "layers": rows.layers(report),
+        "tasks": in_task_terms(report),
+        "scores": _scores(report),
+        "repair": _repair(report),
+        "figures": [(title, text, Markup(svg)) for title, text, svg in figures if svg],  # noqa: S704 - our own drawing
+        "preparation": preparation(report),
+        "footer": footer(report),
+        "known": report.bundle.known if report.bundle else (),
+        "limit": FLOORS,
+    }
 
 
 def page(template: str, **values: object) -> str:
-    """A template beside this file with values, each escaped; the filter `plain` makes control characters visible.
+    """A template of the folder `templates` with values, each escaped; the filter `plain` makes control characters visible.
+
+    The filter `breakable` does so, too, and lets lines end after an @.
 
     Args:
         template: the name of the file.
         values: the names that it uses; one that is missing is an error.
     """
     import jinja2
+    from markupsafe import Markup, escape
 
+    folder = files("bnexport.reporting").joinpath("templates")
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
     )
     environment.filters["plain"] = lambda value: plain(str(value))
-    content = files("bnexport.reporting").joinpath(template).read_text("utf-8")
-    return environment.from_string(content).render(values)
+    environment.filters["breakable"] = lambda value: escape(plain(str(value))).replace("@", Markup("@<wbr>"))
+    return environment.get_template(template).render(values)
 
 
 def _drift(report: CheckReport) -> list[tuple[str, str, str]]:
@@ -164,6 +185,6 @@ def _repair(report: CheckReport) -> tuple[str, str] | None:
         (s for s in report.sides if (s.runtime, s.mode) == ("keras", "inference")), sides.get("onnx-inference@cpu")
     )
     after = sides.get("onnx-recalibrated@cpu")
-    if before is None or after is None or before.correct is None or after.correct is None:
+    if before is None or after is None or before.correct is None or after.correct in (None, before.correct):
         return None
     return f"{before.correct} of {before.of}", f"{after.correct} of {after.of}"

@@ -65,6 +65,7 @@ def check(report: CheckReport) -> dict[str, Any]:
             {
                 "name": layer.name,
                 "kind": layer.kind,
+                "inputs": list(layer.inputs),
                 "tensor": layer.tensor or None,
                 "max_rel": layer.max_rel,
                 "noise_floor": layer.noise_floor,

@@ -90,7 +90,7 @@ def _cell(cell: Cell) -> str:
     return f"{_STATE[cell.state]} {cell.text}".strip()
 
 
-_STATE = {State.RIGHT: "✅", State.DIFFERS: "❌", State.EMPTY: ""}
+_STATE = {State.RIGHT: "✅", State.REDUCED: "≈", State.BEYOND: "⚠️", State.DIFFERS: "❌", State.EMPTY: ""}
 
 
 def text(value: str) -> str:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,35 @@ class Browser:
     def __init__(self, driver: webdriver.Chrome) -> None:
         self._driver = driver
 
-    def open(self, page: Path, *, width: int = 1100, dark: bool = False) -> None:
+    def open(self, page: Path, *, width: int = 1100, dark: bool = False, printed: bool = False) -> None:
         """Opens a file in a window of a width in CSS pixels."""
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        media = {"media": "print" if printed else "", "features": [scheme]}
+        self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
         self._driver.get(page.as_uri())
 
     def says(self, script: str) -> Any:
         """What an expression is on the page."""
         return self._driver.execute_script(f"return {script}")
+
+    def violations(self, *ignored: str) -> list[str]:
+        """What axe-core objects to on the page: the rule and the element, for each that is not ignored."""
+        self._driver.execute_script(files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8"))
+        rules = {rule: {"enabled": False} for rule in ignored}
+        script = "axe.run(document, {rules: arguments[0], resultTypes: ['violations']}).then(arguments[1])"
+        result = self._driver.execute_async_script(script, rules)
+        assert result["passes"], "axe-core has looked at nothing"
+        return [
+            f"{violation['id']}: {node['html'][:200]} {node['failureSummary']}"
+            for violation in result["violations"]
+            for node in violation["nodes"]
+        ]
+
+    def press(self, keys: str) -> None:
+        """Types where the focus is."""
+        self._driver.switch_to.active_element.send_keys(keys)
 
     def console(self) -> list[str]:
         """Every message, of whatever level."""
