@@ -41,7 +41,7 @@ class Placement:
     size: tuple[float, float]
 
 
-def place(count: int, edges: Sequence[Edge]) -> Placement:
+def arrange(count: int, edges: Sequence[Edge]) -> Placement:
     """Places nodes so that each line leads down: every node below all that it reads, lines that pass a row in lanes of it.
 
     Args:
@@ -59,8 +59,8 @@ def place(count: int, edges: Sequence[Edge]) -> Placement:
     middles: dict[_Item, tuple[float, float]] = {}
     for nth, row in enumerate(rows):
         x, y = (width - widths[nth]) / 2, GAP + nth * (HEIGHT + 2 * GAP)
-        wanted = {item: [middles[other][0] for other in before.get(item, ())] for item in row}
-        for item in sorted(row, key=lambda item: sum(w) / len(w) if (w := wanted[item]) else width / 2):
+        targets = {item: [middles[other][0] for other in before.get(item, ())] for item in row}
+        for item in sorted(row, key=lambda item: sum(w) / len(w) if (w := targets[item]) else width / 2):
             middles[item] = x + _across(item) / 2, y
             x += _across(item) + GAP
     corners = tuple((middles[node][0] - WIDTH / 2, middles[node][1]) for node in range(count))

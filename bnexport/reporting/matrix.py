@@ -99,12 +99,12 @@ def _cell(comparison: Comparison | None, precision: str) -> Cell:
     elif precision != Precision.FLOAT32:
         explained = comparison.error_ratio is None or comparison.error_ratio <= EXPLAINED
         state, word = (State.REDUCED if explained else State.BEYOND), precision
-    elif not judged(comparison):
+    elif not has_limit(comparison):
         state, word = State.REDUCED, "not judged"
     return Cell(state, f"{far} floors" if far else largest, word, largest, times_expected(comparison))
 
 
-def judged(comparison: Comparison) -> bool:
+def has_limit(comparison: Comparison) -> bool:
     """Whether there is an error that would fail it: a run as it is deployed is reported, whatever it computes."""
     return not comparison or math.isfinite(comparison.tolerance)
 

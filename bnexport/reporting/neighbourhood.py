@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bnexport.reporting.layout import WIDTH, Edge, place
+from bnexport.reporting.layout import WIDTH, Edge, arrange
 from bnexport.reporting.matrix import State
 from bnexport.results.text import plain
 from bnexport.results.verdict import CheckReport, Finding, LayerError
@@ -100,7 +100,7 @@ def neighbourhood(layers: Sequence[LayerError], name: str) -> Neighbourhood:
     kept = sorted(near[:MOST], key=order.__getitem__)
     nth = {layer: position for position, layer in enumerate(kept)}
     edges = [Edge(nth[p], nth[layer]) for layer in kept for p in reads[layer] if nth.get(p, len(kept)) < nth[layer]]
-    placement = place(len(kept), edges)
+    placement = arrange(len(kept), edges)
     boxes = tuple(
         Box(
             *placement.corners[nth[layer]],
@@ -172,8 +172,8 @@ def _near(name: str, reads: Mapping[str, Sequence[str]], readers: Mapping[str, S
 def _words(by_name: Mapping[str, LayerError], name: str, readers: Sequence[str]) -> str:
     """The layer in the middle and those next to it, with their errors."""
 
-    def listed(names: Sequence[str]) -> str:
+    def describe(names: Sequence[str]) -> str:
         shown = [f"{n} ({describe_error(by_name[n])})" if n in by_name else n for n in names[:_FEW]]
         return ", ".join(shown + ["others"] * (len(names) > _FEW)) or "nothing"
 
-    return plain(f"{listed([name])} reads {listed(by_name[name].inputs)}. Its output goes to {listed(readers)}.")
+    return plain(f"{describe([name])} reads {describe(by_name[name].inputs)}. Its output goes to {describe(readers)}.")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bnexport.reporting.matrix import Cell, State, judged, matrix, times_expected
+from bnexport.reporting.matrix import Cell, State, has_limit, matrix, times_expected
 from bnexport.reporting.neighbourhood import describe_error, state_of
 from bnexport.reporting.ordering import Order, by_excess, orders, reach
 from bnexport.reporting.words import floors
@@ -84,7 +84,7 @@ class ErrorRow:
     @property
     def judged(self) -> bool:
         """Whether an error would fail it."""
-        return judged(self.comparison)
+        return has_limit(self.comparison)
 
 
 def comparisons(report: CheckReport) -> tuple[Order[ErrorRow], ...]:

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from bnexport.reporting.layout import HEIGHT, WIDTH, Edge, place
+from bnexport.reporting.layout import HEIGHT, WIDTH, Edge, arrange
 from bnexport.reporting.neighbourhood import MOST, neighbourhood, shorten
 from bnexport.reporting.ordering import by_excess, orders, reach
 from bnexport.results.verdict import LayerError
@@ -80,7 +80,7 @@ def test_lines_lead_down_and_past_boxes(seed: int) -> None:
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, MOST + 1))
     edges = [Edge(a, b) for b in range(count) for a in range(b) if rng.random() < 0.3]
-    placement = place(count, edges)
+    placement = arrange(count, edges)
     corners = placement.corners
     for nth, (x, y) in enumerate(corners):
         assert 0 <= x <= placement.size[0] - WIDTH
