@@ -107,7 +107,7 @@ def main() -> None:
 
     keras_graph.emitter_of = watched  # type: ignore[assignment] # what it calls for each layer
     files = sorted(map(str, (ROOT / "tests" / "e2e").glob("test_layers_*.py")))
-    if pytest.main(["-q", "-n0", "-p", "no:cacheprovider", *files], plugins=[record]) or record.failed:
+    if pytest.main(["-q", "-n0", "-m", "", "-p", "no:cacheprovider", *files], plugins=[record]) or record.failed:
         sys.exit("the tests of the layers fail, so there is no table of what they show")
     import_families()
     names = ", ".join(sorted(OPERATIONS))

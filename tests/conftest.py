@@ -43,6 +43,12 @@ def short_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """No other processes where a file or two are asked for: starting them takes longer than they save."""
+    asked = [Path(argument.split("::")[0]) for argument in config.args]
+    return 0 if len(asked) <= 2 and all(path.is_file() for path in asked) else None
+
+
 LONGEST = (
     "test_demo.py",
     "test_floors.py",
@@ -55,11 +61,6 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Fast tests first, so that a mistake shows early; tests of one file stay together.
-
-    Where several processes share the files, the longest come first, so that none is left for one process at the end.
-    """
+    """Where several processes share the files, the longest come first, so that none is left for one process at the end."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
-    else:
-        items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

@@ -172,6 +172,7 @@ def test_statistics_with_nan(trained: Callable[[int], Any], digits: Digits, tmp_
     assert "BN006" not in codes(report)
 
 
+@pytest.mark.slow
 def test_a_dead_channel(digits: Digits, tmp_path: Path) -> None:
     """BN004: a channel that was dead while training is told from one that is alive on these images, and ruins the answers."""
     keras = nets._keras()
@@ -275,6 +276,7 @@ def test_wrong_scaling_is_named(form: str, healthy: Callable[[], Any], digits: D
         assert not {"IN001", "IN002"} & codes(right).keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trained_with", [Scaling.NONE, Scaling.MINUS_ONE_ONE])
 def test_other_scalings_are_named_too(trained_with: Scaling, digits: Digits, tmp_path: Path) -> None:
     """IN001 the other way round: images of 0 to 1 shown to a net that learnt 0-255, or -1 to 1."""

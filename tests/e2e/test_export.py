@@ -94,6 +94,7 @@ USUALLY = int(os.environ.get("BNEXPORT_SEEDS", "1")) == 1
 """Whether it is the usual run; with BNEXPORT_SEEDS=3 every net has its turn."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ConvNeXtTiny"] if USUALLY else ["ConvNeXtTiny", "InceptionResNetV2"])
 def test_families_match(name: str, tmp_path: Path) -> None:
     """These families of keras.applications, too; the others in test_floors.py."""

@@ -21,7 +21,7 @@ from bnexport.errors import InputError, MachineError, UsageError
 from bnexport.frameworks.keras import keras2
 from tests.e2e import old_formats
 
-pytestmark = pytest.mark.keras
+pytestmark = [pytest.mark.keras, pytest.mark.slow]
 
 WRITE = """
 import sys

@@ -100,6 +100,7 @@ def passes(request: pytest.FixtureRequest, net: Path) -> tuple[str, dict[str, An
     return request.param, json.loads(done.stdout), dict(np.load(out))
 
 
+@pytest.mark.slow
 def test_both_modes_agree_with_tensorflow(passes: tuple[str, Any, dict[str, np.ndarray]], net: Path) -> None:
     """Inference and training mode lie within the floors that TensorFlow's float64 pass measures; the float64 passes are equal."""
     model = Keras().load(net / "net.keras", Want())
@@ -116,6 +117,7 @@ def test_both_modes_agree_with_tensorflow(passes: tuple[str, Any, dict[str, np.n
             np.testing.assert_allclose(passes[2][f"{mode} float64 {name}"], exact, rtol=0, atol=EXACT * scale)
 
 
+@pytest.mark.slow
 def test_layers_are_those_of_tensorflow(passes: tuple[str, Any, dict[str, np.ndarray]], net: Path) -> None:
     """The same layers in the same order, with the same inputs and outputs, those of the nested model included."""
     model = Keras().load(net / "net.keras", Want())
@@ -128,6 +130,7 @@ def test_layers_are_those_of_tensorflow(passes: tuple[str, Any, dict[str, np.nda
         np.testing.assert_allclose(passes[2][f"layer {layer.name}"], value, rtol=0, atol=EXACT * np.abs(value).max())
 
 
+@pytest.mark.slow
 def test_the_model_is_not_changed(passes: tuple[str, Any, dict[str, np.ndarray]]) -> None:
     """Weights stay, random layers follow the seed, TensorFlow is not imported, and the versions name the backend."""
     backend, about, arrays = passes
@@ -140,6 +143,7 @@ def test_the_model_is_not_changed(passes: tuple[str, Any, dict[str, np.ndarray]]
     assert not np.array_equal(arrays["drawn 0"], arrays["drawn 2"])
 
 
+@pytest.mark.slow
 def test_check_without_tensorflow_uses_jax(net: Path, tmp_path: Path) -> None:
     """Where only JAX is installed, the reference runs on it; the ids, the device and the versions in the report say so."""
     blocked = "import sys; sys.modules.update(dict.fromkeys(['tensorflow', 'tf2onnx'])); from bnexport.cli import main; main()"

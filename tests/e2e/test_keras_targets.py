@@ -37,6 +37,7 @@ def compared(report: CheckReport) -> dict[str, list[bool]]:
     return passed
 
 
+@pytest.mark.slow
 def test_jax_is_compared_in_both_modes(models: Path, data: dict[str, np.ndarray]) -> None:
     """A sound model passes on JAX in a process of its own, in both modes, within the floors; the report names both backends."""
     report = check(models / TINY, data, targets=TARGETS)

@@ -144,7 +144,9 @@ def test_scratch_files_change_nothing(tiny: tuple[onnx.ModelProto, dict[str, np.
 
 
 @pytest.mark.keras
-@pytest.mark.parametrize("name", ["DenseNet121", "InceptionV3", "MobileNetV2"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) for name in ("DenseNet121", "InceptionV3")] + ["MobileNetV2"]
+)
 def test_branching_nets_become_self_consistent(name: str, tmp_path: Path) -> None:
     """Whatever the shape of the graph, one pass leaves a residual of rounding size."""
     net = nets.randomise(nets.FAMILIES[name]())

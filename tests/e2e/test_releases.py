@@ -28,7 +28,7 @@ from bnexport.results.releases import ReleaseOutcome
 from bnexport.system import environments, uv
 from tests.wheels import numpy_wheel, runtime_wheel
 
-pytestmark = pytest.mark.usefixtures("index")
+pytestmark = [pytest.mark.usefixtures("index"), pytest.mark.slow]
 
 GRAPH = """
 <ir_version: 9, opset_import: ["": 18]>
