@@ -1,4 +1,4 @@
-"""The main job, as a newcomer runs it: the demo's ResNet50, end to end in processes of their own."""
+"""The main job, as a newcomer runs it: the demo's ResNet50, end to end: the demo in a process of its own, what it suggests in this one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import numpy_helper
+from typer.testing import CliRunner, Result
 
 from bnexport import datasets
+from bnexport.cli import app
 from bnexport.frameworks.keras import model as keras_model
 from bnexport.onnx_graph import statistics
 from bnexport.onnx_graph.sites import sites
@@ -28,6 +30,11 @@ pytestmark = [pytest.mark.keras, pytest.mark.slow]
 
 def bnexport(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "bnexport", *map(str, arguments)], capture_output=True, text=True)
+
+
+def run(*arguments: object) -> Result:
+    """A command in this process, which imports TensorFlow once."""
+    return CliRunner().invoke(app, [*map(str, arguments)])
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +78,8 @@ def test_the_demo_tells_the_story(demo: Path) -> None:
 def test_checking_what_the_demo_left_fails(demo: Path) -> None:
     """`check` on the model and on the ONNX file, as the demo suggests, exits with 1."""
     for name in ("model.h5", "model.onnx"):
-        done = bnexport("check", demo / name, demo / "images", "-q", "--format", "json")
-        assert done.returncode == 1, done.stderr
+        done = run("check", demo / name, demo / "images", "-q", "--format", "json")
+        assert done.exit_code == 1, done.stderr
         assert right(json.loads(done.stdout))["onnx-training@cpu"] == 3
 
 
@@ -83,8 +90,8 @@ def test_the_demo_ends_with_the_repair(demo: Path) -> None:
     for name in ("repaired.keras loaded from disk", "repaired.onnx", "folded.onnx"):
         assert any("3 of 3 correct" in line and name in line for line in told.splitlines())
     for name in ("repaired.keras", "repaired.onnx"):
-        done = bnexport("check", demo / name, demo / "images", "-q", "--format", "json")
-        assert done.returncode == 0, done.stdout
+        done = run("check", demo / name, demo / "images", "-q", "--format", "json")
+        assert done.exit_code == 0, done.stdout
         assert set(right(json.loads(done.stdout)).values()) == {3}
     assert sites(onnx.load(demo / "folded.onnx")) == []
 
@@ -135,7 +142,7 @@ def test_the_seed_model_is_repaired_at_any_batch_size(
     "The statistics of" is 1e-4, or what float32 does to Keras itself where that is more: on this net up to 4e-4 of a variance.
     """
     output = tmp_path / "out.onnx"
-    done = bnexport(
+    done = run(
         "recalibrate",
         demo / "model.onnx",
         demo / "images",
@@ -147,7 +154,7 @@ def test_the_seed_model_is_repaired_at_any_batch_size(
         "--format",
         "json",
     )
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["after"]["top1"] == {"correct": 3, "of": 3}
     assert told["residual"] < 1e-4
@@ -189,7 +196,7 @@ def test_low_momentum_is_the_other_way_out(demo: Path, tmp_path: Path) -> None:
 
     The file beside the model has preprocessing, classes and which image is which.
     """
-    done = bnexport(
+    done = run(
         "train",
         demo / "images",
         "-o",
@@ -206,17 +213,17 @@ def test_low_momentum_is_the_other_way_out(demo: Path, tmp_path: Path) -> None:
         "5",
         "-q",
     )
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     beside = tomllib.loads((tmp_path / "net.keras.toml").read_text())
     assert beside["preprocessing"]["size"] == [64, 64]
     assert beside["classes"]["names"] == ["cross", "disc", "stripes"]
     assert beside["labels"] == {"cross.png": "cross", "disc.png": "disc", "stripes.png": "stripes"}
     assert beside["training"]["momentum"] == 0.01
-    done = bnexport("check", tmp_path / "net.keras", demo / "images", "-q", "--format", "json")
+    done = run("check", tmp_path / "net.keras", demo / "images", "-q", "--format", "json")
     report = json.loads(done.stdout)
     assert report["preprocessing"]["origin"] == "sidecar"
     assert set(right(report).values()) == {3}
-    assert done.returncode == 0, done.stdout
+    assert done.exit_code == 0, done.stdout
 
 
 def test_the_demo_says_where_it_cannot_write(tmp_path: Path) -> None:
@@ -245,8 +252,8 @@ def one_channel(model: onnx.ModelProto) -> None:
 def test_a_wrong_graph_of_the_demos_model_is_found(demo: Path) -> None:
     """Scaled by 1 % in one channel, which these logits hardly show: it fails, and the layer is named."""
     file = mutated(demo, one_channel)
-    done = bnexport("check", demo / "model.h5", demo / "images", "--onnx", file, "-q", "--format", "json")
-    assert done.returncode == 1, done.stderr
+    done = run("check", demo / "model.h5", demo / "images", "--onnx", file, "-q", "--format", "json")
+    assert done.exit_code == 1, done.stderr
     [finding] = [f for f in json.loads(done.stdout)["findings"] if f["code"] == "EX001"]
     assert finding["layers"] == ["conv4_block3_2_conv"]
 
