@@ -15,7 +15,7 @@ from bnexport.comparison.subject import Subject
 from bnexport.comparison.tally import Tally
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError
-from bnexport.onnx_graph.outputs import normalises_by_batch
+from bnexport.onnx_graph.reductions import normalises_by_batch
 from bnexport.progress import Progress
 from bnexport.results.heads import Heads
 from bnexport.results.nouns import IMAGES, Noun

@@ -28,6 +28,9 @@ from bnexport.types import Array
 if TYPE_CHECKING:
     import onnx
 
+_INTEGERS = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16"}
+"""onnx.TensorProto's numbers of the integers that NumPy has."""
+
 _RELUS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "BatchNormalization", "Sub"}
 """Operators behind which a quantiser removes an activation."""
 
@@ -141,7 +144,7 @@ class _Builder:
         x, scale_name = node.input[0], node.input[1]
         scale = self._constants.value(scale_name)
         zero_name = node.input[2] if len(node.input) > 2 else ""
-        zero = self._constants.value(zero_name) if zero_name else np.zeros((), np.uint8)
+        zero = self._constants.value(zero_name) if zero_name else np.zeros((), _stated_type(node))
         if scale is None or zero is None or scale.size != 1 or zero.dtype.kind not in "iu":
             raise NotCoveredError
         step, at = float(scale.ravel()[0]), float(zero.ravel()[0])
@@ -150,6 +153,7 @@ class _Builder:
         prefix = f"{node.output[0]}/form"
         self._bound(x, low, high, step)
         integers = self._emit("QuantizeLinear", list(node.input), f"{prefix}/integers")
+        self._nodes[-1].attribute.extend(node.attribute)
         back = self._emit("DequantizeLinear", [integers, *node.input[1:]], f"{prefix}/back")
         self._mix(x, back, self._constant(step, f"{prefix}/s"), prefix, node.output[0])
         self._inputs[len(self._sites)] = x
@@ -256,3 +260,11 @@ class _Builder:
         self._emit(kind, [node.input[0], moved], node.output[0])
         self._nodes[-1].attribute.extend(attributes.values())
         self._sites.append(Site(node.input[1], True, node.input[1], nodes=(node.name,) if node.name else ()))
+
+
+def _stated_type(node: onnx.NodeProto) -> str:
+    """The integers of a QuantizeLinear without a zero point: what `output_dtype` states, or uint8."""
+    stated = next((a.i for a in node.attribute if a.name == "output_dtype"), 0) or 2
+    if stated not in _INTEGERS:
+        raise NotCoveredError
+    return _INTEGERS[stated]

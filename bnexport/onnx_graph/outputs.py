@@ -148,28 +148,6 @@ def sources(model: onnx.ModelProto) -> list[str]:
     return [name for name in names if not any(node.op_type in SELECTING for node in ancestors(maker, name))]
 
 
-def normalises_by_batch(model: onnx.ModelProto) -> bool:
-    """Whether something in the graph may normalise by the batch: BatchNormalization in training mode, or a mean or sum over the first axis."""
-    from onnx import numpy_helper
-
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        attributes = {a.name: a for a in node.attribute}
-        if node.op_type == "BatchNormalization" and "training_mode" in attributes and attributes["training_mode"].i:
-            return True
-        if node.op_type not in {"ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL2"}:
-            continue
-        if "axes" in attributes:
-            axes = list(attributes["axes"].ints)
-        elif len(node.input) > 1 and node.input[1] in stored:
-            axes = numpy_helper.to_array(stored[node.input[1]]).ravel().tolist()
-        else:
-            axes = []
-        if 0 in axes or (not axes and len(node.input) < 2):
-            return True
-    return False
-
-
 def index_ranges(model: onnx.ModelProto) -> dict[str, tuple[int, str]]:
     """Graph inputs that are positions in a table of the graph: how many rows the smallest such table has, and the Gather node that reads it."""
     sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
