@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import io
-import math
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bnexport.results.drift import Drift
-from bnexport.results.text import plain
-from bnexport.results.tolerance import FLOORS
-from bnexport.results.verdict import CheckReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BLUE, ORANGE, GREEN, RED = "#4a8fd8", "#dd8127", "#3f9d63", "#d9544f"
-_INK = "#010203"  # stands for the text colour of the page, which is put in its place
+_INK, BLUE, ORANGE = "#010203", "#010204", "#010205"
+_COLOURS = {_INK: "currentColor", BLUE: "var(--blue)", ORANGE: "var(--orange)"}
+"""What stands for colours of the page, which are put in their place: they depend on the scheme."""
+
 _SIZE = (4.4, 3.0)
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -65,8 +64,9 @@ def warm_up(drift: Drift) -> str:
         ends = [min(x), max(x)]
         label = f"{drift.fit.initial_weight:.1%} of the initial values left"
         axes.plot(ends, [drift.fit.initial_weight * end for end in ends], color=ORANGE, linewidth=1.4, label=label)
-        for scale in (axes.set_xscale, axes.set_yscale):
-            scale("symlog", linthresh=1.0)
+        for values, scale in ((x, axes.set_xscale), (y, axes.set_yscale)):
+            if max(map(abs, values)) > 1:
+                scale("symlog", linthresh=1.0)
         axes.set_xlabel("initial value - what the layer sees")
         axes.set_ylabel("moving value - what it sees")
         axes.legend(fontsize=7.5, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
@@ -74,42 +74,20 @@ def warm_up(drift: Drift) -> str:
     return _svg(draw)
 
 
-def floors_by_side(report: CheckReport) -> str:
-    """The error of every side that must be equal to another, in noise floors; "" where no floor is known."""
-    comparable = [c for c in report.comparisons if c.noise_floors is not None and math.isfinite(c.noise_floors)]
-    if not comparable:
-        return ""
-
-    def draw(axes: Axes) -> None:
-        values = [max(c.noise_floors or 0.0, 1e-2) for c in comparable]
-        names = [
-            f"{c.tensor}, {c.actual}{' one by one' if c.reference.endswith('one by one') else ''}" for c in comparable
-        ]
-        axes.barh(
-            range(len(comparable)), values, color=[GREEN if c else RED for c in comparable], height=0.6, left=1e-2
-        )
-        axes.axvline(FLOORS, color=_INK, linewidth=0.8, linestyle="--")
-        axes.set_xscale("log")
-        axes.set_xlim(1e-2, max(20.0, *(v * 2 for v in values)))
-        axes.set_yticks(range(len(comparable)), [plain(name).replace("$", r"\$") for name in names], fontsize=7.5)
-        axes.invert_yaxis()
-        axes.set_xlabel(f"noise floors (dashed: {FLOORS:g} pass)")
-
-    return _svg(draw, height=max(1.4, 0.55 + 0.26 * len(comparable)))
-
-
 def _positive(values: Sequence[float]) -> list[float]:
     return [max(value, 1e-6) for value in values]
 
 
-def _svg(draw: Callable[[Axes], None], height: float = _SIZE[1]) -> str:
+def _svg(draw: Callable[[Axes], None]) -> str:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_SIZE[0], height), layout="constrained")
+        figure = Figure(figsize=_SIZE, layout="constrained")
         draw(figure.add_subplot())
         content = io.StringIO()
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = content.getvalue()
-    return text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = re.sub("<style.*?</style>", "", content.getvalue(), flags=re.DOTALL)  # it would apply to the whole page
+    for stand_in, colour in _COLOURS.items():
+        text = text.replace(stand_in, colour)
+    return text[text.index("<svg") :]

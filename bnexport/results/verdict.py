@@ -273,6 +273,12 @@ class CheckReport:
     def __bool__(self) -> bool:
         return self.passed
 
+    def _repr_html_(self) -> str:
+        """The report as notebooks show it: the HTML page without its frame, with styles that apply to nothing else."""
+        from bnexport.reporting.html import fragment
+
+        return fragment(self)
+
     def __str__(self) -> str:
         """The verdict and the findings, one line each; what to do is written as calls of Python."""
         lines = [f"{'PASS' if self else 'FAIL'} {self.bundle.path if self.bundle else self.model.path}"]

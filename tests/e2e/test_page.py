@@ -104,6 +104,42 @@ def test_axe_objects_where_contrast_is_low(failure: Path, window: Browser, tmp_p
     assert any(violation.startswith("color-contrast") for violation in window.violations())
 
 
+def test_a_notebook_keeps_its_own_looks(report: CheckReport, window: Browser, tmp_path: Path) -> None:
+    """A cell shows what the page shows, twice if it is asked twice, and nothing beside it changes; axe has no objection."""
+    failed = several(report, 3, passed=False)
+    beside = (
+        "<h1>Notebook</h1><p class='dim'>text <code>x</code></p><table class='matrix'><tr><th>a</th><td class='n'>1</td></tr></table>"
+        "<details><summary>more</summary></details><fieldset><legend>l</legend><label><input type='radio'><span>r</span></label></fieldset>"
+    )
+    frame = "<!doctype html><html lang='en'><title>n</title><body><main><div id='own'>{}</div>{}</main></body></html>"
+    (tmp_path / "before.html").write_text(frame.format(beside, ""), encoding="utf-8")
+    cells = failed._repr_html_() + failed._repr_html_()
+    (tmp_path / "after.html").write_text(frame.format(beside, cells), encoding="utf-8")
+    looks = (
+        "[...document.querySelectorAll('#own *')].map(e => [...getComputedStyle(e)]"
+        ".filter(p => !/width|height|inline-size|block-size|origin/.test(p)).map(p => p + getComputedStyle(e)[p]).join())"
+    )
+    window.open(tmp_path / "before.html")
+    before = window.says(looks)
+    window.open(tmp_path / "after.html")
+    assert window.says(looks) == before
+    assert window.says("document.querySelectorAll('.bnexport .matrix').length") == 2
+    assert window.says("document.querySelectorAll('.bnexport fieldset :checked').length") == 2 * 3
+    assert window.violations("page-has-heading-one", "landmark-unique") == []
+
+
+@pytest.mark.parametrize(("theme", "dark"), [("data-jp-theme-light='false'", True), ("class='vscode-light'", False)])
+def test_a_notebook_decides_on_its_theme(
+    report: CheckReport, window: Browser, tmp_path: Path, theme: str, dark: bool
+) -> None:
+    """JupyterLab and VS Code say what they are, whatever the system prefers."""
+    page = tmp_path / "notebook.html"
+    page.write_text(f"<!doctype html><body {theme}>{report._repr_html_()}</body>", encoding="utf-8")
+    window.open(page, dark=not dark)
+    colour = window.says("getComputedStyle(document.querySelector('.card')).backgroundColor")
+    assert colour == ("rgb(23, 28, 34)" if dark else "rgb(255, 255, 255)")
+
+
 def test_every_verdict_is_a_word(failure: Path, window: Browser) -> None:
     """Each cell says it with a word and a sign, not by its colour alone; precision is named, and its error a multiple of the expected one."""
     window.open(failure)

@@ -187,6 +187,7 @@ def test_the_page_of_a_batch_is_quiet_and_narrow_too(tmp_path: Path, opened: Bro
     for width, dark in ((1100, False), (360, True)):
         opened.open(page, width=width, dark=dark)
         assert opened.says("document.documentElement.scrollWidth") <= width
+        assert opened.violations() == []
     assert opened.console() == []
     assert page.as_uri() in opened.requests()
     assert opened.says("document.querySelectorAll('tr').length") == 4
