@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 PICTURE = Path(__file__).parent / "pictures" / "report.png"
-SIZE = (1000, 1290)
+SIZE = (1000, 1240)
 
 
 def main() -> None:

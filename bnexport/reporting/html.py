@@ -60,7 +60,6 @@ def _values(report: CheckReport, thumbnails: Sequence[bytes | None]) -> dict[str
         "layers": rows.layers(report),
         "tasks": in_task_terms(report),
         "scores": _scores(report),
-        "repair": _repair(report),
         "figures": [(title, text, Markup(svg)) for title, text, svg in figures if svg],  # noqa: S704 - our own drawing
         "preparation": preparation(report),
         "footer": footer(report),
@@ -176,15 +175,3 @@ def _scores(report: CheckReport) -> dict[str, object] | None:
         for nth in range(len(sides[0].scores))
     ]
     return {"names": names, "rows": rows}
-
-
-def _repair(report: CheckReport) -> tuple[str, str] | None:
-    """How many are right before and after recalibration."""
-    sides = {side.id: side for side in report.sides}
-    before = next(
-        (s for s in report.sides if (s.runtime, s.mode) == ("keras", "inference")), sides.get("onnx-inference@cpu")
-    )
-    after = sides.get("onnx-recalibrated@cpu")
-    if before is None or after is None or before.correct is None or after.correct in (None, before.correct):
-        return None
-    return f"{before.correct} of {before.of}", f"{after.correct} of {after.of}"

@@ -24,7 +24,6 @@ class RunRow:
         cells: one for each output; empty for a run that others are judged by.
         reference: whether others are judged by it.
         correct: how many of the labelled items are right, "" where there are no labels.
-        time: how long it took, "" for one that computed nothing.
     """
 
     id: str
@@ -32,7 +31,6 @@ class RunRow:
     cells: tuple[Cell, ...]
     reference: bool
     correct: str = ""
-    time: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +61,7 @@ def runs(report: CheckReport) -> Runs:
 def _run(side: Side, cells: tuple[Cell, ...], reference: str, judges: bool) -> RunRow:
     notes = (f"against {reference}" if reference else "", side.precision if side.precision != "float32" else "")
     correct = "" if side.correct is None else f"{side.correct} of {side.of}"
-    return RunRow(side.id, tuple(filter(None, notes)), cells, judges and not cells, correct, _duration(side.seconds))
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms" if seconds >= 0.001 else "< 1 ms"
+    return RunRow(side.id, tuple(filter(None, notes)), cells, judges and not cells, correct)
 
 
 @dataclass(frozen=True, slots=True)

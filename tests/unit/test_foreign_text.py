@@ -25,7 +25,7 @@ from bnexport.reporting.text import show_check
 from bnexport.results.batched import STATUSES, Batch, Result
 from bnexport.results.preprocessing import MOST_PIXELS, Preprocessing
 from bnexport.results.text import plain
-from bnexport.results.verdict import BundleFacts, CheckReport, Finding, Severity
+from bnexport.results.verdict import BundleFacts, CheckReport, Finding, LayerError, Severity
 from bnexport.system import confined
 
 EVIL = "\x1b[2J\u202e::error title=x::y\n::stop-commands::x\n##[error]z[/x][link=http://evil]w[/link]<script>"
@@ -39,7 +39,27 @@ def report(models: Path) -> CheckReport:
     finding = Finding(EVIL, Severity.ERROR, EVIL, {EVIL: EVIL}, layers=(EVIL,))
     facts = BundleFacts(EVIL, 3, EVIL, {EVIL: EVIL}, {EVIL: EVIL}, (finding,))
     names = tuple(EVIL for _ in checked.images.names)
-    return replace(checked, findings=(finding,), bundle=facts, images=replace(checked.images, names=names))
+    entry = {"tensor": EVIL, "nodes": [EVIL], "range": [0.0, 1.0], "values": [0.0, 2.0], "clipped": 0.5, "cost": 0.1}
+    costs = {"ranking": [entry], "groups": 1, "expected": 0.01, "nodes_to_exclude": [EVIL], "error_left": 0.0}
+    return replace(
+        checked,
+        findings=(finding, Finding("QT004", Severity.INFO, EVIL, costs)),
+        bundle=facts,
+        images=replace(checked.images, names=names),
+        layers=(LayerError(EVIL, EVIL, (), EVIL, 0.5, 1e-7), LayerError("b", EVIL, (EVIL,), "b", 0.5, 1e-7)),
+        sides=tuple(replace(side, id=f"{side.id}{EVIL}") for side in checked.sides),
+        comparisons=tuple(
+            replace(
+                c,
+                actual=f"{c.actual}{EVIL}",
+                reference=f"{c.reference}{EVIL}",
+                tensor=EVIL,
+                expected_rms=1.0,
+                error_ratio=9.0,
+            )
+            for c in checked.comparisons
+        ),
+    )
 
 
 def test_nothing_of_a_bundle_acts(report: CheckReport) -> None:
@@ -57,10 +77,19 @@ def test_nothing_of_a_bundle_acts(report: CheckReport) -> None:
         markdown.check(report),
         junit.check(report),
         report_output._text(report, ".html"),
+        report._repr_html_(),
     ):
         assert not ACTS.search(text)
-    for page in (markdown.check(report), junit.check(report), report_output._text(report, ".html")):
+    for page in (
+        markdown.check(report),
+        junit.check(report),
+        report_output._text(report, ".html"),
+        report._repr_html_(),
+    ):
         assert "<script>" not in page
+    assert all(
+        part in report._repr_html_() for part in ("What quantisation costs", '<figure class="graph">', "9 x expected")
+    )
 
 
 def test_json_shows_what_nobody_sees_as_escapes(report: CheckReport) -> None:
