@@ -73,6 +73,7 @@ def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_registered_layer_is_checked(vae: Path) -> None:
     """`--import` runs the module that registers it, and the check passes."""
     trusting = ("--allow-custom-code", "--import", "vae_layers")
@@ -84,6 +85,7 @@ def test_a_registered_layer_is_checked(vae: Path) -> None:
     assert "tf2onnx" not in check.stderr
 
 
+@pytest.mark.slow
 def test_a_registered_layer_is_exported(vae: Path) -> None:
     """Both files, and it needs neither tf2onnx nor Keras."""
     code = """
@@ -95,6 +97,7 @@ assert not {"keras", "tensorflow", "tf2onnx"} & set(sys.modules)
     assert run(sys.executable, "-c", code, folder=vae).returncode == 0
 
 
+@pytest.mark.slow
 def test_an_entry_point_registers_it_too(vae: Path, tmp_path: Path) -> None:
     """An installed package has a function for the class."""
     (tmp_path / "vae_exports.py").write_text(EMITTER)
@@ -108,6 +111,7 @@ def test_an_entry_point_registers_it_too(vae: Path, tmp_path: Path) -> None:
     assert "not covered by" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_broken_entry_point_is_a_sentence(vae: Path, tmp_path: Path) -> None:
     """What cannot be imported is named, exit code 3."""
     info = tmp_path / "broken-1.0.dist-info"

@@ -122,10 +122,10 @@ def assert_the_graphs_floors_are_near(
 
 @pytest.mark.parametrize("name", nets.BUILDERS)
 def test_no_false_alarm(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every special net passes in both modes, at batch 1 and 8, with three seeds; the floors of the file alone are near."""
+    """Every special net passes in both modes, at batch 1 and 8, with one seed, or three (BNEXPORT_SEEDS=3); the floors of the file alone are near."""
     loaded, graph = exported_from_file(nets.BUILDERS[name](), tmp_path)
     assert_the_graphs_floors_are_near(loaded, graph, tmp_path, monkeypatch, (0, 60))
-    assert alarms(loaded, graph) == []
+    assert alarms(loaded, graph, SEEDS[:COUNT]) == []
 
 
 @pytest.mark.slow

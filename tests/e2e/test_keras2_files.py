@@ -29,7 +29,7 @@ from bnexport.runtimes import ort_session
 from bnexport.system.files import Format
 from tests.e2e import keras2_files, old_formats
 
-pytestmark = pytest.mark.keras
+pytestmark = [pytest.mark.keras, pytest.mark.slow]
 
 NETS = ["convlstm", "lstm", "gru", "nested", "transfer", "wrapped", "groups", "dense"]
 

@@ -313,6 +313,7 @@ def test_reduced_precision_is_judged_by_its_cost(name: str, precision: str, code
 
 
 @pytest.mark.keras
+@pytest.mark.slow
 def test_quantised_files_have_limits(converted: Converted) -> None:
     """What the user allows decides: no file that is quantised agrees on more items than there are, and noise has its limit."""
     report = check(converted.model, converted.x, deployed=converted.files / "integers.tflite", min_agreement=1.0)

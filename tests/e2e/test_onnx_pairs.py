@@ -126,6 +126,7 @@ def optimised(model: Graph) -> Graph:
     return onnxoptimizer.optimize(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimiser", [simplified, slimmed, optimised])
 def test_optimised_files_pass(optimiser: Callable[[Graph], Graph], tmp_path: Path) -> None:
     """What onnxsim, onnxslim and onnxoptimizer make of ten nets."""

@@ -16,7 +16,7 @@ from tests.e2e.test_batch import PLAN, small
 
 mlflow = pytest.importorskip("mlflow")
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # MLflow's own
 
 
 def bnexport(place: Path, *arguments: Any) -> subprocess.CompletedProcess[str]:
