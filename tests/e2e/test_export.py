@@ -110,7 +110,7 @@ def assert_family_matches(loaded: keras_model.LoadedModel, model: onnx.ModelProt
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ResNet50"] if USUALLY else nets.FULL_SIZE)
+@pytest.mark.parametrize("name", ["MobileNet"] if USUALLY else nets.FULL_SIZE)
 def test_full_size_nets_match(name: str, tmp_path: Path) -> None:
     """The same at the size people use."""
     keras = nets._keras()

@@ -76,7 +76,7 @@ def number_tensors(model: Graph, first: int) -> None:
     del model.metadata_props[:]
 
 
-@pytest.mark.parametrize("shift", [1, 2, 3, 7])
+@pytest.mark.parametrize("shift", [1, 7])
 def test_numbers_for_names_say_nothing(shift: int, workdir: Path, tmp_path: Path) -> None:
     """A sound file passes where its tensors have the names of other tensors of the reference; a wrong kernel is named in its own terms."""
     for name, first in (("reference", 100), ("other", 100 + shift), ("wrong", 100 + shift)):
@@ -127,11 +127,11 @@ def optimised(model: Graph) -> Graph:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimiser", [simplified, slimmed, optimised])
-def test_optimised_files_pass(optimiser: Callable[[Graph], Graph], tmp_path: Path) -> None:
-    """What onnxsim, onnxslim and onnxoptimizer make of ten nets."""
+@pytest.mark.parametrize(("optimiser", "first"), [(simplified, 0), (slimmed, 3), (optimised, 6)])
+def test_optimised_files_pass(optimiser: Callable[[Graph], Graph], first: int, tmp_path: Path) -> None:
+    """What onnxsim, onnxslim and onnxoptimizer make of five nets each, ten together."""
     alarms = []
-    for name in list(nets.BUILDERS)[:10]:
+    for name in list(nets.BUILDERS)[first : first + 5]:
         net = nets.randomise(nets.BUILDERS[name]())
         net.save(tmp_path / "net.keras")
         export(tmp_path / "net.keras", tmp_path / "net.onnx")
