@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bnexport.reporting.layout import WIDTH, Edge, arrange
 from bnexport.reporting.matrix import State
 from bnexport.results.text import plain
-from bnexport.results.verdict import CheckReport, Finding, LayerError
+from bnexport.results.verdict import CheckReport, Finding, LayerError, Severity
 
 STEPS = 2
 """So many steps away layers are drawn."""
@@ -79,7 +79,9 @@ def neighbourhoods(report: CheckReport, most: int = 3) -> dict[int, Neighbourhoo
 def _layer_of(finding: Finding, names: Mapping[str, LayerError]) -> LayerError | None:
     layers = [names[name] for name in finding.layers if name in names]
     first = next((layer for layer in layers if layer.off), None)
-    return first or (layers[0] if layers and len(finding.layers) <= _FEW else None)
+    if first is None and layers and finding.severity != Severity.ERROR and len(finding.layers) <= _FEW:
+        return layers[0]
+    return first
 
 
 def neighbourhood(layers: Sequence[LayerError], name: str) -> Neighbourhood:

@@ -20,7 +20,7 @@ class RunRow:
 
     Args:
         id: the run.
-        notes: what it is judged by, and its precision where that is not float32.
+        notes: what it is judged by, unless that is the first reference of its mode, and its precision where that is not float32.
         cells: one for each output; empty for a run that others are judged by.
         reference: whether others are judged by it.
         correct: how many of the labelled items are right, "" where there are no labels.
@@ -45,6 +45,11 @@ class Runs:
         """Whether any run has items with labels."""
         return any(row.correct for row in self.rows)
 
+    @property
+    def with_floors(self) -> bool:
+        """Whether any error is known in noise floors."""
+        return any(cell.text.endswith("floors") for row in self.rows for cell in row.cells)
+
 
 def runs(report: CheckReport) -> Runs:
     """Every run against every output."""
@@ -52,14 +57,21 @@ def runs(report: CheckReport) -> Runs:
     cells: Mapping[str, tuple[Cell, ...]] = overview.rows if overview else {}
     references: Mapping[str, str] = overview.references if overview else {}
     judges = {c.reference for c in report.comparisons}
-    rows = [_run(side, cells.get(side.id, ()), references.get(side.id, ""), side.id in judges) for side in report.sides]
+    usual = {side.mode: side.id for side in reversed(report.sides) if side.id in references.values()}
+    rows = [
+        _run(side, cells.get(side.id, ()), references.get(side.id, ""), usual.get(side.mode, ""), side.id in judges)
+        for side in report.sides
+    ]
     ids = {row.id for row in rows}
     absent = [RunRow(run, (), of_run, reference=False) for run, of_run in cells.items() if run not in ids]
     return Runs(overview.tensors if overview else (), tuple(rows + absent))
 
 
-def _run(side: Side, cells: tuple[Cell, ...], reference: str, judges: bool) -> RunRow:
-    notes = (f"against {reference}" if reference else "", side.precision if side.precision != "float32" else "")
+def _run(side: Side, cells: tuple[Cell, ...], reference: str, usual: str, judges: bool) -> RunRow:
+    notes = (
+        f"against {reference}" if reference not in ("", usual) else "",
+        side.precision if side.precision != "float32" else "",
+    )
     correct = "" if side.correct is None else f"{side.correct} of {side.of}"
     return RunRow(side.id, tuple(filter(None, notes)), cells, judges and not cells, correct)
 
