@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from importlib.util import find_spec
 
-from bnexport.reporting import plots, rows
+from bnexport.reporting import page_rows, plots
 from bnexport.reporting.neighbourhood import neighbourhoods
 from bnexport.reporting.releases import release_rows
 from bnexport.reporting.words import class_name, footer, in_task_terms, preparation, verdict
@@ -51,13 +51,13 @@ def _values(report: CheckReport, thumbnails: Sequence[bytes | None]) -> dict[str
         "reason": next((f for f in report.findings if f.severity == Severity.ERROR), None),
         "findings": [(finding, _evidence(finding), drawings.get(nth)) for nth, finding in enumerate(report.findings)],
         "pictures": _pictures(report, thumbnails),
-        "runs": rows.runs(report),
-        "costs": rows.costs(report),
-        "expected_errors": rows.expected_errors(report),
+        "runs": page_rows.runs(report),
+        "costs": page_rows.costs(report),
+        "expected_errors": page_rows.expected_errors(report),
         "releases": release_rows(report.releases) if report.releases else (),
         "sentence": verdict(report),
-        "comparisons": rows.comparisons(report),
-        "layers": rows.layers(report),
+        "comparisons": page_rows.comparisons(report),
+        "layers": page_rows.layers(report),
         "tasks": in_task_terms(report),
         "scores": _scores(report),
         "figures": [(title, text, Markup(svg)) for title, text, svg in figures if svg],  # noqa: S704 - our own drawing
