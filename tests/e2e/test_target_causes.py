@@ -13,6 +13,7 @@ from onnx import numpy_helper
 
 from bnexport import check
 from bnexport.errors import InputError
+from bnexport.reporting.neighbourhood import neighbourhoods
 from bnexport.results.verdict import CheckReport, Finding
 from bnexport.runtimes.onnx_reference import OnnxReference, ReferenceSession
 from bnexport.runtimes.protocols import RUNTIMES, About, Artifact, Switch, Want
@@ -93,8 +94,15 @@ def only(report: CheckReport, code: str) -> Finding:
 
 
 def test_the_first_node_that_differs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The matrix product, not the Relu before it nor the Tanh after it."""
-    finding = only(run(monkeypatch, Scaled), "RT009")
+    """The matrix product, not the Relu before it nor the Tanh after it; and it is drawn between them."""
+    report = run(monkeypatch, Scaled)
+    finding = only(report, "RT009")
+    [drawing] = neighbourhoods(report).values()
+    assert [(box.kind, str(box.state)) for box in drawing.boxes] == [
+        ("Relu", "right"),
+        ("MatMul", "differs"),
+        ("Tanh", "differs"),
+    ]
     assert finding.evidence["first_layer"] == "z"
     assert finding.layers == ("z",)
     assert "the error begins in the node that makes z (MatMul): its input agrees" in finding.message
