@@ -169,6 +169,7 @@ main()
 def test_a_second_check_needs_no_tensorflow(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same model and images with another tolerance: from the cache, the same numbers, with TensorFlow out of reach; another batch size, or --no-cache, computes anew, which needs it."""
     monkeypatch.setenv("BNEXPORT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")  # where it is out of reach, another one would be looked for
     command = ["check", str(models / "tiny_residual.keras"), str(models / "three"), "-q", "--format", "json"]
     first = CliRunner().invoke(app, command)
     assert first.exit_code == 1, first.output
