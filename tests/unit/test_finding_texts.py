@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
@@ -14,35 +16,41 @@ RUN, TITLE = "onnx-inference@mnn", "MNN 3.1"
 DIFFERENCE = Difference(4, 2.0, 0.02, 0.01, 0.01, 1.0, 40.0, 3, 0)
 FAILED = Comparison("recorded-inference", "golden-inference", "y", DIFFERENCE, 0.001, None, False, "far off")
 INPUTS = recorded.Inputs({"x": 0.25}, {"x": "uint8"})
-FINDINGS: dict[str, Finding | None] = {
-    "provider": runtime.provider_not_running("cuda", "there is no driver"),
-    "placement": runtime.placed_on_cpu(
+FINDINGS: dict[str, Callable[[], Finding | None]] = {
+    "provider": lambda: runtime.provider_not_running("cuda", "there is no driver"),
+    "placement": lambda: runtime.placed_on_cpu(
         "onnx-inference@cuda", [("Conv", "a"), ("Conv", "b"), ("Gather", "c")], strict=False
     ),
-    "strict placement": runtime.placed_on_cpu("onnx-inference@cuda", [("Conv", "a")], strict=True),
-    "not finite": runtime.not_finite({"onnx-inference@cpu": 2, "keras-inference": 1}, 4),
-    "ended": targets.runtime_ended(RUN, TITLE, "SIGSEGV", ""),
-    "ended with a line": targets.runtime_ended(RUN, TITLE, "SIGABRT", "out of luck"),
-    "program ended": targets.runtime_ended(RUN, "a program", "exit status 1", "one\ntwo", opaque="program"),
-    "refused": targets.runtime_refuses(RUN, TITLE, "Conv is not implemented", ["Conv"], ["stem"]),
-    "refused later": targets.runtime_refuses(RUN, TITLE, "too large", [], [], later=True, opaque="server"),
-    "converter": targets.converter_refuses(RUN, "TFLite", "cannot convert", ["Atan"]),
-    "other precision": targets.other_precision(RUN, TITLE, "bfloat16", as_deployed=False, setting="PRECISION=f32"),
-    "other precision as deployed": targets.other_precision(RUN, TITLE, "bfloat16", as_deployed=True),
-    "slower": targets.slower([Speed(RUN, 8, 1.0, 0.25), Speed(RUN, 1, 1.0, 0.5), Speed("a", 1, 1.0, None)], 2.0),
-    "random layers": randomness.random_layers(["drop"], Shares(0.3, 0.4, 0.05, 0.36, 8)),
-    "by the batch": modes.batch_dependent(FAILED, by_batch=True),
-    "mixes rows": modes.batch_dependent(FAILED, by_batch=False),
-    "other inputs": recorded.prepared_differently("recorded", INPUTS, None, None, [FAILED], runtime_right=True),
-    "other inputs that agree": recorded.prepared_differently("recorded", INPUTS, None, None, [], runtime_right=None),
-    "other outputs": recorded.prepared_differently("recorded", None, None, None, [FAILED], runtime_right=False),
+    "strict placement": lambda: runtime.placed_on_cpu("onnx-inference@cuda", [("Conv", "a")], strict=True),
+    "not finite": lambda: runtime.not_finite({"onnx-inference@cpu": 2, "keras-inference": 1}, 4),
+    "ended": lambda: targets.runtime_ended(RUN, TITLE, "SIGSEGV", ""),
+    "ended with a line": lambda: targets.runtime_ended(RUN, TITLE, "SIGABRT", "out of luck"),
+    "program ended": lambda: targets.runtime_ended(RUN, "a program", "exit status 1", "one\ntwo", opaque="program"),
+    "refused": lambda: targets.runtime_refuses(RUN, TITLE, "Conv is not implemented", ["Conv"], ["stem"]),
+    "refused later": lambda: targets.runtime_refuses(RUN, TITLE, "too large", [], [], later=True, opaque="server"),
+    "converter": lambda: targets.converter_refuses(RUN, "TFLite", "cannot convert", ["Atan"]),
+    "other precision": lambda: targets.other_precision(
+        RUN, TITLE, "bfloat16", as_deployed=False, setting="PRECISION=f32"
+    ),
+    "other precision as deployed": lambda: targets.other_precision(RUN, TITLE, "bfloat16", as_deployed=True),
+    "slower": lambda: targets.slower(
+        [Speed(RUN, 8, 1.0, 0.25), Speed(RUN, 1, 1.0, 0.5), Speed("a", 1, 1.0, None)], 2.0
+    ),
+    "random layers": lambda: randomness.random_layers(["drop"], Shares(0.3, 0.4, 0.05, 0.36, 8)),
+    "by the batch": lambda: modes.batch_dependent(FAILED, by_batch=True),
+    "mixes rows": lambda: modes.batch_dependent(FAILED, by_batch=False),
+    "other inputs": lambda: recorded.prepared_differently("recorded", INPUTS, None, None, [FAILED], runtime_right=True),
+    "other inputs that agree": lambda: recorded.prepared_differently(
+        "recorded", INPUTS, None, None, [], runtime_right=None
+    ),
+    "other outputs": lambda: recorded.prepared_differently("recorded", None, None, None, [FAILED], runtime_right=False),
 }
 
 
 @pytest.mark.parametrize("case", FINDINGS)
 def test_findings(case: str, snapshot: SnapshotAssertion) -> None:
     """Code, severity, sentence, evidence, layers and actions."""
-    finding = FINDINGS[case]
+    finding = FINDINGS[case]()
     assert finding is not None
     assert {
         "code": finding.code,
