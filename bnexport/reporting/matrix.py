@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bnexport.reporting.run_rows import ABSENT
 from bnexport.reporting.words import floors
 from bnexport.results.rounding import EXPLAINED
 from bnexport.results.runs import Precision
@@ -79,14 +80,10 @@ def matrix(report: CheckReport, *, fewest: int = FEWEST) -> Matrix | None:
         for run, of_run in by_run.items()
     }
     for finding in report.findings:
-        if finding.code in _ABSENT and (run := str(finding.evidence.get("side", ""))) not in rows:
-            rows[run] = (Cell(State.DIFFERS, word := _ABSENT[finding.code], word),) * len(tensors)
+        if finding.code in ABSENT and (run := str(finding.evidence.get("side", ""))) not in rows:
+            rows[run] = (Cell(State.DIFFERS, word := ABSENT[finding.code], word),) * len(tensors)
     references = {run: next(iter(of_run.values())).reference for run, of_run in by_run.items()}
     return Matrix(tensors, rows, references) if len(rows) >= fewest else None
-
-
-_ABSENT = {"RT015": "ended", "RT016": "refused"}
-"""What became of a run that computes nothing, by the finding that says so."""
 
 
 def _cell(comparison: Comparison | None, precision: str) -> Cell:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from bnexport.reporting.words import floors
 from bnexport.results.verdict import CheckReport, Comparison, Side
 
-_ABSENT = {"RT015": "ended", "RT016": "refused"}
+ABSENT = {"RT015": "ended", "RT016": "refused"}
 """What became of a run that computes nothing, by the finding that says so."""
 
 
@@ -59,8 +59,8 @@ def run_rows(report: CheckReport) -> list[RunRow]:
     rows = [_row(side, judged[side.id], modes, is_reference=side.id in references) for side in report.sides]
     for finding in report.findings:
         run = str(finding.evidence.get("side", ""))
-        if finding.code in _ABSENT and run not in modes:
-            rows.append(RunRow(run, "", "", "", Verdict(_ABSENT[finding.code]), None))
+        if finding.code in ABSENT and run not in modes:
+            rows.append(RunRow(run, "", "", "", Verdict(ABSENT[finding.code]), None))
     return rows
 
 
