@@ -130,7 +130,7 @@ def command(
             results[result.key] = result
             watcher.finish_check(result)
             if form == BatchFormat.NDJSON:
-                typer.echo(report.record(result))
+                stdio.print_json(report.record(result))
     batch_report = summarise(wanted, results, finished)
     summaries = {
         "summary.ndjson": report.ndjson(batch_report),
@@ -143,7 +143,7 @@ def command(
     if form == BatchFormat.NDJSON:
         for result in batch_report.results:
             if result.name not in batch_report.repeated:
-                typer.echo(report.record(result))
+                stdio.print_json(report.record(result))
     else:
         report.show(batch_report, console)
     if tracker is not None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import settings
+from bnexport.cli import settings, stdio
 from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.output_options import PlainFormat, PlainOutput
 from bnexport.cli.records import Chosen, with_options
@@ -53,7 +53,7 @@ def command(
             entries.append(entry)
             if former := FORMER_NAMES.get(option):
                 entries.append({**entry, "option": former, "alias_of": option})
-        typer.echo(json.dumps({"schema_version": json.SCHEMA_VERSION, "settings": entries}))
+        stdio.print_json(json.dumps({"schema_version": json.SCHEMA_VERSION, "settings": entries}))
         return 0
     if not rows:
         typer.echo("Every option has its default value. bnexport config --all lists them.")

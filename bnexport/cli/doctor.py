@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
+from bnexport.cli import stdio
 from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.output_options import PlainFormat, PlainOutput
 from bnexport.cli.records import Chosen, with_options
@@ -29,7 +28,7 @@ def command(
     if output.form == PlainFormat.JSON:
         from bnexport.reporting import json
 
-        typer.echo(json.dumps(health.as_dict(machine)))
+        stdio.print_json(json.dumps(health.as_dict(machine)))
     else:
         from rich.console import Console
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bnexport.cli import options
+from bnexport.cli import options, stdio
 from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.isolation import Isolation
 from bnexport.cli.output_options import PlainFormat, PlainOutput
@@ -63,7 +63,7 @@ def command(
     if result.form == PlainFormat.JSON:
         from bnexport.reporting import json
 
-        typer.echo(
+        stdio.print_json(
             json.dumps(
                 {
                     "schema_version": json.SCHEMA_VERSION,

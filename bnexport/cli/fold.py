@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bnexport.cli import stdio
 from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.isolation import Isolation
 from bnexport.cli.output_options import PlainFormat, PlainOutput
@@ -54,7 +55,7 @@ def command(
     if result.form == PlainFormat.JSON:
         from bnexport.reporting import json
 
-        typer.echo(json.dumps(json.folding(folding)))
+        stdio.print_json(json.dumps(json.folding(folding)))
         return 0 if folding else 1
     if folding:
         typer.echo(f"{folding.written}: {len(folding.folded)} nodes folded, {len(folding.refused)} not folded")

@@ -76,7 +76,7 @@ def _print_recalibration(recalibration: Recalibration, form: PlainFormat, output
     if form == PlainFormat.JSON:
         from bnexport.reporting import json
 
-        typer.echo(json.dumps(json.recalibration(recalibration)))
+        stdio.print_json(json.dumps(json.recalibration(recalibration)))
         return
     if recalibration.refused:
         typer.echo(f"REFUSED: {output} was not written")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from bnexport.cli import stdio
 from bnexport.cli.output_options import OutputFormat, TrackingOptions
 from bnexport.errors import InputError, MachineError, UsageError
 
@@ -88,9 +89,12 @@ def print_check(result: CheckReport, form: OutputFormat, *, verbose: bool = Fals
         from bnexport.reporting import ndjson
 
         for line in ndjson.check(result):
-            typer.echo(line)
+            stdio.print_json(line)
         return
-    typer.echo(_text(result, ".xml" if form == OutputFormat.JUNIT else ".json"))
+    if form == OutputFormat.JUNIT:
+        stdio.print_xml(_text(result, ".xml"))
+    else:
+        stdio.print_json(_text(result, ".json"))
 
 
 def write_reports(result: CheckReport, paths: Sequence[Path]) -> None:
@@ -180,7 +184,7 @@ def print_reduction(reduction: Reduction, form: OutputFormat) -> None:
     from bnexport.results.text import plain
 
     if form == OutputFormat.JSON:
-        typer.echo(
+        stdio.print_json(
             json.dumps(
                 json.reduction(
                     reduction.path,
@@ -212,7 +216,7 @@ def print_bundle(packing: Packing, form: OutputFormat) -> None:
     if form == OutputFormat.JSON:
         from bnexport.reporting import json
 
-        typer.echo(
+        stdio.print_json(
             json.dumps(
                 json.packing(packing.path, packing.samples, packing.sets, packing.size, packing.refused, packing.report)
             )

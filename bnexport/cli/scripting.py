@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnexport.cli import exit_codes, options
+from bnexport.cli import exit_codes, options, stdio
 from bnexport.results.options import keywords_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def _exit_code_of(check: Check) -> int:
         **keywords_of(check.options) | {"inputs": check.arrays, "onnx": check.deployed, "labels": check.labels},
         store=options.open_cache(),
     )
-    print(json.dumps(json.check(report)))
+    stdio.print_json(json.dumps(json.check(report)))
     return 0 if report else 1
 
 

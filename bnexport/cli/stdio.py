@@ -2,12 +2,17 @@
 
 A shell may close them (`>&-`), their reader may go (`| head -1`), and the disk behind them may be full. The first two
 do not change the exit code, which stays that of the verdict. The last one is a MachineError: the result could not be written.
+
+What the encoding of a stream lacks is printed as an escape. JSON and XML are printed by `print_json` and `print_xml`, whose escapes
+are those of the format.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import os
+import re
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, TextIO
@@ -78,12 +83,35 @@ def redirect_other_threads() -> None:
         sys.stdout = MainThreadStdout(sys.stdout)
 
 
+def print_json(text: str) -> None:
+    """Prints JSON on stdout: in UTF-8, and where stdout has another encoding in ASCII, with the escapes of JSON."""
+    print(text if _is_utf8(sys.stdout) else _NOT_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], text), flush=True)
+
+
+def print_xml(text: str) -> None:
+    """Prints XML that declares UTF-8 on stdout: in UTF-8, and where stdout has another encoding in ASCII, with character references."""
+    print(text if _is_utf8(sys.stdout) else text.encode("ascii", "xmlcharrefreplace").decode("ascii"), flush=True)
+
+
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+
+
+def _is_utf8(stream: TextIO) -> bool:
+    return (stream.encoding or "").lower().replace("_", "-") in ("utf-8", "utf8")
+
+
 def _stream(number: int, old: object) -> io.TextIOWrapper:
     buffer: Any = io.BufferedWriter(_Descriptor(number, "w", closefd=False))
     encoding = getattr(old, "encoding", None) or "utf-8"
-    errors = "backslashreplace" if number == 2 else getattr(old, "errors", None) or "strict"
+    errors = getattr(old, "errors", None) or "strict"
+    if number == 2 or errors in _RAISING:
+        errors = "backslashreplace"
     lines = number == 2 or os.isatty(number)
     return io.TextIOWrapper(buffer, encoding=encoding, errors=errors, line_buffering=lines, write_through=number == 2)
+
+
+_RAISING = ("strict", "surrogateescape")
+"""Handlers of what cannot be encoded that may raise an error; the user can name any other in PYTHONIOENCODING."""
 
 
 def _open_null(number: int) -> None:
