@@ -32,6 +32,7 @@ from bnexport.errors import InputError, UsageError
 from bnexport.results.option_names import current_name
 from bnexport.results.options import flags, read_options
 from bnexport.system import files
+from bnexport.system.suggestions import suggest
 
 Options = dict[str, Any]
 
@@ -155,20 +156,24 @@ def parse(values: Mapping[str, object], named: str) -> Plan:
 
 def _with_current_keys(values: Mapping[str, object], named: str) -> dict[str, object]:
     """A plan's values under the names that its keys have now."""
-    renamed = _rename(values, _FORMER_KEYS, named)
+    renamed = _rename(values, _FORMER_KEYS, Plan.__struct_encode_fields__, named)
     entries = renamed.get("check")
     if isinstance(entries, list):
         renamed["check"] = [
-            _rename(entry, _FORMER_ENTRY_KEYS, named) if isinstance(entry, Mapping) else entry for entry in entries
+            _rename(entry, _FORMER_ENTRY_KEYS, Entry.__struct_fields__, named) if isinstance(entry, Mapping) else entry
+            for entry in entries
         ]
     return renamed
 
 
-def _rename(values: Mapping[str, object], names: Mapping[str, str], named: str) -> dict[str, object]:
-    renamed: dict[str, object] = {}
+def _rename(values: Mapping[str, object], names: Mapping[str, str], accepted: Sequence[str], named: str) -> Options:
+    renamed: Options = {}
     given: dict[str, str] = {}
     for key, value in values.items():
         name = names.get(key, key)
+        if name not in accepted:
+            keys, fix = ", ".join(accepted), suggest(key, accepted)
+            raise UsageError(f"{named} is not a valid plan", found=f"the key {key}", expected=keys, fix=fix)
         if name in given:
             raise UsageError(f"{named}: {given[name]} and {key} are two names of the same key", fix="set one of them")
         given[name], renamed[name] = key, value
@@ -260,7 +265,9 @@ def _values(options: Mapping[str, object]) -> dict[str, object]:
             continue
         option = current_name(key)
         if option not in _SETTABLE:
-            raise UsageError(f"a plan cannot set {key}", expected=", ".join(sorted(_SETTABLE)))
+            names = sorted(_SETTABLE)
+            fix = "" if option in _OWN else suggest(option, names)
+            raise UsageError(f"a plan cannot set {key}", expected=", ".join(names), fix=fix)
         if option in given:
             raise UsageError(
                 f"the plan: {given[option]} and {key} are two names of the same option", fix="set one of them"

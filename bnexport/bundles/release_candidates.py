@@ -15,6 +15,7 @@ from bnexport.progress import Progress
 from bnexport.runtimes.protocols import GROUP
 from bnexport.system import environments, uv
 from bnexport.system.environments import Environment
+from bnexport.system.suggestions import suggest
 from bnexport.system.uv import Interpreter
 
 RUNTIMES = {
@@ -64,7 +65,12 @@ def runtime_of(package: str) -> str:
     }
     runtimes = registered | RUNTIMES
     if package not in runtimes:
-        raise UsageError(f"the package {package} of --matrix brings no runtime", expected=" or ".join(sorted(runtimes)))
+        names = sorted(runtimes)
+        raise UsageError(
+            f"the package {package} of --matrix brings no runtime",
+            expected=" or ".join(names),
+            fix=suggest(package, names),
+        )
     return runtimes[package]
 
 

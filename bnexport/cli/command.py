@@ -8,6 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from bnexport.cli.mistyped import suggest_choices, suggesting_options
 from bnexport.results.option_names import FORMER_NAMES, conflict
 
 SHARED_PANELS = (
@@ -30,6 +31,8 @@ class Command(TyperCommand):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._aliases: dict[str, Any] = {}
+        for param in self.params:
+            suggest_choices(param.type)
         for option in [param for param in self.params if param.param_type_name == "option"]:
             for spelling in option.opts:
                 if former := FORMER_NAMES.get(spelling.removeprefix("--")):
@@ -43,7 +46,8 @@ class Command(TyperCommand):
         Raises:
             typer.BadParameter: both names of an option were typed.
         """
-        rest = super().parse_args(ctx, args)
+        with suggesting_options(lambda: self.get_params(ctx), args):
+            rest = super().parse_args(ctx, args)
         for name, (alias, option, spelling) in self._aliases.items():
             value = ctx.params.pop(name, None)
             if not _was_typed(ctx, name):

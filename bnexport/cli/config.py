@@ -14,6 +14,7 @@ from bnexport.cli.output_options import PlainFormat, PlainOutput
 from bnexport.cli.records import Chosen, with_options
 from bnexport.errors import UsageError
 from bnexport.results.option_names import FORMER_NAMES
+from bnexport.system.suggestions import suggest
 
 
 @with_exit_code
@@ -39,8 +40,9 @@ def command(
     options = settings.list_options(parent)
     values = settings.read_settings(options, Path.cwd(), os.environ)
     if name is not None:
-        if name not in {setting.command for setting in values}:
-            raise UsageError(f"there is no command {name}", expected=", ".join(sorted({s.command for s in values})))
+        commands = sorted({setting.command for setting in values})
+        if name not in commands:
+            raise UsageError(f"there is no command {name}", expected=", ".join(commands), fix=suggest(name, commands))
         values = [setting for setting in values if setting.command == name]
     shown = values if everything or name is not None else [s for s in values if s.origin != "default"]
     rows = [(s.command, s.option.replace("_", "-"), s.value, s.origin) for s in shown]

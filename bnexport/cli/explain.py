@@ -39,6 +39,7 @@ def command(
     from bnexport.errors import UsageError
     from bnexport.reporting import catalogue
     from bnexport.rules.catalogue import CATALOGUE
+    from bnexport.system.suggestions import suggest
 
     if code is None:
         render = catalogue.page if output_format == ExplanationFormat.MARKDOWN else catalogue.listing
@@ -46,7 +47,9 @@ def command(
         return 0
     rule = CATALOGUE.get(code.upper())
     if rule is None:
-        raise UsageError(f"there is no finding {code}", expected=", ".join(CATALOGUE))
+        question = suggest(code, CATALOGUE)
+        expected = "" if question else ", ".join(CATALOGUE)
+        raise UsageError(f"there is no finding {code}", expected=expected, fix=question)
     one = catalogue.section if output_format == ExplanationFormat.MARKDOWN else catalogue.explanation
     typer.echo(one(rule))
     return 0

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import UserDict
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
 
 from bnexport.cli.command import Command
+from bnexport.cli.mistyped import refuse_unknown_command, suggesting_options
+
+if TYPE_CHECKING:  # click's own classes in releases of typer that have no copy of it
+    from typer._click.core import Command as ClickCommand, Context
 
 NAMES = (
     "demo",
@@ -36,6 +40,17 @@ class Group(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = _OnDemand()
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Parses the options before the command."""
+        with suggesting_options(lambda: self.get_params(ctx), args):
+            return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, ClickCommand | None, list[str]]:
+        """The command that the arguments begin with, and the rest of them."""
+        if args and not (ctx.resilient_parsing or args[0].startswith("-")):
+            refuse_unknown_command(ctx, args[0], NAMES)
+        return super().resolve_command(ctx, args)
 
 
 class _OnDemand(UserDict[str, Any]):

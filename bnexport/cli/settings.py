@@ -14,6 +14,7 @@ from bnexport.errors import InputError, UsageError
 from bnexport.results.option_names import FORMER_NAMES, conflict, current_name
 from bnexport.results.target_names import refusal_in_file
 from bnexport.system import files
+from bnexport.system.suggestions import suggest
 
 PREFIX = "BNEXPORT_"
 _OTHERS = {
@@ -115,7 +116,7 @@ def _from_file(options: Options, folder: Path) -> Iterator[tuple[str, str, objec
     own = {key: value for key, value in table.items() if key not in options}
     _refuse_both_names(own, str(path))
     for key, value in own.items():
-        yield "", _known(key, everywhere, path), value, str(path)
+        yield "", _known(key, everywhere, path, commands=options), value, str(path)
     for command, inner in table.items():
         if command not in options:
             continue
@@ -167,7 +168,10 @@ def _read(path: Path) -> dict[str, object]:
         ) from error
 
 
-def _known(key: str, names: set[str], path: Path, command: str = "") -> str:
+_LIST = "bnexport config --all lists all options"
+
+
+def _known(key: str, names: set[str], path: Path, command: str = "", commands: Iterable[str] = ()) -> str:
     name = current_name(key).replace("-", "_")
     if name in _TYPED_ONLY:
         variable = PREFIX + name.upper()
@@ -176,15 +180,11 @@ def _known(key: str, names: set[str], path: Path, command: str = "") -> str:
             fix=f"remove it from the file, and set it on the command line or with {variable}",
         )
     if name not in names:
-        import difflib
-
-        near = difflib.get_close_matches(name, names, n=1)
-        fix = f"did you mean {near[0].replace('_', '-')}?" if near else "bnexport config --all lists all options"
         raise UsageError(
             f"{path} sets {key}, which is not an option of {command}"
             if command
             else f"{path} sets {key}, which is not an option",
-            fix=fix,
+            fix=suggest(key, {name.replace("_", "-") for name in names} | set(commands)) or _LIST,
         )
     return name
 
@@ -213,14 +213,10 @@ def describe_unknown_variables(options: Options, environment: Mapping[str, str])
     names = {PREFIX + name.upper() for command in options.values() for name in command} | _OTHERS
     former = {PREFIX + name.replace("-", "_").upper() for name in FORMER_NAMES.values()} if options else set()
     accepted = names | former | _TESTS
-    notes = []
-    for variable in [name for name in environment if name.startswith(PREFIX) and name not in accepted]:
-        import difflib
-
-        near = difflib.get_close_matches(variable, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else "bnexport config --all lists all options"
-        notes.append(f"note: the environment variable {variable} sets no option; {hint}")
-    return notes
+    unknown = [name for name in environment if name.startswith(PREFIX) and name not in accepted]
+    return [
+        f"note: the environment variable {name} sets no option; {suggest(name, names) or _LIST}" for name in unknown
+    ]
 
 
 def _convert(value: object, parameter: Any, origin: str) -> object:

@@ -31,6 +31,7 @@ from bnexport.runtimes.protocols import (
     about_target,
     open_runtime,
 )
+from bnexport.system.suggestions import suggest
 
 if TYPE_CHECKING:
     import onnx
@@ -196,6 +197,7 @@ def _open_target(text: str, python: Path | None) -> Target:
         raise UsageError(
             f"the runtime {parts.name} does not support the device {parts.device} on this machine",
             expected=" or ".join(about.devices),
+            fix=suggest(parts.device, about.devices),
         )
     return Target(text, parts.name, parts.device or about.devices[0], runtime, about, own, process)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,8 +57,7 @@ def overfit(
 
     names = architectures()
     if how.arch not in names:
-        near = difflib.get_close_matches(how.arch, names, n=3) or names[:3]
-        raise UsageError(f"keras.applications has no network {how.arch}", expected="a name such as " + ", ".join(near))
+        raise UsageError(f"keras.applications of this Keras has no network {how.arch}", expected=", ".join(names))
     keras.utils.set_random_seed(how.seed)
     try:
         model = getattr(keras.applications, how.arch)(input_shape=x.shape[1:], classes=classes, weights=None)

@@ -13,12 +13,14 @@ from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.demo import keras_train
 from bnexport.demo.options import TrainingKeywords, TrainingOptions
-from bnexport.errors import InputError
+from bnexport.errors import InputError, UsageError
 from bnexport.frameworks.keras import model as keras_model
+from bnexport.keras_files.architecture import net_names
 from bnexport.progress import Progress
 from bnexport.results.outcomes import Epoch
 from bnexport.results.preprocessing import Preprocessing
 from bnexport.system import files, machine
+from bnexport.system.suggestions import suggest
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,12 @@ def train(
     spec = spec or Preprocessing((197, 197))
     output = files.writable(Path(output), (".h5", ".keras"))
     how = TrainingOptions(**options)
+    names = net_names()
+    if how.arch not in names:
+        raise UsageError(
+            f"keras.applications has no network {how.arch}",
+            fix=suggest(how.arch, names) or f"the networks are {', '.join(names)}",
+        )
     pictures = datasets.find(source)
     reader = datasets.Reader(pictures, spec, batch_size=len(pictures), threads=machine.threads())
     batch = next(iter(reader))

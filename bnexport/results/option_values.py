@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from bnexport.errors import UsageError
+from bnexport.system.suggestions import suggest
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
@@ -66,7 +67,9 @@ def parse_color_mode(text: str) -> int:
     if text in _COLOR_MODES:
         return _COLOR_MODES[text]
     if not text.isdecimal():
-        raise UsageError(f"cannot read --color-mode {text}", expected="gray, rgb or rgba")
+        raise UsageError(
+            f"cannot read --color-mode {text}", expected="gray, rgb or rgba", fix=suggest(text, _COLOR_MODES)
+        )
     return int(text)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bnexport.errors import UsageError
+from bnexport.system.suggestions import suggest
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -155,8 +156,10 @@ def _one(flag: Flag, kind: Any, value: object) -> object:
     try:
         typed = kind(value if kind is Path else str(value))
     except ValueError as error:
-        expected = ", ".join(kind) if issubclass(kind, StrEnum) else f"a value such as {kind(1)}"
-        raise UsageError(f"--{flag.name} is invalid", found=str(value), expected=expected) from error
+        names = list(kind) if issubclass(kind, StrEnum) else []
+        expected = ", ".join(names) or f"a value such as {kind(1)}"
+        fix = suggest(str(value), names)
+        raise UsageError(f"--{flag.name} is invalid", found=str(value), expected=expected, fix=fix) from error
     if flag.least is not None and not typed >= flag.least:
         raise UsageError(f"--{flag.name} is invalid", found=str(value), expected=f"{flag.least:g} or more")
     return typed

@@ -10,6 +10,7 @@ from bnexport.errors import UsageError
 from bnexport.results.option_values import parse_color_mode, parse_image_size, parse_numbers
 from bnexport.results.options import PREPROCESSING, Flag, option
 from bnexport.results.preprocessing import Fit, Order, Resize, Scaling
+from bnexport.system.suggestions import suggest
 
 T = TypeVar("T")
 
@@ -98,7 +99,12 @@ class Overrides:
             if value is None:
                 continue
             if value not in list(kinds):
-                raise UsageError(f"the value of {name} is invalid", found=repr(value), expected=", ".join(kinds))
+                raise UsageError(
+                    f"the value of {name} is invalid",
+                    found=repr(value),
+                    expected=", ".join(kinds),
+                    fix=suggest(str(value), kinds),
+                )
             object.__setattr__(self, name, kinds(value))
 
     @property

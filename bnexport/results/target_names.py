@@ -10,6 +10,7 @@ from pathlib import PurePath
 
 from bnexport.errors import UsageError
 from bnexport.results.runs import PROVIDERS
+from bnexport.system.suggestions import suggest
 
 
 def parse_targets(texts: Sequence[str]) -> list[str]:
@@ -174,8 +175,6 @@ def _device(text: str, option: str, devices: Sequence[str]) -> str:
     if text == "onnxruntime":
         device = "auto"
     if runtime not in ("", "onnxruntime") or device not in devices:
-        expected = [f"onnxruntime:{device}" for device in devices if device != "auto"]
-        raise UsageError(
-            f"cannot use {option} {text}", expected=" or ".join(["onnxruntime"] * ("auto" in devices) + expected)
-        )
+        names = ["onnxruntime"] * ("auto" in devices) + [f"onnxruntime:{name}" for name in devices if name != "auto"]
+        raise UsageError(f"cannot use {option} {text}", expected=" or ".join(names), fix=suggest(text, names))
     return device

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 from bnexport.errors import UsageError
 from bnexport.runtimes.protocols import About
+from bnexport.system.suggestions import suggest
 
 
 def library_version(module: str, distributions: Sequence[str]) -> str:
@@ -49,7 +50,9 @@ def refuse_unknown_options(runtime: str, options: Mapping[str, str], offered: Co
     """
     if unknown := sorted(options.keys() - set(offered)):
         raise UsageError(
-            f"the runtime {runtime} has no option {unknown[0]}", expected=" or ".join(sorted(offered)) or "none"
+            f"the runtime {runtime} has no option {unknown[0]}",
+            expected=" or ".join(sorted(offered)) or "none",
+            fix=suggest(unknown[0], offered),
         )
 
 

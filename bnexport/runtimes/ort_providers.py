@@ -19,6 +19,7 @@ from bnexport.runtimes import ort_library
 from bnexport.runtimes.checked_session import CheckedSession, read_onnx, signature_of
 from bnexport.runtimes.protocols import About, Artifact, Signature, Want
 from bnexport.system import machine
+from bnexport.system.suggestions import suggest
 from bnexport.types import Array
 
 if TYPE_CHECKING:
@@ -184,8 +185,9 @@ def provider_named(name: str) -> Provider:
         return PROVIDERS[name]
     if name.endswith("ExecutionProvider"):
         return Provider(name, "another onnxruntime package")
+    names = ["cpu", "cuda", *PROVIDERS]
     raise UsageError(
-        "onnxruntime does not support this device", found=name, expected=" or ".join(["cpu", "cuda", *PROVIDERS])
+        "onnxruntime does not support this device", found=name, expected=" or ".join(names), fix=suggest(name, names)
     )
 
 

@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeGuard, TypeVar
 
 from bnexport.errors import BnexportError, MachineError, UsageError, reason
+from bnexport.system.suggestions import suggest
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -50,7 +51,10 @@ class Plugins(Generic[T]):
             return self.own[name]
         entry = next((entry for entry in entry_points(group=self.group) if entry.name == name), None)
         if entry is None:
-            raise UsageError(f"the {self.noun} {name} does not exist", expected=" or ".join(self.names()))
+            names = self.names()
+            raise UsageError(
+                f"the {self.noun} {name} does not exist", expected=" or ".join(names), fix=suggest(name, names)
+            )
         return entry.value
 
     def open(self, name: str) -> T:

@@ -166,7 +166,7 @@ def test_every_summary_tells_the_same(place: Path) -> None:
 WRONG = {
     "no TOML": ("check = [", "cannot read"),
     "no check": ("jobs = 1", "is not a valid plan"),
-    "an unknown key": ("[[check]]\nmodel = ['x']", "unknown field `model`"),
+    "an unknown key": ("[[check]]\nmodel = ['x']", "found the key model; expected models,"),
     "another type": ("[[check]]\nmodels = 'x'", "Expected `array`"),
     "nothing there": ("[[check]]\nmodels = ['nothing/*']\nimages = ['sets/a']", "no file matches nothing/*"),
     "images and inputs": ("[[check]]\nmodels = ['models/*']\nimages = ['sets/a']\ninputs = ['x']", "images or arrays"),

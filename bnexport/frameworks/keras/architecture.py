@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from bnexport.keras_files.container import open_file
 from bnexport.keras_files.contents import read_contents
 from bnexport.results.actions import spell_options
 from bnexport.system.files import Format
+from bnexport.system.suggestions import suggest
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -44,11 +44,10 @@ def architecture_of(source: Path, want: Want) -> Architecture | None:
     net = architectures.net_named(want.architecture)
     if net is None:
         names = architectures.net_names()
-        near = difflib.get_close_matches(want.architecture, names, n=1, cutoff=0.5)
         raise UsageError(
             f"there is no architecture {want.architecture}",
             expected="a JSON file, or the name of a network of keras.applications",
-            fix=f"did you mean {near[0]}?" if near else f"the networks are {', '.join(names)}",
+            fix=suggest(want.architecture, names) or f"the networks are {', '.join(names)}",
         )
     with open_file(source, Format.HDF5) as file:
         if file is None:  # an archive, which has an architecture
