@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -90,5 +91,6 @@ def show_batch_progress(earlier: int, total: int, *, quiet: bool) -> Iterator[Li
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as rows:
+    redirect = sys.stdout.isatty()  # NDJSON on a terminal is printed above the table; in a pipe it is the answer
+    with Progress(*columns, console=console, transient=True, redirect_stdout=redirect) as rows:
         yield Table(rows, console, earlier, total)

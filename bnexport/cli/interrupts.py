@@ -60,6 +60,14 @@ def _interrupt(number: int, _: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _restore_terminal() -> None:
+    """Ends what is drawn on the terminal, unless that takes too long: whoever draws may be what does not return."""
+    if (progress := sys.modules.get("bnexport.cli.progress")) is not None:
+        ending = threading.Thread(target=progress.end_display, daemon=True)
+        ending.start()
+        ending.join(PATIENCE)
+
+
 def _insist(reader: int, handled: set[signal.Signals]) -> None:
     """Reads the numbers of signals as they arrive, and sees to it that each of them interrupts."""
     while True:
@@ -70,5 +78,6 @@ def _insist(reader: int, handled: set[signal.Signals]) -> None:
         if sessions is not None:
             sessions.stop_runs()
         if not _delivered.wait(GRACE):
+            _restore_terminal()
             os._exit(exit_codes.print_error(exit_codes.INTERRUPTION, exit_codes.INTERRUPTED))
         _delivered.clear()

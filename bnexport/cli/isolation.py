@@ -110,14 +110,19 @@ def run_isolated(seconds: float, memory: int | None) -> int:
         code = child.wait(seconds)
     except subprocess.TimeoutExpired as error:
         confined.end(child)
+        _clean_line()
         raise InputError(
             f"this took longer than {seconds:g} s and was ended",
             fix="if you trust the file, allow more with --isolate-timeout",
         ) from error
     except KeyboardInterrupt:
         confined.end(child)
+        if child.returncode == INTERRUPTED + confined.ENDED:
+            return INTERRUPTED  # and has written so
+        _clean_line()
         raise
     if code < 0:
+        _clean_line()
         raise InputError(
             f"the process that read the file was ended by {signal.Signals(-code).name}",
             fix="the file is damaged, or made to do harm; or it needs more memory, see --isolate-memory",
@@ -128,3 +133,9 @@ def run_isolated(seconds: float, memory: int | None) -> int:
             fix="it may need more memory, see --isolate-memory",
         )
     return code if code == INTERRUPTED else code - confined.ENDED
+
+
+def _clean_line() -> None:
+    """Shows the cursor of the terminal, and empties its line: what drew there may have been killed."""
+    if sys.stderr.isatty():
+        print("\r\x1b[K\x1b[?25h", end="", file=sys.stderr, flush=True)

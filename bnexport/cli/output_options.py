@@ -75,6 +75,10 @@ class TextOutput(ProgressOptions):
 
     verbose: bool = option(VERBOSE)
 
+    def show_progress(self) -> AbstractContextManager[Progress]:
+        """The progress on standard error; where everything is wanted, what each stage cost stays there."""
+        return show_progress(quiet=self.quiet, verbose=self.verbose)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainOutput(ProgressOptions):

@@ -124,8 +124,8 @@ class Reference:
             self._loading = run_beside(self._load)
 
     def _load(self) -> ReferenceModel:
-        self._progress.stage(f"loading the model in {self.title}")
-        model = self._read()
+        with self._progress.stage_within(f"loading the model in {self.title}"):
+            model = self._read()
         self._refuse_change(model.info.sha256)
         if self.path.is_file() and cache.facts(self.path) != self._facts:
             raise cache.change_error(self.path)

@@ -102,6 +102,8 @@ class _File:
     @cached_property
     def model(self) -> ReferenceModel:
         """The model in its framework."""
-        self._progress.stage(f"loading the model in {self.recognition.about.title or self.recognition.name}")
         framework = self.recognition.framework
-        return FRAMEWORKS.guard(self.recognition.name, lambda: framework.load(self.path, self.want))
+        with self._progress.stage_within(
+            f"loading the model in {self.recognition.about.title or self.recognition.name}"
+        ):
+            return FRAMEWORKS.guard(self.recognition.name, lambda: framework.load(self.path, self.want))

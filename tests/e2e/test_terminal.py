@@ -1,23 +1,26 @@
-"""What commands write to streams that are not UTF-8: the answer arrives whole."""
+"""What commands write to terminals, and to streams that are not UTF-8: the answer arrives whole, and the terminal is left clean."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.e2e.test_processes import BNEXPORT
+from tests.e2e.terminals import BNEXPORT, run_on_terminal
+from tests.e2e.test_processes import endless
 
 NAME = "Netz \N{GREEK SMALL LETTER LAMDA} ä \N{GRINNING FACE}.onnx"
 STREAMS = {
     "ascii": {"PYTHONIOENCODING": "ascii"},
     "latin-1": {"PYTHONIOENCODING": "latin-1"},
-    "cp1252": {"PYTHONIOENCODING": "cp1252:strict"},
     "C": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
 }
 """The environments in which stdout cannot take every character."""
@@ -66,3 +69,101 @@ def test_xml_is_xml_in_every_encoding(stream: str, odd_model: Path, models: Path
     """It declares UTF-8, and character references are read as these characters."""
     document = ElementTree.fromstring(check(odd_model, models, "junit", stream))  # noqa: S314 - our own
     assert any(NAME in value for element in document.iter() for value in element.attrib.values())
+
+
+@pytest.fixture(scope="module")
+def loop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model that never returns, and arrays for it."""
+    folder = tmp_path_factory.mktemp("loop")
+    np.savez(folder / "x.npz", x=np.ones(1, np.float32))
+    return endless(folder / "endless.onnx"), folder / "x.npz"
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson"])
+def test_the_display_leaves_the_answer_alone(form: str, models: Path) -> None:
+    """On a terminal the stages are drawn while they run; stdout has the answer, and the terminal nothing in the end."""
+    shown = run_on_terminal("check", models / "tiny_residual.onnx", models / "three", "--format", form)
+    assert shown.code == 1
+    report = json.loads(shown.answer if form == "json" else shown.answer.splitlines()[-1])
+    assert report["verdict"] == "fail"
+    assert "opening onnxruntime" in shown.written
+    assert " s " in shown.written
+    assert shown.screen.text == ""
+    assert shown.screen.cursor
+
+
+def test_the_report_is_all_that_stays(models: Path) -> None:
+    """Where stdout is the same terminal, too."""
+    shown = run_on_terminal("check", models / "tiny_residual.onnx", models / "three", both=True)
+    assert "opening onnxruntime" in shown.written
+    assert shown.screen.text.startswith(f"FAIL {models / 'tiny_residual.onnx'}\n")
+    assert "opening onnxruntime" not in shown.screen.text
+
+
+def test_verbose_keeps_what_each_stage_cost(models: Path) -> None:
+    """One line on stderr has all stages, those shorter than a refresh among them; -q keeps it away."""
+    arguments = ("check", models / "tiny_residual.onnx", models / "three", "-v")
+    shown = run_on_terminal(*arguments)
+    line = shown.screen.text.replace("\n", "")
+    assert line.startswith("stages: starting ")
+    assert "opening onnxruntime 0." in line
+    assert line.endswith(" s in all")
+    done = subprocess.run([BNEXPORT, *map(str, arguments)], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].startswith("stages: starting ")
+    assert "opening onnxruntime" in done.stderr.splitlines()
+    quiet = subprocess.run([BNEXPORT, *map(str, arguments), "-q"], capture_output=True, text=True)
+    assert quiet.stderr == ""
+    assert quiet.stdout == done.stdout or quiet.returncode == done.returncode == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("options", [[], ["--isolate"]])
+def test_an_interrupt_cleans_the_terminal(options: list[str], number: signal.Signals, loop: tuple[Path, Path]) -> None:
+    """Ctrl-C while stages are drawn: exit code 130 soon, one sentence, and the cursor is there again."""
+    model, arrays = loop
+    shown = run_on_terminal(
+        "check", model, "--arrays", arrays, *options, interrupt_at="opening onnxruntime", number=number
+    )
+    assert shown.code == 130
+    assert shown.seconds < 8
+    assert shown.screen.text == "bnexport: interrupted; nothing was left half written"
+    assert shown.screen.cursor
+    assert shown.screen.column == 0
+
+
+NEVER_RETURNS = """
+import ctypes
+from bnexport.cli import interrupts, stdio
+from bnexport.cli.progress import show_progress
+interrupts.PATIENCE = interrupts.GRACE = 0.5
+stdio.prepare()
+interrupts.watch()
+with show_progress(quiet=False) as progress:
+    progress.stage("waiting")
+    mutex = ctypes.create_string_buffer(256)
+    for _ in range(2):
+        ctypes.CDLL(None).pthread_mutex_lock(mutex)
+"""
+"""A stage in which the main thread waits for a lock that it holds itself, outside of Python."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a mutex of zeros is unlocked in glibc")
+def test_a_process_that_is_left_cleans_the_terminal() -> None:
+    """Also where the main thread cannot be reached, nothing of the display stays."""
+    shown = run_on_terminal("-c", NEVER_RETURNS, interrupt_at="waiting", program=(sys.executable,))
+    assert shown.code == 130
+    assert shown.screen.text == "bnexport: interrupted; nothing was left half written"
+    assert shown.screen.cursor
+
+
+def test_a_batch_writes_ndjson_to_stdout_beside_its_table(models: Path, tmp_path: Path) -> None:
+    """With a table on the terminal, every line of NDJSON is on stdout."""
+    (tmp_path / "plan.toml").write_text(
+        f'[[check]]\nmodels = ["{models}/tiny_residual.onnx"]\nimages = ["{models}/three"]\n', encoding="utf-8"
+    )
+    shown = run_on_terminal("batch", tmp_path / "plan.toml", "--format", "ndjson")
+    assert shown.code == 1
+    [line] = shown.answer.splitlines()
+    assert json.loads(line)["status"] == "fail"
+    assert shown.screen.text.startswith("[1/1] FAIL ")
+    assert shown.screen.cursor
