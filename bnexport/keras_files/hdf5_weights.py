@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bnexport.keras_files.layers import Store, StoredLayer, StoredWeight, UnclearFile
 from bnexport.keras_files.policies import quantisation_mode
 from bnexport.keras_files.tree import Weights, structure_of_layer
@@ -75,6 +77,29 @@ def _slots(layer: StoredLayer) -> list[Slot]:
         own = [(layer.path, name, layer.trainable) for name in structure.trainable]
         own += [(layer.path, name, False) for name in structure.fixed]
     return own + [slot for part in layer.parts.values() for slot in _slots(part)]
+
+
+def slots_in_order(layer: StoredLayer) -> list[Slot]:
+    """The weights of a layer of the outermost model in the order in which Keras 3 writes them: the trainable ones first."""
+    slots = _slots(layer)
+    return [slot for slot in slots if slot[2]] + [slot for slot in slots if not slot[2]]
+
+
+def write_names(group: h5py.Group, attribute: str, names: Sequence[str]) -> None:
+    """Writes names into an attribute, cut into numbered pieces where they are more than an attribute can hold."""
+    whole = np.asarray([name.encode() for name in names]) if names else np.zeros(0)
+    count = 1 + whole.nbytes // _MOST_ATTRIBUTE
+    while count > 1 and any(piece.nbytes > _MOST_ATTRIBUTE for piece in np.array_split(whole, count)):
+        count += 1
+    if count == 1:
+        group.attrs[attribute] = whole
+        return
+    for nth, piece in enumerate(np.array_split(whole, count)):
+        group.attrs[f"{attribute}{nth}"] = piece
+
+
+_MOST_ATTRIBUTE = 64512
+"""So many bytes Keras puts into one attribute."""
 
 
 def _fill(layer: StoredLayer, names: Sequence[str], datasets: Sequence[StoredWeight]) -> StoredLayer:

@@ -86,11 +86,11 @@ def current_module(module: object, name: str) -> object:
         return module
     module = f"keras.{module.removeprefix('tf_keras.')}" if module.startswith("tf_keras.") else module
     if module.startswith("keras.src.engine."):
-        return {"Sequential": "keras", "Functional": _FUNCTIONAL, "Model": _FUNCTIONAL}.get(name, module)
+        return {"Sequential": "keras", "Functional": FUNCTIONAL, "Model": FUNCTIONAL}.get(name, module)
     return module
 
 
-_FUNCTIONAL = "keras.src.models.functional"
+FUNCTIONAL = "keras.src.models.functional"
 
 
 class _Repair:
@@ -145,9 +145,9 @@ class _Repair:
         module = current_module(entry.get("module"), kind)
         if module != entry.get("module"):
             entry["module"] = module
-            entry["registered_name"] = kind if module == _FUNCTIONAL else None
+            entry["registered_name"] = kind if module == FUNCTIONAL else None
             self._note("modules of Keras 2 were renamed")
-        if module == _FUNCTIONAL:
+        if module == FUNCTIONAL:
             entry["class_name"] = "Functional"
 
     def _arguments(self, entry: Config, kind: str, config: Config) -> None:
@@ -199,7 +199,7 @@ class _Repair:
                     part["module"] = "keras" if name == "Sequential" else "keras.layers"
                     part["registered_name"] = None
                     if name in MODELS:
-                        part |= {"module": _FUNCTIONAL, "class_name": "Functional", "registered_name": "Functional"}
+                        part |= {"module": FUNCTIONAL, "class_name": "Functional", "registered_name": "Functional"}
                     self._note(f"the layer inside {kind} was looked up in keras.layers")
 
     def _shapes(self, layers: list[object]) -> None:

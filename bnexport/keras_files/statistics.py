@@ -35,7 +35,7 @@ def write_statistics(file: KerasFile, values: Mapping[str, Array], target: Path)
     """
     file.sha256  # noqa: B018 - makes sure of the weights
     weights = {f"{layer.path}/{name}": weight for layer in file.model.walk() for name, weight in layer.weights.items()}
-    changes = [(_weight(weights, name, value), value) for name, value in values.items()]
+    changes = [(changed_weight(weights, name, value), value) for name, value in values.items()]
     if file.format == Format.HDF5:
         shutil.copyfile(file.path, target)
         _write_into(target, changes)
@@ -54,7 +54,12 @@ def write_statistics(file: KerasFile, values: Mapping[str, Array], target: Path)
                 inner.unlink(missing_ok=True)
 
 
-def _weight(weights: Mapping[str, StoredWeight], name: str, value: Array) -> StoredWeight:
+def changed_weight(weights: Mapping[str, StoredWeight], name: str, value: Array) -> StoredWeight:
+    """The weight in a file that gets a new value.
+
+    Raises:
+        InputError: the file has no such weight, or one of another shape.
+    """
     weight = weights.get(name)
     if weight is None or weight.shape != value.shape:
         raise InputError(

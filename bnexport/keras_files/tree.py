@@ -54,7 +54,11 @@ def _module(entry: Config) -> str:
     if module or not (isinstance(nodes, list) and nodes and isinstance(nodes[0], dict) and "args" in nodes[0]):
         return str(module)
     layer = "trainable" in _config(entry) or entry.get("class_name") in _WITHOUT_TRAINABLE
-    return "" if layer else "keras.src.ops.unnamed"
+    return "" if layer else UNNAMED
+
+
+UNNAMED = "keras.src.ops.unnamed"
+"""The module of operations in HDF5 files, which do not name it."""
 
 
 _WITHOUT_TRAINABLE = {"Discretization", "HashedCrossing", "Pipeline", *(f"SpatialDropout{axes}D" for axes in (1, 2, 3))}
@@ -64,6 +68,11 @@ _WITHOUT_TRAINABLE = {"Discretization", "HashedCrossing", "Pipeline", *(f"Spatia
 def structure_of_layer(layer: StoredLayer) -> Structure | None:
     """The weights and parts that the class of a layer has; None for a class that nobody here knows."""
     return None if is_foreign(layer.module) else structure_of(layer.kind, layer.config)
+
+
+def is_operation(layer: StoredLayer) -> bool:
+    """Whether a part of a model is a call of a function of `keras.ops`, not a layer."""
+    return layer.module.startswith("keras.src.ops.")
 
 
 def layer_tree(

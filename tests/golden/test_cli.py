@@ -477,6 +477,8 @@ def test_keras_models_without_tensorflow_say_what_to_install(
         ("recalibrate MODEL IMAGES -o out.onnx", 0),
         ("recalibrate MODEL IMAGES -o out.keras", 0),
         ("recalibrate OLD IMAGES -o out.h5", 0),
+        ("recalibrate OLD IMAGES -o out.keras", 0),
+        ("recalibrate MODEL IMAGES -o out.h5", 0),
         ("check MODEL IMAGES", 3),
     ],
 )

@@ -10,6 +10,7 @@ from bnexport.frameworks.keras.installed import backend_name
 from bnexport.frameworks.models import installed_version
 from bnexport.frameworks.protocols import FileDescription, ModelInfo, Port
 from bnexport.keras_files.architecture import Architecture
+from bnexport.keras_files.conversion import convert
 from bnexport.keras_files.graph import distinct, network, output_names
 from bnexport.keras_files.layers import StoredLayer, UnclearFile
 from bnexport.keras_files.policies import compute_dtype
@@ -17,7 +18,7 @@ from bnexport.keras_files.read import KerasFile, read_file
 from bnexport.keras_files.repairs import LEGACY
 from bnexport.keras_files.statistics import write_statistics
 from bnexport.results.signature import dtype_named
-from bnexport.system.files import Format, model_format
+from bnexport.system.files import Format
 from bnexport.types import Array
 
 STRENGTHS = ("rate", "stddev", "alpha", "dropout", "recurrent_dropout")
@@ -47,21 +48,28 @@ def describe(path: Path, architecture: Architecture | None = None) -> FileDescri
 
 
 def rewrite(source: Path, architecture: Architecture | None, values: Mapping[str, Array], target: Path) -> bool:
-    """A copy of a model file with other values in some of its weights, where both are of one format; whether it was written.
+    """A model file with other values in some of its weights, without Keras; whether it was written.
+
+    Args:
+        source: the model file.
+        architecture: its architecture, where it has weights only.
+        values: new values by the path of the layer and the name of the weight.
+        target: a copy where it is of the same format, otherwise the other format with the same model.
 
     Raises:
         InputError: the file has no such weight.
     """
     wanted = Format.HDF5 if target.suffix == ".h5" else Format.KERAS
-    if model_format(source) != wanted:
-        return False
     try:
         file = read_file(source, architecture)
+        if file.renamed:
+            return False
+        if file.format == wanted:
+            write_statistics(file, values, target)
+        else:
+            convert(file, values, target)
     except UnclearFile:
         return False
-    if file.renamed:
-        return False
-    write_statistics(file, values, target)
     return True
 
 
