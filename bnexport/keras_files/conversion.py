@@ -243,7 +243,7 @@ def _refuse_difference(target: Path, weights: Mapping[str, StoredWeight], values
     Raises:
         UnclearFile: one has others.
     """
-    with _opened(target, kind) as store:
+    with _open_written(target, kind) as store:
         config = json.loads(container.config_text(target, kind) or "")
         if kind == Format.KERAS:
             model = layer_tree(config, "", "", in_archive(store))
@@ -262,7 +262,7 @@ def _same(actual: Array, expected: Array) -> bool:
 
 
 @contextmanager
-def _opened(path: Path, kind: Format) -> Iterator[Store]:
+def _open_written(path: Path, kind: Format) -> Iterator[Store]:
     import h5py
 
     if kind == Format.HDF5:
