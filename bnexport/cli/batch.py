@@ -11,7 +11,7 @@ import typer
 
 from bnexport.cli import options, report_output, scripting, stdio
 from bnexport.cli.exit_codes import with_exit_code
-from bnexport.cli.output_options import ProgressOptions, TrackingOptions
+from bnexport.cli.output_options import TextOutput, TrackingOptions
 from bnexport.cli.records import with_options
 from bnexport.results.options import OUTPUT, Flag, option
 
@@ -95,7 +95,7 @@ def command(
             help="The format of the result on standard output. ndjson is one JSON object for each check.",
         ),
     ] = BatchFormat.TEXT,
-    progress: ProgressOptions,
+    output: TextOutput,
 ) -> int:
     """Run every check of a plan.
 
@@ -125,7 +125,7 @@ def command(
         return 0
     tracker = report_output.open_tracker(tracking)
     results = dict(finished)
-    with show_batch_progress(len(finished), len(wanted.checks), quiet=progress.quiet) as watcher:
+    with show_batch_progress(len(finished), len(wanted.checks), quiet=output.quiet) as watcher:
         for result in left(wanted, finished, scripting.evaluate, cluster=running.cluster, began=watcher.start_check):
             results[result.key] = result
             watcher.finish_check(result)
@@ -145,7 +145,7 @@ def command(
             if result.name not in batch_report.repeated:
                 stdio.print_json(report.record(result))
     else:
-        report.show(batch_report, console)
+        report.show(batch_report, console, verbose=output.verbose)
     if tracker is not None:
         report_output.log_batch(batch_report, plan.stem, summaries, tracker)
     return batch_report.exit_code

@@ -9,7 +9,7 @@ import typer
 
 from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.options import open_cache
-from bnexport.cli.output_options import ProgressOptions
+from bnexport.cli.output_options import TextOutput
 from bnexport.cli.records import with_options
 from bnexport.demo.options import TRAINING
 
@@ -42,7 +42,7 @@ def command(
         ),
     ] = None,
     *,
-    output: ProgressOptions,
+    output: TextOutput,
 ) -> int:
     """Overfit ResNet50 on three images and see what goes wrong."""
     from bnexport.cli import report_output
@@ -58,27 +58,31 @@ def command(
             progress=progress,
         )
     report_output.write_reports(result.report, [folder / "check.json"])
-    _tell(result, folder)
+    _show(result, folder, momentum, verbose=output.verbose)
     return 0
 
 
-def _tell(result: Demo, folder: Path) -> None:
-    from rich.console import Console
+def _show(result: Demo, folder: Path, momentum: float | None, *, verbose: bool) -> None:
+    from bnexport.cli.console import stdout_console
+    from bnexport.reporting.story import MOMENTUM, show_repair, show_short_story, show_story
 
-    from bnexport.reporting.story import show_repair, show_story
-
-    console = Console(highlight=False)
-    show_story(result.training.epochs, result.asked_epochs, result.report, console)
+    console, repair, momentum = stdout_console()[0], result.repair, MOMENTUM if momentum is None else momentum
+    if repair is not None:
+        keras = next(side for side in repair.keras.sides if side.id == "keras-inference")
+        residual = repair.recalibration.residual.largest
+    if verbose:
+        show_story(result.training.epochs, result.asked_epochs, result.report, console, momentum)
+        if repair is not None:
+            show_repair(keras, repair.onnx, repair.folded, residual, console)
+    else:
+        forms = {"repaired.keras": keras, "repaired.onnx": repair.onnx, "folded.onnx": repair.folded} if repair else {}
+        show_short_story(result.training.epochs, result.report, forms, residual if repair else None, momentum, console)
     written = "images/, model.h5 with model.h5.toml, model.onnx, check.json"
     steps = [
         (f"bnexport check {folder}/model.h5 {folder}/images", "the check again, with all numbers"),
         (f"bnexport check {folder}/model.onnx {folder}/images", "check the ONNX file alone, without TensorFlow"),
     ]
-    if result.repair is not None:
-        repaired = next(side for side in result.repair.keras.sides if side.id == "keras-inference")
-        show_repair(
-            repaired, result.repair.onnx, result.repair.folded, result.repair.recalibration.residual.largest, console
-        )
+    if repair is not None:
         written += ", repaired.keras with its .toml, repaired.onnx, folded.onnx"
         steps += [
             (f"bnexport check {folder}/repaired.keras {folder}/images", "check the repaired model, which passes"),

@@ -39,6 +39,8 @@ class PlainFormat(StrEnum):
 _FORMAT_HELP = "The format of the result on standard output."
 
 
+PLAIN = Flag(name="format", kind=PlainFormat, default=PlainFormat.TEXT, panel=OUTPUT, help=_FORMAT_HELP)
+
 VERBOSE = Flag(
     name="verbose",
     short="v",
@@ -84,9 +86,14 @@ class TextOutput(ProgressOptions):
 class PlainOutput(ProgressOptions):
     """What a command writes: its result in a format, and its progress."""
 
-    form: PlainFormat = option(
-        Flag(name="format", kind=PlainFormat, default=PlainFormat.TEXT, panel=OUTPUT, help=_FORMAT_HELP)
-    )
+    form: PlainFormat = option(PLAIN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerboseOutput(TextOutput):
+    """The same for a command whose text may be more than one screen."""
+
+    form: PlainFormat = option(PLAIN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

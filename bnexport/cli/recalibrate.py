@@ -11,7 +11,7 @@ import typer
 from bnexport.cli import options, stdio
 from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.isolation import Isolation
-from bnexport.cli.output_options import PlainFormat, PlainOutput
+from bnexport.cli.output_options import PlainFormat, VerboseOutput
 from bnexport.cli.records import with_options
 from bnexport.recalibration.options import RecalibrationOptions
 from bnexport.results.options import OUTPUT, keywords_of, options_of
@@ -50,7 +50,7 @@ def command(
     *,
     how: RecalibrationOptions,
     workers: Work,
-    result: PlainOutput,
+    result: VerboseOutput,
     isolation: Isolation,
 ) -> int:
     """Give BatchNormalization layers new moving statistics.
@@ -68,38 +68,17 @@ def command(
         recalibration = recalibrate(
             model, images, output, **keywords_of(how), cluster=workers.cluster, progress=progress
         )
-    _print_recalibration(recalibration, result.form, output)
+    _print_recalibration(recalibration, result, output)
     return 0 if recalibration else 1
 
 
-def _print_recalibration(recalibration: Recalibration, form: PlainFormat, output: Path) -> None:
-    if form == PlainFormat.JSON:
+def _print_recalibration(recalibration: Recalibration, result: VerboseOutput, output: Path) -> None:
+    if result.form == PlainFormat.JSON:
         from bnexport.reporting import json
 
         stdio.print_json(json.dumps(json.recalibration(recalibration)))
         return
-    if recalibration.refused:
-        typer.echo(f"REFUSED: {output} was not written")
-        typer.echo(recalibration.refused)
-        typer.echo("  -> check the preprocessing and run bnexport check, or write the model anyway with --force")
-    else:
-        typer.echo(
-            f"{recalibration.written}: {recalibration.sites} BatchNormalization nodes recalibrated from {recalibration.images} images in {recalibration.stages} stages"
-        )
-    if recalibration.folded:
-        typer.echo(f"{recalibration.folded} nodes folded")
-    typer.echo(
-        f"largest residual: {recalibration.residual.largest:.1e} standard deviations ({recalibration.residual.site or 'all nodes'})"
-    )
-    if recalibration.before.correct is not None:
-        typer.echo(
-            f"correct before: {recalibration.before.correct} of {recalibration.before.of}, after: {recalibration.after.correct} of {recalibration.after.of}"
-        )
-    elif recalibration.before.answers:
-        same = sum(a == b for a, b in zip(recalibration.before.answers, recalibration.after.answers, strict=True))
-        typer.echo(f"{same} of {len(recalibration.after.answers)} images keep their class (no labels available)")
-    for finding in recalibration.findings:
-        if not recalibration.refused or finding.message not in recalibration.refused:
-            typer.echo(f"{finding.code} {finding.message}")
-    if recalibration.written and not recalibration.folded:
-        typer.echo(f"next: bnexport check {recalibration.written} IMAGES")
+    from bnexport.reporting.recalibration import lines
+
+    for line in lines(recalibration, output, verbose=result.verbose):
+        typer.echo(line)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _COLOUR = {"pass": "green", "fail": "red", "error": "yellow", "timeout": "yellow"}
 
 
+MOST_NAMES = 8
+"""So many names of checks are listed where not everything is wanted."""
+
+
 def line(result: Result, position: int, total: int) -> str:
     """A result in one line, with rich's markup."""
     why = reason(result)
@@ -38,11 +42,22 @@ def reason(result: Result) -> str:
     return f"{worst['code']} {worst['message']}" if worst else ""
 
 
-def show(batch: Batch, console: Console) -> None:
-    """Prints the counts, and what changed since the run before."""
+def show(batch: Batch, console: Console, *, verbose: bool = False) -> None:
+    """Prints the counts, and what changed since the run before.
+
+    Args:
+        batch: what came of it.
+        console: where.
+        verbose: everything, which is a line for each check, and the names of all that changed.
+    """
+    if verbose:
+        for position, result in enumerate(batch.results, start=1):
+            console.print(line(result, position, len(batch.results)), soft_wrap=True)
     console.print(_counts(batch), f"of {len(batch.results)} checks; {len(batch.repeated)} run now")
     for title, names in _changes(batch):
-        console.print(f"{title}: {escape(plain(', '.join(names)))}", soft_wrap=True)
+        listed = names if verbose else names[:MOST_NAMES]
+        more = f" and {len(names) - len(listed)} more (-v)" if len(listed) < len(names) else ""
+        console.print(f"{title}: {escape(plain(', '.join(listed)))}{more}", soft_wrap=True)
 
 
 def record(result: Result) -> str:
