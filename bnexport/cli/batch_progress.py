@@ -83,6 +83,12 @@ def show_batch_progress(earlier: int, total: int, *, quiet: bool) -> Iterator[Li
         TimeRemainingColumn,
     )
 
+    class Rows(Progress):
+        """Rows that only rich's own thread draws: an interrupt while the main thread draws would draw them twice."""
+
+        def refresh(self) -> None:
+            """Leaves it to that thread."""
+
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -92,5 +98,5 @@ def show_batch_progress(earlier: int, total: int, *, quiet: bool) -> Iterator[Li
         TimeRemainingColumn(),
     )
     redirect = sys.stdout.isatty()  # NDJSON on a terminal is printed above the table; in a pipe it is the answer
-    with Progress(*columns, console=console, transient=True, redirect_stdout=redirect) as rows:
+    with Rows(*columns, console=console, transient=True, redirect_stdout=redirect) as rows:
         yield Table(rows, console, earlier, total)

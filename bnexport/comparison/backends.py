@@ -15,6 +15,7 @@ from bnexport.frameworks.keras.installed import EXTRAS, TITLES, backend_name, re
 from bnexport.frameworks.registry import Recognised, recognise
 from bnexport.progress import Progress
 from bnexport.results.runs import Role
+from bnexport.system.suggestions import suggest
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ def open_backends(names: Sequence[str], model: Path, reference: str) -> list[Bac
                 "the target keras requires a backend",
                 found=name or "none",
                 expected=" or ".join(f"keras:{n}" for n in EXTRAS),
+                fix=suggest(f"keras:{name}", [f"keras:{n}" for n in EXTRAS]) if name else "",
             )
         if reference != "keras" or recognise(model).name != "keras":
             raise UsageError(

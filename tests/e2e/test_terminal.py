@@ -156,6 +156,18 @@ def test_a_process_that_is_left_cleans_the_terminal() -> None:
     assert shown.screen.cursor
 
 
+def test_an_interrupt_of_a_batch_cleans_the_terminal(loop: tuple[Path, Path]) -> None:
+    """Its table disappears, and the checks that run are ended."""
+    model, arrays = loop
+    plan = model.with_name("plan.toml")
+    plan.write_text(f'[[check]]\nmodels = ["{model.name}"]\narrays = ["{arrays.name}"]\n', encoding="utf-8")
+    shown = run_on_terminal("batch", plan, interrupt_at=f"{model.name} | {arrays.name}")
+    assert shown.code == 130
+    assert shown.seconds < 15
+    assert shown.screen.text == "bnexport: interrupted; nothing was left half written"
+    assert shown.screen.cursor
+
+
 def test_a_batch_writes_ndjson_to_stdout_beside_its_table(models: Path, tmp_path: Path) -> None:
     """With a table on the terminal, every line of NDJSON is on stdout."""
     (tmp_path / "plan.toml").write_text(

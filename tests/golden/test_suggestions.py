@@ -45,6 +45,7 @@ TYPED: dict[str, tuple[tuple[str, ...], str]] = {
     "a target with a device": (("check", *MODEL, "--target", "onnxruntme:cpu"), "onnxruntime"),
     "a device": (("pack", *MODEL, "-o", "bundle", "--target", "onnxruntime:cud"), "onnxruntime:cuda"),
     "a provider": (("check", *MODEL, "--target", "onnxruntime:xnpack"), "xnnpack"),
+    "a backend": (("check", "tiny_residual.keras", "three", "--target", "keras:jaxx"), "keras:jax"),
     "an option of a target": (("check", *MODEL, "--target", "opencv:thread=1"), "threads"),
     "a required target": (("doctor", "--require-target", "openvnio"), "openvino"),
     "a package of releases": (("verify", "bundle", "--matrix", "onnxruntme==1.20"), "onnxruntime"),
@@ -72,7 +73,7 @@ SETTINGS: dict[str, tuple[str, str]] = {
 
 @pytest.fixture(autouse=True)
 def _in_a_folder(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in MODEL:
+    for name in (*MODEL, "tiny_residual.keras"):
         (tmp_path / name).symlink_to(models / name)
     (tmp_path / "plan.toml").write_text(PLAN)
     monkeypatch.chdir(tmp_path)
