@@ -197,10 +197,10 @@ class Reference:
             del graph.graph.output[:]
             graph.graph.output.extend(given)
             return graph, stored
-        graph = self._export(model_sidecar)
-        logits = [tensor for tensor, _ in outputs.squashing_functions(graph).values()]
-        whole = serialise(tensors.with_outputs(graph, logits))
-        self.store.put(whole, *key)
+        graph, whole = self._export(model_sidecar), None
+        if self.store.root is not None:
+            whole = serialise(tensors.with_outputs(graph, [t for t, _ in outputs.squashing_functions(graph).values()]))
+            self.store.put(whole, *key)
         return graph, whole
 
     def _export(self, model_sidecar: Sidecar | None) -> onnx.ModelProto:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -205,7 +206,8 @@ def _write_archive(model: StoredLayer, values: _Values, version: str, target: Pa
         with zipfile.ZipFile(target, "w") as archive:
             archive.writestr("metadata.json", json.dumps(about))
             archive.writestr(container.CONFIG, json.dumps(config))
-            archive.write(inner, container.WEIGHTS)
+            with inner.open("rb") as source, archive.open(container.WEIGHTS, "w", force_zip64=True) as stored:
+                shutil.copyfileobj(source, stored, 1 << 20)
     finally:
         inner.unlink(missing_ok=True)
 

@@ -19,7 +19,7 @@ from bnexport.keras_files.layers import Store, StoredLayer, UnclearFile
 from bnexport.keras_files.shapes import refuse_misshapen
 from bnexport.keras_files.tree import in_archive, layer_tree
 from bnexport.system import cache
-from bnexport.system.files import Format, model_format, sha256
+from bnexport.system.files import Format, model_format
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ _BESIDE = ThreadPoolExecutor(2, "hash")
 def _digest(path: Path, kind: Format) -> str:
     if kind == Format.KERAS:
         container.verify_weights(path)
-    return sha256(path)
+    return cache.hash_once(path)
 
 
 def _open_hdf5(path: Path, contents: Contents) -> Store:

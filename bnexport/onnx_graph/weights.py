@@ -7,7 +7,7 @@ the values are the weights' own, and each result keeps the name of the weight it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,6 +69,50 @@ def initializers(model: onnx.ModelProto) -> dict[str, Array]:
     from onnx import numpy_helper
 
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def set_apart(model: onnx.ModelProto, inside: Collection[str]) -> tuple[onnx.ModelProto, dict[str, Array]]:
+    """A copy of the model that only names its large weights, and those weights, which share the memory of nothing that changes.
+
+    Copies, serialised forms and sessions of the former take no memory for the latter.
+
+    Args:
+        model: the model; not changed.
+        inside: the initializers whose values the copy has whatever their size.
+    """
+    import onnx
+
+    copy, apart = onnx.ModelProto(), {}
+    for field, value in model.ListFields():
+        if field.name != "graph":
+            _copy_field(copy, field.name, value)
+    for field, value in model.graph.ListFields():
+        if field.name != "initializer":
+            _copy_field(copy.graph, field.name, value)
+    kept = {*inside, *(info.name for info in model.graph.input)}
+    for tensor in model.graph.initializer:
+        dtype = _APART.get(tensor.data_type)
+        if dtype is None or tensor.name in kept or len(content := tensor.raw_data) < _LARGE:
+            copy.graph.initializer.append(tensor)
+            continue
+        apart[tensor.name] = np.frombuffer(content, dtype).reshape(tuple(tensor.dims))
+        named = copy.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        named.data_location = onnx.TensorProto.EXTERNAL
+        for key, text in (("location", "memory"), ("offset", "0"), ("length", str(len(content)))):
+            named.external_data.add(key=key, value=text)
+    return copy, apart
+
+
+def _copy_field(message: onnx.ModelProto | onnx.GraphProto, name: str, value: object) -> None:
+    if isinstance(value, str | int | bytes):
+        setattr(message, name, value)
+    else:
+        getattr(message, name).extend(value)
+
+
+_LARGE = 1024
+_APART = {1: "<f4", 10: "<f2", 11: "<f8"}
+"""What is set apart: floating-point values of so many bytes, by ONNX' number of their type."""
 
 
 def _batch_normalization_roles(nodes: list[onnx.NodeProto]) -> dict[str, str]:

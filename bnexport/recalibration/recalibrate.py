@@ -27,7 +27,7 @@ from bnexport.folding.transform import fold as folded_graph
 from bnexport.frameworks.protocols import RewritesFiles, SavesWeights, Want
 from bnexport.frameworks.registry import recognise
 from bnexport.onnx_graph import metadata, stages, statistics
-from bnexport.onnx_graph.protobuf import serialise
+from bnexport.onnx_graph.protobuf import write
 from bnexport.onnx_graph.sites import sites
 from bnexport.progress import Progress
 from bnexport.recalibration.evidence import build_evidence, refits
@@ -283,7 +283,7 @@ def _write(
         if output.suffix == ".onnx":
             about = {"recalibrated": {"images": measured.images, "sites": len(measured.moments)}}
             metadata.write(repaired, about | sidecar.for_metadata(model_sidecar))
-            temporary.write_bytes(serialise(repaired))
+            write(repaired, temporary)
         elif isinstance(framework, RewritesFiles) and framework.rewrite(
             reference.path, reference.want, values, temporary
         ):

@@ -21,7 +21,7 @@ import numpy as np
 
 from bnexport.errors import InputError
 from bnexport.numerics.moments import Moments, Total
-from bnexport.onnx_graph import stages as cut, tensors
+from bnexport.onnx_graph import stages as cut, tensors, weights
 from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.sites import Site, sites
 from bnexport.progress import Progress
@@ -77,7 +77,7 @@ class FirstStage:
         self.sites = stage.sites
         self._needs = stage.needs
         part = cut.stage_model(model, stage, {}, tensors.ranks(model))
-        self._session = ort_session.Session(serialise(part))
+        self._session = ort_session.Session(serialise(part), settings=ort_session.WITHOUT_SPINNING)
 
     def moments(self, batches: Iterable[Feeds]) -> dict[str, Moments]:
         """The moments of the first sites' inputs, by site name."""
@@ -102,6 +102,8 @@ class FirstStage:
 class Shard:
     """Some of the images, on their way through the stages of a graph: all of them on one machine, a part on a cluster.
 
+    `bare` and `apart` are the graph without its large weights, and those (`bnexport.onnx_graph.weights.set_apart`).
+
     Args:
         model: the inference graph; its own statistics do not matter.
         batches: the images, as inputs of the graph; gone through once.
@@ -123,7 +125,9 @@ class Shard:
     ) -> None:
         self.plan = plan(model)
         self.images = 0
-        self._model, self._live, self._provider = model, live, provider
+        decided = {name for site in sites(model) for name in (site.mean, site.var)}
+        self.bare, self.apart = weights.set_apart(model, decided)
+        self._live, self._provider = live, provider
         self._rank = tensors.ranks(model)  # may have to infer shapes: once, not for each stage
         each = cut.bytes_per_image(model, self.plan)
         size = max(1, WORKING_SET // each) if each else total
@@ -147,8 +151,16 @@ class Shard:
 
     def _through(self, nth: int, values: Mapping[str, Array], advance: Callable[[float], None]) -> dict[str, Total]:
         stage = self.plan[nth]
-        part = cut.stage_model(self._model, stage, values, self._rank)
-        session = ort_session.Session(serialise(part), self._provider, callers=self._callers)
+        part = cut.stage_model(self.bare, stage, values, self._rank)
+        session = ort_session.Session(
+            serialise(part),
+            self._provider,
+            callers=self._callers,
+            settings=ort_session.WITHOUT_SPINNING,
+            weights={
+                tensor.name: self.apart[tensor.name] for tensor in part.graph.initializer if tensor.name in self.apart
+            },
+        )
         outputs = [info.name for info in part.graph.output]
         pool = Pool(stage.sites)
         live = self._live

@@ -26,6 +26,7 @@ from bnexport.recalibration.evidence import count_inputs
 from bnexport.recalibration.live import live_tensors
 from bnexport.recalibration.pool import Pool, merge
 from bnexport.results.facts import SHOWN
+from bnexport.results.runs import RunSpec
 from bnexport.results.verdict import Side
 from bnexport.runtimes import ort_session
 from bnexport.system import machine
@@ -82,13 +83,17 @@ class Worker:
 
     def assess(self, values: Values) -> tuple[dict[str, Total], Side, Side]:
         """The sums of every site with new statistics in use, from one more pass in inference mode, and the answers with the old and with the new ones."""
-        repaired = statistics.with_statistics(self._subject.graph, values)
-        [old] = sides.onnx_sides(self._subject.graph, ["cpu"], ("inference",), self._subject.whole)
-        new, pool = _measuring_side(repaired)
+        graph = self._subject.graph
+        bare, apart = self._shard.bare, self._shard.apart
+        names = fetches(graph)
+        old = _side(
+            graph, tensors.with_outputs(bare, names.values()), apart, sides.graph_spec(graph, "inference", "cpu")
+        )
+        new, pool = _measuring_side(graph, statistics.with_statistics(bare, values), apart)
         if self._others is not self._feeds:
             for feed in self._feeds:
                 new.run(feed)
-            new = sides.recalibrated_side(repaired)
+            new = sides.recalibrated_side(statistics.with_statistics(graph, values))
         before, after = self._answered([old, new], self._subject, self._others, self._progress)
         return pool.totals, before, after
 
@@ -97,19 +102,30 @@ class Worker:
         self._stack.close()
 
 
-def _measuring_side(repaired: onnx.ModelProto) -> tuple[Runner, Pool]:
-    """A recalibrated graph as a run that also adds up what its sites see."""
-    names, pool = fetches(repaired), Pool(sites(repaired))
-    graph = tensors.with_outputs(repaired, names.values())
-    stages.add_moments(graph, sites(repaired), tensors.ranks(repaired))
-    session = ort_session.Session(serialise(graph))
+def _session(bare: onnx.ModelProto, apart: Values) -> ort_session.Session:
+    return ort_session.Session(serialise(bare), settings=ort_session.WITHOUT_SPINNING, weights=apart)
+
+
+def _side(graph: onnx.ModelProto, bare: onnx.ModelProto, apart: Values, spec: RunSpec) -> Runner:
+    """A graph as a run; `bare` is the same with everything that is compared among its outputs, and without the weights in `apart`."""
+    names = fetches(graph)
+    whole = partial(tensors.with_outputs, graph, names.values())
+    return sides.graph_run(graph, whole, spec, _session(bare, apart).run, names)
+
+
+def _measuring_side(graph: onnx.ModelProto, repaired: onnx.ModelProto, apart: Values) -> tuple[Runner, Pool]:
+    """A recalibrated graph, without the weights in `apart`, as a run that also adds up what its sites see."""
+    names, pool = fetches(graph), Pool(sites(graph))
+    bare = tensors.with_outputs(repaired, names.values())
+    stages.add_moments(bare, sites(graph), tensors.ranks(graph))
+    session = _session(bare, apart)
 
     def run(feeds: Mapping[str, Array], wanted: Sequence[str]) -> dict[str, Array]:
         values = session.run(feeds, [*wanted, *pool.outputs])
         pool.add(values)
         return values
 
-    return sides.graph_run(repaired, lambda: graph, sides.recalibrated_spec(repaired), run, names), pool
+    return sides.graph_run(graph, lambda: bare, sides.recalibrated_spec(graph), run, names), pool
 
 
 class Workers(Protocol):

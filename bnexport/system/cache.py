@@ -76,6 +76,27 @@ def facts(path: Path) -> tuple[int, ...]:
     return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
+def hash_once(path: Path) -> str:
+    """`bnexport.system.files.sha256`; that of the file that was hashed last is not computed again while inode, size and times stay.
+
+    As in `Cache.sha256`, a file that changed within the last seconds is hashed each time.
+    """
+    if not path.is_file():
+        return files.sha256(path)
+    now = facts(path)
+    key = (path.resolve(), *now)
+    stored = _HASHED.get("file")
+    if stored is not None and stored[0] == key:
+        return stored[1]
+    digest = files.sha256(path)
+    if now == facts(path) and time.time() - now[-1] / 1e9 > SETTLED:
+        _HASHED["file"] = key, digest
+    return digest
+
+
+_HASHED: dict[str, tuple[tuple[object, ...], str]] = {}
+
+
 def change_error(path: Path) -> InputError:
     """The error where what was hashed is not what was read."""
     return InputError(
@@ -120,10 +141,10 @@ class Cache:
         The time of the last change of the inode cannot be set by hand. A file that changed within the last seconds may change again in the same tick, and is not remembered.
         """
         if self.root is None or not path.is_file():
-            return files.sha256(path)
+            return hash_once(path)
         now = facts(path)
         key = [str(value) for value in (path.resolve(), *now)]
-        return self.remember_hash(lambda: files.sha256(path), now[-1] / 1e9, "sha256", *key)
+        return self.remember_hash(lambda: hash_once(path), now[-1] / 1e9, "sha256", *key)
 
     def remember_hash(self, compute: Callable[[], str], changed: float, *key: str) -> str:
         """A hash that takes long to compute, remembered under the facts it depends on.

@@ -148,3 +148,20 @@ def test_a_hash_is_remembered_until_the_file_changes(tmp_path: Path, monkeypatch
     os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))  # same size, same time of modification
     assert store.sha256(path) == hashed(path)
     assert NOTHING_KEPT.sha256(path) == hashed(path)
+
+
+def test_a_file_is_hashed_once_while_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two readers of a file in one command hash it once; one that changed within the last seconds is hashed each time."""
+    path, hashed = tmp_path / "model", []
+    compute = files.sha256
+    monkeypatch.setattr(files, "sha256", lambda path: hashed.append(path) or compute(path))
+    path.write_bytes(b"one")
+    first = [cache.hash_once(path), cache.hash_once(path)]
+    assert first == [compute(path)] * 2
+    assert len(hashed) == 2
+    monkeypatch.setattr(cache, "SETTLED", -1.0)
+    assert [cache.hash_once(path), NOTHING_KEPT.sha256(path), cache.hash_once(path)] == first[:1] * 3
+    assert len(hashed) == 3
+    path.write_bytes(b"two")
+    assert cache.hash_once(path) == compute(path) != first[0]
+    assert len(hashed) == 4
