@@ -1,4 +1,4 @@
-"""Every installed runtime on 19 small nets: how far each is from Keras, as a share of the limit that a check sets.
+"""Every installed runtime on 20 small nets: how far each is from Keras, as a share of the limit that a check sets.
 
     python scripts/sweep_runtimes.py [--target NAME ...] [--net NAME ...]
 
@@ -27,7 +27,10 @@ from bnexport.runtimes.protocols import open_runtime, runtime_names
 HEALTHY, DEFECT = 0.5, 4.0
 """Shares of the limit below which a healthy runtime stands, and above which a defect."""
 
-NOT_SWEPT = {"onnxruntime", "onnx-reference", "keras"}
+NOT_SWEPT = {"onnxruntime", "onnx-reference", "keras", "command", "server"}
+
+SWEPT_RUNS = ("onnx-inference@", "tflite-inference@")
+"""What the ids of the runs in the table begin with."""
 
 Net = Callable[[Any], tuple[Any, tuple[int, ...]]]
 """The layers of a sequential net and the shape of its input; or a model and the shape."""
@@ -117,7 +120,7 @@ NETS: dict[str, Net] = {
     ),
     "norms": lambda k: (
         [
-            k.layers.Rescaling(1.0, offset=100.0),
+            k.layers.Rescaling(1.0, offset=400.0),
             k.layers.LayerNormalization(),
             k.layers.GroupNormalization(4),
             k.layers.UnitNormalization(),
@@ -138,7 +141,7 @@ NETS: dict[str, Net] = {
     ),
     "large_mean": lambda k: (
         [
-            k.layers.Conv2D(16, 3, bias_initializer=k.initializers.Constant(300)),
+            k.layers.Conv2D(16, 3, bias_initializer=k.initializers.Constant(1200)),
             k.layers.BatchNormalization(epsilon=1e-5),
             k.layers.ReLU(),
             k.layers.Conv2D(4, 3),
@@ -195,7 +198,7 @@ def cells(report: CheckReport) -> dict[str, tuple[str, float]]:
     shares: dict[str, tuple[str, float]] = {}
     for comparison in report.comparisons:
         run = comparison.actual
-        if not run.startswith("onnx-inference@") or "one by one" in comparison.reference:
+        if not run.startswith(SWEPT_RUNS) or "one by one" in comparison.reference:
             continue
         share = comparison.difference.max_rel / max(FLOORS * (comparison.noise_floor or 0.0), LEAST)
         if share >= shares.get(run, ("", -1.0))[1]:
@@ -231,7 +234,7 @@ def main() -> int:
                 if finding.code.startswith("RT"):
                     print(f"  {finding.code} {finding.message[:300]}", file=sys.stderr, flush=True)
     runs = list(dict.fromkeys(run for row in table.values() for run in row))
-    print("| net |", " | ".join(run.removeprefix("onnx-inference@") for run in runs), "|")
+    print("| net |", " | ".join(run.partition("@")[2] for run in runs), "|")
     print("|---" * (len(runs) + 1) + "|")
     for name, row in table.items():
         print(f"| {name} |", " | ".join(_cell(*row[run]) if run in row else "" for run in runs), "|")

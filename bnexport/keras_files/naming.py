@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import dis
 import re
 from functools import cache
 from importlib.util import find_spec
@@ -58,8 +58,8 @@ def public_names() -> frozenset[str]:
         return frozenset()
     names: set[str] = set()
     for module in PUBLIC:
-        tree = ast.parse((Path(spec.origin).parent / module / "__init__.py").read_text(encoding="utf-8"))
-        for node in tree.body:
-            if isinstance(node, ast.ImportFrom):
-                names |= {alias.asname or alias.name for alias in node.names}
-    return frozenset(names - {"get", "serialize", "deserialize"})
+        file = Path(spec.origin).parent / module / "__init__.py"
+        # Not by `ast`, which raises SystemError in CPython 3.11 where another thread uses it, too: TensorFlow's import may.
+        code = compile(file.read_text(encoding="utf-8"), str(file), "exec", dont_inherit=True)
+        names |= {step.argval for step in dis.get_instructions(code) if step.opname == "STORE_NAME"}
+    return frozenset(names - {"__doc__", "get", "serialize", "deserialize"})
