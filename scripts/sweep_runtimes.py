@@ -27,6 +27,9 @@ from bnexport.runtimes.protocols import open_runtime, runtime_names
 HEALTHY, DEFECT = 0.5, 4.0
 """Shares of the limit below which a healthy runtime stands, and above which a defect."""
 
+LARGE = 1000
+"""From so many noise floors on, nothing behind the point is shown."""
+
 NOT_SWEPT = {"onnxruntime", "onnx-reference", "keras", "command", "server"}
 
 SWEPT_RUNS = ("onnx-inference@", "tflite-inference@")
@@ -203,7 +206,7 @@ def cells(report: CheckReport) -> dict[str, tuple[str, float]]:
         share = comparison.difference.max_rel / max(FLOORS * (comparison.noise_floor or 0.0), LEAST)
         if share >= shares.get(run, ("", -1.0))[1]:
             floors = comparison.noise_floors
-            shares[run] = (f"{floors:,.1f}" if floors is not None else f"{comparison.difference.max_rel:.1e}", share)
+            shares[run] = (_number(floors) if floors is not None else f"{comparison.difference.max_rel:.1e}", share)
     for finding in report.findings:
         if finding.code in ("RT015", "RT016"):
             shares[finding.evidence["side"]] = ("ends" if finding.code == "RT015" else "refused", float("inf"))
@@ -248,8 +251,18 @@ def main() -> int:
     return bool(between)
 
 
+def _number(floors: float) -> str:
+    return f"{floors:,.0f}" if floors >= LARGE else f"{floors:.1f}"
+
+
 def _cell(text: str, share: float) -> str:
-    shown = text if share == float("inf") else f"{text} ({share:.2f})"
+    shown = (
+        text
+        if share == float("inf")
+        else f"{text} ({share:,.0f})"
+        if share >= LARGE / FLOORS
+        else f"{text} ({share:.2f})"
+    )
     return f"**{shown}**" if share > HEALTHY else shown
 
 

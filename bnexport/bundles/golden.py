@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,8 @@ def decode_images(index: Bundle, contents: Mapping[str, bytes], feeds: Sequence[
                     found=str((len(part.items), *spec.shape)),
                     expected=str(stored.shape),
                 )
-            some = np.stack(list(pool.map(lambda item: _prepare(item, contents, spec), part.items)))
+            whole = stored.dtype.kind in "iu"
+            some = np.stack(list(pool.map(partial(_prepare, contents=contents, spec=spec, whole=whole), part.items)))
             made.append(some.astype(stored.dtype))
     return made
 
@@ -135,8 +137,8 @@ def preprocessing_difference(
     return decoding_difference(differing, baseline.count, harmless=harmless)
 
 
-def _prepare(item: Item, contents: Mapping[str, bytes], spec: Preprocessing) -> NDArray[np.float32]:
+def _prepare(item: Item, *, contents: Mapping[str, bytes], spec: Preprocessing, whole: bool) -> NDArray[np.float32]:
     try:
-        return datasets.decode_image(contents[item.file], spec)
+        return datasets.decode_image(contents[item.file], spec, whole=whole)
     except InputError as error:
         raise InputError(f"cannot read the image {item.file} of the bundle on this machine ({error})") from error

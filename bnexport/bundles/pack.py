@@ -233,7 +233,8 @@ def _build_bundle(
     if spec is not None and interface.moved_in:
         spec = spec.changed(layout=Layout.NCHW)
     if spec is not None and interface.pixels:
-        spec = spec.changed(scaling=Scaling.MINUS_128 if interface.signed else Scaling.NONE)
+        pixels = Scaling.MINUS_128 if interface.signed else Scaling.NONE
+        spec = spec.changed(scaling=pixels, order=interface.order)
     tolerances = _measure_floors(opening, examination.tolerances)
     index = Bundle(
         schema_version=bundle.SCHEMA_VERSION,

@@ -87,9 +87,37 @@ def prepared_otherwise(spec: Preprocessing | None, feeds: Feeds) -> Iterator[tup
     [name] = feeds
     channels = spec.channels if spec else x.shape[-1] if x.ndim == 4 else 1
     for old, new in candidates(spec, channels):
-        changed = Refit(old, new, 0.0).changed
-        preparation = " and ".join(f"{what} {after}" for what, (_, after) in changed.items())
-        yield (
-            f"it takes images with {preparation}, the model {' and '.join(before for before, _ in changed.values())}",
-            {name: rescale(x, old, new)},
-        )
+        theirs, ours = _in_words(old, new)
+        yield f"it takes images with {theirs}, the model {ours}", {name: rescale(x, old, new)}
+
+
+def scaled_inside(
+    spec: Preprocessing | None, feeds: Feeds, outputs: Outputs, reference: Reference, tally: Tally
+) -> Iterator[str]:
+    """How a file that takes pixels scales them, where the model computes the same of images that are prepared so.
+
+    Args:
+        spec: how images are prepared for the model; None for arrays, where nothing is tried.
+        feeds: one batch of them.
+        outputs: what the file computes of their pixels.
+        reference: the model.
+        tally: what was seen.
+    """
+    if spec is None or len(feeds) != 1:
+        return
+    [(name, x)] = feeds.items()
+    for old, new in candidates(spec, spec.channels):
+        try:
+            wanted = reference.run("inference", {name: rescale(x, old, new)})
+        except InputError:  # the model does not take such values
+            continue
+        if tally.agree("inference", outputs, wanted):
+            theirs, ours = _in_words(old, new)
+            yield f"it prepares the pixels that it takes with {theirs}, and the model is shown images with {ours}"
+
+
+def _in_words(old: Preprocessing, new: Preprocessing) -> tuple[str, str]:
+    """What is otherwise in `new`, and what it is in `old`."""
+    changed = Refit(old, new, 0.0).changed
+    theirs = " and ".join(f"{what} {after}" for what, (_, after) in changed.items())
+    return theirs, " and ".join(before for before, _ in changed.values())

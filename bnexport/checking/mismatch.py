@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bnexport.checking.artifact_causes import explain_artifact, prepared_otherwise
+from bnexport.checking.artifact_causes import explain_artifact, prepared_otherwise, scaled_inside
 from bnexport.checking.artifact_layers import artifact_layers
 from bnexport.checking.localise import layer_errors
 from bnexport.checking.optimisations import find_blame, on_provider
@@ -188,8 +188,10 @@ class Inquiry:
             return export.read_otherwise(lost.failed, as_keras3=self._as_keras3(runner, lost.feed.inputs)), ()
         layers = self.layers(runner, lost.feed.inputs, structure=True)
         first = first_off(layers)
-        finding = export.parity_lost(lost.failed, runner.spec, reference, first, layers, self._reference_name)
-        return finding, layers
+        scaled = self.deployed is not None and bool(self.deployed.interface.pixels)
+        return export.parity_lost(
+            lost.failed, runner.spec, reference, first, layers, self._reference_name, scaled=scaled
+        ), layers
 
     def _is_beyond_quantisation(self, lost: Lost) -> bool:
         """Whether a quantised file differs from its reference even where nothing but its stored weights is quantised."""
@@ -275,6 +277,9 @@ class Inquiry:
                 if self._works(turned, feeds, wanted):
                     where = "last" if name in deployed.interface.moved_in else "first"
                     yield f"its input {deployed.interface.inputs[name]} has the channels {where}"
+        if deployed.interface.pixels and self.subject is not None:
+            yield from scaled_inside(self.spec, feeds, outputs, self.subject.reference, self.tally)
+            return
         for how, other in prepared_otherwise(self.spec, feeds):
             if self._works(runner, other, wanted):
                 yield how

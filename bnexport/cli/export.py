@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,9 @@ from bnexport.cli.isolation import Isolation
 from bnexport.cli.output_options import PlainFormat, PlainOutput
 from bnexport.cli.records import Chosen, with_options
 from bnexport.comparison.options import CheckOptions
-from bnexport.results.options import OUTPUT
+from bnexport.results.actions import NamedOptions
+from bnexport.results.options import OUTPUT, PREPROCESSING
+from bnexport.results.overrides import Overrides
 
 
 @with_exit_code
@@ -37,6 +38,16 @@ def command(
         ),
     ],
     *,
+    embed_preprocessing: Annotated[
+        bool,
+        typer.Option(
+            "--embed-preprocessing",
+            rich_help_panel=PREPROCESSING,
+            help="Write a file that takes the pixels of images as uint8, R G B, in the size of the model, and scales them itself, "
+            "as the other options or MODEL.toml say.",
+        ),
+    ] = False,
+    preprocessing: Overrides,
     result: PlainOutput,
     how: Annotated[CheckOptions, Chosen({"trust", "signature", "architecture"})],
     modules: options.Modules,
@@ -58,6 +69,8 @@ def command(
             trust=how.trust,
             signature=how.signature,
             architecture=how.architecture,
+            embed_preprocessing=embed_preprocessing,
+            overrides=preprocessing,
             progress=progress,
         )
     if result.form == PlainFormat.JSON:
@@ -74,6 +87,7 @@ def command(
                     "inputs": exported.inputs,
                     "outputs": exported.outputs,
                     "logits": exported.logits,
+                    "embedded_preprocessing": exported.embedded.as_dict() if exported.embedded else None,
                 }
             )
         )
@@ -81,7 +95,10 @@ def command(
         typer.echo(
             f"{exported.path}: {exported.nodes} nodes, {exported.batch_normalization} of them BatchNormalization, exported in {exported.seconds:.1f} s"
         )
+        if exported.embedded:
+            typer.echo(f"it takes uint8 pixels, R G B, and scales them itself: {exported.embedded.described}")
         named = {"signature": how.signature, "architecture": how.architecture}
-        chosen = "".join(f" --{name} {shlex.quote(value)}" for name, value in named.items() if value)
-        typer.echo(f"next: bnexport check {model} IMAGES{chosen}")
+        named |= {"deployed": str(output) if exported.embedded else ""}
+        options_of_check = NamedOptions({name: value for name, value in named.items() if value} | preprocessing.given)
+        typer.echo(f"next: bnexport check {model} IMAGES {options_of_check.flags}".rstrip())
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from bnexport.onnx_graph.protobuf import serialise
 from bnexport.onnx_graph.quantised import quantisation
 from bnexport.onnx_graph.selections import same_selection
 from bnexport.results.heads import Selection
-from bnexport.results.preprocessing import Preprocessing
+from bnexport.results.preprocessing import Order, Preprocessing
 from bnexport.results.runs import RunSpec
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.ort_session import STRICT_CUDA
@@ -120,7 +120,10 @@ def open_deployed(path: Path, subject: Subject, spec: Preprocessing | None = Non
     dtypes = {name: subject.dtypes.get(name, FLOAT32) for name in called}
     if stored_precision(graph).precision.half and not subject.half:
         differences.append("it computes in half precision (16 bits)")
-    differences += _preparation(graph, subject)
+    stated = metadata.read(graph, "preprocessing")
+    stated = stated if isinstance(stated, dict) else {}
+    differences += _preparation(stated, subject, takes_pixels=bool(interface.pixels))
+    order = Order(stated["order"]) if stated.get("order") in list(Order) else None
     squashed = outputs.squashing_functions(graph)
     names = dict(called) | {f"{ours}/logits": squashed[its][0] for ours, its in called.items() if its in squashed}
     inner = same_selection(subject.graph, graph)
@@ -130,7 +133,7 @@ def open_deployed(path: Path, subject: Subject, spec: Preprocessing | None = Non
     return Deployed(
         path,
         graph,
-        replace(interface, differences=tuple(differences)),
+        replace(interface, differences=tuple(differences), order=order),
         names,
         file.notes,
         dtypes | {f"{name}/logits": kind for name, kind in dtypes.items()} | dict.fromkeys(inner, FLOAT32),
@@ -138,17 +141,16 @@ def open_deployed(path: Path, subject: Subject, spec: Preprocessing | None = Non
     )
 
 
-def _preparation(graph: onnx.ModelProto, subject: Subject) -> list[str]:
-    theirs = metadata.read(graph, "preprocessing")
+def _preparation(stated: Mapping[str, Any], subject: Subject, *, takes_pixels: bool) -> list[str]:
+    """What the file states about the preparation of images otherwise than the model; how they are scaled is its own affair where it takes pixels."""
     ours = (
         subject.model_sidecar.preprocessing.as_dict()
         if subject.model_sidecar and subject.model_sidecar.preprocessing
-        else None
+        else {}
     )
-    if not theirs or not ours:
-        return []
+    own = {"layout", "scaling", "order", "mean", "std"} if takes_pixels else {"layout"}
     return [
-        f"the file says {key} {theirs[key]}, the model {ours[key]}"
+        f"the file says {key} {stated[key]}, the model {ours[key]}"
         for key in ours
-        if key in theirs and key != "layout" and theirs[key] != ours[key]
+        if key in stated and key not in own and stated[key] != ours[key]
     ]

@@ -12,7 +12,7 @@ from bnexport.comparison.sides import ComputeTensors, Feeds, Outputs
 from bnexport.datasets.preprocess import rescale
 from bnexport.errors import InputError
 from bnexport.results.heads import Selection
-from bnexport.results.preprocessing import Preprocessing, Scaling
+from bnexport.results.preprocessing import Order, Preprocessing, Scaling
 from bnexport.types import Array
 
 
@@ -29,6 +29,7 @@ class Interface:
         pixels: Keras inputs that the file takes as integers, with how the images are prepared for Keras; None where that is not known.
         differences: what is otherwise than in Keras, in words.
         signed: those of `pixels` that the file takes as int8: the pixels minus 128.
+        order: the order of the color channels of `pixels`, where the file states it; None for that of Keras.
     """
 
     inputs: Mapping[str, str]
@@ -39,6 +40,7 @@ class Interface:
     pixels: Mapping[str, Preprocessing | None] = field(default_factory=dict)
     differences: tuple[str, ...] = field(default=())
     signed: frozenset[str] = frozenset()
+    order: Order | None = None
 
     def given(self, feeds: Feeds) -> dict[str, Array]:
         """A batch as the file takes it.
@@ -55,7 +57,7 @@ class Interface:
         """The pixels before scaling."""
         spec = self.pixels[name]
         if spec is not None:
-            pixels = np.clip(np.rint(rescale(x, spec, spec.changed(scaling=Scaling.NONE))), 0, 255)
+            pixels = np.clip(np.rint(rescale(x, spec, spec.changed(scaling=Scaling.NONE, order=self.order))), 0, 255)
             return pixels - np.float32(128) if name in self.signed else pixels
         if x.dtype.kind == "f" and not (np.rint(x) == x).all():
             raise InputError(

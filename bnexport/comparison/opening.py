@@ -26,7 +26,7 @@ from bnexport.comparison.recorded import Recorded, open_recorded
 from bnexport.comparison.subject import Subject, open_feeds, open_subject
 from bnexport.comparison.targets import Target, open_targets
 from bnexport.datasets.arrays.opening import arrays_named
-from bnexport.datasets.feeds import Source
+from bnexport.datasets.feeds import Pictures, Source
 from bnexport.datasets.preparation import Preparation
 from bnexport.errors import UsageError
 from bnexport.frameworks.formats import other_format
@@ -201,6 +201,8 @@ def open_request(request: Request, progress: Progress) -> Opening:
         subject, pictures, inputs, request.overrides, request.batch_size, KEPT, labels=request.labels
     )
     deployed = open_deployed(onnx, subject, preparation.spec if preparation else None) if onnx is not None else None
+    if deployed is not None and deployed.interface.pixels and isinstance(feeds, Pictures):
+        feeds = feeds.with_whole_pixels()
     recorded = open_recorded(outputs, subject, feeds.count) if outputs is not None else None
     return Opening(request, subject, feeds, preparation, deployed, providers, lost, targets, backends, recorded, other)
 

@@ -40,14 +40,15 @@ _TF_KERNELS: dict[Resize, Callable[[NDArray[np.uint8], int, int], Pixels]] = {
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
-def decode_image(content: bytes, spec: Preprocessing) -> NDArray[np.float32]:
-    """One encoded picture as a model sees it, float32 of shape `spec.shape`.
+def decode_image(content: bytes, spec: Preprocessing, *, whole: bool = False) -> NDArray[np.float32]:
+    """One encoded picture as a model sees it, float32 of shape `spec.shape`; where `whole`, made of pixels that are rounded after a kernel that does not.
 
     Raises:
         InputError: it cannot be read.
     """
     try:
-        return preprocess(pixels(content, spec), spec)
+        decoded = pixels(content, spec)
+        return preprocess(np.rint(decoded) if whole else decoded, spec)
     except UnidentifiedImageError as error:
         raise InputError("the file is damaged or not a JPEG, PNG, BMP, GIF, WebP or TIFF image") from error
     except InputError:

@@ -111,6 +111,7 @@ class Pictures:
     def fingerprint(self) -> str:
         """A hash of the files and of how they are prepared."""
         digest = hashlib.sha256(json.dumps(self.spec.as_dict() if self.spec else None).encode())
+        digest.update(b"rounded" * self._reader.whole_pixels)
         for picture in self._pictures:
             with contextlib.suppress(InputError):  # unreadable files are left out when they are read, too
                 digest.update(hashlib.sha256(picture.read()).digest())
@@ -139,6 +140,15 @@ class Pictures:
     ) -> Pictures:
         reader = replace(self._reader, pictures=pictures, spec=spec, batch_size=batch_size, order=order, unreadable=[])
         return Pictures(pictures, reader, self._sidecar, self._name, self.notes)
+
+    def with_whole_pixels(self) -> Pictures:
+        """The same pictures for a file that takes whole numbers: with rounded pixels, where the kernel does not round."""
+        kernel = self._reader.spec.resize
+        if kernel.rounds:
+            return self
+        note = f"the pixels are rounded for every run: {kernel} does not round them, and the file takes whole numbers"
+        reader = replace(self._reader, whole_pixels=True, unreadable=[])
+        return Pictures(self._pictures, reader, self._sidecar, self._name, (*self.notes, note))
 
     def sample(self, count: int, *, batch_size: int, whole: bool) -> Source:
         """Some of the pictures; `unreadable` must be known, so that all of them were read once."""

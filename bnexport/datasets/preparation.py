@@ -88,8 +88,9 @@ def prepare(shape: Shape, sidecar: Sidecar | None, origin: str, overrides: Overr
     overridden = overrides.given
     assumed = frozenset[str]()
     if sidecar is not None and sidecar.preprocessing is not None:
-        spec = sidecar.preprocessing.changed(layout=layout, **overridden)
-        origin = f"{origin} + flags" if overridden else origin
+        stated = sidecar.preprocessing.changed(layout=layout)
+        spec = stated.changed(**overridden)
+        origin = f"{origin} + flags" if spec != stated else origin
     else:
         size = overrides.size or ((height, width) if height and width else None)
         if size is None:

@@ -19,14 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexport.results.preprocessing import Layout, Order, Preprocessing, Scaling
+from bnexport.results.preprocessing import Arithmetic, Layout, Order, Preprocessing, Scaling
 from bnexport.types import Array
 
 Floats = NDArray[np.float32]
-
-_CAFFE_MEAN_BGR = np.array([103.939, 116.779, 123.68], np.float32)
-_TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-_TORCH_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def preprocess(pixels: NDArray[np.uint8] | Floats, spec: Preprocessing) -> Floats:
@@ -69,37 +65,19 @@ def _reorder(x: Floats, spec: Preprocessing) -> Floats:
 
 def _scale(grey: Floats, spec: Preprocessing) -> Floats:
     """Grey levels 0-255, the channels last, as a model sees them."""
-    match spec.scaling:
-        case Scaling.NONE:
-            return grey
-        case Scaling.UNIT:
-            return grey / np.float32(255)
-        case Scaling.MINUS_ONE_ONE:
-            return grey / np.float32(127.5) - np.float32(1)
-        case Scaling.MINUS_128:
-            return grey - np.float32(128)
-        case Scaling.CAFFE:
-            return grey[..., ::-1] - _CAFFE_MEAN_BGR
-        case Scaling.TORCH:
-            return (grey / np.float32(255) - _TORCH_MEAN) / _TORCH_STD
-        case Scaling.MEAN_STD:
-            return np.asarray((grey / np.float32(255) - np.array(spec.mean)) / np.array(spec.std), np.float32)
+    if spec.scaling == Scaling.MEAN_STD:  # with mean and deviation as they were written
+        return np.asarray((grey / np.float32(255) - np.array(spec.mean)) / np.array(spec.std), np.float32)
+    x = grey[..., ::-1] if spec.scaling == Scaling.CAFFE else grey
+    for step, values in spec.steps:
+        by = np.array(values, np.float32)
+        x = x / by if step == Arithmetic.DIVIDE else x - by
+    return x
 
 
 def _grey(x: Floats, spec: Preprocessing) -> Floats:
     """The grey levels that `_scale` made `x` of."""
-    match spec.scaling:
-        case Scaling.NONE:
-            return x
-        case Scaling.UNIT:
-            return x * np.float32(255)
-        case Scaling.MINUS_ONE_ONE:
-            return (x + np.float32(1)) * np.float32(127.5)
-        case Scaling.MINUS_128:
-            return x + np.float32(128)
-        case Scaling.CAFFE:
-            return (x + _CAFFE_MEAN_BGR)[..., ::-1]
-        case Scaling.TORCH:
-            return (x * _TORCH_STD + _TORCH_MEAN) * np.float32(255)
-        case Scaling.MEAN_STD:
-            return (x * np.array(spec.std, np.float32) + np.array(spec.mean, np.float32)) * np.float32(255)
+    grey = x
+    for step, values in reversed(spec.steps):
+        by = np.array(values, np.float32)
+        grey = grey * by if step == Arithmetic.DIVIDE else grey + by
+    return grey[..., ::-1] if spec.scaling == Scaling.CAFFE else grey

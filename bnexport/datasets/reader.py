@@ -48,22 +48,22 @@ class Prepared:
 
     def __init__(self, most: int = 0) -> None:
         self._most = most
-        self._results: dict[tuple[Picture, Preprocessing], NDArray[np.float32] | Unreadable] = {}
+        self._results: dict[tuple[Picture, Preprocessing, bool], NDArray[np.float32] | Unreadable] = {}
         self._size = 0
 
     def __reduce__(self) -> tuple[type[Prepared], tuple[()]]:
         """Another process prepares its own."""
         return Prepared, ()
 
-    def of(self, picture: Picture, spec: Preprocessing) -> NDArray[np.float32] | Unreadable:
+    def of(self, picture: Picture, spec: Preprocessing, *, whole: bool = False) -> NDArray[np.float32] | Unreadable:
         """A picture prepared, or why it cannot be read. What is returned must not be changed."""
-        result = self._results.get((picture, spec))
+        result = self._results.get((picture, spec, whole))
         if result is None:
-            result = _prepare(picture, spec)
+            result = _prepare(picture, spec, whole=whole)
             size = 0 if isinstance(result, Unreadable) else result.nbytes
             if self._size + size <= self._most:
                 self._size += size
-                self._results[picture, spec] = result
+                self._results[picture, spec, whole] = result
         return result
 
 
@@ -78,6 +78,7 @@ class Reader:
         threads: how many pictures are decoded at a time; of URLs at least `WAITING`.
         order: in which order, as positions in `pictures`; None for their own.
         kept: what was prepared before.
+        whole_pixels: pixels are rounded after a kernel that does not round.
     """
 
     pictures: Sequence[Picture]
@@ -86,6 +87,7 @@ class Reader:
     threads: int = 2
     order: NDArray[np.intp] | None = None
     kept: Prepared = field(default_factory=Prepared)
+    whole_pixels: bool = False
     unreadable: list[Unreadable] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -110,7 +112,9 @@ class Reader:
                 good: list[tuple[int, Picture, NDArray[np.float32]]] = []
                 for position in map(int, order[begin:end]):
                     while len(queue) < 2 * self.batch_size and (following := next(ahead, None)) is not None:
-                        queue.append(pool.submit(self.kept.of, self.pictures[int(following)], self.spec))
+                        queue.append(
+                            pool.submit(self.kept.of, self.pictures[int(following)], self.spec, whole=self.whole_pixels)
+                        )
                     result = queue.popleft().result()
                     if isinstance(result, Unreadable):
                         rank = bisect(lost, position)
@@ -136,8 +140,8 @@ class Reader:
             )
 
 
-def _prepare(picture: Picture, spec: Preprocessing) -> NDArray[np.float32] | Unreadable:
+def _prepare(picture: Picture, spec: Preprocessing, *, whole: bool) -> NDArray[np.float32] | Unreadable:
     try:
-        return decode_image(picture.read(), spec)
+        return decode_image(picture.read(), spec, whole=whole)
     except InputError as error:
         return Unreadable(picture.name, reason(error).replace(picture.location, picture.name))

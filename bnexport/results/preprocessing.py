@@ -29,6 +29,11 @@ class Resize(StrEnum):
     TF_NEAREST = "tf-nearest"
     """`tf.image.resize(..., "nearest")`"""
 
+    @property
+    def rounds(self) -> bool:
+        """Whether it gives whole grey levels."""
+        return self != Resize.TF_BILINEAR
+
 
 class Fit(StrEnum):
     """How a picture of another aspect ratio is brought to the size."""
@@ -65,6 +70,18 @@ class Scaling(StrEnum):
     """x - 128, for inputs of int8"""
     MEAN_STD = "mean-std"
     """x / 255, minus a mean, divided by a standard deviation, both given"""
+
+
+class Arithmetic(StrEnum):
+    """A step of a scaling."""
+
+    DIVIDE = "divide"
+    SUBTRACT = "subtract"
+
+
+_CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
+_TORCH_MEAN = (0.485, 0.456, 0.406)
+_TORCH_STD = (0.229, 0.224, 0.225)
 
 
 class Layout(StrEnum):
@@ -145,6 +162,35 @@ class Preprocessing:
         """
         height, width = self.size
         return (height, width, self.channels) if self.layout == Layout.NHWC else (self.channels, height, width)
+
+    @property
+    def steps(self) -> tuple[tuple[Arithmetic, tuple[float, ...]], ...]:
+        """What is done to grey levels 0-255 one after another, with one number, or one for each channel as they stand then.
+
+        >>> [(str(step), by) for step, by in Preprocessing((1, 1), scaling=Scaling.MINUS_ONE_ONE).steps]
+        [('divide', (127.5,)), ('subtract', (1.0,))]
+        """
+        divide, subtract = Arithmetic.DIVIDE, Arithmetic.SUBTRACT
+        match self.scaling:
+            case Scaling.NONE:
+                return ()
+            case Scaling.UNIT:
+                return ((divide, (255.0,)),)
+            case Scaling.MINUS_ONE_ONE:
+                return (divide, (127.5,)), (subtract, (1.0,))
+            case Scaling.MINUS_128:
+                return ((subtract, (128.0,)),)
+            case Scaling.CAFFE:
+                return ((subtract, _CAFFE_MEAN_BGR),)
+            case Scaling.TORCH:
+                return (divide, (255.0,)), (subtract, _TORCH_MEAN), (divide, _TORCH_STD)
+            case Scaling.MEAN_STD:
+                return (divide, (255.0,)), (subtract, self.mean), (divide, self.std)
+
+    @property
+    def gives_bgr(self) -> bool:
+        """Whether the model sees the channels in the order B G R."""
+        return self.order == Order.BGR or self.scaling == Scaling.CAFFE
 
     @property
     def described(self) -> str:

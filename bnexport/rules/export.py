@@ -55,6 +55,8 @@ def parity_lost(
     first: LayerError | None,
     layers: Sequence[LayerError],
     title: str = "Keras",
+    *,
+    scaled: bool = False,
 ) -> Finding:
     """EX001, RT005 between two providers, or RT007 against what a bundle holds: a side that must equal its reference does not.
 
@@ -65,6 +67,7 @@ def parity_lost(
         first: the layer where the error begins; None where that is not known.
         layers: all layers that were compared.
         title: what sentences call the reference.
+        scaled: the file takes pixels, and scales them itself.
     """
     rule, what = EX001, f"the exported graph differs from {title}"
     if reference.runtime == STORED:
@@ -81,12 +84,14 @@ def parity_lost(
     evidence = evidence_of(failed)
     message = f"{what}: {describe(failed)}"
     names: tuple[str, ...] = ()
+    inside = scaled and first is not None and not any(layer.known for layer in layers if layer.name in first.inputs)
     if first is not None:
         names = (first.name,)
         far = first.problem or f"its output differs by {first.max_rel:.2g}, rounding explains {first.tolerance:.1g}"
-        message += (
-            f"; the error begins in {describe_layer(first, node=bool(reference.artifact))}: its input agrees, {far}"
+        agreed = (
+            "the pixels before it are scaled inside the file, which may be the cause" if inside else "its input agrees"
         )
+        message += f"; the error begins in {describe_layer(first, node=bool(reference.artifact))}: {agreed}, {far}"
         evidence |= {
             "first_layer": first.name,
             "first_layer_tensor": first.tensor,
@@ -105,6 +110,11 @@ def parity_lost(
         )
     if first is not None:
         actions = (_look_at(first), *actions)
+    if inside:
+        actions = (
+            advise("compare how the file scales pixels with how the images are prepared for the model"),
+            *actions,
+        )
     return rule.finding(Severity.ERROR, message, evidence, actions, names)
 
 
