@@ -179,8 +179,8 @@ NETS: dict[str, Net] = {
 }
 
 
-def build(keras: Any, name: str, items: int = 4) -> tuple[Any, np.ndarray]:
-    """A net with the moving statistics of the batch, and the batch."""
+def build(keras: Any, name: str, items: int = 8) -> tuple[Any, np.ndarray]:
+    """A net with the moving statistics of the batch, and the batch: as many items as noise floors are measured on."""
     keras.utils.set_random_seed(5)
     made, shape = NETS[name](keras)
     net = keras.Sequential([keras.Input(shape, name="x"), *made]) if isinstance(made, list) else made

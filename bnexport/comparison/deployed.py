@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -141,7 +141,7 @@ def open_deployed(path: Path, subject: Subject, spec: Preprocessing | None = Non
     )
 
 
-def _preparation(stated: Mapping[str, Any], subject: Subject, *, takes_pixels: bool) -> list[str]:
+def _preparation(stated: Mapping[str, object], subject: Subject, *, takes_pixels: bool) -> list[str]:
     """What the file states about the preparation of images otherwise than the model; how they are scaled is its own affair where it takes pixels."""
     ours = (
         subject.model_sidecar.preprocessing.as_dict()

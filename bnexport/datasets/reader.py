@@ -140,7 +140,7 @@ class Reader:
             )
 
 
-def _prepare(picture: Picture, spec: Preprocessing, *, whole: bool) -> NDArray[np.float32] | Unreadable:
+def _prepare(picture: Picture, spec: Preprocessing, *, whole: bool = False) -> NDArray[np.float32] | Unreadable:
     try:
         return decode_image(picture.read(), spec, whole=whole)
     except InputError as error:

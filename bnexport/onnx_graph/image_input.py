@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,22 +31,22 @@ def take_pixels(model: onnx.ModelProto, image: str, spec: Preprocessing) -> str:
     graph = model.graph
     used = {name for node in graph.node for name in [*node.input, *node.output]} | {info.name for info in graph.input}
     pixels = next(name for name in [PIXELS, *(f"{PIXELS}_{nth}" for nth in range(len(used)))] if name not in used)
-    axis = 3 if spec.layout == Layout.NHWC else 1
+    channels = 3 if spec.layout == Layout.NHWC else 1
     nodes: list[onnx.NodeProto] = []
 
-    def add(operator: str, constant: np.ndarray | None = None, **attributes: Any) -> None:
+    def add(operator: str, constant: np.ndarray | None = None, axis: int | None = None, to: int | None = None) -> None:
         name = f"{pixels}/{len(nodes)}_{operator}"
         inputs = [nodes[-1].output[0] if nodes else pixels]
         if constant is not None:
             graph.initializer.append(numpy_helper.from_array(constant, f"{name}/constant"))
             inputs.append(f"{name}/constant")
-        nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))
+        nodes.append(helper.make_node(operator, inputs, [name], name, axis=axis, to=to))
 
     if spec.gives_bgr:
-        add("Gather", np.array([2, 1, 0], np.int64), axis=axis)
+        add("Gather", np.array([2, 1, 0], np.int64), axis=channels)
     add("Cast", to=TensorProto.FLOAT)
     for step, values in spec.steps:
-        constant = np.array(values, np.float32).reshape((-1,) if axis == 3 else (-1, 1, 1))
+        constant = np.array(values, np.float32).reshape((-1,) if channels == 3 else (-1, 1, 1))
         add("Div" if step == Arithmetic.DIVIDE else "Sub", constant)
     nodes[-1].output[:] = [image]
 

@@ -35,6 +35,7 @@ def test_every_option_that_is_named_exists() -> None:
         CliRunner().invoke(app, [name, "--help"]).stdout
         for name in (
             "check",
+            "export",
             "pack",
             "verify",
             "recalibrate",
