@@ -90,3 +90,17 @@ def with_scaled_weights(content: bytes, tensor: int, factor: float) -> bytes:
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def with_another_input(content: bytes, names: Mapping[str, int]) -> bytes:
+    """A file with one more input, which nothing reads and which stands first; the signature calls the inputs so, by their positions (the new one is the last tensor)."""
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    flatbuffers = pytest.importorskip("flatbuffers")
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    graph = model.subgraphs[0]
+    graph.tensors.append(_tensor(schema, "another", (None, 2), buffer=0))
+    graph.inputs = [len(graph.tensors) - 1, *graph.inputs]
+    model.signatureDefs[0].inputs = _names(schema, names)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bnexport.checking.artifact_layers import artifact_layers
+from bnexport.checking.exchanges import find_exchanges
 from bnexport.checking.target_causes import find_cause
 from bnexport.comparison.expectations import Expected
 from bnexport.comparison.pairs import Lost
@@ -54,7 +55,10 @@ def explain_artifact(
     if name := _gives_logits(runner.compute(feeds), lost.wanted, tally):
         how = f"it gives out the logits of {name}, not what the last activation makes of them"
         return interface.taken_otherwise(lost.failed, how), ()
-    for how, other in prepared_otherwise(spec, feeds):
+    called = runner.file.interface if runner.file is not None else None
+    for how in find_exchanges(called, feeds, lost.wanted, runner.compute, right) if called is not None else ():
+        return interface.taken_otherwise(lost.failed, how), ()
+    for how, other in prepared_otherwise(spec, feeds, lost.wanted):
         try:
             if right(runner.compute(other)):
                 return interface.taken_otherwise(lost.failed, how), ()
@@ -80,8 +84,15 @@ def _gives_logits(outputs: Outputs, wanted: Outputs, tally: Tally) -> str:
     return ""
 
 
-def prepared_otherwise(spec: Preprocessing | None, feeds: Feeds) -> Iterator[tuple[str, dict[str, Array]]]:
-    """The same images prepared in other ways: with other scalings, and with the channels in the other order."""
+def prepared_otherwise(
+    spec: Preprocessing | None, feeds: Feeds, wanted: Outputs
+) -> Iterator[tuple[str, dict[str, Array]]]:
+    """The same images prepared in other ways: with other scalings, and with the channels in the other order.
+
+    None where the reference gives every item the same outputs: other inputs that give these, too, say nothing about preprocessing.
+    """
+    if not any(len(x) < 2 or (x[1:] != x[:1]).any() for x in wanted.values() if x.ndim and x.any()):
+        return
     if len(feeds) != 1 or (x := next(iter(feeds.values()))).dtype.kind == "U":
         return
     [name] = feeds

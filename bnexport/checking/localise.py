@@ -128,7 +128,7 @@ def error_of_layer(
     layer: Layer, reference: Array, groups: Sequence[Candidates], floor: float | None, matched: str = ""
 ) -> LayerError:
     """The error of the tensor that is the layer's output: the last one of its shape; where several scopes may be the layer, the nearest."""
-    comparable = []
+    comparable, discrete = [], reference.dtype.kind in "biu"
     for group in groups:
         for name, actual in group:
             apart = depth.distance(actual, reference)
@@ -137,7 +137,7 @@ def error_of_layer(
                 break
     if comparable:
         apart, name = min(comparable)
-        return LayerError(layer.name, layer.kind, layer.inputs, name, apart, floor, matched=matched)
+        return LayerError(layer.name, layer.kind, layer.inputs, name, apart, floor, matched=matched, discrete=discrete)
     name, problem = _incomparable(reference, [entry for group in groups for entry in group])
     return LayerError(layer.name, layer.kind, layer.inputs, name, math.nan, floor, problem, matched)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bnexport.checking.artifact_causes import explain_artifact, prepared_otherwise, scaled_inside
 from bnexport.checking.artifact_layers import artifact_layers
+from bnexport.checking.exchanges import Right, find_exchanges
 from bnexport.checking.localise import layer_errors
 from bnexport.checking.optimisations import find_blame, on_provider
 from bnexport.checking.repeat import ONCE, Repetition
@@ -170,7 +171,7 @@ class Inquiry:
         if self.deployed is not None and self.subject is not None:
             if self.tally.matches_other_mode(runner.id):
                 return export.training_exported(lost.failed), ()
-            for how in self._otherwise(self.deployed, runner, lost.feed.inputs, wanted):
+            for how in self._otherwise(self.deployed, runner, lost.feed.inputs, wanted, right):
                 return interface.taken_otherwise(lost.failed, how), ()
             matched = kernels.compare_kernels(self.deployed.graph, self._weights(self.subject))
             if matched.foreign:
@@ -180,7 +181,7 @@ class Inquiry:
         if measured and not self._is_beyond_quantisation(lost):
             return None, ()
         if self.recorded is not None:
-            for how, other in prepared_otherwise(self.spec, lost.feed.inputs):
+            for how, other in prepared_otherwise(self.spec, lost.feed.inputs, wanted):
                 if self._works(runner, other, wanted):
                     return interface.recorded_otherwise(lost.failed, how), ()
             return export.parity_lost(lost.failed, runner.spec, reference, None, (), self._reference_name), ()
@@ -264,8 +265,11 @@ class Inquiry:
             return ()
         return artifact_layers(runner, self.subject.reference, feeds, self.progress)
 
-    def _otherwise(self, deployed: Deployed, runner: Runner, feeds: Feeds, wanted: Outputs) -> Iterator[str]:
+    def _otherwise(
+        self, deployed: Deployed, runner: Runner, feeds: Feeds, wanted: Outputs, right: Right
+    ) -> Iterator[str]:
         """Other ways of calling the deployed file under which it is right."""
+        yield from find_exchanges(deployed.interface, feeds, wanted, runner.compute, right)
         outputs = runner.compute(feeds)
         for name, logits in wanted.items():
             plain = name.removesuffix("/logits")
@@ -280,7 +284,7 @@ class Inquiry:
         if deployed.interface.pixels and self.subject is not None:
             yield from scaled_inside(self.spec, feeds, outputs, self.subject.reference, self.tally)
             return
-        for how, other in prepared_otherwise(self.spec, feeds):
+        for how, other in prepared_otherwise(self.spec, feeds, wanted):
             if self._works(runner, other, wanted):
                 yield how
 

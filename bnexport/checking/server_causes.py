@@ -49,7 +49,7 @@ def explain_server(
         return tally.agree(runner.mode, outputs, lost.wanted)
 
     ways = []
-    for how, other in _otherwise(spec, feeds):
+    for how, other in _otherwise(spec, feeds, lost.wanted):
         try:
             if right(runner.compute(other)):
                 ways.append(how)
@@ -67,9 +67,9 @@ def explain_server(
     return targets.runtime_differs(lost.failed, agrees, opaque=runner.opaque)
 
 
-def _otherwise(spec: Preprocessing | None, feeds: Feeds) -> Iterator[tuple[str, Feeds]]:
+def _otherwise(spec: Preprocessing | None, feeds: Feeds, wanted: Outputs) -> Iterator[tuple[str, Feeds]]:
     """The same inputs prepared otherwise: scaled, in another order of channels, or with two axes exchanged."""
-    yield from prepared_otherwise(spec, feeds)
+    yield from prepared_otherwise(spec, feeds, wanted)
     if len(feeds) != 1:
         return
     [(name, x)] = feeds.items()

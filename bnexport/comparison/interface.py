@@ -61,7 +61,7 @@ class Interface:
             return pixels - np.float32(128) if name in self.signed else pixels
         if x.dtype.kind == "f" and not (np.rint(x) == x).all():
             raise InputError(
-                f"the input {self.inputs[name]} of the file takes integers, but the inputs of Keras are not integers",
+                f"the input {self.inputs[name]} of the file takes integers, but the inputs of the model are not integers",
                 found="values with a fraction",
                 fix="pass images instead of arrays, so that the pixels before scaling are known",
             )

@@ -12,6 +12,7 @@ from bnexport.comparison.selected import SelectedRows
 from bnexport.comparison.sides import Outputs
 from bnexport.comparison.tasks import TaskMeasures
 from bnexport.datasets.feeds import Feed
+from bnexport.errors import InputError
 from bnexport.numerics.compare import IncomparableError, RunningDifference
 from bnexport.results.heads import Heads
 from bnexport.results.tasks import TaskResult
@@ -103,6 +104,23 @@ class Pair:
         """Selected tensors of which no row has a partner, which no rounding explains: one of those that belong together."""
         first = [names[0] for names, _ in self.rows.without_partner({}) if not self.running.keys() & {*names}]
         return [name for name in first if self.rows_problem(name, passes)]
+
+    def compared(self, passes: Callable[[str], bool]) -> list[str]:
+        """The tensors that decide: outputs, or where no row of them is selected on either side, what rows are selected from, if that agrees."""
+        names = [*self.running, *self.broken, *self.without_any_partner(passes)]
+        return names or (list(self.evidence) if all(map(passes, self.evidence)) else [])
+
+    def refuse_nothing(self, passes: Callable[[str], bool]) -> None:
+        """Refuses data of which nothing is compared.
+
+        Raises:
+            InputError: neither run selects a row from them, and there is nothing else that both compute.
+        """
+        if self.rows.counts and not self.compared(passes):
+            raise InputError(
+                f"nothing can be compared: neither {self.actual} nor {self.reference} selects a row from these data",
+                fix="pass data from which the model selects rows",
+            )
 
     def other_rows(self, passes: Callable[[str], bool]) -> list[OtherRows]:
         """Rows without a partner, which rounding explains."""

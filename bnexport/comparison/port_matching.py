@@ -73,7 +73,7 @@ def match_ports(
     signed = frozenset(ours for ours in pixels if spec and kinds[inputs[ours]] == np.int8)
     fed = "pixels before scaling{}, rounded, so that it has to scale them itself" if spec else "same values"
     differences += [
-        f"the input {its} is {kinds[its]}, in Keras {kept[ours]}"
+        f"the input {its} is {kinds[its]}, in the model {kept[ours]}"
         + (f": it is fed the {fed.format(' minus 128' if ours in signed else '')}" if ours in pixels else "")
         for ours, its in inputs.items()
         if kinds[its] != kept[ours]
@@ -132,7 +132,7 @@ def _match_outputs(
     ]
     dtypes = {name: subject.dtypes.get(name, FLOAT32) for name in called}
     differences += [
-        f"the output {its} is {kinds[its]}, in Keras {dtypes[ours]}"
+        f"the output {its} is {kinds[its]}, in the model {dtypes[ours]}"
         for ours, its in called.items()
         if its in kinds and str(kinds[its]) in _HALF and dtypes[ours].kind == "f" and kinds[its] != dtypes[ours]
     ]

@@ -87,11 +87,14 @@ class Tally:
                 pair.add(batch, outputs, recorded[pair.reference])
 
     def refuse_unknown(self, tables: Sequence[Mapping[str, float]]) -> None:
-        """Refuses tolerances for tensors that were not compared.
+        """Refuses tolerances for tensors that were not compared, and data of which nothing was.
 
         Raises:
             UsageError: there is no tensor of that name.
+            InputError: no run selects a row from the data, and nothing else is compared.
         """
+        for pair in self._pairs:
+            pair.refuse_nothing(self._passes(pair))
         names = {self.heads.shown(name) for pair in self._pairs for name in [*pair.running, *pair.broken]}
         for name in {name for table in tables for name in table} - names - {""}:
             raise UsageError(
@@ -215,12 +218,8 @@ class Tally:
 
     def matches_other_mode(self, actual: str) -> bool:
         """Whether a file that another exporter made computes what the reference computes in training mode."""
-        return any(
-            all(compared) and bool(compared)
-            for pair in self._pairs
-            if pair.expected == Expected.ALTERNATIVE and pair.actual == actual
-            for compared in [self._held(pair)]
-        )
+        pairs = [pair for pair in self._pairs if pair.expected == Expected.ALTERNATIVE and pair.actual == actual]
+        return any(compared and all(compared) for compared in map(self._held, pairs))
 
     def agree(self, mode: Mode, actual: Outputs, reference: Outputs, as_in: Pair | None = None) -> bool:
         """Whether the outputs of one batch are close enough; `as_in`: as two runs must be, by what their precision explains."""
@@ -235,8 +234,7 @@ class Tally:
         return all(self._held(pair, by_rms=False))
 
     def _held(self, pair: Pair, *, by_rms: bool = True) -> list[Comparison]:
-        names = [*pair.running, *pair.broken, *pair.without_any_partner(self._passes(pair))]
-        return [self._parity(pair, name, by_rms=by_rms) for name in names]
+        return [self._parity(pair, name, by_rms=by_rms) for name in pair.compared(self._passes(pair))]
 
     def _parity(self, pair: Pair, name: str, *, by_rms: bool = True) -> Comparison:
         running, shown = pair.difference(name), self.heads.shown(name)

@@ -128,13 +128,16 @@ def judge(
     actual: str, reference: str, tensor: str, difference: Difference, limit: Limit, top1_agreement: float | None
 ) -> Comparison:
     """The verdict on one tensor: passes when `max_rel` is a number not above what `limit` allows at this scale, and nothing is NaN or infinite."""
-    allowed = limit.relative(difference.scale)
+    allowed = limit.relative(difference.scale, difference.max_abs)
     if difference.nonfinite:
         reason = f"{difference.nonfinite} values are not finite"
     elif not difference.max_rel <= allowed:
         floors = f", {_count(difference.max_rel / limit.floor)} noise floors," if limit.floor else ""
         least = f"the smallest rtol that would pass is {round_up(difference.max_rel)}"
         reason = f"the relative error {difference.max_rel:.2g}{floors} is above {allowed:.2g}; {least}"
+        if difference.scale == 0:
+            least = f"the smallest atol that would pass is {round_up(difference.max_abs)}"
+            reason = f"the error {difference.max_abs:.2g} is above {limit.atol:.2g}, and the reference is 0 throughout; {least}"
     else:
         reason = ""
     return Comparison(
@@ -157,7 +160,7 @@ def judge_rounding(comparison: Comparison, rounding: Rounding) -> Comparison:
 
 
 def _count(floors: float) -> str:
-    return f"{floors:,.0f}" if floors >= 100 else f"{floors:.2g}"
+    return f"{floors:,.0f}" if 100 <= floors < 1e12 else f"{floors:.2g}"
 
 
 def round_up(value: float) -> str:

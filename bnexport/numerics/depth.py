@@ -67,9 +67,10 @@ def first_off(layers: Sequence[LayerError]) -> LayerError | None:
 def hidden(layers: Sequence[LayerError]) -> LayerError | None:
     """The layer where an error begins that is lost on the way to the outputs, which agree; None where there is none.
 
-    A layer that is off alone is no error: an exporter folded the next one into it. An error shows in a layer that reads the culprit, too.
+    A layer that is off alone is no error: an exporter folded the next one into it. An error shows in a layer that reads the culprit, too, unless
+    all that read it give integers or truth values (ArgMax, Greater): nothing can be folded into those, and a large error changes none of them.
     """
     culprit = first_off(layers)
-    if culprit is None or any(layer.off and culprit.name in layer.inputs for layer in layers):
-        return culprit
-    return None
+    readers = [layer for layer in layers if culprit is not None and culprit.name in layer.inputs]
+    shows = any(layer.off for layer in readers) or bool(readers and all(r.known and r.discrete for r in readers))
+    return culprit if shows else None

@@ -48,5 +48,5 @@ def perturb(weights: dict[str, Array], seed: int) -> dict[str, Array]:
         drawn = generator.integers(0, 8, value.shape, np.int8)
         steps = (drawn == 1).astype(np.int8) - (drawn == 0)
         steps *= np.isfinite(value) & (value != 0)
-        moved[name] = (np.ascontiguousarray(value).view(np.int32) + steps).view(np.float32)
+        moved[name] = (np.asarray(value, order="C").view(np.int32) + steps).view(np.float32)
     return moved

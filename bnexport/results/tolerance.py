@@ -57,11 +57,13 @@ class Limit:
     atol: float = 0.0
     floor: float | None = None
 
-    def relative(self, scale: float) -> float:
-        """The largest `max_rel` that passes for a reference of this scale; infinite where the scale is 0 and `atol` is not."""
+    def relative(self, scale: float, max_abs: float) -> float:
+        """The largest `max_rel` that passes for a reference of this scale. Of a scale of 0 any error is infinite: `max_abs` decides, the error itself."""
         if not self.atol:
             return self.rtol
-        return self.rtol + self.atol / scale if scale else float("inf")
+        if not scale:
+            return float("inf") if max_abs <= self.atol else self.rtol
+        return self.rtol + self.atol / scale
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,6 +172,7 @@ class LayerError:
         problem: why it cannot be compared, "" where it can.
         matched: how the tensor was recognised; "" by the layer's name.
         expected: the error that reduced precision explains there, relative to the scale; None where that does not apply.
+        discrete: whether its values are integers or truth values, which hide what they are made of.
     """
 
     name: str
@@ -183,6 +184,7 @@ class LayerError:
     problem: str = ""
     matched: str = ""
     expected: float | None = None
+    discrete: bool = False
 
     @property
     def known(self) -> bool:

@@ -10,7 +10,7 @@ from bnexport.results.runs import RECORDED, STORED, RunSpec
 from bnexport.results.tolerance import FLOORS, STATED, STATED_HALF
 from bnexport.results.verdict import Comparison, Finding, LayerError, Severity
 from bnexport.rules.actions import DOCTOR, EXPORT, option
-from bnexport.rules.measured import describe, describe_layer, evidence_of
+from bnexport.rules.measured import describe, describe_layer, evidence_of, is_within_a_tolerance
 from bnexport.rules.rule import Rule
 from bnexport.rules.runtime import RT005, RT007
 
@@ -99,10 +99,10 @@ def parity_lost(
         }
     elif layers:
         message += "; with optimisations off, all layers that could be compared agree"
-    actions: tuple[Action, ...] = (
-        advise("do not deploy this file"),
-        advise(("if the difference is acceptable, set the tolerance with ", option("rtol"))),
-    )
+    actions: tuple[Action, ...] = (advise("do not deploy this file"),)
+    if all(map(is_within_a_tolerance, failed)):  # of another shape or type, or of other rows, none makes it pass
+        what = "rtol" if all(c.difference.scale for c in failed) else "atol"
+        actions += (advise(("if the difference is acceptable, set the tolerance with ", option(what))),)
     if rule is RT007:
         actions = (
             advise("compare the versions installed here with those that bundle.json lists under environment", DOCTOR),

@@ -144,6 +144,13 @@ def evidence_of(failed: Sequence[Comparison]) -> dict[str, object]:
     }
 
 
+def is_within_a_tolerance(comparison: Comparison) -> bool:
+    """Whether a larger tolerance would make a comparison pass that failed."""
+    difference = comparison.difference
+    far = comparison.error_ratio is not None or not difference.max_rel <= comparison.tolerance
+    return difference.images > 0 and not difference.nonfinite and far
+
+
 def describe(failed: Sequence[Comparison]) -> str:
     """The comparison that failed, in words."""
     first = failed[0]

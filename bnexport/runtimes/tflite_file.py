@@ -64,7 +64,8 @@ class TfliteFile:
     Args:
         tensors: all of them, in the order of the file.
         operators: in the order in which they are executed.
-        inputs: the position of each input by its name: that of the signature, where the file has one.
+        inputs: the position of each input by its name: that of the signature, where the file has one. Names that are numbered throughout
+            (inputs, inputs_1, ...) are in that order: the order in the file says nothing.
         outputs: the same for outputs; those that Keras' converter numbers are in that order.
     """
 
@@ -219,7 +220,7 @@ def _read(content: bytes) -> TfliteFile:
     return TfliteFile(
         tuple(tensors),
         tuple(operators),
-        _ports(inputs, named[0], tensors),
+        _numbered(_ports(inputs, named[0], tensors)),
         _in_order(_ports(outputs, named[1], tensors)),
     )
 
@@ -255,6 +256,15 @@ def _names(signature: _Table | None, which: int, tensors: Sequence[Tensor]) -> d
 def _ports(positions: Sequence[int], named: Mapping[int, str], tensors: Sequence[Tensor]) -> dict[str, int]:
     ports = {named.get(at, tensors[at].name): at for at in positions}
     return ports if len(ports) == len(positions) else {tensors[at].name: at for at in positions}
+
+
+def _numbered(inputs: dict[str, int]) -> dict[str, int]:
+    """Inputs that are called as the shortest name with a number behind it, as TensorFlow calls those without names, in the order of the numbers."""
+    first = min(inputs, key=len, default="")
+    numbers = {name: name.removeprefix(f"{first}_") for name in inputs if name != first}
+    if not all(number.isdecimal() for number in numbers.values()):
+        return inputs
+    return {name: inputs[name] for name in sorted(inputs, key=lambda name: int(numbers.get(name, 0)))}
 
 
 def _in_order(outputs: dict[str, int]) -> dict[str, int]:

@@ -22,7 +22,7 @@ from bnexport.runtimes.protocols import Artifact, Want
 from bnexport.runtimes.tflite_file import read_tflite, with_outputs
 from bnexport.system.cache import Cache
 from tests.e2e.test_runtimes import KERNEL, X, net
-from tests.tflite_nets import linear_net, with_scaled_weights
+from tests.tflite_nets import linear_net, with_another_input, with_scaled_weights
 
 TINY = "tiny_residual.keras"
 
@@ -56,6 +56,20 @@ def test_every_tensor_is_read_by_its_name() -> None:
         np.testing.assert_array_equal(inside["h"], np.maximum(X, 0))
         np.testing.assert_allclose(inside["z"], np.maximum(X, 0) @ KERNEL, atol=1e-6)  # a sum of four products
         np.testing.assert_allclose(session.run({"x": X})["y"], before, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "order"),
+    [
+        ("inputs", "inputs_1", ["inputs", "inputs_1"]),
+        ("args_0_1", "args_0", ["args_0", "args_0_1"]),
+        ("x", "another", ["another", "x"]),
+    ],
+)
+def test_numbered_inputs_are_in_the_order_of_their_numbers(first: str, second: str, order: list[str]) -> None:
+    """TensorFlow numbers inputs without names, and its converter writes them in any order; names that say something stay."""
+    content = with_another_input(linear_net(KERNEL), {first: 0, second: 5})
+    assert list(read_tflite(content, "net.tflite").inputs) == order
 
 
 def test_a_tensor_more_among_the_outputs() -> None:

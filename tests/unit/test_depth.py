@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,6 +44,14 @@ def test_an_error_that_fades_is_found() -> None:
     """Off, off in what reads it, and lost on the way to the outputs."""
     fading = [layer("a", 0.1), layer("b", 500, "a"), layer("c", 80, "b"), layer("d", 2, "c"), layer("e", 0.1, "d")]
     assert names(hidden(fading)) == "b"
+
+
+def test_an_error_before_integers_is_found() -> None:
+    """ArgMax and Greater change no value for it, and nothing can be folded into them."""
+    answer, score = replace(layer("answer", 0.0, "scores"), discrete=True), layer("scaled", 0.0, "scores")
+    assert names(hidden([layer("scores", 900), answer])) == "scores"
+    assert hidden([layer("scores", 900), answer, score]) is None
+    assert hidden([layer("scores", 900)]) is None
 
 
 def test_what_is_not_finite_or_of_another_shape_is_off() -> None:

@@ -61,7 +61,18 @@ def test_what_users_say_wins() -> None:
 @pytest.mark.parametrize(("scale", "allowed"), [(1.0, 0.6), (10.0, 0.15), (0.0, math.inf)])
 def test_both_tolerances_add_up(scale: float, allowed: float) -> None:
     """An error passes up to atol + rtol * scale."""
-    assert Limit(0.1, 0.5).relative(scale) == pytest.approx(allowed)
+    assert Limit(0.1, 0.5).relative(scale, 0.5) == pytest.approx(allowed)
+
+
+@pytest.mark.parametrize(("error", "passes"), [(0.0, True), (0.5, True), (0.51, False), (1e6, False)])
+def test_beside_a_reference_of_zeros_the_absolute_tolerance_decides(error: float, passes: bool) -> None:
+    """An error of any size is infinite relative to 0; the reason names the atol that would pass."""
+    running = RunningDifference()
+    running.add(np.array([[error]]), np.array([[0.0]]))
+    judged = judge("a", "b", "x", running.result(), Limit(0.1, 0.5), None)
+    assert bool(judged) == passes
+    assert passes or "smallest atol that would pass" in judged.reason
+    assert "inf" not in judged.reason
 
 
 def test_the_reason_counts_floors_and_names_a_tolerance_that_passes() -> None:

@@ -1,0 +1,122 @@
+"""Pairs of ONNX files whose inputs or outputs are exchanged, select nothing, or hide an error behind integers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper, parser
+
+from bnexport import check
+from bnexport.errors import InputError
+from bnexport.results.verdict import CheckReport
+
+RNG = np.random.default_rng(0)
+A, B = (RNG.normal(size=(12, 4)).astype(np.float32) for _ in range(2))
+WEIGHT = RNG.normal(size=(4, 3)).astype(np.float32)
+
+
+def graph(text: str, **weights: object) -> onnx.ModelProto:
+    model = parser.parse_model(f'<ir_version: 9, opset_import: ["" : 17]> g {text}')
+    for name, value in ({"w": WEIGHT} | weights).items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    return model
+
+
+def compared(
+    folder: Path, model: onnx.ModelProto, other: onnx.ModelProto, data: Mapping[str, np.ndarray], **options: float
+) -> CheckReport:
+    onnx.save(other, str(folder / "other.onnx"))
+    return check(model, data, deployed=folder / "other.onnx", **options)  # type: ignore[arg-type]
+
+
+TWO_IN = "(float[N,4] {0}, float[N,4] {1}) => (float[N,3] y) {{ d = Sub({2}, {3})  y = MatMul(d, w) }}"
+
+
+@pytest.mark.parametrize("names", ["pq", "ab"])
+def test_inputs_in_another_order_are_named(names: str, tmp_path: Path) -> None:
+    """Other names are matched by position; where that is wrong the values show which input is which, and no layer is blamed."""
+    first, second = names
+    model = graph(TWO_IN.format(*"abab"))
+    report = compared(tmp_path, model, graph(TWO_IN.format(first, second, second, first)), {"a": A, "b": B})
+    [error] = [f for f in report.findings if f.severity == "error"]
+    assert error.code == "EX004"
+    assert f"its input {first} is what the model calls b" in error.message
+    assert f"its input {second} is what the model calls a" in error.message
+    assert compared(tmp_path, model, graph(TWO_IN.format(first, second, first, second)), {"a": A, "b": B})
+
+
+TWO_OUT = "(float[N,4] x) => (float[N,3] {0}, float[N,3] {1}) {{ m = MatMul(x, w)  {2} = Relu(m)  {3} = Tanh(m) }}"
+
+
+@pytest.mark.parametrize("names", ["pq", "uv"])
+def test_outputs_in_another_order_are_named(names: str, tmp_path: Path) -> None:
+    """The same for outputs, also where a file gives one the name of the other."""
+    first, second = names
+    model = graph(TWO_OUT.format(*"uvuv"))
+    report = compared(tmp_path, model, graph(TWO_OUT.format(first, second, second, first)), {"x": A})
+    [error] = [f for f in report.findings if f.severity == "error"]
+    assert error.code == "EX004"
+    assert f"its output {second} is what the model calls u" in error.message
+    assert f"its output {first} is what the model calls v" in error.message
+
+
+def test_an_error_beside_another_order_is_no_other_order(tmp_path: Path) -> None:
+    """Outputs that are right in no order are an error of a node."""
+    other = graph(TWO_OUT.format(*"uvuv"), w=WEIGHT * np.float32([1, 1, 1.1]))
+    report = compared(tmp_path, graph(TWO_OUT.format(*"uvuv")), other, {"x": A})
+    assert {f.code for f in report.findings} == {"EX001"}
+
+
+SELECTING = "(float[N,4] x) => (int64[K,2] y) {{ {0} = MatMul(x, w)  {1} = Greater({0}, t)  i = NonZero({1})  y = Transpose<perm = [1, 0]>(i) }}"
+
+
+def test_files_that_select_no_row_are_compared_by_what_they_select_from(tmp_path: Path) -> None:
+    """A pass says what was compared; where nothing can be, that is no verdict."""
+    model = graph(SELECTING.format("m", "g"), t=np.float32(1e9))
+    report = compared(tmp_path, model, model, {"x": A})
+    assert report, str(report)
+    assert "m" in {c.tensor for c in report.comparisons}
+    with pytest.raises(InputError, match=r"nothing can be compared: neither .* selects a row"):
+        compared(tmp_path, model, graph(SELECTING.format("m", "g"), t=np.float32(1e9), w=WEIGHT * 2), {"x": A})
+
+
+@pytest.mark.parametrize("end", ["y = ArgMax<axis = 1, keepdims = 0>(m)", "y0 = Sigmoid(m)  y = Greater(y0, t)"])
+def test_an_error_that_no_answer_shows_is_found(end: str, tmp_path: Path) -> None:
+    """Answers alone agree, and the scores behind them do not."""
+    kind = "int64[N]" if "ArgMax" in end else "bool[N,3]"
+    text = f"(float[N,4] x) => ({kind} y) {{ m = MatMul(x, w)  {end} }}"
+    model, other = graph(text, t=np.float32(0.5)), graph(text, t=np.float32(0.5), w=WEIGHT * np.float32(1.01))
+    report = compared(tmp_path, model, other, {"x": A})
+    assert not report
+    [finding] = [f for f in report.findings if f.code == "EX001"]
+    assert finding.layers == ("m",)
+    assert compared(tmp_path, model, model, {"x": A})
+
+
+def test_what_no_tolerance_mends_names_none(tmp_path: Path) -> None:
+    """Integers of another width, and an error beside zeros."""
+    text = "(float[N,4] x) => ({1}[N] y) {{ m = MatMul(x, w)  i = ArgMax<axis = 1, keepdims = 0>(m)  y = Cast<to = {0}>(i) }}"
+    report = compared(tmp_path, graph(text.format(7, "int64")), graph(text.format(6, "int32")), {"x": A})
+    assert "the dtypes differ" in str(report)
+    assert "tolerance" not in str(report)
+    text = "(float[N,4] x) => (float[N,3] y) { m = MatMul(x, w)  a = Add(m, b)  y = Relu(a) }"
+    zeros, others = graph(text, b=np.float32(-1e3)), graph(text, b=np.float32(1))
+    report = compared(tmp_path, zeros, others, {"x": A})
+    assert "set the tolerance with atol" in str(report)
+    assert " inf" not in str(report)
+    assert not compared(tmp_path, zeros, others, {"x": A}, atol=1e-3)
+    largest = report.comparisons[0].difference.max_abs
+    assert largest > 1
+    assert compared(tmp_path, zeros, zeros, {"x": A}, atol=1e-3)
+
+
+def test_the_noise_of_a_scalar_is_a_number(tmp_path: Path) -> None:
+    """A weight of rank 0 keeps its rank where weights are moved."""
+    text = "(float[N,4] x) => (float y) { m = MatMul(x, w)  q = ReduceMean<keepdims = 0>(m)  y = Mul(q, f) }"
+    report = compared(tmp_path, graph(text, f=np.float32(1)), graph(text, f=np.float32(1.1)), {"x": A})
+    assert not report
+    assert "nan" not in str(report)
