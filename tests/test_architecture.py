@@ -42,6 +42,7 @@ IMPORTERS = {
         "frameworks/keras/passes.py",
         "frameworks/keras/patch.py",
         "frameworks/keras/recorder.py",
+        "frameworks/keras/tflite_child.py",
     },
     "jax": {"frameworks/keras/on_jax.py"},
     "torch": {

@@ -64,11 +64,12 @@ class ConversionError(InputError):
     Args:
         why: what it says.
         operators: those that it names.
+        fixed: whether it takes the model with a batch size of 1.
     """
 
-    def __init__(self, why: str, operators: tuple[str, ...]) -> None:
+    def __init__(self, why: str, operators: tuple[str, ...], *, fixed: bool = False) -> None:
         super().__init__(why)
-        self.operators = operators
+        self.operators, self.fixed = operators, fixed
 
 
 def tflite_artifact(content: bytes, title: str, *, external: bool) -> OtherArtifact:
@@ -116,7 +117,7 @@ def convert_reference(reference: Reference, progress: Progress) -> OtherArtifact
         conversion = convert_to_tflite(reference.path, reference.want)
         if conversion.refused:
             why = f"TFLiteConverter of TensorFlow {converter_version()} refuses the model: {conversion.refused}"
-            raise ConversionError(why, conversion.operators)
+            raise ConversionError(why, conversion.operators, fixed=conversion.fixed)
         content = conversion.content
         reference.store.put(content, *key)
     return tflite_artifact(content, f"{reference.path} as .tflite", external=False)

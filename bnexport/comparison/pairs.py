@@ -105,7 +105,7 @@ class Pair:
         first = [names[0] for names, _ in self.rows.without_partner({}) if not self.running.keys() & {*names}]
         return [name for name in first if self.rows_problem(name, passes)]
 
-    def compared(self, passes: Callable[[str], bool]) -> list[str]:
+    def judged_tensors(self, passes: Callable[[str], bool]) -> list[str]:
         """The tensors that decide: outputs, or where no row of them is selected on either side, what rows are selected from, if that agrees."""
         names = [*self.running, *self.broken, *self.without_any_partner(passes)]
         return names or (list(self.evidence) if all(map(passes, self.evidence)) else [])
@@ -116,7 +116,7 @@ class Pair:
         Raises:
             InputError: neither run selects a row from them, and there is nothing else that both compute.
         """
-        if self.rows.counts and not self.compared(passes):
+        if self.rows.counts and not self.judged_tensors(passes):
             raise InputError(
                 f"nothing can be compared: neither {self.actual} nor {self.reference} selects a row from these data",
                 fix="pass data from which the model selects rows",

@@ -234,7 +234,7 @@ class Tally:
         return all(self._held(pair, by_rms=False))
 
     def _held(self, pair: Pair, *, by_rms: bool = True) -> list[Comparison]:
-        return [self._parity(pair, name, by_rms=by_rms) for name in pair.compared(self._passes(pair))]
+        return [self._parity(pair, name, by_rms=by_rms) for name in pair.judged_tensors(self._passes(pair))]
 
     def _parity(self, pair: Pair, name: str, *, by_rms: bool = True) -> Comparison:
         running, shown = pair.difference(name), self.heads.shown(name)

@@ -220,7 +220,7 @@ def _read(content: bytes) -> TfliteFile:
     return TfliteFile(
         tuple(tensors),
         tuple(operators),
-        _numbered(_ports(inputs, named[0], tensors)),
+        _by_number(_ports(inputs, named[0], tensors)),
         _in_order(_ports(outputs, named[1], tensors)),
     )
 
@@ -258,7 +258,7 @@ def _ports(positions: Sequence[int], named: Mapping[int, str], tensors: Sequence
     return ports if len(ports) == len(positions) else {tensors[at].name: at for at in positions}
 
 
-def _numbered(inputs: dict[str, int]) -> dict[str, int]:
+def _by_number(inputs: dict[str, int]) -> dict[str, int]:
     """Inputs that are called as the shortest name with a number behind it, as TensorFlow calls those without names, in the order of the numbers."""
     first = min(inputs, key=len, default="")
     numbers = {name: name.removeprefix(f"{first}_") for name in inputs if name != first}

@@ -15,7 +15,8 @@ from bnexport.comparison import artifacts
 from bnexport.comparison.targets import OpenTarget, Target
 from bnexport.errors import InputError, MachineError, UsageError
 from bnexport.frameworks.keras import tflite_child
-from bnexport.frameworks.keras.tflite import Conversion
+from bnexport.frameworks.keras.tflite import Conversion, convert_to_tflite
+from bnexport.frameworks.protocols import Want as FrameworkWant
 from bnexport.results.verdict import Severity
 from bnexport.runtimes.litert import LiteRt
 from bnexport.runtimes.protocols import Artifact, Want
@@ -138,6 +139,29 @@ def test_what_the_converter_refuses_is_a_finding(
     assert finding.evidence["side"] == "tflite-inference@litert"
     assert finding.evidence["operators"] == ["Erfinv", "Zeta"]
     assert "onnx-inference@cpu" in {side.id for side in report.sides}
+
+
+@pytest.mark.keras
+def test_a_batch_size_that_the_converter_takes_is_advised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An LSTM with an open batch is refused, and converted with a batch size of 1: that file passes."""
+    keras = pytest.importorskip("keras")
+    inputs = keras.Input((5, 3), name="series")
+    keras.Model(inputs, keras.layers.LSTM(4)(inputs)).save(tmp_path / "series.keras")
+    conversion = convert_to_tflite(tmp_path / "series.keras", FrameworkWant())
+    assert conversion.refused
+    assert conversion.fixed
+    monkeypatch.setattr(artifacts, "convert_to_tflite", lambda *_: conversion)
+    x = {"series": np.random.default_rng(0).normal(size=(4, 5, 3)).astype(np.float32)}
+    report = check(tmp_path / "series.keras", x, targets=["litert"])
+    [finding] = [f for f in report.findings if f.severity == Severity.ERROR]
+    assert finding.code == "RT016"
+    assert finding.message.endswith("it converts the model if the batch size is fixed to 1")
+    [action] = finding.actions
+    assert "keras.Input(batch_shape=(1, ...))" in str(action)
+    content, error = tflite_child.convert_model(keras.saving.load_model(tmp_path / "series.keras"), fixed=True)
+    assert error is None
+    (tmp_path / "series.tflite").write_bytes(content)
+    assert check(tmp_path / "series.keras", x, deployed=tmp_path / "series.tflite")
 
 
 def test_tensorflow_is_required(models: Path, images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from bnexport.errors import BnexportError, reason
 from bnexport.frameworks.keras.reference import Keras
@@ -17,19 +18,37 @@ def convert(path: Path, want: Want, target: Path) -> Mapping[str, object]:
     """Writes the model in a file as .tflite, as TFLiteConverter does by default, and says with which version.
 
     Returns:
-        The version; where the converter refuses the model also why, and the operators that it names.
+        The version; where the converter refuses the model also why, the operators that it names, and whether it takes it with a batch size of 1.
     """
     model = Keras().load(path, want).loaded.keras
     import tensorflow as tf
 
-    description = {"version": tf.__version__, "refused": "", "operators": []}
+    content, error = convert_model(model)
+    if error is None:
+        target.write_bytes(content)
+        return {"version": tf.__version__, "refused": ""}
+    return {
+        "version": tf.__version__,
+        "refused": main_sentence(error),
+        "operators": operators_named(str(error)),
+        "fixed": convert_model(model, fixed=True)[1] is None,
+    }
+
+
+def convert_model(model: Any, *, fixed: bool = False) -> tuple[bytes, Exception | None]:
+    """The .tflite file that the converter makes of a Keras model, or what it raises; with `fixed` of the model with a batch size of 1."""
+    import keras
+    import tensorflow as tf
+
     try:
-        target.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+        if fixed:
+            inputs = [keras.Input(batch_shape=(1, *x.shape[1:]), dtype=x.dtype, name=x.name) for x in model.inputs]
+            model = keras.Model(inputs, model(inputs if len(inputs) > 1 else inputs[0]))
+        return tf.lite.TFLiteConverter.from_keras_model(model).convert(), None
     except (BnexportError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - of many classes: the converter's own, MLIR's, those of layers that it traces
-        return description | {"refused": main_sentence(error), "operators": operators_named(str(error))}
-    return description
+        return b"", error
 
 
 def operators_named(text: str) -> list[str]:
