@@ -113,21 +113,21 @@ class Inquiry:
         candidates = (r for r in self.runners.values() if r.spec.role == Role.CANDIDATE and not r.spec.as_deployed)
         shown = next((r for r in candidates if r.graph is not None), None)
         # Layers are compared with float32 rounding: they say nothing about 16 bits and fewer.
-        exact = shown is not None and shown.spec.precision == Precision.FLOAT32
+        references = [runner for name, runner in self.runners.items() if name in self.tally.references]
+        plain = all(runner.spec.precision == Precision.FLOAT32 for runner in references)
+        exact = plain and shown is not None and shown.spec.precision == Precision.FLOAT32
         agreed = self.deployed is not None and exact and not any(f and f.severity == Severity.ERROR for f in findings)
         if shown and not errors and (layers or agreed):
             of_a_file = self.subject is not None and self.subject.reference.graph_itself
             count = OF_A_FILE if of_a_file and not layers else IMAGES
             errors = self.layers(shown, {name: x[:count] for name, x in first.inputs.items()})
-            if (culprit := hidden(errors)) is not None:
+            if plain and (culprit := hidden(errors)) is not None:
                 finding = export.hidden_error(culprit, errors, self._reference_name, self.tally.noun, node=of_a_file)
                 findings.append(finding)
         if layers and not errors and shown is None:
             few = {name: x[:IMAGES] for name, x in first.inputs.items()}
             errors = next(filter(None, (self._layers_of_file(runner, few) for runner in self.runners.values())), ())
-        if not layers and not any(layer.off for layer in errors):
-            errors = ()
-        return findings, errors
+        return findings, errors if layers or any(layer.off for layer in errors) else ()
 
     def explain(self, lost: Lost, *, inference_lost: bool = True) -> tuple[Finding | None, tuple[LayerError, ...]]:
         """The finding that names the cause, and the layers where they were compared.

@@ -220,7 +220,8 @@ class _Builder:
             return
         prefix = f"{output}/form"
         kept = self._constant(value, f"{prefix}/w")
-        step = self._constant(spread_scale(np.asarray(scale, np.float32), value.shape, node), f"{prefix}/s")
+        steps = spread_scale(_of_values(np.asarray(scale, np.float32), value, node), value.shape, node)
+        step = self._constant(steps, f"{prefix}/s")
         self._emit("Add", [kept, self._noise(kept, step, prefix)], output)
         readers = tuple(reader.name for reader in self._readers.get(output, ()) if reader.name)
         self._sites.append(Site(node.input[0], True, node.input[1], float(np.max(scale)), nodes=readers))
@@ -260,6 +261,17 @@ class _Builder:
         self._emit(kind, [node.input[0], moved], node.output[0])
         self._nodes[-1].attribute.extend(attributes.values())
         self._sites.append(Site(node.input[1], True, node.input[1], nodes=(node.name,) if node.name else ()))
+
+
+def _of_values(scale: Array, weight: Array, node: onnx.NodeProto) -> Array:
+    """The scales of a weight, 0 for a tensor or channel of zeros: no quantiser rounds another range to it, and its scale is arbitrary (mostly 1)."""
+    if scale.size == 1:
+        return np.where(weight.any(), scale, np.zeros_like(scale))
+    if scale.ndim != 1:
+        return scale
+    axis = next((a.i for a in node.attribute if a.name == "axis"), 1) % weight.ndim
+    others = tuple(nth for nth in range(weight.ndim) if nth != axis)
+    return np.where(weight.any(axis=others), scale, np.zeros_like(scale))
 
 
 def _stated_type(node: onnx.NodeProto) -> str:

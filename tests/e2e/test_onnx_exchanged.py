@@ -120,3 +120,13 @@ def test_the_noise_of_a_scalar_is_a_number(tmp_path: Path) -> None:
     report = compared(tmp_path, graph(text, f=np.float32(1)), graph(text, f=np.float32(1.1)), {"x": A})
     assert not report
     assert "nan" not in str(report)
+
+
+def test_a_float_file_beside_a_reference_in_16_bits_has_no_hidden_error(tmp_path: Path) -> None:
+    """Its layers differ by the rounding of the reference; where more is wrong the outputs show it."""
+    text = "(float16[N,4] x) => (float16[N,3] y) { h = Mul(x, c)  m = MatMul(h, w)  y = Relu(m) }"
+    model = graph(text, w=WEIGHT.astype(np.float16), c=np.float16(1.1))
+    x = {"x": A.astype(np.float16)}
+    text = text.replace("float16", "float")
+    assert compared(tmp_path, model, graph(text, c=np.float32(1.1)), x)
+    assert not compared(tmp_path, model, graph(text, c=np.float32(1.15)), x)

@@ -127,6 +127,19 @@ def test_a_weight_keeps_its_values_and_gets_noise_of_its_step() -> None:
     assert ((apart > 0) & (apart <= scales / 2)).all()
 
 
+@pytest.mark.parametrize("channels", [True, False])
+def test_a_weight_of_zeros_gets_no_noise(channels: bool) -> None:
+    """Its scale is arbitrary, 1 as onnxruntime's quantiser writes it: a bias or a channel of zeros is exact."""
+    weights = np.int8([[0, 100], [0, -90]] if channels else [[0, 0], [0, 0]])
+    scales = np.float32([1, 0.01]) if channels else np.float32(1)
+    text = """(float[N, 2] x) => (float[N, 2] y) { w = DequantizeLinear<axis = 1>(q, s)  y = MatMul(x, w) }"""
+    form = formed(graph(text, q=weights, s=scales))
+    x = np.ones((4, 2), np.float32)
+    moved = np.abs(outputs(form, noise=1.0, x=x) - outputs(form, x=x)).max(axis=0)
+    assert moved[0] == 0
+    assert (moved[1] > 0) == channels
+
+
 @pytest.mark.parametrize("zero", [None, 3])
 def test_dynamic_quantisation(zero: int | None) -> None:
     """DynamicQuantizeLinear with MatMulInteger: quantised it is the file; with nothing quantised the product with the stored weights."""
