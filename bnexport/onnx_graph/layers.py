@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from itertools import groupby
 from typing import TYPE_CHECKING
+
+from bnexport.onnx_graph import subgraphs
 
 if TYPE_CHECKING:
     import onnx
@@ -24,14 +27,14 @@ class LayerTensors:
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self._modules = [(module_of(node), [output for output in node.output if output]) for node in model.graph.node]
+        read = {name for node in model.graph.node for name in subgraphs.reads(node)}
+        read |= {info.name for info in model.graph.output}
+        self._modules = [(module_of(node), _outputs_of(node, read)) for node in model.graph.node]
         self._of_torch = any(path for path, _ in self._modules)
         self._made: list[tuple[list[str], str]] = []
         self._first: dict[str, list[int]] = {}
         for node in model.graph.node:
-            for output in node.output:
-                if not output:
-                    continue
+            for output in _outputs_of(node, read):
                 names = _split(node.name) if node.name else _split(output)
                 for piece in {_plain(p) for p in names} | set(names):
                     self._first.setdefault(piece, []).append(len(self._made))
@@ -53,6 +56,12 @@ class LayerTensors:
         runs = groupby(self._modules, lambda node: _is_within(node[0], path))
         groups = ([output for _, made in run for output in made] for inside, run in runs if inside)
         return [group for group in groups if group]
+
+
+def _outputs_of(node: onnx.NodeProto, read: Collection[str]) -> list[str]:
+    """The outputs of a node that something reads; all of them where nothing reads any."""
+    outputs = [output for output in node.output if output]
+    return [output for output in outputs if output in read] or outputs
 
 
 def module_of(node: onnx.NodeProto) -> list[str]:

@@ -236,3 +236,20 @@ def test_what_a_file_cannot_hold_is_named(build: Callable[[Any], Any], sentence:
     """A state, text and a table are refused in one sentence that names the layer or the input, and says what to do."""
     with pytest.raises(ExportError, match=sentence):
         graph_of(_loaded(build(nets._keras())), None)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+@pytest.mark.parametrize("backwards", [True, False])
+def test_the_output_of_a_loop_is_compared_and_not_its_state(kind: str, backwards: bool) -> None:
+    """A Scan gives out both states of an LSTM, which have one shape: the layer is the one that is read, and a sound layer is not off."""
+    keras = nets._keras()
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((6, 3))
+    layer = getattr(keras.layers, kind)(5, recurrent_activation="hard_sigmoid", go_backwards=backwards, name="loop")
+    model = keras.Model(inputs, keras.layers.Dense(2)(layer(inputs)))
+    x = np.random.default_rng(0).normal(0, 2, (5, 6, 3)).astype(np.float32)
+    report = bnexport.check(model, x, layers=True)
+    assert report, str(report)
+    [error] = [one for one in report.layers if one.name == "loop"]
+    assert error.known
+    assert not error.off
