@@ -52,7 +52,7 @@ def explain_artifact(
         return tally.agree(runner.mode, outputs, lost.wanted, as_in)
 
     feeds = lost.feed.inputs
-    if name := _gives_logits(runner.compute(feeds), lost.wanted, tally):
+    if name := output_of_logits(runner.compute(feeds), lost.wanted, tally):
         how = f"it gives out the logits of {name}, not what the last activation makes of them"
         return interface.taken_otherwise(lost.failed, how), ()
     called = runner.file.interface if runner.file is not None else None
@@ -74,7 +74,7 @@ def explain_artifact(
     return export.parity_lost(lost.failed, runner.spec, lost.pair.expectation.reference, first, layers, title), layers
 
 
-def _gives_logits(outputs: Outputs, wanted: Outputs, tally: Tally) -> str:
+def output_of_logits(outputs: Outputs, wanted: Outputs, tally: Tally) -> str:
     """The output that holds the logits of the model; "" where there is none."""
     for name, logits in wanted.items():
         plain = name.removesuffix("/logits")

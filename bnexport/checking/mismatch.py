@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bnexport.checking.artifact_causes import explain_artifact, prepared_otherwise, scaled_inside
+from bnexport.checking.artifact_causes import explain_artifact, output_of_logits, prepared_otherwise, scaled_inside
 from bnexport.checking.artifact_layers import artifact_layers
 from bnexport.checking.exchanges import Right, find_exchanges
 from bnexport.checking.localise import layer_errors
 from bnexport.checking.optimisations import find_blame, on_provider
+from bnexport.checking.recorded_causes import explain_recorded
 from bnexport.checking.repeat import ONCE, Repetition
 from bnexport.checking.rounding_by_layer import describe_form, weights_only, with_expected
 from bnexport.checking.server_causes import explain_server
@@ -181,10 +182,7 @@ class Inquiry:
         if measured and not self._is_beyond_quantisation(lost):
             return None, ()
         if self.recorded is not None:
-            for how, other in prepared_otherwise(self.spec, lost.feed.inputs, wanted):
-                if self._works(runner, other, wanted):
-                    return interface.recorded_otherwise(lost.failed, how), ()
-            return export.parity_lost(lost.failed, runner.spec, reference, None, (), self._reference_name), ()
+            return explain_recorded(self.recorded, lost, runner, self.spec, self.tally), ()
         if reference.runtime == "keras2":
             return export.read_otherwise(lost.failed, as_keras3=self._as_keras3(runner, lost.feed.inputs)), ()
         layers = self.layers(runner, lost.feed.inputs, structure=True)
@@ -271,10 +269,8 @@ class Inquiry:
         """Other ways of calling the deployed file under which it is right."""
         yield from find_exchanges(deployed.interface, feeds, wanted, runner.compute, right)
         outputs = runner.compute(feeds)
-        for name, logits in wanted.items():
-            plain = name.removesuffix("/logits")
-            if plain != name and plain in outputs and self._equal(outputs[plain], logits):
-                yield f"it gives out the logits of {plain}, not what the last activation makes of them"
+        if name := output_of_logits(outputs, wanted, self.tally):
+            yield f"it gives out the logits of {name}, not what the last activation makes of them"
         for name, x in feeds.items():
             if x.ndim == 4:
                 turned = deployed.runner(_provider(runner), deployed.interface.with_channels_moved(name))
@@ -293,11 +289,6 @@ class Inquiry:
             return self.tally.agree(runner.mode, runner.compute(feeds), wanted)
         except InputError:
             return False  # the file does not run so
-
-    def _equal(self, actual: Array, reference: Array) -> bool:
-        return actual.shape == reference.shape and self.tally.agree(
-            "inference", {"logits": actual}, {"logits": reference}
-        )
 
 
 def _provider(runner: Runner) -> Provider:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,11 @@ from bnexport.errors import InputError, UsageError
 from bnexport.onnx_graph import tensors
 from bnexport.onnx_graph.outputs import fetches
 from bnexport.results.runs import RECORDED, Role, RunSpec
+from bnexport.results.tolerance import FLOORS
 from bnexport.types import Array
+
+STORED = 0.6
+"""Numbers that were stored with fewer digits are half a unit in the last place away, and a little more where both sides round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +33,13 @@ class Recorded:
         name: what sentences call where they are.
         outputs: the rows of each output, by the name a check gives it.
         matches: which array was taken for which output where their names differ, which has another dtype, and which was not used, in words.
+        floors: the noise floor of each output that was recorded with fewer digits than the model computes, by mode and tensor: an eighth of their rounding.
     """
 
     name: str
     outputs: Mapping[str, Array]
     matches: tuple[str, ...]
+    floors: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
     def run(self) -> Runner:
         """The outputs as a run that others are compared with."""
@@ -98,13 +104,15 @@ def open_recorded(source: Path | Mapping[str, Array], subject: Subject, count: i
             )
     unused = [key for key in arrays if key not in taken.values()]
     matches += [f"the recorded array {key} is not used" for key in unused]
-    outputs = {output: arrays[key] for output, key in taken.items()}
+    outputs, floors = {output: arrays[key] for output, key in taken.items()}, dict[tuple[str, str], float]()
     for output, array in outputs.items():
         dtype = subject.dtypes.get(output.removesuffix("/logits"))
         if dtype is not None and dtype != array.dtype and dtype.kind == array.dtype.kind == "f":
             outputs[output] = array.astype(dtype)
+            if array.dtype.itemsize < dtype.itemsize:
+                floors["inference", output] = float(np.finfo(str(array.dtype)).eps) * STORED / FLOORS
             matches.append(f"the recorded array {taken[output]} is {array.dtype} and compared as {dtype}")
-    return Recorded(name, outputs, tuple(matches))
+    return Recorded(name, outputs, tuple(matches), floors)
 
 
 def match_names(

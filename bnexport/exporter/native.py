@@ -112,7 +112,7 @@ def _complete(
         if before is not None:
             before = g.in_keras_order(before)
             if before.name in given_in or before.name in renamed or before.name in g.initializers:
-                before = g.node("Identity", [before], before.shape, before.dtype, name=f"{name}/logits/Identity")
+                before = g.node("Identity", [before], before.shape, before.dtype, name=f"{name}_logits/Identity")
             hidden[name] = renamed[before.name] = f"{name}/logits"
     for node in g.nodes:
         subgraphs.rename(node, renamed)

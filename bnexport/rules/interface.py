@@ -70,6 +70,22 @@ def recorded_otherwise(failed: Sequence[Comparison], how: str) -> Finding:
     )
 
 
+def recorded_in_another_form(failed: Sequence[Comparison], how: str, what_to_do: str) -> Finding:
+    """EX004, as an error: recorded outputs are those of the file in another form.
+
+    Args:
+        failed: the comparisons that failed.
+        how: in which form.
+        what_to_do: what the recording program has to do.
+    """
+    return EX004.finding(
+        Severity.ERROR,
+        f"the recorded outputs are those of the file in another form: {how}",
+        evidence_of(failed) | {"otherwise": how},
+        (advise(what_to_do),),
+    )
+
+
 def outputs_matched(matches: Sequence[str]) -> Finding | None:
     """EX004, as an information: recorded outputs with other names or dtypes than the model's."""
     if not matches:

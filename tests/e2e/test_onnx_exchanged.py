@@ -130,3 +130,51 @@ def test_a_float_file_beside_a_reference_in_16_bits_has_no_hidden_error(tmp_path
     text = text.replace("float16", "float")
     assert compared(tmp_path, model, graph(text, c=np.float32(1.1)), x)
     assert not compared(tmp_path, model, graph(text, c=np.float32(1.15)), x)
+
+
+CLASSIFIER = "(float[N,4] x) => (float[N,3] p) { z = MatMul(x, w)  p = Softmax(z) }"
+
+
+def recorded(folder: Path, x: np.ndarray, **outputs: np.ndarray) -> CheckReport:
+    np.savez(folder / "outputs.npz", **outputs)
+    np.savez(folder / "data.npz", x=x)
+    onnx.save(graph(CLASSIFIER), str(folder / "net.onnx"))
+    return check(folder / "net.onnx", inputs=folder / "data.npz", reference=folder / "outputs.npz", batch_size=8)
+
+
+def probabilities(x: np.ndarray) -> np.ndarray:
+    z = np.exp(x @ WEIGHT)
+    return np.asarray(z / z.sum(1, keepdims=True), np.float32)
+
+
+@pytest.mark.parametrize("order", ["reversed", "shifted", "drawn"])
+def test_recorded_rows_in_another_order_are_named(order: str, tmp_path: Path) -> None:
+    """Also beyond the batch; the file is not blamed."""
+    x = np.random.default_rng(4).normal(size=(40, 4)).astype(np.float32)
+    orders = {
+        "reversed": np.arange(40)[::-1],
+        "shifted": np.roll(np.arange(40), 1),
+        "drawn": np.random.default_rng(1).permutation(40),
+    }
+    p = probabilities(x)
+    assert recorded(tmp_path, x, p=p)
+    report = recorded(tmp_path, x, p=p[orders[order]])
+    [error] = [f for f in report.findings if f.severity == "error"]
+    assert error.code == "EX004"
+    item, row = (
+        int(word.strip(".")) - 1 for word in error.message.replace(" of the data", " ").split() if word.isdigit()
+    )
+    assert orders[order][row] == item
+    wrong = p[orders[order]]
+    wrong[:, 0] *= np.float32(1.01)
+    assert {f.code for f in recorded(tmp_path, x, p=wrong).findings if f.severity == "error"} == {"EX001"}
+
+
+def test_recorded_logits_and_fewer_digits_are_recognised(tmp_path: Path) -> None:
+    """Logits in place of probabilities are an error by name; what was stored in 16 bits is compared by what they hold."""
+    p = probabilities(A)
+    [error] = [f for f in recorded(tmp_path, A, p=A @ WEIGHT).findings if f.severity == "error"]
+    assert error.code == "EX004"
+    assert "the array for p holds the logits" in error.message
+    assert recorded(tmp_path, A, p=p.astype(np.float16))
+    assert not recorded(tmp_path, A, p=(p * np.float32(1.002)).astype(np.float16))

@@ -253,3 +253,15 @@ def test_the_output_of_a_loop_is_compared_and_not_its_state(kind: str, backwards
     [error] = [one for one in report.layers if one.name == "loop"]
     assert error.known
     assert not error.off
+
+
+def test_a_softmax_beside_its_logits_is_compared_by_its_own_output() -> None:
+    """Where a model gives out the logits, too, their copy is not the output of the softmax layer."""
+    keras = nets._keras()
+    inputs = keras.Input((3,))
+    logits = keras.layers.Dense(4, name="scores")(inputs)
+    model = keras.Model(inputs, [logits, keras.layers.Softmax(name="head")(logits)])
+    report = bnexport.check(model, np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32), layers=True)
+    assert report, str(report)
+    assert not [layer.name for layer in report.layers if layer.off]
+    assert {"scores", "head"} <= {layer.name for layer in report.layers if layer.known}
