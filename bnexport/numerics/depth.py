@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy as np
 from bnexport.results.tolerance import SMALLEST_FLOOR
 from bnexport.results.verdict import LayerError
 from bnexport.types import Array
+
+_NEUTRAL = re.compile("Dropout|Noise$|^Identity$|^InputLayer$|^ActivityRegularization$")
 
 
 def distance(actual: Array, reference: Array) -> float:
@@ -62,6 +65,21 @@ def first_off(layers: Sequence[LayerError]) -> LayerError | None:
         elif not layer.known:
             waiting += layer.inputs
     return culprit
+
+
+def unknown_inputs(culprit: LayerError, layers: Sequence[LayerError]) -> tuple[str, ...]:
+    """The layers of which no tensor was found between a layer and those that were compared before it, in their order: the error may begin there as well.
+
+    Layers that pass on what they read in inference mode are left out.
+    """
+    by_name = {layer.name: layer for layer in layers}
+    unknown, waiting = set[str](), list(culprit.inputs)
+    while waiting:
+        layer = by_name.get(waiting.pop())
+        if layer is not None and not layer.known and layer.name not in unknown:
+            unknown.add(layer.name)
+            waiting += layer.inputs
+    return tuple(layer.name for layer in layers if layer.name in unknown and not _NEUTRAL.search(layer.kind))
 
 
 def hidden(layers: Sequence[LayerError]) -> LayerError | None:

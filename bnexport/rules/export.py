@@ -10,7 +10,7 @@ from bnexport.results.runs import RECORDED, STORED, RunSpec
 from bnexport.results.tolerance import FLOORS, STATED, STATED_HALF
 from bnexport.results.verdict import Comparison, Finding, LayerError, Severity
 from bnexport.rules.actions import DOCTOR, EXPORT, option
-from bnexport.rules.measured import describe, describe_layer, evidence_of, is_within_a_tolerance
+from bnexport.rules.measured import describe, describe_inputs, describe_layer, evidence_of, is_within_a_tolerance
 from bnexport.rules.rule import Rule
 from bnexport.rules.runtime import RT005, RT007
 
@@ -89,7 +89,9 @@ def parity_lost(
         names = (first.name,)
         far = first.problem or f"its output differs by {first.max_rel:.2g}, rounding explains {first.tolerance:.1g}"
         agreed = (
-            "the pixels before it are scaled inside the file, which may be the cause" if inside else "its input agrees"
+            "the pixels before it are scaled inside the file, which may be the cause"
+            if inside
+            else describe_inputs(first, layers)
         )
         message += f"; the error begins in {describe_layer(first, node=bool(reference.artifact))}: {agreed}, {far}"
         evidence |= {
@@ -176,7 +178,7 @@ def hidden_error(
     off = [layer.name for layer in layers if layer.off]
     far = first.problem or f"its output differs by {first.max_rel:.2g}, rounding explains {first.tolerance:.1g}"
     message = (
-        f"the ONNX file differs from {title} in {describe_layer(first, node=node)}: its input agrees, {far}; {len(off)} layers differ, "
+        f"the ONNX file differs from {title} in {describe_layer(first, node=node)}: {describe_inputs(first, layers)}, {far}; {len(off)} layers differ, "
         f"but the outputs for these {noun.many} do not show it"
     )
     evidence = {

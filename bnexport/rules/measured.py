@@ -6,11 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bnexport.numerics.depth import unknown_inputs
 from bnexport.results.tasks import AGREEING, OutputKind
 from bnexport.results.verdict import Comparison, LayerError
 
 DEVIATIONS = 2.0
 """Answers are lost where more are lost than so many standard deviations of a sign test,"""
+
+SHOWN = 3
+"""So many layers are named that could not be compared."""
 
 LOST = 0.02
 """and more than this share of the labelled images."""
@@ -164,3 +168,12 @@ def describe_layer(layer: LayerError, *, node: bool) -> str:
     if not node:
         return f"the layer {layer.name} ({layer.kind}{matched})"
     return f"the node that makes {layer.tensor} ({layer.kind}{matched})"
+
+
+def describe_inputs(first: LayerError, layers: Sequence[LayerError]) -> str:
+    """What is known of the layers before the one where an error begins."""
+    unknown = unknown_inputs(first, layers)
+    if not unknown:
+        return "its input agrees"
+    more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
+    return f"what could be compared before it agrees, {', '.join(unknown[:SHOWN])}{more} could not be"

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bnexport.numerics.depth import distance, first_off, hidden
+from bnexport.numerics.depth import distance, first_off, hidden, unknown_inputs
 from bnexport.results.verdict import LayerError
 
 
@@ -52,6 +52,15 @@ def test_an_error_before_integers_is_found() -> None:
     assert names(hidden([layer("scores", 900), answer])) == "scores"
     assert hidden([layer("scores", 900), answer, score]) is None
     assert hidden([layer("scores", 900)]) is None
+
+
+def test_layers_that_could_not_be_compared_are_named() -> None:
+    """Back to those that were; a Dropout layer computes nothing in inference mode."""
+    dropout = replace(layer("dropout", None, "d"), kind="Dropout")
+    chain = [layer("a", 0.1), layer("b", None, "a"), layer("c", 0.1), layer("d", None, "b", "c"), dropout]
+    last = layer("e", 90, "dropout")
+    assert unknown_inputs(last, [*chain, last]) == ("b", "d")
+    assert unknown_inputs(layer("f", 90, "c"), chain) == ()
 
 
 def test_what_is_not_finite_or_of_another_shape_is_off() -> None:
