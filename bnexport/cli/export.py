@@ -16,6 +16,7 @@ from bnexport.comparison.options import CheckOptions
 from bnexport.results.actions import NamedOptions
 from bnexport.results.options import OUTPUT, PREPROCESSING
 from bnexport.results.overrides import Overrides
+from bnexport.results.text import plain
 
 
 @with_exit_code
@@ -93,12 +94,12 @@ def command(
         )
     else:
         typer.echo(
-            f"{exported.path}: {exported.nodes} nodes, {exported.batch_normalization} of them BatchNormalization, exported in {exported.seconds:.1f} s"
+            f"{plain(str(exported.path))}: {exported.nodes} nodes, {exported.batch_normalization} of them BatchNormalization, exported in {exported.seconds:.1f} s"
         )
         if exported.embedded:
             typer.echo(f"it takes uint8 pixels, R G B, and scales them itself: {exported.embedded.described}")
         named = {"signature": how.signature, "architecture": how.architecture}
         named |= {"deployed": str(output) if exported.embedded else ""}
         options_of_check = NamedOptions({name: value for name, value in named.items() if value} | preprocessing.given)
-        typer.echo(f"next: bnexport check {model} IMAGES {options_of_check.flags}".rstrip())
+        typer.echo(plain(f"next: bnexport check {model} IMAGES {options_of_check.flags}".rstrip()))
     return 0

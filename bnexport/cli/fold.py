@@ -10,7 +10,7 @@ import typer
 from bnexport.cli import stdio
 from bnexport.cli.exit_codes import with_exit_code
 from bnexport.cli.isolation import Isolation
-from bnexport.cli.output_options import PlainFormat, PlainOutput
+from bnexport.cli.output_options import PlainFormat, VerboseOutput
 from bnexport.cli.records import with_options
 from bnexport.results.options import DATA, OUTPUT
 
@@ -39,7 +39,7 @@ def command(
         ),
     ] = None,
     *,
-    result: PlainOutput,
+    result: VerboseOutput,
     isolation: Isolation,
 ) -> int:
     """Fold BatchNormalization into neighboring operators.
@@ -57,15 +57,8 @@ def command(
 
         stdio.print_json(json.dumps(json.folding(folding)))
         return 0 if folding else 1
-    if folding:
-        typer.echo(f"{folding.written}: {len(folding.folded)} nodes folded, {len(folding.refused)} not folded")
-        typer.echo(f"largest difference between both graphs: {folding.max_rel:.1e} relative to the largest output")
-    else:
-        typer.echo(f"REFUSED: {output} was not written")
-        typer.echo(
-            f"folding changes the outputs by {folding.max_rel:.1e} relative to the largest output, more than rounding explains ({folding.tolerance:.0e})"
-        )
-        typer.echo("  -> run bnexport check: a channel may have a variance near zero, or values may overflow")
-    for name, reason in folding.refused:
-        typer.echo(f"not folded: {name}: {reason}")
+    from bnexport.reporting.folding import lines
+
+    for line in lines(folding, output, verbose=result.verbose):
+        typer.echo(line)
     return 0 if folding else 1
