@@ -16,12 +16,15 @@ from bnexport.datasets.preprocess import rescale
 from bnexport.errors import InputError
 from bnexport.numerics.depth import first_off
 from bnexport.progress import Progress
-from bnexport.results.preprocessing import Preprocessing
+from bnexport.results.preprocessing import Layout, Preprocessing
 from bnexport.results.runs import Precision
 from bnexport.results.verdict import Finding, LayerError
 from bnexport.rules import export, interface, targets
 from bnexport.rules.preprocessing import Refit, candidates
 from bnexport.types import Array
+
+_CHANNELS = (1, 3, 4)
+"""So many channels make an axis of arrays the one of colours."""
 
 
 def explain_artifact(
@@ -96,9 +99,12 @@ def prepared_otherwise(
     if len(feeds) != 1 or (x := next(iter(feeds.values()))).dtype.kind == "U":
         return
     [name] = feeds
-    channels = spec.channels if spec else x.shape[-1] if x.ndim == 4 else 1
+    first = spec is None and x.ndim == 4 and x.shape[-1] not in _CHANNELS and x.shape[1] in _CHANNELS
+    channels = spec.channels if spec else x.shape[1 if first else -1] if x.ndim == 4 else 1
     for old, new in candidates(spec, channels):
         theirs, ours = _in_words(old, new)
+        if first:
+            old, new = old.changed(layout=Layout.NCHW), new.changed(layout=Layout.NCHW)
         yield f"it takes images with {theirs}, the model {ours}", {name: rescale(x, old, new)}
 
 

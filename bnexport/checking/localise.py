@@ -57,7 +57,8 @@ def layer_errors(
     progress.stage("comparing node by node" if reference.graph_itself else "comparing layer by layer")
     inner = InnerTensors(graph, provider, given, open_with=open_with)
     if reference.graph_itself:
-        return _node_errors(reference, mode, feeds, inner, {a: b for a, b in outputs.items() if b in inner})
+        kinds = {output: node.op_type for node in graph.graph.node for output in node.output}
+        return _node_errors(reference, mode, feeds, inner, {a: b for a, b in outputs.items() if b in inner}, kinds)
     groups = _Groups(graph, inner)
     return [
         error_of_layer(layer, rounded, groups.outputs_of(layer.name), floor)
@@ -74,14 +75,23 @@ def with_floors(reference: Reference, mode: Mode, feeds: Feeds) -> Iterator[tupl
 
 
 def _node_errors(
-    reference: Reference, mode: Mode, feeds: Feeds, inner: InnerTensors, renamed: Mapping[str, str]
+    reference: Reference,
+    mode: Mode,
+    feeds: Feeds,
+    inner: InnerTensors,
+    renamed: Mapping[str, str],
+    kinds: Mapping[str, str],
 ) -> list[LayerError]:
-    """The error of every node of a reference file, by the names of tensors; by their values where names do not say which is which."""
+    """The error of every node of a reference file, by the names of tensors; by their values where names do not say which is which.
+
+    Names do where most tensors of a name are equal, or where all are made by the same operators (`kinds`).
+    """
     errors = []
     for node, rounded, floor in with_floors(reference, mode, feeds):
         name = renamed.get(node.name, node.name)
         errors.append(error_of_layer(node, rounded, [[(name, inner[name])]] if name in inner else [], floor))
-    if all(error.known for error in errors) and 2 * sum(error.off for error in errors) <= len(errors):
+    alike = all(kinds.get(error.tensor) == error.kind for error in errors)
+    if all(error.known for error in errors) and (alike or 2 * sum(error.off for error in errors) <= len(errors)):
         return errors
     floors = {error.name: error.noise_floor for error in errors}
     nodes = [(node, x.shape, sample(x)) for node, x in reference.layers(mode, feeds, most_bytes=MOST_BYTES)]

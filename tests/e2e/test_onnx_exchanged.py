@@ -178,3 +178,27 @@ def test_recorded_logits_and_fewer_digits_are_recognised(tmp_path: Path) -> None
     assert "the array for p holds the logits" in error.message
     assert recorded(tmp_path, A, p=p.astype(np.float16))
     assert not recorded(tmp_path, A, p=(p * np.float32(1.002)).astype(np.float16))
+
+
+CONVOLUTIONAL = """(float[N,3,H,W] x) => (float[N,4,1,1] y) {{
+    c = Conv<auto_pad = {0}, strides = [2, 2]>(x, k)  r = Relu(c)  y = GlobalAveragePool(r) }}"""
+KERNEL = RNG.normal(size=(4, 3, 3, 3)).astype(np.float32)
+PIXELS = RNG.normal(size=(6, 3, 16, 16)).astype(np.float32)
+
+
+def test_an_error_in_the_first_node_is_not_one_of_the_last(tmp_path: Path) -> None:
+    """All tensors differ then, and names say which is which where the same operators make them."""
+    upper, lower = (graph(CONVOLUTIONAL.format(f'"SAME_{side}"'), k=KERNEL) for side in ("UPPER", "LOWER"))
+    report = compared(tmp_path, upper, lower, {"x": PIXELS})
+    [error] = [f for f in report.findings if f.severity == "error"]
+    assert error.layers == ("c",)
+    assert "the node that makes c (Conv): its input agrees" in error.message
+
+
+def test_channels_that_come_first_are_tried_in_the_other_order(tmp_path: Path) -> None:
+    """A kernel that was turned for BGR is no other checkpoint."""
+    text = CONVOLUTIONAL.format('"SAME_UPPER"')
+    report = compared(tmp_path, graph(text, k=KERNEL), graph(text, k=KERNEL[:, ::-1].copy()), {"x": PIXELS})
+    [error] = [f for f in report.findings if f.severity == "error"]
+    assert error.code == "EX004"
+    assert "bgr" in error.message.lower()
