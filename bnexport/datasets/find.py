@@ -119,7 +119,7 @@ def _below(folder: str, names: Sequence[str]) -> Listing:
 
 
 def _add_labels(pictures: Listing, table: str | Path) -> Listing:
-    label = dict(manifest.rows(str(table), 2))
+    label = manifest.read_labels(str(table))
     if not any(picture.name in label for picture in pictures):
         raise InputError(
             f"{table} names none of the images", found=next(iter(label), "nothing"), expected=pictures[0].name

@@ -76,6 +76,23 @@ def rows(location: str, columns: int | None = None) -> Iterator[tuple[str, str]]
         raise InputError(f"cannot read {location} ({error})") from error
 
 
+def read_labels(location: str) -> dict[str, str]:
+    """The label of each file in a table of two columns.
+
+    Raises:
+        InputError: it cannot be read, a line has other columns, or a file has two labels.
+    """
+    labels: dict[str, str] = {}
+    for name, label in rows(location, 2):
+        if labels.setdefault(name, label) != label:
+            raise InputError(
+                f"{location} gives the file {name} two labels",
+                found=f"{labels[name]} and {label}",
+                expected="one label for each file",
+            )
+    return labels
+
+
 def _names_a_picture(cell: str) -> bool:
     return places.is_url(cell) or looks_like_a_picture(cell)
 

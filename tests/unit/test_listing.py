@@ -242,3 +242,13 @@ def test_urls_that_lead_nowhere_say_so(url: str) -> None:
     with pytest.raises((InputError, MachineError)) as said:
         datasets.find(url)
     assert "\n" not in str(said.value)
+
+
+def test_a_file_has_one_label(tmp_path: Path) -> None:
+    """A line that is there twice says nothing new; two labels for one file are refused, whichever was meant."""
+    Image.new("L", (2, 3)).save(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("a.png,disc\na.png,disc\n")
+    assert [picture.label for picture in datasets.find(tmp_path)] == ["disc"]
+    (tmp_path / "labels.csv").write_text("a.png,disc\na.png,cross\n")
+    with pytest.raises(InputError, match=r"gives the file a.png two labels: found disc and cross"):
+        datasets.find(tmp_path)

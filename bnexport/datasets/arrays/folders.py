@@ -77,7 +77,7 @@ def read_folder(
         )
     groups = group(names, shapes)
     table = labels or (folder / TABLE if (folder / TABLE).is_file() else None)
-    listed = dict(manifest.rows(str(table), 2)) if table else {}
+    listed = manifest.read_labels(str(table)) if table else {}
     if sounds:
         recordings = audio.Recordings(
             folder, shapes, dtypes, [path for entry in groups for path in entry.paths.values()], rate
