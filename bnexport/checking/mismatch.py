@@ -95,11 +95,7 @@ class Inquiry:
             errors = errors or compared
         notes = (*(self.subject.notes if self.subject else ()), *(self.deployed.notes if self.deployed else ()))
         findings += [model_files.file_notes(notes), self.tally.uneven()]
-        others = [
-            runner.file.interface.differences
-            for runner in self.runners.values()
-            if runner.file and runner.spec.external
-        ]
+        others = [runner.file.interface.differences for runner in self.runners.values() if runner.file]
         findings += [interface.interface_differs(differences) for differences in dict.fromkeys(others)]
         if self.recorded is not None:
             findings.append(interface.outputs_matched(self.recorded.matches))

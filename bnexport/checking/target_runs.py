@@ -169,7 +169,7 @@ def _add(runs: TargetRuns, target: Target, first: Feeds, *, as_deployed: bool) -
         runs.findings.append(rules.runtime_ended(run, title, error.cause, error.last_line, opaque=opaque))
         return False
     except ConversionError as error:
-        runs.findings.append(rules.converter_refuses(run, CONVERTER, str(error), error.operators, fixed=error.fixed))
+        runs.findings.append(rules.converter_refuses(run, CONVERTER, str(error), error.operators))
         return False
     except MismatchError as error:
         runs.findings.append(server_rules.other_interface(run, error.differences))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnexport.comparison.interface import OpenFile
+from bnexport.comparison.interface import Interface, OpenFile
 from bnexport.comparison.port_matching import FLOAT32, match_ports
 from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.comparison.targets import ONNX, as_target
@@ -64,12 +64,11 @@ class ConversionError(InputError):
     Args:
         why: what it says.
         operators: those that it names.
-        fixed: whether it takes the model with a batch size of 1.
     """
 
-    def __init__(self, why: str, operators: tuple[str, ...], *, fixed: bool = False) -> None:
+    def __init__(self, why: str, operators: tuple[str, ...]) -> None:
         super().__init__(why)
-        self.operators, self.fixed = operators, fixed
+        self.operators = operators
 
 
 def tflite_artifact(content: bytes, title: str, *, external: bool) -> OtherArtifact:
@@ -117,7 +116,7 @@ def convert_reference(reference: Reference, progress: Progress) -> OtherArtifact
         conversion = convert_to_tflite(reference.path, reference.want)
         if conversion.refused:
             why = f"TFLiteConverter of TensorFlow {converter_version()} refuses the model: {conversion.refused}"
-            raise ConversionError(why, conversion.operators, fixed=conversion.fixed)
+            raise ConversionError(why, conversion.operators)
         content = conversion.content
         reference.store.put(content, *key)
     return tflite_artifact(content, f"{reference.path} as .tflite", external=False)
@@ -257,7 +256,8 @@ def artifact_run(
         subject,
         spec,
     )
-    interface = replace(interface, differences=(*interface.differences, *other.notes))
+    differences = interface.differences if other.external else _of_conversion(interface, subject)
+    interface = replace(interface, differences=(*differences, *other.notes))
     called = interface.outputs
     names = dict(called) | {f"{ours}/logits": other.logits[its] for ours, its in called.items() if its in other.logits}
     names |= {f"{name} (extra)": name for name in outputs if name not in called.values()}
@@ -278,3 +278,12 @@ def artifact_run(
         file=OpenFile(interface, other.inner if target.about.shows_tensors else (), compute_inner),
     )
     return as_target(runner, target, opened)
+
+
+def _of_conversion(interface: Interface, subject: Subject) -> tuple[str, ...]:
+    """How a file that bnexport had converted is called otherwise than the model, beyond its names."""
+    if interface.batch is None or any(shape and shape[0] is not None for shape in subject.shapes.values()):
+        return ()
+    return (
+        f"TFLiteConverter does not convert the model with an open batch axis: the file takes {interface.batch} at a time",
+    )

@@ -201,7 +201,7 @@ def runtime_refuses(
     return RT016.finding(Severity.ERROR, message, evidence, actions, tuple(layers))
 
 
-def converter_refuses(run: str, title: str, reason: str, operators: Sequence[str], *, fixed: bool = False) -> Finding:
+def converter_refuses(run: str, title: str, reason: str, operators: Sequence[str]) -> Finding:
     """RT016: a converter cannot make the file that a runtime executes.
 
     Args:
@@ -209,27 +209,15 @@ def converter_refuses(run: str, title: str, reason: str, operators: Sequence[str
         title: the converter.
         reason: what it says.
         operators: those that the format does not have.
-        fixed: whether it takes the model with a batch size of 1.
     """
     message = f"{run}: {reason}"
     if operators:
         message += f"; operators that the format does not have: {', '.join(operators)}"
-    evidence = {"side": run, "runtime": title, "reason": reason, "operators": list(operators), "fixed": fixed}
-    actions: tuple[Action, ...] = (
+    evidence = {"side": run, "runtime": title, "reason": reason, "operators": list(operators)}
+    actions = (
         advise("replace these operations in the model, or deploy on another runtime"),
         advise(("or convert it yourself, and check the file that you deploy: ", option("onnx"))),
     )
-    if fixed:
-        message += "; it converts the model if the batch size is fixed to 1"
-        actions = (
-            advise(
-                (
-                    "convert the model with inputs of a fixed batch size, keras.Input(batch_shape=(1, ...)), which the "
-                    "converter takes, and check that file: ",
-                    option("onnx"),
-                )
-            ),
-        )
     return RT016.finding(Severity.ERROR, message, evidence, actions)
 
 

@@ -15,8 +15,7 @@ from bnexport.comparison import artifacts
 from bnexport.comparison.targets import OpenTarget, Target
 from bnexport.errors import InputError, MachineError, UsageError
 from bnexport.frameworks.keras import tflite_child
-from bnexport.frameworks.keras.tflite import Conversion, convert_to_tflite
-from bnexport.frameworks.protocols import Want as FrameworkWant
+from bnexport.frameworks.keras.tflite import Conversion
 from bnexport.results.verdict import Severity
 from bnexport.runtimes.litert import LiteRt
 from bnexport.runtimes.protocols import Artifact, Want
@@ -139,29 +138,6 @@ def test_what_the_converter_refuses_is_a_finding(
     assert finding.evidence["side"] == "tflite-inference@litert"
     assert finding.evidence["operators"] == ["Erfinv", "Zeta"]
     assert "onnx-inference@cpu" in {side.id for side in report.sides}
-
-
-@pytest.mark.keras
-def test_a_batch_size_that_the_converter_takes_is_advised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An LSTM with an open batch is refused, and converted with a batch size of 1: that file passes."""
-    keras = pytest.importorskip("keras")
-    inputs = keras.Input((5, 3), name="series")
-    keras.Model(inputs, keras.layers.LSTM(4)(inputs)).save(tmp_path / "series.keras")
-    conversion = convert_to_tflite(tmp_path / "series.keras", FrameworkWant())
-    assert conversion.refused
-    assert conversion.fixed
-    monkeypatch.setattr(artifacts, "convert_to_tflite", lambda *_: conversion)
-    x = {"series": np.random.default_rng(0).normal(size=(4, 5, 3)).astype(np.float32)}
-    report = check(tmp_path / "series.keras", x, targets=["litert"])
-    [finding] = [f for f in report.findings if f.severity == Severity.ERROR]
-    assert finding.code == "RT016"
-    assert finding.message.endswith("it converts the model if the batch size is fixed to 1")
-    [action] = finding.actions
-    assert "keras.Input(batch_shape=(1, ...))" in str(action)
-    content, error = tflite_child.convert_model(keras.saving.load_model(tmp_path / "series.keras"), fixed=True)
-    assert error is None
-    (tmp_path / "series.tflite").write_bytes(content)
-    assert check(tmp_path / "series.keras", x, deployed=tmp_path / "series.tflite")
 
 
 def test_tensorflow_is_required(models: Path, images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -403,3 +379,23 @@ def test_xnnpack_is_the_cause_where_the_file_is_right_without(
     [finding] = [f for f in report.findings if f.severity == Severity.ERROR]
     assert (finding.code, finding.evidence["right_with"]) == ("RT009", "xnnpack=off")
     assert "BUILTIN_WITHOUT_DEFAULT_DELEGATES" in finding.actions[0].reason
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("layer", ["LSTM", "GRU"])
+def test_recurrent_models_are_converted_for_one_item(tmp_path: Path, layer: str) -> None:
+    """TFLiteConverter refuses them with an open batch axis; the file is called once for each item, and the report says so."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    sequences = keras.Input((6, 4), name="sequences")
+    hidden = keras.layers.Bidirectional(getattr(keras.layers, layer)(5))(sequences)
+    keras.Model(sequences, keras.layers.Dense(3)(hidden)).save(tmp_path / "net.keras")
+    x = np.random.default_rng(0).normal(size=(5, 6, 4)).astype(np.float32)
+    report = check(tmp_path / "net.keras", x, targets=["litert"], batch_size=4)
+    assert report, str(report)
+    errors = [c.difference.max_rel for c in report.comparisons if c.actual == "tflite-inference@litert"]
+    assert errors
+    assert 0 < max(errors) < 1e-5
+    [interface] = [f for f in report.findings if f.code == "EX004"]
+    assert "the file takes 1 at a time" in interface.message

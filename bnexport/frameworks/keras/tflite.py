@@ -22,13 +22,11 @@ class Conversion:
         content: the .tflite file; empty where the converter refuses the model.
         refused: why; "" where it does not.
         operators: those that TFLite does not have.
-        fixed: whether the converter takes a model that it refuses with a batch size of 1.
     """
 
     content: bytes
     refused: str = ""
     operators: tuple[str, ...] = ()
-    fixed: bool = False
 
 
 def converter_version() -> str:
@@ -53,6 +51,5 @@ def convert_to_tflite(source: Path, want: Want) -> Conversion:
         child.close()
         description = child.description
         if description["refused"]:
-            operators = tuple(description["operators"])
-            return Conversion(b"", description["refused"], operators, fixed=description["fixed"])
+            return Conversion(b"", description["refused"], tuple(description["operators"]))
         return Conversion(target.read_bytes())

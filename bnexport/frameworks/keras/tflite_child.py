@@ -17,22 +17,22 @@ from bnexport.system.child_server import Compute, serve
 def convert(path: Path, want: Want, target: Path) -> Mapping[str, object]:
     """Writes the model in a file as .tflite, as TFLiteConverter does by default, and says with which version.
 
+    A model that is refused with an open batch axis, as recurrent ones are, is converted with a batch size of 1 if it is taken so.
+
     Returns:
-        The version; where the converter refuses the model also why, the operators that it names, and whether it takes it with a batch size of 1.
+        The version; where the converter refuses the model also why, and the operators that it names.
     """
     model = Keras().load(path, want).loaded.keras
     import tensorflow as tf
 
     content, error = convert_model(model)
-    if error is None:
-        target.write_bytes(content)
-        return {"version": tf.__version__, "refused": ""}
-    return {
-        "version": tf.__version__,
-        "refused": main_sentence(error),
-        "operators": operators_named(str(error)),
-        "fixed": convert_model(model, fixed=True)[1] is None,
-    }
+    if error is not None:
+        content, still = convert_model(model, fixed=True)
+        if still is not None:
+            refused, operators = main_sentence(error), operators_named(str(error))
+            return {"version": tf.__version__, "refused": refused, "operators": operators}
+    target.write_bytes(content)
+    return {"version": tf.__version__, "refused": ""}
 
 
 def convert_model(model: Any, *, fixed: bool = False) -> tuple[bytes, Exception | None]:
