@@ -77,7 +77,7 @@ def test_another_order_of_layers_is_refused(tmp_path: Path) -> None:
     x = keras.Input((4,), name="x")
     left, right = keras.layers.Dense(4, name="left")(x), keras.layers.Dense(4, name="right")(x)
     path = tmp_path / "model.h5"
-    keras.Model(x, keras.layers.Add()([left, right])).save(path)
+    keras.Model(x, keras.layers.Add(name="add")([left, right])).save(path)
 
     def swap(config: dict[str, Any]) -> None:
         layers = config["config"]["layers"]

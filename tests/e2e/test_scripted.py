@@ -87,7 +87,7 @@ def test_results_come_one_by_one(models: Path, tmp_path: Path, monkeypatch: pyte
     shutil.copy(models / "three/disc.png", tmp_path / "disc.png")
     (tmp_path / "set.csv").write_text("disc.png,disc\n")
     assert first not in list(bnexport.iter_checks(plan))
-    with pytest.raises(bnexport.UsageError, match="unknown field"):
+    with pytest.raises(bnexport.UsageError, match="found the key speed; expected check"):
         next(bnexport.iter_checks({"check": [], "speed": 9}))
 
 
