@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -171,10 +172,16 @@ def test_nets(name: str, tmp_path: Path) -> None:
     _round(nets.randomise(nets.BUILDERS[name]()), name, tmp_path)
 
 
+ALL = int(os.environ.get("BNEXPORT_SEEDS", "1")) > 1
+"""Whether there is time for every family."""
+
+USUALLY = ("DenseNet121", "EfficientNetB0", "MobileNetV3Small", "ResNet50V2")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", nets.FAMILIES)
+@pytest.mark.parametrize("name", nets.FAMILIES if ALL else USUALLY)
 def test_families(name: str, tmp_path: Path) -> None:
-    """One network of each family of keras.applications, both ways."""
+    """One network of each family of keras.applications, both ways; a few, or all (BNEXPORT_SEEDS=3)."""
     _round(nets.randomise(nets.FAMILIES[name]()), name, tmp_path)
 
 
