@@ -14,6 +14,10 @@ _UNSEEN = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """What JSON may hold as it is, and terminals and readers of lines act on: C1 controls, line ends, directions of text."""
 
 
+_REDUCED = ("QT001", "RT003")
+"""The findings that say what reduced precision costs."""
+
+
 def encodable(text: str) -> str:
     r"""JSON text in which characters that nobody sees are escapes, which parsers read as these characters.
 
@@ -50,8 +54,10 @@ def _pass_sentence(report: CheckReport) -> str:
         same = f"{plain(report.deployed)} computes the same outputs"
     elif several:
         same = "all runtimes compute the same outputs"
-    differ = any(finding.code == "BN005" for finding in report.findings)
-    return f"{same}; training mode differs from inference mode (BN005)" if differ else same
+    codes = {finding.code for finding in report.findings}
+    if reduced := [code for code in _REDUCED if code in codes]:
+        same += f" up to what reduced precision costs ({', '.join(reduced)})"
+    return f"{same}; training mode differs from inference mode (BN005)" if "BN005" in codes else same
 
 
 def floors(comparison: Comparison) -> str:

@@ -16,6 +16,7 @@ from onnxruntime.quantization import quant_pre_process
 
 from bnexport import check, export
 from bnexport.onnx_graph.precision import stored_precision
+from bnexport.reporting.words import verdict
 from bnexport.results.verdict import CheckReport, Finding
 from bnexport.system import machine
 from tests.e2e import quantised_nets
@@ -63,6 +64,7 @@ def test_what_the_precision_explains_passes_with_its_cost(
     folder = folder_of(net)
     report, codes = held(folder, quantised_nets.quantise(folder, how))
     assert report, str(report)
+    assert f"up to what reduced precision costs ({code})" in verdict(report)
     assert not WRONG & codes.keys()
     assert codes[code].evidence["explained"]
     assert 0.05 < codes[code].evidence["error_ratio"] < 3
