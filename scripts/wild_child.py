@@ -133,7 +133,7 @@ def keras2(path: Path, arrays: Arrays, folder: Path, exported: Path) -> float | 
     model = witness.Model(path, files.sha256(path))  # which inspects the file before tf_keras sees it
     names, _, dtypes = zip(*model.interface.inputs, strict=True)
     found = model.run(fed(arrays, names, dtypes))
-    return difference(by_onnx(exported, arrays), [found[name] for name in model.interface.outputs], sizes(exported))
+    return difference(by_onnx(exported, arrays), [found[name] for name, *_ in model.interface.outputs], sizes(exported))
 
 
 def load(path: Path, arrays: Arrays, folder: Path) -> float | None:

@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from bnexport.errors import BnexportError
-from bnexport.keras_files import config as keras_config, container as keras_container
+from bnexport.keras_files import container as keras_container
+from bnexport.keras_files.read import read_file
 from bnexport.system import files
 from bnexport.system.files import Format
 
@@ -204,7 +205,8 @@ def main(model: str, given: str, out: str) -> None:
         else:
             keras_container.declared_weight_bytes(path, kind)
             answer["keras_version"] = version(path, kind)
-            wanted = from_config(keras_config.read(path, kind))
+            model = read_file(path).model
+            wanted = from_config({"class_name": model.kind, "config": dict(model.config)})
         if not given and wanted:
             rng = np.random.default_rng(0)
             np.savez(out, **{name: array_for(entry, rng) for name, entry in wanted.items()})
