@@ -155,10 +155,10 @@ def test_an_uncertain_file_without_keras_is_one_sentence(models: Path, tmp_path:
     y = keras.layers.BatchNormalization()(x * 2.0)  # a HDF5 file does not say which function that is
     keras.Model(x, keras.layers.Dense(3)(keras.layers.Flatten()(y))).save(tmp_path / "model.h5")
     arguments = ["recalibrate", tmp_path / "model.h5", models / "three", "-o", tmp_path / "made.keras", "-q", "--force"]
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", WITHOUT_KERAS, *map(str, arguments)], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 3, done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert "are required" in done.stderr
+    assert completed.returncode == 3, completed.stderr
+    assert len(completed.stderr.strip().splitlines()) == 1
+    assert "are required" in completed.stderr
     assert not list(tmp_path.glob("made*"))

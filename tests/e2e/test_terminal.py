@@ -34,14 +34,14 @@ def odd_model(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check(model: Path, models: Path, form: str, stream: str) -> bytes:
     """What a check of the model writes to stdout."""
-    done = subprocess.run(
+    completed = subprocess.run(
         [BNEXPORT, "check", str(model), str(models / "three"), "-q", "--format", form],
         capture_output=True,
         env={**os.environ, **STREAMS[stream]},
     )
-    assert done.returncode == 1, done.stderr
-    assert done.stderr == b""
-    return done.stdout
+    assert completed.returncode == 1, completed.stderr
+    assert completed.stderr == b""
+    return completed.stdout
 
 
 @pytest.mark.parametrize("stream", STREAMS)
@@ -108,12 +108,12 @@ def test_verbose_keeps_what_each_stage_cost(models: Path) -> None:
     assert line.startswith("stages: starting ")
     assert "opening onnxruntime 0." in line
     assert line.endswith(" s in all")
-    done = subprocess.run([BNEXPORT, *map(str, arguments)], capture_output=True, text=True)
-    assert done.stderr.splitlines()[-1].startswith("stages: starting ")
-    assert "opening onnxruntime" in done.stderr.splitlines()
+    completed = subprocess.run([BNEXPORT, *map(str, arguments)], capture_output=True, text=True)
+    assert completed.stderr.splitlines()[-1].startswith("stages: starting ")
+    assert "opening onnxruntime" in completed.stderr.splitlines()
     quiet = subprocess.run([BNEXPORT, *map(str, arguments), "-q"], capture_output=True, text=True)
     assert quiet.stderr == ""
-    assert quiet.stdout == done.stdout or quiet.returncode == done.returncode == 1
+    assert quiet.stdout == completed.stdout or quiet.returncode == completed.returncode == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

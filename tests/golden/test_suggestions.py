@@ -83,11 +83,11 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
 
 
-def offered(done: Result) -> str:
+def offered(completed: Result) -> str:
     """The name that the last line offers; it is one sentence."""
-    assert done.exit_code == 2, done.output
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.count("did you mean") == 1, done.stderr
+    assert completed.exit_code == 2, completed.output
+    last = completed.stderr.strip().splitlines()[-1]
+    assert last.count("did you mean") == 1, completed.stderr
     assert last.endswith("?")
     assert "Possible options" not in last
     return last.partition("did you mean ")[2].removesuffix("?")
@@ -114,8 +114,8 @@ def test_what_is_mistyped_in_settings(case: str, tmp_path: Path) -> None:
     """The file is named, and the key as it would be written there."""
     content, name = SETTINGS[case]
     (tmp_path / "bnexport.toml").write_text(content)
-    done = run("check", *MODEL)
-    assert offered(done) == name
+    completed = run("check", *MODEL)
+    assert offered(completed) == name
 
 
 @pytest.mark.parametrize("command", sorted(GROUP.commands))
@@ -126,10 +126,10 @@ def test_no_hidden_option_is_offered(command: str) -> None:
     }
     assert hidden <= {f"--{name}" for name in FORMER_NAMES.values()}
     for name in hidden:
-        done = run(command, f"{name}x")
-        assert done.exit_code == 2
-        assert f"No such option: {name}x" in done.stderr
-        offers = done.stderr.partition("did you mean ")[2].strip().removesuffix("?")
+        completed = run(command, f"{name}x")
+        assert completed.exit_code == 2
+        assert f"No such option: {name}x" in completed.stderr
+        offers = completed.stderr.partition("did you mean ")[2].strip().removesuffix("?")
         assert offers not in hidden
 
 
@@ -141,9 +141,9 @@ def test_what_resembles_nothing_gets_no_suggestion() -> None:
         ("check", *MODEL, "--format", "zzzz"),
         ("explain", "?"),
     ):
-        done = run(*arguments)
-        assert done.exit_code == 2
-        assert "did you mean" not in done.output
+        completed = run(*arguments)
+        assert completed.exit_code == 2
+        assert "did you mean" not in completed.output
 
 
 def test_an_unknown_network_is_refused_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
