@@ -93,7 +93,10 @@ def with_scaled_weights(content: bytes, tensor: int, factor: float) -> bytes:
 
 
 def with_another_input(content: bytes, names: Mapping[str, int]) -> bytes:
-    """A file with one more input, which nothing reads and which stands first; the signature calls the inputs so, by their positions (the new one is the last tensor)."""
+    """A file with one more input, which nothing reads and which stands first.
+
+    The signature calls the inputs by `names`, which holds their positions; the new one is the last tensor.
+    """
     schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
     flatbuffers = pytest.importorskip("flatbuffers")
     model = schema.ModelT.InitFromPackedBuf(content, 0)

@@ -90,9 +90,17 @@ def output_of_logits(outputs: Outputs, wanted: Outputs, tally: Tally) -> str:
 def prepared_otherwise(
     spec: Preprocessing | None, feeds: Feeds, wanted: Outputs
 ) -> Iterator[tuple[str, dict[str, Array]]]:
-    """The same images prepared in other ways: with other scalings, and with the channels in the other order.
+    """The same images prepared in other ways (`_preparations`), and what a file does that is right with them, in words."""
+    for theirs, ours, other in _preparations(spec, feeds, wanted):
+        yield f"it takes images with {theirs}, the model {ours}", other
 
-    None where the reference gives every item the same outputs: other inputs that give these, too, say nothing about preprocessing.
+
+def _preparations(
+    spec: Preprocessing | None, feeds: Feeds, wanted: Outputs
+) -> Iterator[tuple[str, str, dict[str, Array]]]:
+    """The same images with other scalings, and with the channels in the other order: what is otherwise then, what it was, and the images.
+
+    None where `wanted` holds the same outputs for every item: other inputs that give these, too, say nothing about preprocessing.
     """
     if not any(len(x) < 2 or (x[1:] != x[:1]).any() for x in wanted.values() if x.ndim and x.any()):
         return
@@ -102,10 +110,11 @@ def prepared_otherwise(
     first = spec is None and x.ndim == 4 and x.shape[-1] not in _CHANNELS and x.shape[1] in _CHANNELS
     channels = spec.channels if spec else x.shape[1 if first else -1] if x.ndim == 4 else 1
     for old, new in candidates(spec, channels):
-        theirs, ours = _in_words(old, new)
+        changed = Refit(old, new, 0.0).changed
+        theirs = " and ".join(f"{what} {after}" for what, (_, after) in changed.items())
         if first:
             old, new = old.changed(layout=Layout.NCHW), new.changed(layout=Layout.NCHW)
-        yield f"it takes images with {theirs}, the model {ours}", {name: rescale(x, old, new)}
+        yield theirs, " and ".join(before for before, _ in changed.values()), {name: rescale(x, old, new)}
 
 
 def scaled_inside(
@@ -120,21 +129,10 @@ def scaled_inside(
         reference: the model.
         tally: what was seen.
     """
-    if spec is None or len(feeds) != 1:
-        return
-    [(name, x)] = feeds.items()
-    for old, new in candidates(spec, spec.channels):
+    for theirs, ours, other in _preparations(spec, feeds, outputs) if spec is not None else ():
         try:
-            wanted = reference.run("inference", {name: rescale(x, old, new)})
+            wanted = reference.run("inference", other)
         except InputError:  # the model does not take such values
             continue
         if tally.agree("inference", outputs, wanted):
-            theirs, ours = _in_words(old, new)
             yield f"it prepares the pixels that it takes with {theirs}, and the model is shown images with {ours}"
-
-
-def _in_words(old: Preprocessing, new: Preprocessing) -> tuple[str, str]:
-    """What is otherwise in `new`, and what it is in `old`."""
-    changed = Refit(old, new, 0.0).changed
-    theirs = " and ".join(f"{what} {after}" for what, (_, after) in changed.items())
-    return theirs, " and ".join(before for before, _ in changed.values())

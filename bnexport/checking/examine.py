@@ -113,8 +113,9 @@ def _examine(opening: Opening, ended: Sequence[Finding], progress: Progress) -> 
         AnswerLimits(request.min_agreement, request.max_accuracy_drop),
         Reselection(subject.graph),
     )
-    for run in runners:
-        tally.add_own_floors(run.id, {} if opening.recorded is None else opening.recorded.floors)
+    if opening.recorded is not None:
+        for run in runners:
+            tally.add_own_floors(run.id, opening.recorded.floors)
     progress.start("comparing", feeds.count * len(runners))
     compare(feeds, runners, tally, progress)
     tally.refuse_unknown([request.rtol, request.atol])

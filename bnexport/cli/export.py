@@ -94,7 +94,8 @@ def command(
         )
     else:
         typer.echo(
-            f"{plain(str(exported.path))}: {exported.nodes} nodes, {exported.batch_normalization} of them BatchNormalization, exported in {exported.seconds:.1f} s"
+            f"{plain(str(exported.path))}: {exported.nodes} nodes, {exported.batch_normalization} of them BatchNormalization, "
+            f"exported in {exported.seconds:.1f} s"
         )
         if exported.embedded:
             typer.echo(f"it takes uint8 pixels, R G B, and scales them itself: {exported.embedded.described}")

@@ -139,7 +139,8 @@ def _why(report: CheckReport, updates: int, momentum: float) -> str:
         "",
     )
     return f"""  In training mode, BatchNormalization uses the statistics of the batch. In inference mode, it uses moving averages.
-  With momentum {momentum:g}, each update moves an average by {1 - momentum:.0%}: after {updates} updates, {momentum**updates:.0%} of it is still the initial value.
+  With momentum {momentum:g}, each update moves an average by {1 - momentum:.0%}: after {updates} updates, \
+{momentum**updates:.0%} of it is still the initial value.
   Inference therefore uses statistics that do not fit these images, in all {report.model.layers} BatchNormalization layers.
   The export is correct: the ONNX file computes the same as Keras in inference mode.{stale}"""
 
