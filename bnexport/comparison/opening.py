@@ -195,8 +195,8 @@ def open_request(request: Request, progress: Progress) -> Opening:
         deployed=onnx,
         reference="keras" if outputs is not None else request.reference,
         pictures=(pictures,),
+        preload=True,
     )
-    subject.reference.preload()
     feeds, preparation = open_feeds(
         subject, pictures, inputs, request.overrides, request.batch_size, KEPT, labels=request.labels
     )

@@ -124,6 +124,7 @@ def open_subject(
     deployed: Path | None = None,
     reference: str = "keras",
     pictures: Iterable[datasets.Listing | None] = (),
+    preload: bool = False,
 ) -> Subject:
     """The subject in a model file.
 
@@ -135,6 +136,7 @@ def open_subject(
         deployed: an ONNX file of this model by another exporter, whose graph is taken where bnexport cannot export the model.
         reference: "keras", or "keras2" for what the file computes in Keras 2.
         pictures: what it will be run on; a labels.txt beside the model is taken only where it has all of their labels.
+        preload: the model is going to be run in its framework, which takes seconds to import: it is loaded beside the export.
 
     Raises:
         InputError: it cannot be read, or its sidecar names an output that it does not have.
@@ -142,18 +144,22 @@ def open_subject(
         ExportError: it is a Keras model that cannot be written as ONNX.
         MachineError: it is a Keras model and TensorFlow is not installed.
     """
-    subject = _open(model, want, store, deployed, progress, reference)
+    subject = _open(model, want, store, deployed, progress, reference, preload=preload)
     beside = add_class_names(model, subject.graph, subject.model_sidecar, progress, pictures)
     tasks = output_tasks(subject.graph, beside.outputs if beside else {}, sidecar.path_for(model).name)
     return replace(subject, model_sidecar=beside, tasks=tasks, selections=selected_outputs(subject.graph))
 
 
-def _open(model: Path, want: Want, store: Cache, deployed: Path | None, progress: Progress, reference: str) -> Subject:
+def _open(
+    model: Path, want: Want, store: Cache, deployed: Path | None, progress: Progress, reference: str, *, preload: bool
+) -> Subject:
     opens = Keras2Reference if reference == "keras2" else open_reference
     made = opens(model, want, store, progress)
     beside = deployed if deployed is not None and is_name(model) else model
     model_sidecar = None if made.graph_itself else sidecar.read(beside)  # before anything is loaded
     description = made.description()
+    if preload:
+        made.preload()
     info = description.info
     stated = any(info.stated.values())
     if stated:

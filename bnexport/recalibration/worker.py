@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -86,10 +87,11 @@ class Worker:
         graph = self._subject.graph
         bare, apart = self._shard.bare, self._shard.apart
         names = fetches(graph)
-        old = _side(
-            graph, tensors.with_outputs(bare, names.values()), apart, sides.graph_spec(graph, "inference", "cpu")
-        )
-        new, pool = _measuring_side(graph, statistics.with_statistics(bare, values), apart)
+        as_stored = tensors.with_outputs(bare, names.values())
+        with ThreadPoolExecutor(1) as beside:  # onnxruntime opens one graph on one core
+            opening = beside.submit(_side, graph, as_stored, apart, sides.graph_spec(graph, "inference", "cpu"))
+            new, pool = _measuring_side(graph, statistics.with_statistics(bare, values), apart)
+            old = opening.result()
         if self._others is not self._feeds:
             for feed in self._feeds:
                 new.run(feed)

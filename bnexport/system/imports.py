@@ -1,7 +1,8 @@
-"""Imports of large libraries without what they import only where it is installed, in processes that are bnexport's own."""
+"""Imports of large libraries: without what they import only where it is installed, and without searching them for garbage."""
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,3 +32,20 @@ def leave_out(names: Sequence[str]) -> Iterator[None]:
     finally:
         for name in hidden:
             del sys.modules[name]
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Pauses the search for reference cycles: what a library makes while it is imported stays, and to go through it again and again takes a second.
+
+    In a process that is bnexport's own, nothing that is there afterwards is searched later either.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if _own:
+            gc.freeze()
+        if enabled:
+            gc.enable()

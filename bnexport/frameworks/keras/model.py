@@ -25,7 +25,7 @@ from bnexport.keras_files.naming import public_names
 from bnexport.keras_files.read import Prepared, prepare
 from bnexport.system import machine
 from bnexport.system.files import Format, sha256
-from bnexport.system.imports import leave_out
+from bnexport.system.imports import leave_out, without_collection
 from bnexport.system.quiet import hold_native_output
 from bnexport.types import Array
 
@@ -99,7 +99,8 @@ def load_framework(backend: str = "", *, whole: bool = False) -> Backend:
         choose_backend(name)
     title = TITLES.get(name, name)
     try:
-        with hold_native_output(), leave_out([] if whole else [each for each in _OPTIONAL if each != name]):
+        optional = [] if whole else [each for each in _OPTIONAL if each != name]
+        with hold_native_output(), leave_out(optional), without_collection():
             import keras
 
             if keras.backend.backend() == name and name in TITLES:
