@@ -62,19 +62,41 @@ def write(model: onnx.ModelProto, path: Path) -> None:
         else:
             getattr(head, field.name).extend(value)
     nodes = graph.SerializeToString()
-    sizes = [weight.ByteSize() for weight in weights]
+    heads = [_without_values(weight) for weight in weights]
+    sizes = [
+        len(start) + sum(map(len, _values_of(weight))) if start else weight.ByteSize()
+        for start, weight in zip(heads, weights, strict=True)
+    ]
     total = len(nodes) + sum(1 + len(_length(size)) + size for size in sizes)
     if total > LARGEST - head.ByteSize() - 6:
         raise InputError("the graph is larger than 2 GiB, the limit of an ONNX file")
     with path.open("wb") as file:
         file.write(head.SerializeToString() + bytes([_GRAPH << 3 | _BYTES]) + _length(total) + nodes)
-        for weight, size in zip(weights, sizes, strict=True):
-            file.write(bytes([_INITIALIZER << 3 | _BYTES]) + _length(size))
-            file.write(weight.SerializeToString())
+        for start, weight, size in zip(heads, weights, sizes, strict=True):
+            file.write(bytes([_INITIALIZER << 3 | _BYTES]) + _length(size) + start)
+            file.writelines(_values_of(weight) if start else [weight.SerializeToString()])
 
 
-_GRAPH, _INITIALIZER = 7, 5
-"""The numbers of ModelProto's field graph and GraphProto's field initializer."""
+def _without_values(weight: onnx.TensorProto) -> bytes:
+    """A weight as bytes up to its values, which follow it as `_values_of` has them; b"" where it is not stored so.
+
+    A message as bytes takes several copies of its values while it is written.
+    """
+    import onnx
+
+    if {field.name for field, _ in weight.ListFields()} - {"dims"} != {"data_type", "name", "raw_data"}:
+        return b""
+    head: bytes = onnx.TensorProto(dims=weight.dims, data_type=weight.data_type, name=weight.name).SerializeToString()
+    return head
+
+
+def _values_of(weight: onnx.TensorProto) -> list[bytes]:
+    values = weight.raw_data
+    return [bytes([_RAW_DATA << 3 | _BYTES]) + _length(len(values)), values]
+
+
+_GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
+"""The numbers of ModelProto's field graph, GraphProto's field initializer and TensorProto's field raw_data."""
 
 
 def _length(size: int) -> bytes:

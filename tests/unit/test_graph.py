@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 from google.protobuf.message import EncodeError
-from onnx import numpy_helper, parser
+from onnx import TensorProto, helper, numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
 from bnexport.errors import InputError, MachineError
@@ -240,3 +242,24 @@ def test_a_graph_that_cannot_be_written_says_why(
     monkeypatch.setattr(protobuf, "LARGEST", largest)
     with pytest.raises(kind, match=words):
         protobuf.serialise(Refusing())  # type: ignore[arg-type]
+
+
+def test_a_file_holds_the_model_that_was_written(tmp_path: Path) -> None:
+    """Also with weights that are stored otherwise than as raw bytes, that are empty, or that have more to say."""
+    shape = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None])
+    graph = helper.make_graph([helper.make_node("Identity", ["a"], ["y"])], "g", [], [shape])
+    model = helper.make_model(graph)
+    graph = model.graph
+    graph.initializer.append(numpy_helper.from_array(np.arange(300, dtype=np.float32).reshape(3, 100), "a"))
+    graph.initializer.append(helper.make_tensor("fields", TensorProto.FLOAT, [2], [1.0, 2.0]))
+    graph.initializer.append(numpy_helper.from_array(np.zeros((0, 3), np.float32), "empty"))
+    graph.initializer.append(numpy_helper.from_array(np.float32(3), "scalar"))
+    graph.initializer.append(helper.make_tensor("text", TensorProto.STRING, [1], [b"x"]))
+    graph.initializer.append(TensorProto(name="nothing", data_type=TensorProto.FLOAT, dims=[0]))
+    told = numpy_helper.from_array(np.ones(200, np.int64), "told")
+    told.doc_string = "behind the values"
+    graph.initializer.append(told)
+    protobuf.write(model, tmp_path / "m.onnx")
+    written = (tmp_path / "m.onnx").read_bytes()
+    assert onnx.ModelProto.FromString(written) == model
+    assert len(written) == len(protobuf.serialise(model))
