@@ -20,7 +20,7 @@ from bnexport.results.preprocessing import Layout, Preprocessing
 from bnexport.results.runs import Precision
 from bnexport.results.verdict import Finding, LayerError
 from bnexport.rules import export, interface, targets
-from bnexport.rules.preprocessing import Refit, candidates
+from bnexport.rules.preparations import Refit, candidates
 from bnexport.types import Array
 
 _CHANNELS = (1, 3, 4)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,44 @@ def misfit(statistics: Sequence[Statistics]) -> float:
     if not statistics:
         return 0.0
     return float(np.median(np.concatenate([np.hypot(s.z, s.log_ratio) for s in statistics])))
+
+
+STALE = 0.05
+"""Statistics are stale from this share of the initial values on: less does not show in most models' answers."""
+
+SURE = 0.95
+"""One layer tells that it was warmed up too little where that explains this share of the distance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Warmed:
+    """How far sites are off once what is left of the initial values is taken off their moving statistics.
+
+    Args:
+        misfit: as `misfit`; infinity where too few updates do not explain the distance, so that nothing can be taken off.
+        share: what is left of the initial values.
+    """
+
+    misfit: float
+    share: float
+
+
+UNEXPLAINED = Warmed(math.inf, math.nan)
+"""Nothing can be taken off."""
+
+
+def without_initial(statistics: Sequence[Statistics]) -> Warmed:
+    """Takes off what is left of the initial values: what stale statistics say of what the sites saw in training."""
+    if not statistics:
+        return UNEXPLAINED
+    fit = warm_up(statistics)
+    left = fit.initial_weight
+    if not (STALE <= left < 1 and fit.r_squared >= SURE):
+        return UNEXPLAINED
+    seen_in_training = [
+        replace(s, mean=s.mean / (1 - left), var=np.maximum((s.var - left) / (1 - left), 0)) for s in statistics
+    ]
+    return Warmed(misfit(seen_in_training), left)
 
 
 DRIFT = 0.01

@@ -11,7 +11,7 @@ import numpy as np
 from bnexport.datasets.feeds import Source
 from bnexport.datasets.preprocess import rescale
 from bnexport.errors import InputError
-from bnexport.numerics.drift import Statistics, misfit
+from bnexport.numerics.drift import Statistics, Warmed, misfit, without_initial
 from bnexport.numerics.moments import Moments
 from bnexport.numerics.variety import Variety
 from bnexport.onnx_graph import protobuf, statistics, weights
@@ -19,7 +19,7 @@ from bnexport.progress import Progress
 from bnexport.recalibration.staged import Feeds, FirstStage, first_sites, looks_up
 from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.preprocessing import Preprocessing, Resize
-from bnexport.rules import preprocessing
+from bnexport.rules import preparations
 from bnexport.rules.diagnose import Evidence
 from bnexport.types import Array
 
@@ -45,7 +45,7 @@ def build_evidence(
     model: onnx.ModelProto,
     moments: Mapping[str, Moments],
     variety: Variety,
-    others: Sequence[preprocessing.Refit],
+    others: Sequence[preparations.Refit],
     noun: Noun = IMAGES,
 ) -> Evidence:
     """The evidence from the moments of every site of the graph, the images' variety, and what other preparations give (`refits`)."""
@@ -54,11 +54,11 @@ def build_evidence(
 
 def refits(
     model: onnx.ModelProto, moments: Mapping[str, Moments], feeds: Source, variety: Variety, progress: Progress
-) -> list[preprocessing.Refit]:
+) -> list[preparations.Refit]:
     """How well the first sites fit with other preparations; nothing where they fit as it is, or where the input is no image."""
     ahead = [s for s in site_statistics(model, moments) if s.first]
     few = variety.images <= EXACT_ON
-    off = misfit(ahead) > (preprocessing.SUSPICIOUS if few else preprocessing.limit(variety.images))
+    off = misfit(ahead) > (preparations.SUSPICIOUS if few else preparations.limit(variety.images))
     return _refits(FirstStage(model), ahead, feeds, progress) if off and _takes_images(model, feeds) else []
 
 
@@ -99,22 +99,22 @@ def site_statistics(model: onnx.ModelProto, moments: Mapping[str, Moments]) -> l
     ]
 
 
-def _refits(first: FirstStage, ahead: list[Statistics], feeds: Source, progress: Progress) -> list[preprocessing.Refit]:
+def _refits(first: FirstStage, ahead: list[Statistics], feeds: Source, progress: Progress) -> list[preparations.Refit]:
     """What other scalings and channel orders give, computed from the prepared images; and with the best of them other resize kernels, for which they are decoded again."""
     feeds = feeds.spread(TRIED_ON)
-    tried: list[preprocessing.Refit] = []
+    tried: list[preparations.Refit] = []
 
     def refit(pairs: Sequence[tuple[Preprocessing, Preprocessing]], source: Source, change: Change) -> None:
         for (old, new), result in zip(pairs, _misfits(first, ahead, source, pairs, change), strict=True):
             if isinstance(result, InputError):
                 progress.note(f"{new.described} could not be tried instead of {old.described}: {result}")
             else:
-                tried.append(preprocessing.Refit(old, new, result))
+                tried.append(preparations.Refit(old, new, *result))
 
-    refit(preprocessing.candidates(feeds.spec, _channels(feeds)), feeds, rescale)
+    refit(preparations.candidates(feeds.spec, _channels(feeds), _extent(feeds)), feeds, rescale)
     if feeds.spec is not None:
-        now = preprocessing.Refit(feeds.spec, feeds.spec, misfit(ahead))
-        best = preprocessing.best_of([now, *tried])
+        now = preparations.Refit(feeds.spec, feeds.spec, misfit(ahead))
+        best = preparations.best_of([now, *tried])
         base = best.new if best else feeds.spec
         for kernel in Resize:
             if kernel != feeds.spec.resize:
@@ -133,7 +133,7 @@ def _misfits(
     source: Source,
     pairs: Sequence[tuple[Preprocessing, Preprocessing]],
     change: Change,
-) -> list[float | InputError]:
+) -> list[tuple[float, Warmed] | InputError]:
     """The first sites' misfit under each change of preparation, or why it could not be measured. Of the images one batch is held."""
     pools = [first.pool() for _ in pairs]
     refused: dict[int, InputError] = {}
@@ -148,8 +148,9 @@ def _misfits(
     return [refused[nth] if nth in refused else _misfit(ahead, pool.moments) for nth, pool in enumerate(pools)]
 
 
-def _misfit(ahead: Sequence[Statistics], moments: Mapping[str, Moments]) -> float:
-    return misfit([replace(s, seen_mean=moments[s.name].mean, seen_var=moments[s.name].var) for s in ahead])
+def _misfit(ahead: Sequence[Statistics], moments: Mapping[str, Moments]) -> tuple[float, Warmed]:
+    seeing = [replace(s, seen_mean=moments[s.name].mean, seen_var=moments[s.name].var) for s in ahead]
+    return misfit(seeing), without_initial(seeing)
 
 
 def _channels(feeds: Source) -> int:
@@ -158,3 +159,11 @@ def _channels(feeds: Source) -> int:
         return feeds.spec.channels
     shape = next(iter(next(iter(feeds)).inputs.values())).shape
     return shape[-1] if len(shape) == 4 else 1
+
+
+def _extent(feeds: Source) -> tuple[float, float]:
+    """The smallest and the largest value of arrays; nothing is known of those of images before they are prepared."""
+    if feeds.spec is not None:
+        return 0.0, 0.0
+    values = [x for feed in feeds for x in feed.inputs.values() if x.size]
+    return float(min(x.min() for x in values)), float(max(x.max() for x in values))

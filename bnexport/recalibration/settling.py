@@ -18,10 +18,10 @@ from bnexport.progress import Progress
 from bnexport.recalibration.evidence import count_inputs, refits, site_statistics
 from bnexport.recalibration.staged import FirstStage
 from bnexport.recalibration.trial import ENOUGH
-from bnexport.results.preprocessing import Preprocessing
 from bnexport.results.verdict import Finding
 from bnexport.rules.batch_norm import learnt
-from bnexport.rules.preprocessing import Refit, find_fitting, wrong_preparation
+from bnexport.rules.preparations import Refit, find_fitting
+from bnexport.rules.preprocessing import wrong_preparation
 from bnexport.runtimes import ort_library
 
 
@@ -70,7 +70,7 @@ def _measure(subject: Subject, feeds: Source, progress: Progress) -> tuple[list[
     stored = [store.get(what, *key) for what in ("first-moments", "first-refits")]
     if stored[0] is not None and stored[1] is not None:
         images, others = json.loads(stored[1])
-        tried = [Refit(Preprocessing.from_dict(o), Preprocessing.from_dict(n), misfit) for o, n, misfit in others]
+        tried = [Refit.from_list(each) for each in others]
         seen = moments.from_bytes(stored[0])
     else:
         variety = Variety()
@@ -78,6 +78,5 @@ def _measure(subject: Subject, feeds: Source, progress: Progress) -> tuple[list[
         seen = FirstStage(graph).moments(count_inputs(feeds, variety))
         images, tried = variety.images, refits(graph, seen, feeds, variety, progress)
         store.put(moments.to_bytes(seen), "first-moments", *key)
-        others = [[r.old.as_dict(), r.new.as_dict(), r.misfit] for r in tried]
-        store.put(json.dumps([images, others]).encode(), "first-refits", *key)
+        store.put(json.dumps([images, [refit.as_list() for refit in tried]]).encode(), "first-refits", *key)
     return [s for s in learnt(site_statistics(graph, seen)) if s.first], images, tried

@@ -21,9 +21,8 @@ from bnexport.recalibration import staged
 from bnexport.recalibration.evidence import build_evidence, count_inputs, refits
 from bnexport.recalibration.live import live_tensors
 from bnexport.results.nouns import noun_of
-from bnexport.results.preprocessing import Preprocessing
 from bnexport.rules.diagnose import Evidence
-from bnexport.rules.preprocessing import Refit
+from bnexport.rules.preparations import Refit
 from bnexport.runtimes import ort_library
 from bnexport.system import machine
 
@@ -96,10 +95,7 @@ def _measure(
     stored = [subject.store.get(what, *key) for what in ("moments", "evidence")]
     if stored[0] is not None and stored[1] is not None:
         record = json.loads(stored[1])
-        others = [
-            Refit(Preprocessing.from_dict(old), Preprocessing.from_dict(new), misfit)
-            for old, new, misfit in record["refits"]
-        ]
+        others = [Refit.from_list(stored) for stored in record["refits"]]
         return moments.from_bytes(stored[0]), Variety.from_dict(record["variety"]), others
     variety = Variety()
     with live_tensors(None, min(machine.memory_available() // 2, HELD)) as live:
@@ -109,7 +105,7 @@ def _measure(
     others = list(earlier) if earlier is not None else refits(subject.graph, by_site, feeds, variety, progress)
     record = {
         "variety": variety.as_dict(),
-        "refits": [[r.old.as_dict(), r.new.as_dict(), r.misfit] for r in others],
+        "refits": [refit.as_list() for refit in others],
     }
     subject.store.put(moments.to_bytes(by_site), "moments", *key)
     subject.store.put(json.dumps(record).encode(), "evidence", *key)

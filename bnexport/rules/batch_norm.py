@@ -7,18 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from bnexport.numerics.drift import Statistics, warm_up
+from bnexport.numerics.drift import STALE, Statistics, warm_up
 from bnexport.results.actions import Action, advise
 from bnexport.results.nouns import Noun
 from bnexport.results.verdict import Finding, Severity
 from bnexport.rules.actions import RECALIBRATE
 from bnexport.rules.rule import Rule
 
-STALE = 0.05
-"""BN001 from this share of the initial values on: less does not show in most models' answers."""
-
 EXPLAINED = 0.8
 """BN001 where a warm-up explains at least this share of the distance: other data or another scale do not look like one."""
+
+EXPLAINED_LATER = 0.9
+"""The same where the first layers, which see the data themselves, are left out (converged nets on other data: up to 0.6)."""
+
+HALF = 0.5
+"""What later layers say beside a first one that is certain."""
 
 MOST = 1.1
 """No BN001 above this share: more than all of the initial values cannot be left, so that something else explains the distance."""
@@ -40,7 +43,8 @@ BN001 = Rule(
         "= -l mu, mv - v = l (1 - v). R^2 is the part of the distance that the fit explains. l = momentum^t "
         "gives the number of updates t. The update counter of the optimizer is shown beside it where the file "
         "has one. Raised from l = {STALE:share} and R^2 = {EXPLAINED} up to l = {MOST:share}. Sampling and "
-        "the drift of the weights alone cause up to about 1 % of l."
+        "the drift of the weights alone cause up to about 1 % of l. Where the first layers see data unlike the "
+        "training data, the later ones decide alone, from R^2 = {EXPLAINED_LATER}."
     ),
     neighbours=(
         "BN002: the layers have learned nothing at all. IN001 and IN002: only the first layers deviate. BN005 "
@@ -51,16 +55,25 @@ BN001 = Rule(
         "Run bnexport recalibrate with representative images, train for more updates, or train with a lower "
         "BatchNormalization momentum."
     ),
-    thresholds={"STALE": STALE, "EXPLAINED": EXPLAINED, "MOST": MOST},
+    thresholds={"STALE": STALE, "EXPLAINED": EXPLAINED, "EXPLAINED_LATER": EXPLAINED_LATER, "MOST": MOST},
 )
 
 
-def stale(sites: Sequence[Statistics], *, answers_differ: bool, stored_iterations: int | None) -> Finding | None:
-    """BN001: too few updates; what is left of the initial values explains the distance to what the layers see."""
+def stale(
+    sites: Sequence[Statistics], *, answers_differ: bool, stored_iterations: int | None, later: bool = False
+) -> Finding | None:
+    """BN001: too few updates; what is left of the initial values explains the distance to what the layers see.
+
+    Args:
+        sites: the layers.
+        answers_differ: whether training and inference mode answer differently: then it is an error.
+        stored_iterations: the update counter of the optimizer in the file; None where there is none.
+        later: whether the first layers are left out because they see other data than in training.
+    """
     if not sites:
         return None
     fit = warm_up(sites)
-    if not (STALE <= fit.initial_weight <= MOST and fit.r_squared >= EXPLAINED):
+    if not (STALE <= fit.initial_weight <= MOST and fit.r_squared >= (EXPLAINED_LATER if later else EXPLAINED)):
         return None
     z, ratio = (np.concatenate([getattr(s, what) for s in sites]) for what in ("z", "log_ratio"))
     evidence: dict[str, Any] = {
@@ -85,6 +98,12 @@ def stale(sites: Sequence[Statistics], *, answers_differ: bool, stored_iteration
         )
     names = tuple(s.name for s in sites)
     return BN001.finding(Severity.ERROR if answers_differ else Severity.WARNING, message, evidence, (), names)
+
+
+def share_left(sites: Sequence[Statistics]) -> float:
+    """The share of the initial values that is left in some layers; 0 where too few updates explain less than half of their distance to what they see."""
+    fit = warm_up(sites) if sites else None
+    return fit.initial_weight if fit and STALE <= fit.initial_weight < 1 and fit.r_squared >= HALF else 0.0
 
 
 BN002 = Rule(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from bnexport.numerics.drift import Statistics
+from bnexport.numerics.drift import Statistics, misfit
 from bnexport.numerics.variety import Variety
 from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.verdict import Finding
 from bnexport.rules import batch_norm, inputs, preprocessing
+from bnexport.rules.preparations import Refit, limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Evidence:
 
     statistics: Sequence[Statistics]
     variety: Variety
-    refits: Sequence[preprocessing.Refit] = ()
+    refits: Sequence[Refit] = ()
     noun: Noun = IMAGES
 
 
@@ -47,13 +49,20 @@ def diagnose(evidence: Evidence, *, answers_differ: bool, stored_iterations: int
     sites, noun = evidence.statistics, evidence.noun
     rest = batch_norm.learnt(sites)
     first = [s for s in rest if s.first]
-    scaling = preprocessing.wrong_preparation(first, evidence.variety.images, evidence.refits, noun=noun)
+    later = [s for s in rest if not s.first]
+    scaling = preprocessing.wrong_preparation(
+        first, evidence.variety.images, evidence.refits, noun=noun, left=batch_norm.share_left(later)
+    )
     untouched = batch_norm.initial_statistics(sites, noun)
-    stale = None
+    stale, by_later = None, False
     if not untouched:
-        settled = [s for s in rest if not (scaling and s.first)]
-        stale = batch_norm.stale(settled, answers_differ=answers_differ, stored_iterations=stored_iterations)
-    other = preprocessing.other_data(first, evidence.variety.images, noun) if not (scaling or stale) else None
+        is_stale = partial(batch_norm.stale, answers_differ=answers_differ, stored_iterations=stored_iterations)
+        stale = is_stale(later if scaling else rest)
+        if stale is None and misfit(first) > limit(evidence.variety.images):
+            stale = is_stale(later, later=True)
+            by_later = stale is not None
+    unexplained = not scaling and (by_later or not stale)
+    other = preprocessing.other_data(first, evidence.variety.images, noun) if unexplained else None
     raised = (
         scaling,
         batch_norm.broken(sites),

@@ -8,112 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from bnexport.numerics.drift import Statistics, misfit
+from bnexport.numerics.drift import SURE, Statistics, misfit, without_initial
 from bnexport.results.actions import Action, NamedOptions, advise
 from bnexport.results.nouns import IMAGES, Noun
-from bnexport.results.preprocessing import Order, Preprocessing, Scaling
 from bnexport.results.verdict import Finding, Severity
 from bnexport.rules.actions import check_with
+from bnexport.rules.preparations import (
+    BETTER,
+    OFF,
+    SCATTERED,
+    Refit,
+    best_of,
+    limit,
+    when_stale,
+)
 from bnexport.rules.rule import Rule
-
-BETTER = 3.0
-"""IN001 where another scaling makes the misfit at least so many times smaller (measured: 5 to 280 times)."""
-
-OFF = 0.3
-"""The misfit above which the first sites are off, on many images: other photographs than in training stay below."""
-
-SCATTERED = 0.5
-"""What one image adds to that limit; n images add this over sqrt(n)."""
 
 EXACT = 1e-3
 """Statistics that agree so well are those of these very images."""
-
-SUSPICIOUS = 3e-3
-"""Other preparations are tried from this misfit on where there are few images: they may be the training images."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refit:
-    """How well the first sites fit when images prepared as `old` are prepared as `new` instead: `misfit` as in `bnexport.numerics.drift`."""
-
-    old: Preprocessing
-    new: Preprocessing
-    misfit: float
-
-    @property
-    def changed(self) -> dict[str, tuple[str, str]]:
-        """What is otherwise: the field, the old and the new value."""
-        old, new = self.old.as_dict(), self.new.as_dict()
-        return {key: (str(old[key]), str(new[key])) for key in ("scaling", "order", "resize") if old[key] != new[key]}
-
-
-def limit(images: int) -> float:
-    """The misfit from which on the first sites are off: other photographs than in training stay below 0.3, and few images scatter.
-
-    >>> round(limit(4), 2), round(limit(2500), 2)
-    (0.55, 0.31)
-    """
-    return OFF + SCATTERED / math.sqrt(max(1, images))
-
-
-def candidates(spec: Preprocessing | None, channels: int) -> list[tuple[Preprocessing, Preprocessing]]:
-    """The preparations to try, as (old, new): from `spec` to every other scaling and channel order, those that change least first.
-
-    Args:
-        spec: how images are prepared; None for arrays, of which nobody knows: then each simple scaling is tried as the old one.
-        channels: of the model's input; 3 are taken for colours.
-    """
-    if spec is None:
-        channels = channels if channels in (1, 3, 4) else 1
-        plain = [Preprocessing((1, 1), channels, scaling=scaling) for scaling in _SIMPLE]
-        turned = [(plain[0], plain[0].changed(order=Order.BGR))] if channels == 3 else []
-        return [(old, new) for old in plain for new in plain if old != new] + turned
-    scalings = [
-        s for s in (spec.scaling, *_SIMPLE, Scaling.CAFFE, Scaling.TORCH) if spec.channels == 3 or s not in _COLOURED
-    ]
-    orders = (spec.order, *(order for order in Order if order != spec.order)) if spec.channels == 3 else (spec.order,)
-    pairs = []
-    for order in orders:
-        for scaling in dict.fromkeys(scalings):
-            if order == Order.BGR and scaling == Scaling.CAFFE:
-                continue
-            new = spec.changed(scaling=scaling, order=order)
-            if new != spec:
-                pairs.append((spec, new))
-    return pairs
-
-
-_SIMPLE = (Scaling.NONE, Scaling.UNIT, Scaling.MINUS_ONE_ONE)
-
-_COLOURED = (Scaling.CAFFE, Scaling.TORCH)
-
-
-def best_of(refits: Sequence[Refit]) -> Refit | None:
-    """The refit to believe.
-
-    The scaling with the smallest misfit first. Another channel order, and then another resize kernel, only where they fit `BETTER` times as
-    well: other images than in training scatter as much as these change.
-    """
-    chosen: Refit | None = None
-    for allowed in ({"scaling"}, {"scaling", "order"}, {"scaling", "order", "resize"}):
-        these = [refit for refit in refits if set(refit.changed) <= allowed and refit is not chosen]
-        best = min(these, key=lambda refit: refit.misfit, default=None)
-        if chosen is None or (best is not None and best.misfit <= chosen.misfit / BETTER):
-            chosen = best
-    return chosen
-
-
-def find_fitting(first: Sequence[Statistics], images: int, refits: Sequence[Refit]) -> Refit | None:
-    """The preparation under which the first sites fit, where they are off as it is; None where they are not off, or where none fits."""
-    now, best = misfit(first), best_of(refits)
-    if best is None or now <= limit(images) or best.misfit > min(limit(images), now / BETTER):
-        return None
-    return best
-
 
 IN001 = Rule(
     "IN001",
@@ -131,11 +46,12 @@ IN001 = Rule(
         "least {BETTER:g} times better, and those that fit equally well. It is an error, or a warning where "
         "the scaling was assumed: the check then continues with the scaling that fits. It is also a warning "
         "where the distance is below the limit, but another channel order or resize kernel reduces it to "
-        "{EXACT}: then these are the training images with different preprocessing."
+        "{EXACT}: then these are the training images with different preprocessing. Where the statistics are "
+        "stale, what is left of the initial values is fitted for every scaling (R^2 of {SURE}) and taken off first."
     ),
     neighbours="IN002: no known scaling fits. BN001: all layers deviate, not only the first.",
     remedy="Prepare the images as in training, with --normalize or the file beside the model. Do not recalibrate.",
-    thresholds={"OFF": OFF, "SCATTERED": SCATTERED, "BETTER": BETTER, "EXACT": EXACT},
+    thresholds={"OFF": OFF, "SCATTERED": SCATTERED, "BETTER": BETTER, "EXACT": EXACT, "SURE": SURE},
 )
 
 
@@ -146,6 +62,7 @@ def wrong_preparation(
     *,
     replaced: bool = False,
     noun: Noun = IMAGES,
+    left: float = 0.0,
 ) -> Finding | None:
     """IN001: the first sites are off, and would not be with another scaling, channel order or resize kernel.
 
@@ -159,12 +76,17 @@ def wrong_preparation(
         refits: what other preparations give.
         replaced: whether the preparation was assumed, and the check goes on with the one that fits.
         noun: what the model was run on.
+        left: the share of the initial values that is left in the later sites; where that is much, no preparation fits as it is.
     """
+    stale = False
     now = misfit(first)
     best = best_of(refits)
     off = now > limit(images)
     if best is None or best.misfit > (min(limit(images), now / BETTER) if off else min(EXACT, now / BETTER)):
-        return None
+        now, refits = without_initial(first).misfit, when_stale(refits, left)
+        best, stale = best_of(refits), True
+        if best is None or not off or now <= limit(images) or best.misfit > min(limit(images), now / BETTER):
+            return None
     rivals = [r for r in refits if r is not best and r.misfit <= min(BETTER * best.misfit, limit(images))]
     alike = {
         key: list(dict.fromkeys(r.new.as_dict()[key] for r in rivals if _differences(r, best) == {key}))
@@ -180,20 +102,26 @@ def wrong_preparation(
         "also_fit": alike["scaling"],
         "also_fit_order": alike["order"],
         "also_fit_resize": alike["resize"],
-        "misfit": now,
+        "misfit": now if math.isfinite(now) else None,
         "misfit_that_fits": best.misfit,
+        **({"initial_weight": best.warmed.share} if stale else {}),
         "replaced": replaced,
         "z_median": float(np.median(np.concatenate([s.z for s in first]))),
         "std_ratio": math.exp(-float(np.median(np.concatenate([s.log_ratio for s in first])))),
     }
-    distance = (
+    how_far = (
         f"at the first BatchNormalization layer the distance to the moving statistics is {now:.2g} standard deviations, "
         f"and {best.misfit:.2g} with {new}"
     )
+    if stale:
+        how_far = (
+            f"{best.warmed.share:.0%} of the moving statistics of the first BatchNormalization layer are initial values, and "
+            f"the rest is {best.misfit:.2g} standard deviations from these {noun.many} with {new}; {_as_given(now)}"
+        )
     message = (
-        f"{old} was assumed for the {noun.many}, but the model was trained with {new}: {distance}; the check continues with {new}"
+        f"{old} was assumed for the {noun.many}, but the model was trained with {new}: {how_far}; the check continues with {new}"
         if replaced
-        else f"the {noun.many} are prepared with {old}, but the model was trained with {new}: {distance}"
+        else f"the {noun.many} are prepared with {old}, but the model was trained with {new}: {how_far}"
     )
     if alike["scaling"]:
         message += f"; {', '.join(alike['scaling'])} cannot be distinguished from it, and {new} fits best"
@@ -213,6 +141,12 @@ def wrong_preparation(
         actions.append(advise("do not recalibrate: this would hide the mistake"))
     severity = Severity.ERROR if off and not replaced else Severity.WARNING
     return IN001.finding(severity, message, evidence, tuple(actions), tuple(s.name for s in first))
+
+
+def _as_given(now: float) -> str:
+    if math.isfinite(now):
+        return f"as they are prepared it is {now:.2g}"
+    return "as they are prepared, no share of initial values explains the moving statistics"
 
 
 def _state(refit: Refit, *, replaced: bool = False) -> Action:

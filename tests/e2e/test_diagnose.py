@@ -289,6 +289,31 @@ def test_other_scalings_are_named_too(trained_with: Scaling, digits: Digits, tmp
     assert finding.evidence["scaling_that_fits"] == str(trained_with)
 
 
+@pytest.mark.parametrize("updates", [5, 200])
+def test_wrong_scaling_is_named_where_statistics_are_stale(
+    updates: int, trained: Callable[[int], Any], digits: Digits, tmp_path: Path
+) -> None:
+    """IN001: trained on x/255 for a few updates and shown 0-255; neither mistake hides the other."""
+    report = checked(trained(updates), (digits[0] * np.float32(255), digits[1]), tmp_path)
+    assert not report
+    finding = codes(report)["IN001"]
+    assert (finding.severity, finding.layers) == (Severity.ERROR, ("bn0",))
+    assert (finding.evidence["scaling"], finding.evidence["scaling_that_fits"]) == ("none", "unit")
+    assert finding.evidence["initial_weight"] == pytest.approx(0.99**updates, rel=0.1)
+    assert "BN001" in codes(report) or updates == 200
+    right = codes(checked(trained(updates), digits, tmp_path))
+    assert "BN001" in right
+    assert not {"IN001", "IN002"} & right.keys()
+
+
+@pytest.mark.parametrize("updates", [5, 200, 1000])
+def test_dimmer_images_are_no_wrong_scaling(
+    updates: int, trained: Callable[[int], Any], digits: Digits, tmp_path: Path
+) -> None:
+    """IN002 at most: half as bright as in training, of values that no scaling explains."""
+    assert "IN001" not in codes(checked(trained(updates), (digits[0] / 2, digits[1]), tmp_path))
+
+
 def test_other_data_than_in_training(healthy: Callable[[], Any], digits: Digits, tmp_path: Path) -> None:
     """IN002: the same digits, light and dark exchanged, which no scaling mends."""
     found = codes(checked(healthy(), (1 - digits[0], digits[1]), tmp_path))

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bnexport.numerics.drift import Statistics, warm_up
+from bnexport.numerics.drift import UNEXPLAINED, Statistics, Warmed, misfit, warm_up, without_initial
 from bnexport.numerics.variety import Variety
 from bnexport.results.preprocessing import Order, Preprocessing, Resize, Scaling
 from bnexport.results.verdict import Comparison, Difference, Finding, Severity
-from bnexport.rules import modes, preprocessing
+from bnexport.rules import modes, preparations, preprocessing
 from bnexport.rules.diagnose import Evidence, diagnose
 from bnexport.rules.measured import Right
 
@@ -161,9 +161,11 @@ def spec(scaling: Scaling, **others: Any) -> Preprocessing:
     return Preprocessing((8, 8), 3, scaling=scaling, **others)
 
 
-def refit(misfit: float, scaling: Scaling = Scaling.NONE, **others: Any) -> preprocessing.Refit:
+def refit(
+    off: float, scaling: Scaling = Scaling.NONE, *, warmed: Warmed = UNEXPLAINED, **others: Any
+) -> preparations.Refit:
     """What another preparation gives for images that are prepared raw, R G B, by Lanczos."""
-    return preprocessing.Refit(spec(Scaling.NONE), spec(scaling, **others), misfit)
+    return preparations.Refit(spec(Scaling.NONE), spec(scaling, **others), off, warmed)
 
 
 OFF = [replace(site(0.0, var=np.full(64, 1e6)), first=True)]
@@ -171,13 +173,16 @@ OFF = [replace(site(0.0, var=np.full(64, 1e6)), first=True)]
 
 def test_candidates() -> None:
     """From what is known to every other scaling and channel order; colours for colour images only; without knowledge from each simple scaling to each."""
-    grey = preprocessing.candidates(Preprocessing((8, 8), 1, scaling=Scaling.UNIT), 1)
+    grey = preparations.candidates(Preprocessing((8, 8), 1, scaling=Scaling.UNIT), 1)
     assert [new.scaling for _, new in grey] == [Scaling.NONE, Scaling.MINUS_ONE_ONE]
-    coloured = [(new.scaling, new.order) for _, new in preprocessing.candidates(spec(Scaling.NONE), 3)]
+    coloured = [(new.scaling, new.order) for _, new in preparations.candidates(spec(Scaling.NONE), 3)]
     assert len(coloured) == len(set(coloured)) == 4 + 4
     assert (Scaling.CAFFE, Order.BGR) not in coloured
-    assert len(preprocessing.candidates(None, 1)) == 6
-    assert len(preprocessing.candidates(None, 3)) == 7
+    assert len(preparations.candidates(None, 1)) == 6
+    assert len(preparations.candidates(None, 3)) == 7
+    assert {old.scaling for old, _ in preparations.candidates(None, 1, (0.0, 127.5))} == {Scaling.NONE}
+    assert Scaling.UNIT not in {old.scaling for old, _ in preparations.candidates(None, 1, (-0.9, 1.0))}
+    assert preparations.candidates(None, 1, (-128.0, 300.0)) == []
 
 
 def test_scalings_that_cannot_be_told_apart_are_named() -> None:
@@ -230,3 +235,58 @@ def test_more_than_everything_cannot_be_left() -> None:
     grown = replace(grown, var=np.abs(grown.var))
     assert warm_up([grown]).initial_weight > 1.1
     assert "BN001" not in found(grown)
+
+
+def seen_as(s: Statistics, factor: float, *, first: bool = True) -> Statistics:
+    """A site whose input is so many times what it was in training."""
+    return replace(s, seen_mean=s.seen_mean * factor, seen_var=s.seen_var * factor**2, first=first)
+
+
+@pytest.mark.parametrize("factor", [255.0, 1 / 255])
+@pytest.mark.parametrize("left", [0.99**2, 0.99**20, 0.99**60])
+def test_a_wrong_scaling_is_named_behind_stale_statistics(left: float, factor: float) -> None:
+    """IN001 and BN001: with the right scaling what is left of the initial values explains the first layer, and it does all others anyway."""
+    true = site(left, "first", 0.002)
+    later = [site(left, str(i), 0.002) for i in range(3)]
+    right = refit(misfit([true]), Scaling.UNIT, warmed=without_initial([true]))
+    wrong = refit(misfit([true]), Scaling.MINUS_ONE_ONE, warmed=without_initial([seen_as(true, 2)]))
+    first = seen_as(true, factor)
+    evidence = Evidence([first, *later], VARIED, [right, wrong])
+    result = {f.code: f for f in diagnose(evidence, answers_differ=True, stored_iterations=None)}
+    assert result["IN001"].evidence["scaling_that_fits"] == "unit"
+    assert result["IN001"].evidence["initial_weight"] == pytest.approx(left, rel=0.02)
+    assert "initial values" in result["IN001"].message
+    assert result["BN001"].evidence["initial_weight"] == pytest.approx(left, rel=0.02)
+    assert "IN002" not in result
+
+
+@pytest.mark.parametrize("later", [0.0, 0.1, 0.3])
+def test_a_first_layer_alone_is_not_taken_for_stale(later: float) -> None:
+    """IN002: a scaling and a share of initial values explain the first layer, and the later ones have another share."""
+    true = site(0.95, "first", 0.002)
+    right = refit(misfit([true]), Scaling.UNIT, warmed=without_initial([true]))
+    evidence = Evidence([seen_as(true, 1 / 255), *(site(later, str(i), 0.002) for i in range(3))], VARIED, [right])
+    result = {f.code for f in diagnose(evidence, answers_differ=True, stored_iterations=None)}
+    assert "IN001" not in result
+    assert "IN002" in result
+
+
+def test_the_right_scaling_of_stale_statistics_is_left_alone() -> None:
+    """BN001 alone: nothing else fits better."""
+    true = replace(site(0.9, "first", 0.01), first=True)
+    others = [
+        refit(misfit([true]), scaling, warmed=without_initial([seen_as(true, factor)]))
+        for scaling, factor in ((Scaling.UNIT, 1 / 255), (Scaling.MINUS_ONE_ONE, 2 / 255))
+    ]
+    evidence = Evidence([true, site(0.9, "b", 0.01)], VARIED, others)
+    assert {f.code for f in diagnose(evidence, answers_differ=True, stored_iterations=None)} == {"BN001"}
+
+
+def test_other_data_do_not_hide_stale_statistics() -> None:
+    """BN001 and IN002: no scaling explains the first layer, and the later ones say that the statistics are stale; converged ones do not."""
+    for left, expected in ((0.9, {"BN001", "IN002"}), (0.0, {"IN002"})):
+        evidence = Evidence(
+            [seen_as(site(left, "first"), 1 / 255), *(site(left, str(i), 0.01) for i in range(3))], VARIED
+        )
+        found_codes = {f.code for f in diagnose(evidence, answers_differ=True, stored_iterations=None)}
+        assert found_codes == expected
