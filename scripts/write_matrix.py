@@ -54,6 +54,8 @@ def precision(name: str, about: About) -> str:
         return "float64"
     if name in {"litert", "command", *OWN_MODEL}:
         return "as it does"
+    if name == "onnxruntime":
+        return "float32, and as deployed on CUDA"
     return "float32, and as deployed" if about.reduced_by_default or name.startswith("onnxruntime") else "float32"
 
 

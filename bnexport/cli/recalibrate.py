@@ -55,7 +55,8 @@ def command(
 ) -> int:
     """Give BatchNormalization layers new moving statistics.
 
-    The statistics are computed from the images. The model is not written if its accuracy falls.
+    The statistics are computed from the images. The model is not written where that would do harm: if its accuracy falls, if the images
+    are not prepared as in training, or if nothing shows that the old statistics are wrong.
     """
     if isolation.wanted:
         return isolation.run()

@@ -93,7 +93,7 @@ class RecalibrationOptions:
             kind=bool,
             default=False,
             panel=RECALIBRATION,
-            help="Write the model even if its accuracy falls.",
+            help="Write the model anyway.",
         )
     )
     trust: bool = option(ALLOW_CUSTOM_CODE)

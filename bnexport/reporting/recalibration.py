@@ -8,6 +8,7 @@ from pathlib import Path
 from bnexport.results.outcomes import Recalibration
 from bnexport.results.text import plain
 from bnexport.results.verdict import Finding
+from bnexport.rules.diagnose import STATISTICS_WRONG
 
 
 def lines(recalibration: Recalibration, output: Path, *, verbose: bool = False) -> Iterator[str]:
@@ -43,7 +44,8 @@ def _lines(recalibration: Recalibration, output: Path, *, verbose: bool) -> Iter
         yield f"{same} of {len(after.answers)} images keep their class (no labels available)"
     for finding in recalibration.findings:
         if not recalibration.refused or finding.message not in recalibration.refused:
-            yield f"{finding.code} {finding.message}"
+            about_old = recalibration.written and finding.code in STATISTICS_WRONG
+            yield f"{'before: ' if about_old else ''}{finding.code} {finding.message}"
             if verbose:
                 yield from _list_actions(finding)
     if recalibration.written and not recalibration.folded:

@@ -71,8 +71,10 @@ def _row(side: Side, comparisons: list[Comparison], modes: dict[str, str], *, is
         return RunRow(side.id, correct, "", "", verdict, side.seconds)
     worst = max(comparisons, key=_excess)
     verdict = Verdict.OK
-    if not all(comparisons):
-        verdict = Verdict.OFF if modes[worst.reference] == side.mode else Verdict.DIFFERS
+    if modes[worst.reference] == side.mode:
+        verdict = Verdict.OK if all(comparisons) else Verdict.OFF
+    elif not all(c and c.top1_agreement in (None, 1.0) for c in comparisons):
+        verdict = Verdict.DIFFERS
     return RunRow(side.id, correct or _agreement(comparisons), _error(worst), worst.reference, verdict, side.seconds)
 
 

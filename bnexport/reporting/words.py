@@ -47,17 +47,23 @@ def _pass_sentence(report: CheckReport) -> str:
         outputs = "the outputs on this machine"
         if any(side.runtime == RECORDED for side in report.sides):
             outputs += ", and those that were recorded,"
-        return f"{outputs} agree with those of {plain(report.bundle.reference)} on the machine that packed the bundle"
+        return f"{outputs} agree with those of {plain(report.bundle.reference)} on the machine that packed the bundle{_precision_cost(report)}"
     several = len({side.runtime for side in report.sides} | {side.provider for side in report.sides}) > 2
     same = "all runs agree; there is no other runtime to compare with"
     if report.deployed and report.model.format == "onnx":
         same = f"{plain(report.deployed)} computes the same outputs"
     elif several:
         same = "all runtimes compute the same outputs"
+    same += _precision_cost(report)
+    modes_differ = any(finding.code == "BN005" for finding in report.findings)
+    return f"{same}; training mode differs from inference mode (BN005)" if modes_differ else same
+
+
+def _precision_cost(report: CheckReport) -> str:
+    """What outputs are equal up to; "" where they are equal within rounding."""
     codes = {finding.code for finding in report.findings}
-    if reduced := [code for code in _REDUCED if code in codes]:
-        same += f" up to what reduced precision costs ({', '.join(reduced)})"
-    return f"{same}; training mode differs from inference mode (BN005)" if "BN005" in codes else same
+    reduced = [code for code in _REDUCED if code in codes]
+    return f" up to what reduced precision costs ({', '.join(reduced)})" if reduced else ""
 
 
 def floors(comparison: Comparison) -> str:

@@ -254,11 +254,14 @@ def test_commands_of_findings_can_be_pasted(models: Path, pictures: Path, tmp_pa
     model = Path(shutil.copy(models / "tiny_residual.onnx", folder / "a net.onnx"))
     labels = folder / "the labels.csv"
     labels.write_text("file,label\ncross.png,cross\ndisc.png,disc\nstripes.png,stripes\n", encoding="utf-8")
-    result = run("check", model, pictures, "--labels", labels, "--scaling", "unit", "-q", "--format", "json")
-    actions = [action for finding in json.loads(result.stdout)["findings"] for action in finding["actions"]]
-    commands = [action["command"] for action in actions if action["command"]]
-    assert all(action["reason"] for action in actions)
+    commands = []
+    for scaling in ("unit", "none"):
+        result = run("check", model, pictures, "--labels", labels, "--scaling", scaling, "-q", "--format", "json")
+        actions = [action for finding in json.loads(result.stdout)["findings"] for action in finding["actions"]]
+        commands += [action["command"] for action in actions if action["command"]]
+        assert all(action["reason"] for action in actions)
     assert any("recalibrate" in command for command in commands), commands
+    assert any("--normalize none" in command for command in commands), commands
     for command in commands:
         script = f"PATH={Path(sys.executable).parent}:$PATH; {command} -q"
         shell = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
