@@ -44,7 +44,7 @@ def command(
         typer.Option(
             "--embed-preprocessing",
             rich_help_panel=PREPROCESSING,
-            help="Write a file that takes the pixels of images as uint8, R G B, in the size of the model, and scales them itself, "
+            help="Write a file that takes the pixels of images as uint8 (colors as R G B) in the size of the model, and scales them itself, "
             "as the other options or MODEL.toml say.",
         ),
     ] = False,
@@ -98,7 +98,8 @@ def command(
             f"exported in {exported.seconds:.1f} s"
         )
         if exported.embedded:
-            typer.echo(f"it takes uint8 pixels, R G B, and scales them itself: {exported.embedded.described}")
+            colors = ", R G B," if exported.embedded.channels == 3 else ""
+            typer.echo(f"it takes uint8 pixels{colors} and scales them itself: {exported.embedded.described}")
         named = {"signature": how.signature, "architecture": how.architecture}
         named |= {"deployed": str(output) if exported.embedded else ""}
         options_of_check = NamedOptions({name: value for name, value in named.items() if value} | preprocessing.given)
