@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -147,7 +148,9 @@ def error_of_layer(
                 break
     if comparable:
         apart, name = min(comparable)
-        return LayerError(layer.name, layer.kind, layer.inputs, name, apart, floor, matched=matched, discrete=discrete)
+        error = LayerError(layer.name, layer.kind, layer.inputs, name, apart, floor, matched=matched, discrete=discrete)
+        values = dict(entry for group in groups for entry in group)[name]
+        return replace(error, reordered=depth.reordered(values, reference, error.tolerance)) if error.off else error
     name, problem = _incomparable(reference, [entry for group in groups for entry in group])
     return LayerError(layer.name, layer.kind, layer.inputs, name, math.nan, floor, problem, matched)
 

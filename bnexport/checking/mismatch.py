@@ -28,6 +28,7 @@ from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError
 from bnexport.frameworks.protocols import ShowsWeights
 from bnexport.numerics.depth import first_off, hidden
+from bnexport.numerics.permuted import Permuted
 from bnexport.onnx_graph import kernels
 from bnexport.progress import Progress
 from bnexport.results.preprocessing import Preprocessing
@@ -165,6 +166,7 @@ class Inquiry:
             )
             if blame is not None:
                 return runtime.optimised_away(lost.failed, blame.optimizers, blame.nodes, blame.tensor), ()
+        permuted: tuple[Permuted, ...] = ()
         if self.deployed is not None and self.subject is not None:
             if self.tally.matches_other_mode(runner.id):
                 return export.training_exported(lost.failed), ()
@@ -172,9 +174,8 @@ class Inquiry:
                 return interface.taken_otherwise(lost.failed, how), ()
             matched = kernels.compare_kernels(self.deployed.graph, self._weights(self.subject))
             if matched.foreign:
-                return export.other_checkpoint(
-                    lost.failed, len(matched.other), matched.same + matched.scaled, matched.other
-                ), ()
+                return export.other_checkpoint(lost.failed, matched.compared, matched.other), ()
+            permuted = matched.permuted
         if measured and not self._is_beyond_quantisation(lost):
             return None, ()
         if self.recorded is not None:
@@ -185,7 +186,14 @@ class Inquiry:
         first = first_off(layers)
         scaled = self.deployed is not None and bool(self.deployed.interface.pixels)
         return export.parity_lost(
-            lost.failed, runner.spec, reference, first, layers, self._reference_name, scaled=scaled
+            lost.failed,
+            runner.spec,
+            reference,
+            first,
+            layers,
+            self._reference_name,
+            scaled=scaled,
+            permuted=permuted,
         ), layers
 
     def _is_beyond_quantisation(self, lost: Lost) -> bool:

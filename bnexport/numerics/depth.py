@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bnexport.numerics.permuted import describe_order, find_order
 from bnexport.results.tolerance import SMALLEST_FLOOR
 from bnexport.results.verdict import LayerError
 from bnexport.types import Array
@@ -36,6 +37,21 @@ def distance(actual: Array, reference: Array) -> float:
 def orders(x: Array) -> list[Array]:
     """A tensor as it is, and with its channels moved to the end and to the front, as another layout has them."""
     return [x, np.moveaxis(x, 1, -1), np.moveaxis(x, -1, 1)] if x.ndim > 2 else [x]
+
+
+def reordered(actual: Array, reference: Array, tolerance: float) -> str:
+    """On which axis `actual` holds the values of `reference` in another order, and in which, in words; "" where it does not.
+
+    Args:
+        actual: shape (N, ...), also with the channels elsewhere.
+        reference: shape (N, ...).
+        tolerance: how far equal values may be apart, relative to the scale of the reference.
+    """
+    for candidate in orders(actual) if reference.ndim > 1 and reference.size else []:
+        for axis in range(reference.ndim - 1, 0, -1):
+            if order := find_order(candidate, reference, axis, tolerance * float(np.abs(reference).max())):
+                return f"on axis {axis} it holds the same values in another order: {describe_order(order)}"
+    return ""
 
 
 def floor(rounded: Array, exact: Array) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from bnexport.numerics.permuted import Permuted, find_order
 from bnexport.onnx_graph import weights
 from bnexport.onnx_graph.quantised import dequantise, quantisation
 from bnexport.types import Array
@@ -32,17 +33,24 @@ class Kernels:
         scaled: the same but for a factor for each channel, as after folding BatchNormalization.
         other: a kernel of that shape is there, with other values.
         absent: there is none of that shape.
+        permuted: the same but for the order of the channels on one axis.
     """
 
     same: tuple[str, ...]
     scaled: tuple[str, ...]
     other: tuple[str, ...]
     absent: tuple[str, ...]
+    permuted: tuple[Permuted, ...] = ()
+
+    @property
+    def compared(self) -> int:
+        """How many can be compared."""
+        return len(self.same) + len(self.scaled) + len(self.other) + len(self.permuted)
 
     @property
     def foreign(self) -> bool:
         """Whether most of what can be compared has other values: the weights of another checkpoint."""
-        return len(self.other) > len(self.same) + len(self.scaled)
+        return 2 * len(self.other) > self.compared
 
 
 def compare_kernels(actual: onnx.ModelProto, reference: onnx.ModelProto | Mapping[str, Array]) -> Kernels:
@@ -52,13 +60,18 @@ def compare_kernels(actual: onnx.ModelProto, reference: onnx.ModelProto | Mappin
     for kernel in _kernels(_weights(actual)).values():
         there.setdefault(_shape(kernel), []).append(kernel)
     groups: dict[str, list[str]] = {"same": [], "scaled": [], "other": [], "absent": []}
+    permuted: list[Permuted] = []
     rounded = quantisation(actual) is not None
     for name, kernel in _kernels(wanted).items():
         candidates = [
             turned for other in there.get(_shape(kernel), []) for turned in _orientations(other, kernel.shape)
         ]
-        groups[_state(kernel, candidates, rounded=rounded)].append(name)
-    return Kernels(**{state: tuple(names) for state, names in groups.items()})
+        state = _state(kernel, candidates, rounded=rounded)
+        if state == "other" and (moved := _find_permuted(name, kernel, candidates)) is not None:
+            permuted.append(moved)
+        else:
+            groups[state].append(name)
+    return Kernels(**{state: tuple(names) for state, names in groups.items()}, permuted=tuple(permuted))
 
 
 def _weights(model: onnx.ModelProto) -> dict[str, Array]:
@@ -104,6 +117,16 @@ def _state(kernel: Array, candidates: list[Array], *, rounded: bool) -> str:
             if np.quantile(np.abs(cosines - 1), 0.5 if rounded else 1.0) <= SAME:
                 return "scaled"
     return "other"
+
+
+def _find_permuted(name: str, kernel: Array, candidates: list[Array]) -> Permuted | None:
+    """A kernel with the channels of one axis in another order; None where it is something else."""
+    tolerance = SAME * float(np.abs(kernel).max())
+    for axis in range(kernel.ndim):
+        for candidate in candidates:
+            if order := find_order(candidate, kernel, axis, tolerance):
+                return Permuted(name, kernel.shape, axis, order)
+    return None
 
 
 def _directions(x: NDArray[np.float64], axis: int) -> NDArray[np.float64]:

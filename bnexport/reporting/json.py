@@ -73,6 +73,7 @@ def check(report: CheckReport) -> dict[str, Any]:
                 "off": layer.off,
                 "problem": layer.problem or None,
                 "matched": layer.matched or None,
+                "reordered": layer.reordered or None,
             }
             for layer in report.layers
         ],

@@ -173,6 +173,7 @@ class LayerError:
         matched: how the tensor was recognised; "" by the layer's name.
         expected: the error that reduced precision explains there, relative to the scale; None where that does not apply.
         discrete: whether its values are integers or truth values, which hide what they are made of.
+        reordered: on which axis it holds the values of the reference in another order, and in which; "" where it does not.
     """
 
     name: str
@@ -185,6 +186,7 @@ class LayerError:
     matched: str = ""
     expected: float | None = None
     discrete: bool = False
+    reordered: str = ""
 
     @property
     def known(self) -> bool:

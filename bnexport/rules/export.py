@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
+from bnexport.numerics.permuted import Permuted
 from bnexport.results.actions import Action, NamedOptions, advise
 from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.runs import RECORDED, STORED, RunSpec
 from bnexport.results.tolerance import FLOORS, STATED, STATED_HALF
 from bnexport.results.verdict import Comparison, Finding, LayerError, Severity
 from bnexport.rules.actions import DOCTOR, EXPORT, option
-from bnexport.rules.measured import describe, describe_inputs, describe_layer, evidence_of, is_within_a_tolerance
+from bnexport.rules.measured import (
+    describe,
+    describe_inputs,
+    describe_layer,
+    describe_output,
+    evidence_of,
+    is_within_a_tolerance,
+)
 from bnexport.rules.rule import Rule
 from bnexport.rules.runtime import RT005, RT007
 
@@ -30,7 +39,8 @@ EX001 = Rule(
         "the limit is {STATED[inference]:g} in inference mode, "
         "{STATED[training]:g} in training mode and {STATED_HALF:g} in half precision. If it is exceeded, "
         "every layer is compared with the tensor of the same layer, with optimisations off. The finding names "
-        "the first layer that deviates although its input agrees. With --deployed the layers are compared "
+        "the first layer that deviates although its input agrees, and states whether the layer or its kernel holds the same values "
+        "in another order. With --deployed the layers are compared "
         "even where the outputs agree, because an error may not show on these images. With --reference keras2 "
         "the reference is tf_keras, and the message states whether the graph equals Keras 3 on the same data, "
         "which means that Keras 3 loads the file as another model. The noise floors are then those of Keras "
@@ -57,6 +67,7 @@ def parity_lost(
     title: str = "Keras",
     *,
     scaled: bool = False,
+    permuted: Sequence[Permuted] = (),
 ) -> Finding:
     """EX001, RT005 between two providers, or RT007 against what a bundle holds: a side that must equal its reference does not.
 
@@ -68,6 +79,7 @@ def parity_lost(
         layers: all layers that were compared.
         title: what sentences call the reference.
         scaled: the file takes pixels, and scales them itself.
+        permuted: the kernels that it holds with channels in another order.
     """
     rule, what = EX001, f"the exported graph differs from {title}"
     if reference.runtime == STORED:
@@ -87,13 +99,15 @@ def parity_lost(
     inside = scaled and first is not None and not any(layer.known for layer in layers if layer.name in first.inputs)
     if first is not None:
         names = (first.name,)
-        far = first.problem or f"its output differs by {first.max_rel:.2g}, rounding explains {first.tolerance:.1g}"
         agreed = (
             "the pixels before it are scaled inside the file, which may be the cause"
             if inside
             else describe_inputs(first, layers)
         )
-        message += f"; the error begins in {describe_layer(first, node=bool(reference.artifact))}: {agreed}, {far}"
+        message += f"; the error begins in {describe_layer(first, node=bool(reference.artifact))}: {agreed}, {describe_output(first)}"
+        if moved := [kernel for kernel in permuted if kernel.name.rpartition("/")[0] == first.name]:
+            message += "" if first.reordered else f"; the file has {moved[0].described}"
+            evidence["kernel_permuted"] = asdict(moved[0])
         evidence |= {
             "first_layer": first.name,
             "first_layer_tensor": first.tensor,
@@ -176,9 +190,8 @@ def hidden_error(
         node: whether the layers are nodes of a reference file.
     """
     off = [layer.name for layer in layers if layer.off]
-    far = first.problem or f"its output differs by {first.max_rel:.2g}, rounding explains {first.tolerance:.1g}"
     message = (
-        f"the ONNX file differs from {title} in {describe_layer(first, node=node)}: {describe_inputs(first, layers)}, {far}; {len(off)} layers differ, "
+        f"the ONNX file differs from {title} in {describe_layer(first, node=node)}: {describe_inputs(first, layers)}, {describe_output(first)}; {len(off)} layers differ, "
         f"but the outputs for these {noun.many} do not show it"
     )
     evidence = {
@@ -240,25 +253,25 @@ EX005 = Rule(
     meaning="The file has the structure of the model, but other weights in most of its kernels.",
     measured=(
         "Kernels are compared in every order of axes and up to a factor per channel, which folding "
-        "BatchNormalization introduces. Kernels that agree to 1 % count as equal."
+        "BatchNormalization introduces. Kernels that agree to 1 % count as equal, and those whose channels are in another "
+        "order are no other weights: EX001 names them."
     ),
     neighbours="EX001 with a layer: one kernel is wrong, and the others are equal to those of the model.",
     remedy="Export the file again from this model, or check the model that it was exported from.",
 )
 
 
-def other_checkpoint(failed: Sequence[Comparison], count: int, kept: Sequence[str], other: Sequence[str]) -> Finding:
+def other_checkpoint(failed: Sequence[Comparison], compared: int, other: Sequence[str]) -> Finding:
     """EX005: the file holds other weights.
 
     Args:
         failed: the comparisons that failed.
-        count: how many kernels have other values.
-        kept: the kernels that are the same.
-        other: those that are not.
+        compared: how many kernels there are in both.
+        other: those that have other values.
     """
-    of = count + len(kept)
-    message = f"the ONNX file contains the weights of another checkpoint: {count} of {of} kernels have other values, first {other[0]}; {describe(failed)}"
-    evidence = evidence_of(failed) | {"kernels_other": count, "kernels_compared": of}
+    count = len(other)
+    message = f"the ONNX file contains the weights of another checkpoint: {count} of {compared} kernels have other values, first {other[0]}; {describe(failed)}"
+    evidence = evidence_of(failed) | {"kernels_other": count, "kernels_compared": compared}
     return EX005.finding(
         Severity.ERROR,
         message,

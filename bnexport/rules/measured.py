@@ -170,6 +170,14 @@ def describe_layer(layer: LayerError, *, node: bool) -> str:
     return f"the node that makes {layer.tensor} ({layer.kind}{matched})"
 
 
+def describe_output(layer: LayerError) -> str:
+    """How a layer's tensor is off."""
+    if layer.problem:
+        return layer.problem
+    far = f"its output differs by {layer.max_rel:.2g}, rounding explains {layer.tolerance:.1g}"
+    return f"{far}, and {layer.reordered}" if layer.reordered else far
+
+
 def describe_inputs(first: LayerError, layers: Sequence[LayerError]) -> str:
     """What is known of the layers before the one where an error begins."""
     unknown = unknown_inputs(first, layers)

@@ -243,6 +243,35 @@ def test_another_checkpoint(workdir: Path) -> None:
     assert finding.evidence["kernels_other"] == finding.evidence["kernels_compared"] == 4
 
 
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        (
+            ("head/kernel", "head/bias"),
+            "on axis 1 it holds the same values in another order: 0 holds 2, 1 holds 0, 2 holds 1",
+        ),
+        (("head/kernel",), "the file has head/kernel, of shape (6, 4), with its axis 1 in another order: 0 holds 2"),
+    ],
+)
+def test_permuted_classes_of_one_kernel_are_no_other_checkpoint(
+    parts: tuple[str, ...], words: str, tmp_path: Path
+) -> None:
+    """A single Dense layer whose columns are permuted holds the weights of the model, and the order is said."""
+    keras = nets._keras()
+    rng = np.random.default_rng(0)
+    x = keras.Input((6,), name="x")
+    net = keras.Model(x, keras.layers.Dense(4, "softmax", name="head")(x))
+    net.get_layer("head").set_weights([rng.normal(size=(6, 4)), rng.normal(size=4)])
+    net.save(tmp_path / "net.keras")
+    export(tmp_path / "net.keras", tmp_path / "net.onnx")
+    np.savez(tmp_path / "data.npz", x=rng.normal(size=(20, 6)).astype(np.float32))
+    file = changed(tmp_path, lambda m: [weights(m, name, lambda w: w[..., [2, 0, 1, 3]]) for name in parts])
+    first = held(tmp_path, file).findings[0]
+    assert (first.code, first.layers) == ("EX001", ("head",)), first.message
+    assert words in first.message
+    assert tuple(first.evidence["kernel_permuted"]["order"]) == (2, 0, 1, 3)
+
+
 def channels_first(model: Graph) -> None:
     """The input with its channels first."""
     [image] = model.graph.input

@@ -43,6 +43,22 @@ def test_what_became_of_a_kernel(case: str) -> None:
     assert found.foreign == (state == "other")
 
 
+@pytest.mark.parametrize(("nth", "axis"), [(0, 0), (0, 1), (0, 3), (1, 0), (1, 1)])
+def test_channels_in_another_order_are_no_other_weights(nth: int, axis: int) -> None:
+    """Columns or rows that are permuted are said to be, with their order; also transposed, and rounded to float16."""
+    kernels = [CONV, DENSE]
+    order = RNG.permutation(kernels[nth].shape[axis])
+    while (order == np.arange(len(order))).all():
+        order = RNG.permutation(len(order))
+    moved = np.take(kernels[nth], order, axis)
+    for change in (lambda k: k, lambda k: k.T, lambda k: k.astype(np.float16)):
+        found = compare_kernels(graph(change(moved)), graph(kernels[nth]))
+        assert not found.foreign
+        [permuted] = found.permuted
+        assert (permuted.name, permuted.axis, permuted.order) == ("k0", axis, tuple(order))
+        assert "in another order" in permuted.described
+
+
 def test_one_wrong_kernel_is_no_other_checkpoint() -> None:
     """Most kernels decide."""
     more = RNG.normal(size=(7, 9)).astype(np.float32)
