@@ -220,7 +220,9 @@ def compare_with_bundle(
                     *(elsewhere.findings if elsewhere else ()),
                     *findings,
                     *on_releases.findings,
-                    runtime.not_finite(tally.answers.not_finite, count),
+                    runtime.not_finite(
+                        broken := tally.answers.not_finite, count, inputs=tally.answers.broken_before(broken)
+                    ),
                     *(judgement.findings if judgement else ()),
                 ]
             ),

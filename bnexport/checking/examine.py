@@ -180,7 +180,9 @@ def _examine(opening: Opening, ended: Sequence[Finding], progress: Progress) -> 
                     *dependent,
                     *sent,
                     *swept,
-                    runtime.not_finite(tally.answers.not_finite, len(names), noun),
+                    runtime.not_finite(
+                        broken := tally.answers.not_finite, len(names), noun, tally.answers.broken_before(broken)
+                    ),
                     *(with_remedy(finding, remedy) for finding in causes),
                     *by_mode,
                     *(backend_rounds(lost.failed, lost.pair.expectation.actual, own) for lost, own in rounded),

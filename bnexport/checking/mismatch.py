@@ -131,9 +131,10 @@ class Inquiry:
         """The finding that names the cause, and the layers where they were compared.
 
         A quantised file that loses answers has its own finding already; None where nothing else is wrong with it,
-        and where the same items are not finite on both sides, which RT006 says.
+        where the same items are not finite on both sides, which RT006 says, and where float16 cannot hold values, which EX009 does.
         """
-        if self.tally.answers.alike_where_finite(lost):
+        cost = self.tally.costs.get(lost.pair.key)
+        if self.tally.answers.alike_where_finite(lost) or (cost is not None and cost.cause == Cause.OVERFLOW):
             return None, ()
         runner, reference = self.runners[lost.pair.actual], lost.pair.expectation.reference
         if runner.spec.runtime == reference.runtime == "keras":

@@ -28,6 +28,7 @@ from bnexport.results.verdict import Finding, Severity
 from bnexport.rules import calibration, half_precision, kernels
 from bnexport.rules.calibration import CLIPPED, SEVERE, QuantisedTensor
 from bnexport.rules.quantization import LOST_DB
+from bnexport.rules.rule import sort_findings
 from bnexport.runtimes import ort_session
 from bnexport.runtimes.ort_session import provider_of
 from bnexport.system import machine
@@ -43,12 +44,16 @@ def explain(forms: Mapping[str, OpenForm], tally: Tally, progress: Progress) -> 
         progress: notified where anything is measured.
     """
     findings: list[Finding | None] = []
+    overflows: list[Finding] = []
     for lost in tally.of_reduced_precision():
         opened, cost = forms.get(lost.pair.actual), tally.costs.get(lost.pair.key)
         if opened is None or cost is None:
             continue
         if opened.runner.spec.precision == Precision.FLOAT16:
-            findings.append(_overflow(opened, cost))
+            overflow = _overflow(opened, cost)
+            overflows += [overflow] if overflow is not None else []
+            if overflow is not None and overflow.severity == Severity.ERROR:
+                tally.add_cost(lost.pair, replace(cost, cause=Cause.OVERFLOW))
         verdict = tally.verdict_on_cost(lost.pair)
         if cost.explained and verdict is not None and verdict.severity == Severity.INFO:
             continue
@@ -57,7 +62,8 @@ def explain(forms: Mapping[str, OpenForm], tally: Tally, progress: Progress) -> 
             findings += _explain(opened, cost, lost, tally, progress)
         except InputError as error:
             progress.note(f"what the precision of {opened.runner.id} costs where cannot be measured: {error}")
-    return [finding for finding in findings if finding is not None]
+    worst = sort_findings(overflows)[:1]  # it is one file, whatever it was run on
+    return [*worst, *(finding for finding in findings if finding is not None)]
 
 
 def _explain(opened: OpenForm, cost: Cost, lost: Lost, tally: Tally, progress: Progress) -> list[Finding | None]:
@@ -172,5 +178,6 @@ def _overflow(opened: OpenForm, cost: Cost) -> Finding | None:
     return half_precision.overflows(
         [(site.tensor, site.nodes, seen.size) for site, seen in beyond if not site.weight],
         HALF_LARGEST,
-        shows=not cost.explained,
+        shows=not cost.explained and cost.apart_explained,
+        apart=not cost.explained and not cost.apart_explained,
     )

@@ -60,6 +60,10 @@ class Items:
         """Their names, in the order of the list."""
         return [self._names[row] for row in self.order]
 
+    def names_of(self, arrived: Iterable[int]) -> list[str]:
+        """The names of some items, by their place among those that arrived."""
+        return [self._names[nth] for nth in arrived]
+
     @property
     def labels(self) -> Sequence[int]:
         """Their classes, -1 where unknown, in the order of the list."""
@@ -94,6 +98,7 @@ class Answers:
         self.items = Items()
         self.items_not_finite: dict[str, frozenset[int]] = {}
         """The items that have an output with a value that is not finite, by run, in the order in which they come."""
+        self._inputs_not_finite: set[int] = set()
         self._items_seen: Counter[str] = Counter()
         self._deciding = ""
         self._answers = {run: array("i") for run in runs}
@@ -116,6 +121,8 @@ class Answers:
         if broken and (rows := np.flatnonzero(np.logical_or.reduce(broken))).size:
             now = frozenset((rows + self._items_seen[run]).tolist())
             self.items_not_finite[run] = self.items_not_finite.get(run, frozenset()) | now
+            given = np.logical_or.reduce([broken_rows(x, len(feed.names)) for x in feed.inputs.values()])
+            self._inputs_not_finite.update((np.flatnonzero(given) + self._items_seen[run]).tolist())
         self._items_seen[run] += len(feed.names)
         if not self._deciding:
             return
@@ -137,12 +144,21 @@ class Answers:
         """How many items have an output with a value that is not finite, by run; only runs that have such items."""
         return {run: len(items) for run, items in self.items_not_finite.items()}
 
+    def broken_before(self, runs: Iterable[str]) -> tuple[list[str], int]:
+        """The items whose inputs hold a value that is not finite, as an output of these runs does, and how many others have such an output."""
+        items = frozenset[int]().union(*(self.items_not_finite.get(run, ()) for run in runs))
+        return self.items.names_of(sorted(items & self._inputs_not_finite)), len(items - self._inputs_not_finite)
+
     def alike_where_finite(self, lost: Lost) -> bool:
         """Whether two runs that differ have the same items that are not finite, and agree elsewhere: neither of the two is at fault."""
-        items = self.items_not_finite
-        return items.get(lost.pair.actual) == items.get(lost.pair.reference) and all(
-            comparison.difference.nonfinite and 10 ** (-comparison.difference.snr_db / 20) <= comparison.tolerance
-            for comparison in lost.failed
+        items = [self.items_not_finite.get(run) for run in lost.pair.key]
+        return (
+            items[0] is not None
+            and items[0] == items[1]
+            and all(
+                comparison.difference.nonfinite and 10 ** (-comparison.difference.snr_db / 20) <= comparison.tolerance
+                for comparison in lost.failed
+            )
         )
 
     def side(self, spec: RunSpec, seconds: float) -> Side:

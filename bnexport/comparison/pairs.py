@@ -106,9 +106,20 @@ class Pair:
         return [name for name in first if self.rows_problem(name, passes)]
 
     def judged_tensors(self, passes: Callable[[str], bool]) -> list[str]:
-        """The tensors that decide: outputs, or where no row of them is selected on either side, what rows are selected from, if that agrees."""
+        """The tensors that decide: outputs, or where no row of them is selected on either side, what rows are selected from, if all of that is compared."""
         names = [*self.running, *self.broken, *self.without_any_partner(passes)]
-        return names or (list(self.evidence) if all(map(passes, self.evidence)) else [])
+        return names or ([] if {*self.heads.sources} - self.evidence.keys() else list(self.evidence))
+
+    def evidence_problem(self, name: str) -> str:
+        """What else a difference may mean of a tensor that decides because no row is selected; "" of any other."""
+        return (
+            ""
+            if self.running or self.broken or name not in self.evidence
+            else (
+                "neither run selects a row, and rows are selected from this tensor: it is wrong, or the file has its values in "
+                "another form or order, which data from which the model selects rows would show"
+            )
+        )
 
     def refuse_nothing(self, passes: Callable[[str], bool]) -> None:
         """Refuses data of which nothing is compared.

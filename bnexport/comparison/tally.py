@@ -253,6 +253,8 @@ class Tally:
         comparison = replace(comparison, task=pair.task(name))
         if problem:
             comparison = replace(comparison, passed=False, reason=comparison.reason or problem)
+        elif not comparison and (otherwise := pair.evidence_problem(name)):
+            comparison = replace(comparison, reason=f"{comparison.reason}; {otherwise}")
         rounding = self._rounding(pair, name) if by_rms else None
         return comparison if rounding is None else compare.judge_rounding(comparison, rounding)
 

@@ -86,6 +86,8 @@ class Cause(StrEnum):
     """The integer kernels of the runtime."""
     CALIBRATION = "calibration"
     """The ranges of the file."""
+    OVERFLOW = "overflow"
+    """Values that float16 cannot hold, in a file that is right in float32."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,8 +64,13 @@ class RowCounts:
         if agree is False:
             return f"{rows}, and the tensors that they are selected from differ by more than rounding"
         if self.reselected == self.batches:
-            if self.explained:
+            if self.explained and (agree or self._is_share(self.unmatched, FEW)):
                 return ""
+            if self.explained:
+                return (
+                    f"{rows}, and the selection of the reference chooses the same from the tensors that {actual} computed, which "
+                    "are not those of the reference: they differ by more than rounding, or have another form or order"
+                )
             return (
                 f"{rows}, and the selection of the reference chooses {self.unexplained} other rows from the tensors that "
                 f"{actual} computed: the selection differs, or a kernel that decides ties otherwise"

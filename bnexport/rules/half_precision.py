@@ -107,7 +107,8 @@ EX009 = Rule(
     meaning="The file computes in float16, and some layers reach values above 65504, the largest number of float16.",
     measured=(
         "The graph of a file in float16 is run in float32, and the largest value of each tensor is compared with 65504. It is an "
-        "error where the file is further from its reference than float16 explains, and a warning otherwise: on the CPU "
+        "error where the file is further from its reference than float16 explains, and the same file in float32 is not: no other "
+        "cause is looked for then. It is a warning otherwise: on the CPU "
         "onnxruntime computes most of float16 in float32, so that only other targets overflow."
     ),
     neighbours="RT006: the outputs are not finite. RT003: float16 explains the difference.",
@@ -115,28 +116,29 @@ EX009 = Rule(
 )
 
 
-def overflows(tensors: Sequence[tuple[str, tuple[str, ...], float]], largest: float, *, shows: bool) -> Finding | None:
+def overflows(
+    tensors: Sequence[tuple[str, tuple[str, ...], float]], largest: float, *, shows: bool, apart: bool = False
+) -> Finding | None:
     """EX009: tensors that float16 cannot hold, in the order of the graph; None where there is none.
 
     Args:
         tensors: the name, the nodes that make it, and the largest magnitude in float32.
         largest: the largest number of float16.
-        shows: whether the outputs are further off than float16 explains; a warning where they are not.
+        shows: whether the outputs are further off than float16 explains, and the file in float32 is not; a warning otherwise.
+        apart: whether the file in float32 is further off than float16 explains already.
     """
     if not tensors:
         return None
     name, nodes, size = tensors[0]
     where = f" (node {nodes[0]})" if nodes else ""
     block = list(dict.fromkeys(node for _, makers, _ in tensors for node in makers))
-    hidden = (
-        ""
-        if shows
-        else "; this run does not show it, because onnxruntime computes float16 in float32 where it lacks kernels"
-    )
+    hidden = "; this run does not show it, because onnxruntime computes float16 in float32 where it lacks kernels"
+    if apart:
+        hidden = "; the file differs from its reference in float32 already, which this does not explain"
     return EX009.finding(
         Severity.ERROR if shows else Severity.WARNING,
         f"values exceed the largest number of float16, {largest:g}, in {len(tensors)} tensors: the first is {name}{where}, "
-        f"which reaches {size:.3g} in float32{hidden}",
+        f"which reaches {size:.3g} in float32{'' if shows else hidden}",
         {
             "first_tensor": name,
             "tensors": [{"tensor": t, "nodes": list(n), "largest": s} for t, n, s in tensors],

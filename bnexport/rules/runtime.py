@@ -188,11 +188,14 @@ RT005 = Rule(
     remedy="Find the cause before deploying on this provider.",
 )
 
+SHOWN_INPUTS = 3
+"""So many items are named whose inputs are not finite."""
+
 RT006 = Rule(
     "RT006",
     "outputs that are not finite",
     meaning="A run computes NaN or infinity for some images.",
-    measured="Every output of every run is checked.",
+    measured="Every output of every run is checked, and the inputs of the images for which one is not finite.",
     neighbours="BN003: the moving statistics are not finite. EX001: only one of two runs is affected.",
     remedy=(
         "Look for values that are not finite in the inputs and the weights, and in half precision for values "
@@ -201,16 +204,40 @@ RT006 = Rule(
 )
 
 
-def not_finite(sides: Mapping[str, int], images: int, noun: Noun = IMAGES) -> Finding | None:
-    """RT006: sides that compute NaN or infinity, with the number of images each does so for; None where there is none."""
+def not_finite(
+    sides: Mapping[str, int], images: int, noun: Noun = IMAGES, inputs: tuple[Sequence[str], int] = ((), 0)
+) -> Finding | None:
+    """RT006: sides that compute NaN or infinity, with the number of images each does so for; None where there is none.
+
+    Args:
+        sides: how many images, by run.
+        images: how many there are.
+        noun: what they are.
+        inputs: those of these images whose inputs are not finite themselves, and how many have finite inputs.
+    """
     if not sides:
         return None
     message = f"outputs contain NaN or infinity: {', '.join(f'{side} for {count} of {images} {noun.many}' for side, count in sides.items())}"
+    evidence: dict[str, object] = {"sides": dict(sides), "images": images}
+    given, others = inputs
     actions = (
         advise("look for values that are not finite in the inputs and the weights"),
         advise("in half precision, look for values above 65504"),
     )
-    return RT006.finding(Severity.ERROR, message, {"sides": dict(sides), "images": images}, actions)
+    if given:
+        evidence |= {"inputs_not_finite": len(given), "inputs_finite": others}
+        named = ", ".join(given[:SHOWN_INPUTS]) + (", ..." if len(given) > SHOWN_INPUTS else "")
+        message += f"; the inputs of {len(given)} of these {noun.many} contain NaN or infinity themselves ({named})"
+        message += (
+            f", and those of {others} do not: the others of their batch may be the cause, or the weights"
+            if others
+            else ""
+        )
+        actions = (
+            advise("correct the inputs that are not finite, or refuse such inputs before the model is called"),
+            *(actions if others else ()),
+        )
+    return RT006.finding(Severity.ERROR, message, evidence, actions)
 
 
 RT007 = Rule(

@@ -21,9 +21,9 @@ RT008 = Rule(
     measured=(
         "Rows are matched, in any order: by the indices that were chosen where both runs give them, otherwise by all their values. "
         "Partners are compared within the tolerance. The tensors that the rows are selected from have a fixed shape and are compared, "
-        "and the selection of the reference is run on those that the other run computed: where it chooses the same rows, rounding "
-        "explains the difference. Otherwise the check fails where more than one row and more than {HALF:share} of them have no "
-        "partner, or {FEW:share} where the tensors cannot be compared."
+        "and the selection of the reference is run on those that the other run computed: where the tensors agree and it chooses the "
+        "same rows, rounding explains the difference. Otherwise the check fails where more than one row and more than "
+        "{HALF:share} of them have no partner, or {FEW:share} where the tensors cannot be compared or do not agree."
     ),
     neighbours="RT004, RT005 and EX001: partners, or the tensors that the rows are selected from, differ by more than rounding.",
     remedy="Compare the detections on labelled images.",
@@ -89,6 +89,11 @@ def other_rows(unmatched: Sequence[OtherRows]) -> Finding | None:
 def _cause(rows: OtherRows) -> str:
     if not rows.strict:
         return "reduced precision moves scores across the threshold or changes a tie"
+    if rows.counts.explained and rows.agree is None:
+        return (
+            "the reference's selection chooses the same from the tensors computed there, which could not be shown to agree: so "
+            "few may be rounding"
+        )
     if rows.counts.explained:
         return "the reference's selection chooses the same from the tensors computed there: rounding moved scores across the threshold or changed a tie"
     if rows.agree:

@@ -210,6 +210,37 @@ def test_values_beyond_float16_are_named_with_the_node(tmp_path: Path) -> None:
     assert codes["EX009"].evidence["node_block_list"] == ["head"]
 
 
+@pytest.mark.parametrize("targets", [["onnxruntime:cpu"], ["onnxruntime:cpu", "onnx-reference"]])
+@pytest.mark.filterwarnings("ignore:overflow encountered")  # which is the point
+def test_values_beyond_float16_are_the_only_cause(tmp_path: Path, targets: list[str]) -> None:
+    """Where they show, and the file is right in float32, it is said once, and no layer is blamed beside it."""
+    folder = quantised_nets.mobile(tmp_path / "net")
+    model = onnx.load(folder / "net.onnx")
+    for name, factor in (("project2_w", 1000), ("head_w", 100)):
+        change_weight(model, name, lambda w, factor=factor: w * np.float32(factor))
+    onnx.save(model, folder / "net.onnx")
+    file = quantised_nets.quantise(folder, "half")
+    report = check(folder / "net.onnx", inputs=folder / "data.npz", deployed=file, targets=targets)
+    assert not report
+    errors = [finding for finding in report.findings if finding.severity == "error"]
+    assert [finding.code for finding in errors] == ["EX009"], str(report)
+    assert errors[0].evidence["first_tensor"] == "head_out"
+
+
+def test_weights_that_float16_cuts_are_no_overflow_alone(tmp_path: Path) -> None:
+    """The converter cuts weights above 10,000: the file is wrong in float32 already, and EX009 is not the reason."""
+    folder = quantised_nets.mobile(tmp_path / "net")
+    model = onnx.load(folder / "net.onnx")
+    for name, factor in (("project2_w", 1000), ("head_w", 10000)):
+        change_weight(model, name, lambda w, factor=factor: w * np.float32(factor))
+    onnx.save(model, folder / "net.onnx")
+    report, codes = held(folder, quantised_nets.quantise(folder, "half_io"))
+    assert not report
+    assert report.findings[0].code == "EX001"
+    assert codes["EX009"].severity == "warning"
+    assert "in float32 already" in codes["EX009"].message
+
+
 def test_answers_decide_where_a_limit_is_set(folder_of: Callable[[str], Path]) -> None:
     """--min-agreement and --max-accuracy-drop fail a file that the precision explains."""
     folder = folder_of("digits")

@@ -195,8 +195,12 @@ def test_inputs_that_are_not_finite_are_no_runtimes_fault(models: Path, model: s
     report = check(models / model, x, targets=targets)
     assert not report
     assert {finding.code for finding in report.findings} == {"RT006"}, str(report)
-    broken = report.findings[0].evidence["sides"]
-    assert all(count == (4 if "training" in side else 1) for side, count in broken.items())
+    evidence, message = report.findings[0].evidence, report.findings[0].message
+    assert all(count == (4 if "training" in side else 1) for side, count in evidence["sides"].items())
+    in_training = any("training" in side for side in evidence["sides"])
+    assert (evidence["inputs_not_finite"], evidence["inputs_finite"]) == (1, 3 if in_training else 0)
+    assert "the inputs of 1 of these samples contain NaN or infinity themselves (" in message
+    assert ("those of 3 do not" in message) == in_training
 
 
 PLUGIN = '''

@@ -222,6 +222,32 @@ def test_nothing_selected_at_all(tmp_path: Path) -> None:
     assert not checked(tmp_path, detector(changes=none), detector())
 
 
+WEAKER = "strong = Sigmoid(logits)  scores = Mul(strong, factor)"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "threshold", "factor", "words"),
+    [
+        (("kept",), 0.6, 0.7, "172 of 290 rows have no partner"),  # what is selected is right, and much is not
+        (("kept", "sure"), 0.6, 0.1, "231 of 231 rows have no partner"),
+        (("kept", "sure"), 2.0, 0.5, "neither run selects a row"),
+        (("kept", "sure"), 2.0, float("nan"), "values are not finite"),
+    ],
+)
+def test_broken_scores_fail_whatever_is_selected(
+    outputs: tuple[str, ...], threshold: float, factor: float, words: str, tmp_path: Path
+) -> None:
+    """Fewer rows, none on one side and none on both: no rounding and no error of usage, also where the same is selected from these scores."""
+    changes = {"threshold": np.float32([threshold]), "factor": np.float32(factor)}
+    report = checked(tmp_path, detector(outputs, changes), detector(outputs, changes, scores=WEAKER))
+    assert not report
+    first = report.findings[0]
+    assert first.code == "EX001", str(report)
+    assert words in first.message
+    assert first.evidence["first_layer"] == "scores"
+    assert "RT008" not in codes(report)
+
+
 def test_a_detector_that_normalises_by_the_batch_is_found(tmp_path: Path) -> None:
     """BN006 where the rows of an image depend on the others; its boxes tell it too."""
     by_batch = "m = ReduceMean<keepdims = 1>(c, first)  n = Sub(c, m)"

@@ -22,6 +22,7 @@ FINDINGS: dict[str, Callable[[], Finding | None]] = {
         "onnx-inference@cuda", [("Conv", "a"), ("Conv", "b"), ("Gather", "c")], strict=False
     ),
     "strict placement": lambda: runtime.placed_on_cpu("onnx-inference@cuda", [("Conv", "a")], strict=True),
+    "not finite as the inputs": lambda: runtime.not_finite({"onnx-inference@cpu": 2}, 4, inputs=(["a", "b"], 0)),
     "not finite": lambda: runtime.not_finite({"onnx-inference@cpu": 2, "keras-inference": 1}, 4),
     "ended": lambda: targets.runtime_ended(RUN, TITLE, "SIGSEGV", ""),
     "ended with a line": lambda: targets.runtime_ended(RUN, TITLE, "SIGABRT", "out of luck"),

@@ -86,7 +86,7 @@ def judge(
     failed = [comparison for comparison in comparisons if not comparison]
     not_finite = {side: count for side, count in tally.answers.not_finite.items() if side == _RUN.id}
     findings: list[Finding | None] = [outputs_matched(recording.notes)]
-    findings.append(runtime.not_finite(not_finite, len(recording.rows)))
+    findings.append(runtime.not_finite(not_finite, len(recording.rows), inputs=tally.answers.broken_before(not_finite)))
     inquiry = _Inquiry(recording, index, contents, open_onnxruntime, tally, progress)
     findings += inquiry.findings(failed)
     return Judgement(tally.answers.side(_RUN, 0.0), tuple(comparisons), tuple(findings))
