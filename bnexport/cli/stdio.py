@@ -9,6 +9,7 @@ are those of the format.
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import os
@@ -44,6 +45,19 @@ class _Descriptor(io.FileIO):
             _open_null(number)  # what is still in the buffer cannot raise again
             name = "standard output" if number == 1 else "standard error"
             raise MachineError(f"cannot write to {name} ({error.strerror})") from error
+
+
+class _AsciiText(io.TextIOWrapper):
+    """A stream in ASCII that hides the bytes behind it: the library that prints help and errors of usage would write UTF-8 there."""
+
+    @property
+    def buffer(self) -> Any:
+        """There is none.
+
+        Raises:
+            AttributeError: always.
+        """
+        raise AttributeError("a stream in ASCII takes text")
 
 
 def prepare() -> None:
@@ -107,7 +121,8 @@ def _stream(number: int, old: object) -> io.TextIOWrapper:
     if number == 2 or errors in _RAISING:
         errors = "backslashreplace"
     lines = number == 2 or os.isatty(number)
-    return io.TextIOWrapper(buffer, encoding=encoding, errors=errors, line_buffering=lines, write_through=number == 2)
+    kind = _AsciiText if codecs.lookup(encoding).name == "ascii" else io.TextIOWrapper
+    return kind(buffer, encoding=encoding, errors=errors, line_buffering=lines, write_through=number == 2)
 
 
 _RAISING = ("strict", "surrogateescape")

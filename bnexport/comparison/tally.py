@@ -28,6 +28,7 @@ from bnexport.rules import modes, runtime, selected_rows
 from bnexport.rules.half_precision import cost_of_half_precision
 from bnexport.rules.measured import NO_LIMITS, AnswerLimits
 from bnexport.rules.quantization import cost_of_quantisation
+from bnexport.system.suggestions import suggest
 
 _NOTHING = Difference(0, 0.0, float("nan"), float("nan"), float("nan"), 0.0, float("-inf"), 0, 0)
 
@@ -97,9 +98,8 @@ class Tally:
             pair.refuse_nothing(self._passes(pair))
         names = {self.heads.shown(name) for pair in self._pairs for name in [*pair.running, *pair.broken]}
         for name in {name for table in tables for name in table} - names - {""}:
-            raise UsageError(
-                f"a tolerance names the tensor {name}, which is not compared", expected=", ".join(sorted(names))
-            )
+            unknown = f"a tolerance names the tensor {name}, which is not compared"
+            raise UsageError(unknown, expected=", ".join(sorted(names)), fix=suggest(name, names))
 
     @property
     def modes_differ(self) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bnexport.errors import UsageError
 from bnexport.results.option_values import parse_size
+from bnexport.results.target_names import split_target
 from bnexport.runtimes.isolated import Process
 from bnexport.system.child import PATIENCE
 from bnexport.system.confined import refuse_unusable
@@ -35,3 +36,12 @@ def process_of(text: str, options: Mapping[str, str], python: Path | None) -> Pr
             ) from error
         refuse_unusable(seconds, f"the time limit of the target {text}")
     return Process(interpreter, seconds, parse_size(options.get("memory")))
+
+
+def process_options(text: str) -> dict[str, str]:
+    """The options of a target that say how its process runs.
+
+    >>> process_options("openvino:threads=1:timeout=9")
+    {'timeout': '9'}
+    """
+    return {name: value for name, value in split_target(text).options.items() if name in PROCESS_OPTIONS}

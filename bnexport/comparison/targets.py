@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnexport.comparison.sides import ComputeTensors, Feeds, Outputs, Runner, graph_run, graph_spec
-from bnexport.comparison.target_processes import PROCESS_OPTIONS, process_of
+from bnexport.comparison.target_processes import PROCESS_OPTIONS, process_of, process_options
 from bnexport.errors import EndedError, InputError, MachineError, RefusedError, UsageError
 from bnexport.onnx_graph import tensors
 from bnexport.onnx_graph.outputs import fetches
@@ -53,6 +53,7 @@ class Target:
         about: what it is here.
         options: the runtime's own options, by name.
         process: where it runs, if it has a process of its own.
+        told_by: the options of that process, where nothing else tells it from another target.
     """
 
     text: str
@@ -62,6 +63,7 @@ class Target:
     about: About
     options: Mapping[str, str] = field(default_factory=dict)
     process: Process = OWN
+    told_by: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -72,7 +74,7 @@ class Target:
     def settings(self) -> str:
         """The options as they were given."""
         shown = {name: value for name, value in self.options.items() if name not in self.about.hidden}
-        return ":".join(f"{name}={value}" for name, value in shown.items())
+        return ":".join(f"{name}={value}" for name, value in {**shown, **self.told_by}.items())
 
     @property
     def switches(self) -> tuple[Switch, ...]:
@@ -172,7 +174,9 @@ def open_targets(wanted: Sequence[str], python: Path | None = None) -> list[Targ
         raise UsageError(
             f"two targets are called {twice[0]}", fix="give each a name, for example command:name=board:./infer ..."
         )
-    return targets
+    called = [(target.name, target.device, target.settings) for target in targets]
+    pairs = zip(targets, called, strict=True)
+    return [replace(t, told_by=process_options(t.text)) if called.count(names) > 1 else t for t, names in pairs]
 
 
 def _open_target(text: str, python: Path | None) -> Target:

@@ -61,3 +61,18 @@ def test_the_check_does_not_move_the_generators(tmp_path: Path) -> None:
     assert first["ST001"].evidence == second["ST001"].evidence
     kinds = {re.sub(r"_\d+$", "", name) for name in first["ST001"].layers}  # Keras counts the layers of a process
     assert kinds == {"gaussian_noise", "spatial_dropout2d", "dropout"}
+
+
+def test_a_recurrent_layer_is_one_random_layer(tmp_path: Path) -> None:
+    """Its cell draws for it and is no layer of its own; a layer of rate 0 beside it is none, also in memory."""
+    keras = nets._keras()
+    k = keras.layers
+    gru = k.GRU(4, dropout=0.3, return_sequences=True, name="gru")
+    both_ways = k.Bidirectional(k.LSTM(4, recurrent_dropout=0.3, return_sequences=True), name="both")
+    cell = k.RNN(k.LSTMCell(4, dropout=0.3, name="cell"), name="by_cell")
+    net = keras.Sequential(
+        [keras.Input((6, 5)), gru, k.GRU(4, return_sequences=True, name="still"), both_ways, cell, k.Dense(2)]
+    )
+    finding = found(net, tmp_path)["ST001"]
+    assert finding.layers == ("gru", "forward_lstm", "backward_lstm", "cell")
+    assert finding.message.startswith("4 random layers")

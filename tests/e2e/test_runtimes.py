@@ -282,3 +282,13 @@ def test_a_plugin_that_fails_is_one_sentence(installed: dict[str, str], models: 
     assert target in done.stderr
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_targets_that_differ_by_their_process_only_have_ids_of_their_own(models: Path) -> None:
+    """A time limit tells two runs of one runtime apart in the report; where there is one run, it is no part of its id."""
+    texts = ["onnx-reference", "onnx-reference:timeout=90", "onnx-reference:timeout=95"]
+    report = check(models / "tiny_residual.onnx", models / "three", targets=texts)
+    ids = [side.id for side in report.sides if "onnx-reference" in side.id]
+    assert ids == [f"onnx-inference@{text}" for text in texts]
+    alone = check(models / "tiny_residual.onnx", models / "three", targets=texts[1:2])
+    assert [side.id for side in alone.sides if "onnx-reference" in side.id] == ["onnx-inference@onnx-reference"]

@@ -55,6 +55,32 @@ def test_text_has_escapes_for_what_stdout_lacks(stream: str, odd_model: Path, mo
 
 
 @pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("fold", "{model}", "-o", "{model}-folded.onnx"), 0),
+        (("check", "{model}", "{three}", "-q", "--format", "github"), 1),
+        (("check", "{model}", "--t\N{LATIN SMALL LETTER A WITH DIAERESIS}rget", "x"), 2),
+        (("check", "{model}", "--format", "\N{GREEK SMALL LETTER LAMDA}"), 2),
+        (("ch\N{LATIN SMALL LETTER A WITH DIAERESIS}ck",), 2),
+        (("explain", "EX\N{GREEK SMALL LETTER LAMDA}"), 2),
+    ],
+)
+def test_every_line_has_escapes_for_what_a_stream_lacks(
+    arguments: tuple[str, ...], code: int, stream: str, odd_model: Path, models: Path
+) -> None:
+    """Also lines about a file, and the parser's errors: nothing is written in UTF-8 where the stream is in another encoding."""
+    typed = [text.format(model=odd_model, three=models / "three") for text in arguments]
+    completed = subprocess.run([BNEXPORT, *typed], capture_output=True, env={**os.environ, **STREAMS[stream]})
+    assert completed.returncode == code, completed.stderr
+    for written in (completed.stdout, completed.stderr):
+        encoded = written.decode("latin-1" if stream == "latin-1" else "ascii")
+        assert not {"\u00ce", "\u00c3"} & set(encoded)  # the first bytes of these letters in UTF-8
+    if code == 2:
+        assert b"\\" in completed.stderr or (stream == "latin-1" and b"\xe4" in completed.stderr)
+
+
+@pytest.mark.parametrize("stream", STREAMS)
 @pytest.mark.parametrize("form", ["json", "ndjson"])
 def test_json_is_json_in_every_encoding(form: str, stream: str, odd_model: Path, models: Path) -> None:
     """It is ASCII with the escapes of JSON, which every parser reads as these characters."""

@@ -49,6 +49,7 @@ TYPED: dict[str, tuple[tuple[str, ...], str]] = {
     "an option of a target": (("check", *MODEL, "--target", "opencv:thread=1"), "threads"),
     "a required target": (("doctor", "--require-target", "openvnio"), "openvino"),
     "a package of releases": (("verify", "bundle", "--matrix", "onnxruntme==1.20"), "onnxruntime"),
+    "a tensor": (("check", *MODEL, "--rtol", "logit=1e-3"), "logits"),
     "a network": (("train", "three", "-o", "net.h5", "--arch", "resnet5"), "ResNet50"),
 }
 """What is typed, and what is offered."""

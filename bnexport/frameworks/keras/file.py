@@ -90,7 +90,7 @@ def _info(file: KerasFile) -> ModelInfo:
         dtype=narrow,
         iterations=file.iterations,
         repairs=file.repairs,
-        random_layers=tuple(layer.name for layer in layers if _is_random(layer)),
+        random_layers=tuple(_random_layers(file.model)),
         versions={backend_name(): installed_version(backend_name()), "keras": installed_version("keras")},
         sha256=file.sha256,
     )
@@ -102,6 +102,15 @@ def _layers(model: StoredLayer) -> Iterator[StoredLayer]:
         if part.kind not in LEGACY:
             yield part
         yield from _layers(part)
+
+
+def _random_layers(model: StoredLayer) -> Iterator[str]:
+    """The names of the layers that are random, without those inside of them: the cell of a recurrent layer draws for it."""
+    for part in model.parts.values():
+        if _is_random(part):
+            yield part.name
+        else:
+            yield from _random_layers(part)
 
 
 def _is_random(layer: StoredLayer) -> bool:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from bnexport.errors import BnexportError, InputError, MachineError, reason
 from bnexport.frameworks.keras.backends import Forward, Tensors, Traced, Weights, open_backend, weights_of
+from bnexport.frameworks.keras.file import STRENGTHS
 from bnexport.frameworks.keras.logits import logits_kept
 from bnexport.frameworks.keras.patch import float64_promoted, layer_error, method_replaced, name_scopes_restored
 from bnexport.frameworks.keras.paths import layer_paths
@@ -113,7 +114,7 @@ class Passes:
         """The layers that compute something else at each call in training mode: those that hold a generator of random numbers and use it."""
         names = []
         for layer in self._loaded.keras._flatten_layers(include_self=False):
-            strength = [getattr(layer, name) for name in ("rate", "stddev", "alpha") if hasattr(layer, name)]
+            strength = [getattr(layer, name) for name in STRENGTHS if hasattr(layer, name)]
             if hasattr(layer, "seed_generator") and (not strength or any(strength)):
                 names.append(layer.name)
         return names
