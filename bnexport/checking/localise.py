@@ -150,7 +150,11 @@ def error_of_layer(
         apart, name = min(comparable)
         error = LayerError(layer.name, layer.kind, layer.inputs, name, apart, floor, matched=matched, discrete=discrete)
         values = dict(entry for group in groups for entry in group)[name]
-        return replace(error, reordered=depth.reordered(values, reference, error.tolerance)) if error.off else error
+        return (
+            replace(error, reordered=depth.describe_other_order(values, reference, error.tolerance))
+            if error.off
+            else error
+        )
     name, problem = _incomparable(reference, [entry for group in groups for entry in group])
     return LayerError(layer.name, layer.kind, layer.inputs, name, math.nan, floor, problem, matched)
 

@@ -16,7 +16,7 @@ import os
 import re
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from bnexport.errors import MachineError
 
@@ -51,7 +51,7 @@ class _AsciiText(io.TextIOWrapper):
     """A stream in ASCII that hides the bytes behind it: the library that prints help and errors of usage would write UTF-8 there."""
 
     @property
-    def buffer(self) -> Any:
+    def buffer(self) -> NoReturn:
         """There is none.
 
         Raises:

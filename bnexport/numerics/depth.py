@@ -39,7 +39,7 @@ def orders(x: Array) -> list[Array]:
     return [x, np.moveaxis(x, 1, -1), np.moveaxis(x, -1, 1)] if x.ndim > 2 else [x]
 
 
-def reordered(actual: Array, reference: Array, tolerance: float) -> str:
+def describe_other_order(actual: Array, reference: Array, tolerance: float) -> str:
     """On which axis `actual` holds the values of `reference` in another order, and in which, in words; "" where it does not.
 
     Args:

@@ -53,7 +53,7 @@ def describe_order(order: tuple[int, ...], shown: int = 4) -> str:
     >>> describe_order((2, 0, 1, 3))
     '0 holds 2, 1 holds 0, 2 holds 1'
     """
-    moved = [f"{place} holds {channel}" for place, channel in enumerate(order) if place != channel]
+    moved = [f"{nth} holds {channel}" for nth, channel in enumerate(order) if nth != channel]
     more = f" and {len(moved) - shown} more" if len(moved) > shown else ""
     return ", ".join(moved[:shown]) + more
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bnexport.numerics.depth import distance, first_off, hidden, reordered, unknown_inputs
+from bnexport.numerics.depth import describe_other_order, distance, first_off, hidden, unknown_inputs
 from bnexport.results.verdict import LayerError
 
 
@@ -84,12 +84,12 @@ def test_channels_in_another_order_are_told_from_other_values() -> None:
     x = np.random.default_rng(0).normal(size=(2, 5, 7, 6)).astype(np.float32)
     moved = x[..., [1, 0, 2, 3, 5, 4]]
     words = "on axis 3 it holds the same values in another order: 0 holds 1, 1 holds 0, 4 holds 5, 5 holds 4"
-    assert reordered(moved * np.float32(1 + 1e-7), x, 1e-6) == words
-    assert reordered(np.moveaxis(moved, -1, 1), x, 1e-6) == words  # channels first
-    assert "on axis 2" in reordered(x[:, :, ::-1], x, 1e-6)
+    assert describe_other_order(moved * np.float32(1 + 1e-7), x, 1e-6) == words
+    assert describe_other_order(np.moveaxis(moved, -1, 1), x, 1e-6) == words  # channels first
+    assert "on axis 2" in describe_other_order(x[:, :, ::-1], x, 1e-6)
     for change in (lambda y: y * 1.01, lambda y: np.where(y == y[0, 0, 0, 0], np.nan, y), lambda y: y.swapaxes(0, 1)):
-        assert not reordered(change(moved), x, 1e-6)
+        assert not describe_other_order(change(moved), x, 1e-6)
     one = moved.copy()
     one[0, 0, 0, :2] = one[0, 0, 0, 1::-1]
-    assert not reordered(one, x, 1e-6)
-    assert not reordered(x, x, 1e-6)
+    assert not describe_other_order(one, x, 1e-6)
+    assert not describe_other_order(x, x, 1e-6)
