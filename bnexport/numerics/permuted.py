@@ -32,7 +32,7 @@ def find_order(actual: Array, reference: Array, axis: int, tolerance: float) -> 
     if actual.shape != reference.shape or not actual.size:
         return ()
     if any(not abs(float(end(actual)) - float(end(reference))) <= tolerance for end in (np.min, np.max)):
-        return ()  # most arrays are told apart so, without a copy
+        return ()  # which rules most arrays out, without a copy
     count = actual.shape[axis]
     a, r = (np.moveaxis(np.asarray(x, np.float64), axis, 0).reshape(count, -1) for x in (actual, reference))
     if not (np.isfinite(a).all() and np.isfinite(r).all()):
