@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bnexport.checking.artifact_causes import explain_artifact, output_of_logits, prepared_otherwise, scaled_inside
 from bnexport.checking.artifact_layers import artifact_layers
 from bnexport.checking.exchanges import Right, find_exchanges
+from bnexport.checking.hidden_errors import find_hidden
 from bnexport.checking.localise import layer_errors
 from bnexport.checking.optimisations import find_blame, on_provider
 from bnexport.checking.recorded_causes import explain_recorded
@@ -27,7 +28,7 @@ from bnexport.comparison.tally import Tally
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError
 from bnexport.frameworks.protocols import ShowsWeights
-from bnexport.numerics.depth import first_off, hidden
+from bnexport.numerics.depth import first_off
 from bnexport.numerics.permuted import Permuted
 from bnexport.onnx_graph import kernels
 from bnexport.progress import Progress
@@ -119,9 +120,9 @@ class Inquiry:
             of_a_file = self.subject is not None and self.subject.reference.graph_itself
             count = OF_A_FILE if of_a_file and not layers else IMAGES
             errors = self.layers(shown, {name: x[:count] for name, x in first.inputs.items()})
-            if plain and (culprit := hidden(errors)) is not None:
-                finding = export.hidden_error(culprit, errors, self._reference_name, self.tally.noun, node=of_a_file)
-                findings.append(finding)
+            if plain:
+                file = self.deployed if agreed else None
+                findings.append(find_hidden(errors, file, self.subject, self._reference_name, self.tally.noun))
         if layers and not errors and shown is None:
             few = {name: x[:IMAGES] for name, x in first.inputs.items()}
             errors = next(filter(None, (self._layers_of_file(runner, few) for runner in self.runners.values())), ())
@@ -184,13 +185,12 @@ class Inquiry:
         if reference.runtime == "keras2":
             return export.read_otherwise(lost.failed, as_keras3=self._as_keras3(runner, lost.feed.inputs)), ()
         layers = self.layers(runner, lost.feed.inputs, structure=True)
-        first = first_off(layers)
         scaled = self.deployed is not None and bool(self.deployed.interface.pixels)
         return export.parity_lost(
             lost.failed,
             runner.spec,
             reference,
-            first,
+            first_off(layers),
             layers,
             self._reference_name,
             scaled=scaled,

@@ -15,6 +15,8 @@ from bnexport.types import Array
 
 _NEUTRAL = re.compile("Dropout|Noise$|^Identity$|^InputLayer$|^ActivityRegularization$")
 
+_CUTTING = re.compile("^(ReLU|Relu|Clip)$")
+
 
 def distance(actual: Array, reference: Array) -> float:
     """Max |actual - reference| / max |reference| with the axes of `actual` as they are, or the channels moved to the end or to the front.
@@ -102,9 +104,17 @@ def hidden(layers: Sequence[LayerError]) -> LayerError | None:
     """The layer where an error begins that is lost on the way to the outputs, which agree; None where there is none.
 
     A layer that is off alone is no error: an exporter folded the next one into it. An error shows in a layer that reads the culprit, too, unless
-    all that read it give integers or truth values (ArgMax, Greater): nothing can be folded into those, and a large error changes none of them.
+    all that read it give integers or truth values (ArgMax, Greater) or cut values off (ReLU, Clip): nothing can be folded into those, and a large
+    error may change none of them.
     """
     culprit = first_off(layers)
-    readers = [layer for layer in layers if culprit is not None and culprit.name in layer.inputs]
-    shows = any(layer.off for layer in readers) or bool(readers and all(r.known and r.discrete for r in readers))
+    if culprit is None:
+        return None
+    readers = [layer for layer in layers if culprit.name in layer.inputs]
+    shows = any(layer.off for layer in readers) or bool(readers and all(_hides(r, culprit) for r in readers))
     return culprit if shows else None
+
+
+def _hides(reader: LayerError, layer: LayerError) -> bool:
+    """Whether a reader may be right where the layer is not; one that has the layer's own tensor was fused with it."""
+    return reader.known and (reader.discrete or (bool(_CUTTING.search(reader.kind)) and reader.tensor != layer.tensor))

@@ -7,7 +7,6 @@ from dataclasses import asdict
 
 from bnexport.numerics.permuted import Permuted
 from bnexport.results.actions import Action, NamedOptions, advise
-from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.runs import RECORDED, STORED, RunSpec
 from bnexport.results.tolerance import FLOORS, STATED, STATED_HALF
 from bnexport.results.verdict import Comparison, Finding, LayerError, Severity
@@ -41,7 +40,8 @@ EX001 = Rule(
         "every layer is compared with the tensor of the same layer, with optimisations off. The finding names "
         "the first layer that deviates although its input agrees, and states whether the layer or its kernel holds the same values "
         "in another order. With --deployed the layers are compared "
-        "even where the outputs agree, because an error may not show on these images. With --reference keras2 "
+        "even where the outputs agree, because an error may not show on these images; and so are the weights of a file that has "
+        "the operators, attributes and edges of the export. With --reference keras2 "
         "the reference is tf_keras, and the message states whether the graph equals Keras 3 on the same data, "
         "which means that Keras 3 loads the file as another model. The noise floors are then those of Keras "
         "3."
@@ -125,7 +125,7 @@ def parity_lost(
             *actions,
         )
     if first is not None:
-        actions = (_look_at(first), *actions)
+        actions = (look_at(first), *actions)
     if inside:
         actions = (
             advise("compare how the file scales pixels with how the images are prepared for the model"),
@@ -134,7 +134,8 @@ def parity_lost(
     return rule.finding(Severity.ERROR, message, evidence, actions, names)
 
 
-def _look_at(layer: LayerError) -> Action:
+def look_at(layer: LayerError) -> Action:
+    """Advice to look at the export of a layer."""
     return advise(
         (
             f"check how {layer.name} was exported: its weights, attributes and padding (",
@@ -175,33 +176,6 @@ def read_otherwise(failed: Sequence[Comparison], *, as_keras3: bool | None) -> F
         ),
     )
     return EX001.finding(Severity.ERROR, message, evidence, actions)
-
-
-def hidden_error(
-    first: LayerError, layers: Sequence[LayerError], title: str = "Keras", noun: Noun = IMAGES, *, node: bool = False
-) -> Finding:
-    """EX001 where the outputs agree on these images, and a layer does not.
-
-    Args:
-        first: the layer where the error begins.
-        layers: all layers that were compared.
-        title: what sentences call the reference.
-        noun: what the model was run on.
-        node: whether the layers are nodes of a reference file.
-    """
-    off = [layer.name for layer in layers if layer.off]
-    message = (
-        f"the ONNX file differs from {title} in {describe_layer(first, node=node)}: {describe_inputs(first, layers)}, {describe_output(first)}; {len(off)} layers differ, "
-        f"but the outputs for these {noun.many} do not show it"
-    )
-    evidence = {
-        "first_layer": first.name,
-        "first_layer_tensor": first.tensor,
-        "first_layer_max_rel": first.max_rel,
-        "layers_off": off,
-    }
-    actions = (_look_at(first), advise(f"do not deploy this file: the outputs for other {noun.many} may be wrong"))
-    return EX001.finding(Severity.ERROR, message, evidence, actions, (first.name,))
 
 
 EX003 = Rule(

@@ -190,6 +190,30 @@ def test_an_error_that_does_not_reach_the_outputs_is_found(workdir: Path) -> Non
     assert codes(report)["EX001"].layers == ("conv1",)
 
 
+@pytest.mark.parametrize(("name", "layer"), [("conv/bias", "conv"), ("conv/kernel", "conv"), ("fused/bias", "fused")])
+def test_weights_of_units_that_never_fire_are_found(name: str, layer: str, tmp_path: Path) -> None:
+    """Other values of a unit that is negative for all of these images change nothing behind its ReLU, and may for others."""
+    keras = nets._keras()
+    k = keras.layers
+    x = keras.Input((8, 8, 3), name="x")
+    h = k.ReLU(name="relu")(k.Conv2D(4, 3, name="conv")(x))
+    h = k.GlobalAveragePooling2D(name="mean")(k.Conv2D(4, 3, activation="relu", name="fused")(h))
+    net = keras.Model(x, k.Dense(3, name="head")(h))
+    for part in ("conv", "fused"):
+        net.get_layer(part).bias.assign([0, 0, -60, 0])
+    net.save(tmp_path / "net.keras")
+    export(tmp_path / "net.keras", tmp_path / "net.onnx")
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype(np.float32))
+    assert held(tmp_path, tmp_path / "net.onnx")
+    file = changed(
+        tmp_path, lambda m: weights(m, name, lambda w: w * np.float32([1, 1, 0.5, 1]).reshape(-1, *[1] * (w.ndim - 1)))
+    )
+    report = held(tmp_path, file)
+    assert not report
+    assert codes(report)["EX001"].layers == (layer,)
+    assert "the outputs for these samples do not show it" in report.findings[0].message
+
+
 @pytest.fixture(scope="module")
 def other_export(workdir: Path) -> Path:
     """Plain tf2onnx: normalisation folded, other names, NHWC input, ends renamed."""

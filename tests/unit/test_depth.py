@@ -54,6 +54,17 @@ def test_an_error_before_integers_is_found() -> None:
     assert hidden([layer("scores", 900)]) is None
 
 
+def test_an_error_that_is_cut_off_is_found() -> None:
+    """Behind ReLU and Clip nothing may be left of it; a layer that has the tensor of the ReLU was fused with it, and one of another kind folded."""
+    conv, relu = layer("conv", 900, "x"), replace(layer("relu", 0.1, "conv"), kind="ReLU")
+    assert names(hidden([conv, relu])) == "conv"
+    assert names(hidden([conv, replace(relu, kind="Clip")])) == "conv"
+    assert hidden([replace(conv, tensor="relu"), relu]) is None
+    assert hidden([conv, replace(relu, kind="LeakyReLU")]) is None
+    assert hidden([conv, relu, layer("sum", 0.1, "conv")]) is None  # reads it, too, and agrees: nothing is lost there
+    assert hidden([conv, replace(relu, tensor="")]) is None
+
+
 def test_layers_that_could_not_be_compared_are_named() -> None:
     """Back to those that were; a Dropout layer computes nothing in inference mode."""
     dropout = replace(layer("dropout", None, "d"), kind="Dropout")
