@@ -61,10 +61,32 @@ def layer_errors(
         kinds = {output: node.op_type for node in graph.graph.node for output in node.output}
         return _node_errors(reference, mode, feeds, inner, {a: b for a, b in outputs.items() if b in inner}, kinds)
     groups = _Groups(graph, inner)
-    return [
-        error_of_layer(layer, rounded, groups.outputs_of(layer.name), floor)
-        for layer, rounded, floor in with_floors(reference, mode, feeds)
-    ]
+    errors: dict[str, LayerError] = {}
+    for layer, rounded, floor in with_floors(reference, mode, feeds):
+        error = error_of_layer(layer, rounded, groups.outputs_of(layer.name), floor)
+        for earlier in () if error.known else _off_before(layer, errors):
+            matched = f"folded into {earlier.name}"
+            folded = error_of_layer(layer, rounded, groups.outputs_of(earlier.name), floor, matched)
+            if folded.known and not folded.off:
+                error, problem = folded, f"its tensor is that of {layer.name}, which is folded into it"
+                errors[earlier.name] = replace(earlier, tensor="", max_rel=math.nan, problem=problem, reordered="")
+                break
+        errors[layer.name] = error
+    return list(errors.values())
+
+
+def _off_before(layer: Layer, errors: Mapping[str, LayerError]) -> Iterator[LayerError]:
+    """The layers that are off before a layer, with none between them that was found in the graph."""
+    waiting, seen = list(layer.inputs), set[str]()
+    while waiting:
+        earlier = errors.get(waiting.pop())
+        if earlier is None or earlier.name in seen:
+            continue
+        seen.add(earlier.name)
+        if earlier.off:
+            yield earlier
+        elif not earlier.known:
+            waiting += earlier.inputs
 
 
 def with_floors(reference: Reference, mode: Mode, feeds: Feeds) -> Iterator[tuple[Layer, Array, float | None]]:

@@ -15,6 +15,7 @@ from bnexport.types import Array
 
 _NEUTRAL = re.compile("Dropout|Noise$|^Identity$|^InputLayer$|^ActivityRegularization$")
 
+_FOLDED = re.compile("Normalization$|^Rescaling$|^Activation$|^(Leaky)?(ReLU|Relu)$|^Clip$")
 _CUTTING = re.compile("^(ReLU|Relu|Clip)$")
 
 
@@ -98,6 +99,12 @@ def unknown_inputs(culprit: LayerError, layers: Sequence[LayerError]) -> tuple[s
             unknown.add(layer.name)
             waiting += layer.inputs
     return tuple(layer.name for layer in layers if layer.name in unknown and not _NEUTRAL.search(layer.kind))
+
+
+def unknown_readers(culprit: LayerError, layers: Sequence[LayerError]) -> tuple[str, ...]:
+    """The normalisations and activations of which no tensor was found and that read a layer: they may be folded into it, and the error may be theirs."""
+    readers = [layer for layer in layers if culprit.name in layer.inputs and not layer.known]
+    return tuple(layer.name for layer in readers if _FOLDED.search(layer.kind))
 
 
 def hidden(layers: Sequence[LayerError]) -> LayerError | None:

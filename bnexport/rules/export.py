@@ -104,7 +104,7 @@ def parity_lost(
             if inside
             else describe_inputs(first, layers)
         )
-        message += f"; the error begins in {describe_layer(first, node=bool(reference.artifact))}: {agreed}, {describe_output(first)}"
+        message += f"; the error begins in {describe_layer(first, node=bool(reference.artifact), layers=layers)}: {agreed}, {describe_output(first)}"
         if moved := [kernel for kernel in permuted if kernel.name.rpartition("/")[0] == first.name]:
             message += "" if first.reordered else f"; the file has {moved[0].described}"
             evidence["kernel_permuted"] = asdict(moved[0])

@@ -31,7 +31,7 @@ def hidden_error(
     """
     off = [layer.name for layer in layers if layer.off]
     message = (
-        f"the ONNX file differs from {title} in {describe_layer(first, node=node)}: {describe_inputs(first, layers)}, {describe_output(first)}; {'1 layer differs' if len(off) == 1 else f'{len(off)} layers differ'}, "
+        f"the ONNX file differs from {title} in {describe_layer(first, node=node, layers=layers)}: {describe_inputs(first, layers)}, {describe_output(first)}; {'1 layer differs' if len(off) == 1 else f'{len(off)} layers differ'}, "
         f"but the outputs for these {noun.many} do not show it"
     )
     evidence = {

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bnexport.numerics.depth import unknown_inputs
+from bnexport.numerics.depth import unknown_inputs, unknown_readers
 from bnexport.results.tasks import AGREEING, OutputKind
 from bnexport.results.verdict import Comparison, LayerError
 
@@ -162,12 +162,14 @@ def describe(failed: Sequence[Comparison]) -> str:
     return f"{first.tensor} of {first.actual} against {first.reference}: {first.reason}{task}"
 
 
-def describe_layer(layer: LayerError, *, node: bool) -> str:
-    """The layer in words; of a reference file the node, by what the deployed file calls its output."""
+def describe_layer(layer: LayerError, *, node: bool, layers: Sequence[LayerError] = ()) -> str:
+    """The layer in words, with those of `layers` that may be folded into it; of a reference file the node, by what the deployed file calls its output."""
     matched = f", {layer.matched}" if layer.matched else ""
-    if not node:
-        return f"the layer {layer.name} ({layer.kind}{matched})"
-    return f"the node that makes {layer.tensor} ({layer.kind}{matched})"
+    if node:
+        return f"the node that makes {layer.tensor} ({layer.kind}{matched})"
+    folded = unknown_readers(layer, layers)
+    others = f" or in {' or '.join(folded[:SHOWN])}, which may be folded into it" if folded else ""
+    return f"the layer {layer.name} ({layer.kind}{matched}){others}"
 
 
 def describe_output(layer: LayerError) -> str:

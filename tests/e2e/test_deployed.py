@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from bnexport import Overrides, Scaling, check, pack, verify
+from bnexport import Overrides, Scaling, check, fold, pack, verify
 from bnexport.comparison.opening import Request
 from bnexport.errors import InputError
 from bnexport.exporter.export import export
@@ -232,6 +232,47 @@ def test_a_good_export_by_tf2onnx_passes(workdir: Path, other_export: Path) -> N
     report = held(workdir, other_export)
     assert report, report.findings
     assert any("called pixels" in text for text in codes(report)["EX004"].evidence["differences"])
+
+
+def lower_ceiling(model: Graph) -> None:
+    """ReLU2 for ReLU6."""
+    clip = next(n for n in model.graph.node if n.op_type == "Clip")
+    weights(model, clip.input[2], lambda x: x / 3)
+
+
+def no_bias(model: Graph) -> None:
+    """A convolution that adds nothing."""
+    conv = next(n for n in model.graph.node if n.op_type == "Conv" and n.name.startswith("conv"))
+    weights(model, conv.input[2], np.zeros_like)
+
+
+@pytest.mark.parametrize(
+    ("change", "layer", "words"),
+    [
+        (lower_ceiling, "relu6", "the layer relu6 (ReLU): its input agrees"),
+        (no_bias, "conv", "the layer conv (Conv2D) or in bn, which may be folded into it: its input agrees"),
+    ],
+)
+def test_folded_normalisations_are_not_blamed(
+    change: Callable[[Graph], object], layer: str, words: str, tmp_path: Path
+) -> None:
+    """The convolution of a folded file holds what the normalisation behind it does: it is right where that is, and both are named where it is not."""
+    keras = nets._keras()
+    k = keras.layers
+    x = keras.Input((8, 8, 3), name="x")
+    h = k.BatchNormalization(name="bn")(k.Conv2D(4, 3, name="conv")(x))
+    h = k.GlobalAveragePooling2D(name="mean")(k.ReLU(6.0, name="relu6")(h))
+    net = nets.randomise(keras.Model(x, k.Dense(3, name="head")(h)))
+    net.get_layer("bn").gamma.assign([8, 9, 10, 11])
+    net.get_layer("conv").bias.assign([1, 2, 3, 4])
+    net.save(tmp_path / "net.keras")
+    export(tmp_path / "net.keras", tmp_path / "unfolded.onnx")
+    fold(tmp_path / "unfolded.onnx", tmp_path / "net.onnx")
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype(np.float32))
+    assert "EX001" not in codes(held(tmp_path, tmp_path / "net.onnx"))
+    finding = codes(held(tmp_path, changed(tmp_path, change)))["EX001"]
+    assert finding.layers == (layer,), finding.message
+    assert words in finding.message
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # numpy's, met by Keras' exporter
