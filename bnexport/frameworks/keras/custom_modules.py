@@ -11,6 +11,16 @@ from types import ModuleType
 from bnexport.errors import UsageError, reason
 from bnexport.frameworks.keras import model as keras_model
 
+NAME_MODULE = "if the model has classes of your own, name the module that registers them with --import: this is a process of its own"
+"""What to do where another process does not know a class."""
+
+_IMPORTED: list[str] = []
+
+
+def imported_modules(*, trust: bool) -> list[str]:
+    """The modules that `import_modules` has imported here, which another process imports to know the same classes; none without `trust`."""
+    return list(_IMPORTED) if trust else []
+
 
 def import_modules(modules: Sequence[str], *, trust: bool) -> None:
     """Imports modules that register classes with Keras, also from the current folder, but behind what is installed.
@@ -27,6 +37,8 @@ def import_modules(modules: Sequence[str], *, trust: bool) -> None:
     keras_model.load_framework(whole=True)  # with the backend that bnexport needs, before the module imports Keras
     for module in modules:
         import_module(module)
+        if module not in _IMPORTED:
+            _IMPORTED.append(module)
 
 
 def import_module(name: str) -> ModuleType:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bnexport.frameworks.keras.architecture import architecture_of
+from bnexport.frameworks.keras.custom_modules import NAME_MODULE, imported_modules
 from bnexport.frameworks.keras.installed import TITLES, refuse_absence
 from bnexport.frameworks.keras.reference import Keras
 from bnexport.frameworks.models import installed_version, refuse_unknown
@@ -47,11 +48,13 @@ class KerasElsewhere:
             MachineError: Keras or the backend is not installed.
         """
         refuse_absence(self.backend)
-        arguments = [str(source.resolve()), "trust" if want.trust else "safe", want.architecture]
+        modules = imported_modules(trust=want.trust)
+        arguments = [str(source.resolve()), "trust" if want.trust else "safe", want.architecture, *modules]
         environment = {"KERAS_BACKEND": self.backend}
         title = self.about().title
+        fix = NAME_MODULE if want.trust and not modules else ""
         return ModelElsewhere(
-            Child("bnexport.frameworks.keras.child", arguments, environment, path=source, title=title)
+            Child("bnexport.frameworks.keras.child", arguments, environment, path=source, title=title, fix=fix)
         )
 
 

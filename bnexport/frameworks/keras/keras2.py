@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bnexport.errors import InputError, MachineError
+from bnexport.frameworks.keras.custom_modules import imported_modules
 from bnexport.keras_files import (
     config as keras_config,
     defaults as keras_defaults,
@@ -87,7 +88,7 @@ class Model:
         copy = _inspect(path, digest, self._folder, trust=trust)
         self._child = Child(
             "bnexport.frameworks.keras.keras2_child",
-            [str(copy), "trust" if trust else "safe"],
+            [str(copy), "trust" if trust else "safe", *imported_modules(trust=trust)],
             {"TF_USE_LEGACY_KERAS": "1"},
             path=path,
             title=f"Keras 2 (tf_keras {version('tf_keras')})",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bnexport.errors import UsageError
+from bnexport.frameworks.keras.custom_modules import import_module
 from bnexport.system.child_server import Compute, serve
 
 if TYPE_CHECKING:
@@ -16,18 +18,30 @@ if TYPE_CHECKING:
     from bnexport.types import Array
 
 
-def main(path: str, trust: str) -> None:
+def main(path: str, trust: str, *modules: str) -> None:
     """Serves the model in a file.
 
     Args:
         path: an .h5 or .keras file that was inspected.
         trust: "trust" to run code of the file's own; anything else refuses it.
+        modules: those that register classes with Keras.
     """
 
     def open_model() -> tuple[Mapping[str, object], Compute]:
         import tf_keras
 
-        model = tf_keras.models.load_model(path, compile=False, safe_mode=trust != "trust")
+        known = len(tf_keras.saving.get_custom_objects())
+        for module in modules:
+            import_module(module)
+        try:
+            model = tf_keras.models.load_model(path, compile=False, safe_mode=trust != "trust")
+        except Exception as error:
+            if not modules or len(tf_keras.saving.get_custom_objects()) > known:
+                raise
+            raise UsageError(
+                f"{', '.join(modules)} registers no class with Keras 2, which cannot read the model without them",
+                fix="write from tensorflow import keras in the module: this is Keras 2 where Keras 2 runs",
+            ) from error
         return _describe(model), lambda arrays, _: _compute(model, arrays)
 
     serve(open_model)

@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from bnexport.frameworks.keras.custom_modules import imported_modules
 from bnexport.frameworks.keras.installed import refuse_absence
 from bnexport.frameworks.models import installed_version
 from bnexport.frameworks.protocols import Want
@@ -46,6 +47,7 @@ def convert_to_tflite(source: Path, want: Want) -> Conversion:
     with tempfile.TemporaryDirectory(prefix="bnexport-") as folder:
         target = Path(folder) / "model.tflite"
         arguments = [str(source.resolve()), "trust" if want.trust else "safe", want.architecture, str(target)]
+        arguments += imported_modules(trust=want.trust)
         environment = {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}
         child = Child("bnexport.frameworks.keras.tflite_child", arguments, environment, path=source, title=TITLE)
         child.close()

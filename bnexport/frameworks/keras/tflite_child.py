@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bnexport.errors import BnexportError, reason
+from bnexport.frameworks.keras.custom_modules import import_modules
 from bnexport.frameworks.keras.reference import Keras
 from bnexport.frameworks.protocols import Want
 from bnexport.system.child_server import Compute, serve
@@ -66,7 +67,7 @@ def main_sentence(error: Exception) -> str:
     return line.rsplit("): ", 1)[-1][:200]
 
 
-def main(path: str, trust: str, architecture: str, target: str) -> None:
+def main(path: str, trust: str, architecture: str, target: str, *modules: str) -> None:
     """Converts the model in a file.
 
     Args:
@@ -74,9 +75,12 @@ def main(path: str, trust: str, architecture: str, target: str) -> None:
         trust: "trust" to run code of the file's own; anything else refuses it.
         architecture: of a file that has weights only.
         target: the file that is written.
+        modules: those that register classes with Keras.
     """
 
     def open_model() -> tuple[Mapping[str, object], Compute]:
+        if modules:
+            import_modules(modules, trust=trust == "trust")
         want = Want(trust=trust == "trust", architecture=architecture)
         return convert(Path(path), want, Path(target)), lambda _arrays, _question: {}
 
