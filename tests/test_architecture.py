@@ -32,8 +32,10 @@ IMPORTERS = {
     "tf_keras": {"frameworks/keras/keras2_child.py"},
     "keras": {
         "frameworks/keras/architecture.py",
+        "frameworks/keras/float64.py",
         "frameworks/keras/logits.py",
         "frameworks/keras/on_jax.py",
+        "frameworks/keras/on_tensorflow.py",
         "frameworks/keras/on_torch.py",
         "frameworks/keras/paths.py",
         "demo/keras_train.py",

@@ -72,8 +72,8 @@ class Backend(Protocol):
         """A tensor as a NumPy array."""
         ...
 
-    def traced_for(self, x: Sequence[object]) -> tuple[object, ...]:
-        """What a trace depends on besides the model and its mode: the shapes of the inputs, or nothing."""
+    def traced_for(self, model: keras.Model, x: Sequence[object]) -> tuple[object, ...]:
+        """What a trace of a model depends on besides its mode: the shapes of the inputs, or nothing."""
         ...
 
     def trace(self, forward: Forward, model: keras.Model, x: Sequence[object]) -> Traced:

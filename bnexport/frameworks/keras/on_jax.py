@@ -10,6 +10,7 @@ import numpy as np
 
 from bnexport.frameworks.keras.backends import Forward, Tensors, Traced, weights_of
 from bnexport.frameworks.keras.logits import Noted
+from bnexport.frameworks.keras.patch import method_replaced
 from bnexport.frameworks.keras.recorder import OF_A_LAYER, Recorder
 from bnexport.frameworks.models import is_floating
 from bnexport.frameworks.protocols import Layer
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     import jax
     import keras
     from jax.extend.core import Jaxpr, Var
+
+NOT_COMPILED = "is not supported by dot_general on"
+"""What JAX says about a product in float16 that adds up in float32 (jax.lax.DotAlgorithmPreset)."""
 
 
 class Jax:
@@ -36,11 +40,18 @@ class Jax:
 
         return str(jax.__version__)
 
-    def precision(self, *, float64: bool) -> AbstractContextManager[None]:
-        """Without this JAX makes float32 of float64, and int32 of int64."""
+    @contextmanager
+    def precision(self, *, float64: bool) -> Iterator[None]:
+        """Without this JAX makes float32 of float64, and int32 of int64; its own attention has a softmax in float32, whatever it is given."""
         import jax
+        from keras.src import backend
 
-        return cast("AbstractContextManager[None]", jax.enable_x64(float64))
+        with jax.enable_x64(float64):
+            if not float64:
+                yield
+                return
+            with method_replaced(backend.nn, "dot_product_attention", _attention):
+                yield
 
     def with_seed(self, seed: int) -> AbstractContextManager[None]:  # noqa: ARG002 - Keras passes the seeds
         """Every layer has a generator of its own."""
@@ -60,12 +71,15 @@ class Jax:
         """A copy on the host."""
         return np.asarray(tensor)
 
-    def traced_for(self, x: Sequence[object]) -> tuple[object, ...]:
+    def traced_for(self, model: keras.Model, x: Sequence[object]) -> tuple[object, ...]:  # noqa: ARG002 - of any model
         """A compiled pass holds for one shape."""
         return tuple((one.shape, str(one.dtype)) for one in cast("Sequence[jax.Array]", x))
 
     def trace(self, forward: Forward, model: keras.Model, x: Sequence[object]) -> Traced:
-        """A compiled function. The weights are arguments: as constants they would be folded, at great length."""
+        """A compiled function. The weights are arguments: as constants they would be folded, at great length.
+
+        What cannot be compiled as a whole is computed operation by operation: attention in float16 on a CPU.
+        """
         import jax
 
         names: list[str] = []
@@ -75,7 +89,12 @@ class Jax:
             names[:] = outputs
             return list(outputs.values())
 
-        compiled = jax.jit(forward_all).lower(list(x), weights_of(model)).compile()
+        try:
+            compiled = jax.jit(forward_all).lower(list(x), weights_of(model)).compile()
+        except ValueError as error:
+            if NOT_COMPILED not in str(error):
+                raise
+            return lambda inputs: forward(inputs, weights_of(model))
 
         def run(inputs: Sequence[object]) -> Tensors:
             return dict(zip(names, compiled(list(inputs), weights_of(model)), strict=True))
@@ -99,6 +118,34 @@ class Jax:
         seen.follow(jax.make_jaxpr(forward_layers)(list(x), weights_of(model)).jaxpr)
 
 
+def _attention(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    bias: jax.Array | None = None,
+    mask: jax.Array | None = None,
+    scale: float | None = None,
+    is_causal: bool = False,
+    flash_attention: bool | None = None,  # noqa: ARG001 - a faster way to the same
+    attn_logits_soft_cap: float | None = None,  # noqa: ARG001 - Keras ignores it, but on TPU
+) -> jax.Array:
+    """softmax(scale query key^T + bias) value in the type of the query (keras.ops.dot_product_attention); shapes (B, T, N, H) and (B, S, K, H)."""
+    import jax
+    from jax import numpy as jnp
+
+    heads = query.shape[2] // key.shape[2]
+    key, value = (jnp.repeat(each, heads, axis=2).astype(query.dtype) for each in (key, value))
+    logits = jnp.einsum("btnh,bsnh->bnts", query, key) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if bias is not None:
+        logits += jnp.asarray(bias, query.dtype)
+    if is_causal:
+        causal = jnp.tril(jnp.ones(logits.shape[-2:], bool))
+        mask = causal if mask is None else jnp.logical_and(jnp.asarray(mask, bool), causal)
+    if mask is not None:
+        logits = jnp.where(jnp.asarray(mask, bool), logits, -0.7 * float(np.finfo(np.float32).max))
+    return jnp.einsum("bnts,bsnh->btnh", jax.nn.softmax(logits), value)
+
+
 class _JaxprRecorder(Recorder):
     def __init__(self, names: Sequence[str], paths: Mapping[int, str]) -> None:
         super().__init__(names, paths)
@@ -109,6 +156,8 @@ class _JaxprRecorder(Recorder):
 
     @contextmanager
     def begin(self, x: Sequence[object]) -> Iterator[None]:
+        self._calls.clear()  # of a pass that could not be compiled
+        self._seen.clear()
         self._trace = getattr(x[0], "_trace", None)
         self._items = cast("jax.Array", x[0]).shape[0]
         yield

@@ -61,11 +61,11 @@ class TensorFlow:
         """The tensor's own buffer."""
         return np.asarray(tensor)
 
-    def traced_for(self, x: Sequence[object]) -> tuple[object, ...]:  # noqa: ARG002 - one trace serves all
-        """A trace holds for any number of items."""
-        return ()
+    def traced_for(self, model: keras.Model, x: Sequence[object]) -> tuple[object, ...]:
+        """A trace holds for any number of items, and for any length but in `_lengths_matter`."""
+        return tuple(tuple(one.shape[1:]) for one in cast("Sequence[tf.Tensor]", x)) if _lengths_matter(model) else ()
 
-    def trace(self, forward: Forward, model: keras.Model, x: Sequence[object]) -> Traced:  # noqa: ARG002 - the model says the shapes
+    def trace(self, forward: Forward, model: keras.Model, x: Sequence[object]) -> Traced:
         """A concrete function; weights are read where the graph runs."""
         import tensorflow as tf
 
@@ -76,7 +76,11 @@ class TensorFlow:
             names[:] = outputs
             return list(outputs.values())
 
-        signature = [tf.TensorSpec(t.shape, t.dtype) for t in model.inputs]
+        shapes = [t.shape for t in model.inputs]
+        if _lengths_matter(model):
+            given = cast("Sequence[tf.Tensor]", x)
+            shapes = [(shape[0], *one.shape[1:]) for shape, one in zip(shapes, given, strict=True)]
+        signature = [tf.TensorSpec(shape, t.dtype) for shape, t in zip(shapes, model.inputs, strict=True)]
         traced = tf.function(forward_all, input_signature=signature, autograph=False).get_concrete_function()
 
         def run(inputs: Sequence[object]) -> Tensors:
@@ -91,6 +95,14 @@ class TensorFlow:
     def observe(self, forward: Forward, model: keras.Model, x: Sequence[object], recorder: Recorder) -> None:  # noqa: ARG002 - `forward` has it
         """Traces the pass, and runs nothing."""
         self.trace(forward, model, x)
+
+
+def _lengths_matter(model: keras.Model) -> bool:
+    """Whether a trace with open lengths would be wrong: TimeDistributed then computes as many steps as there are items (Keras 3.15)."""
+    from keras.layers import TimeDistributed
+
+    is_open = any(None in t.shape[1:] for t in model.inputs)
+    return is_open and any(isinstance(layer, TimeDistributed) for layer in model._flatten_layers(include_self=False))
 
 
 class _GraphRecorder(Recorder):

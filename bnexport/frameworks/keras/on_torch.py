@@ -64,7 +64,7 @@ class Torch:
 
         return cast(Array, keras.ops.convert_to_numpy(tensor))
 
-    def traced_for(self, x: Sequence[object]) -> tuple[object, ...]:  # noqa: ARG002 - nothing is traced
+    def traced_for(self, model: keras.Model, x: Sequence[object]) -> tuple[object, ...]:  # noqa: ARG002 - nothing is traced
         """Nothing is traced."""
         return ()
 
@@ -96,13 +96,10 @@ class _MarkingRecorder(Recorder):
 
     def is_new(self, tensor: object) -> bool:
         import torch
-        from keras.layers import RNN, TimeDistributed
 
-        inside = any(isinstance(layer, RNN | TimeDistributed) for layer in self.around)  # loops, on other backends
-        return isinstance(tensor, torch.Tensor) and not inside and not hasattr(tensor, LAYER)
+        return isinstance(tensor, torch.Tensor) and not hasattr(tensor, LAYER)
 
     def add(self, name: str, kind: str, tensor: object) -> None:
-
         value = cast("torch.Tensor", tensor)
         if value.is_floating_point():
             shape = tuple(value.shape)

@@ -24,15 +24,16 @@ from typing import TYPE_CHECKING
 from bnexport.errors import BnexportError, InputError, MachineError, reason
 from bnexport.frameworks.keras.backends import Forward, Tensors, Traced, Weights, open_backend, weights_of
 from bnexport.frameworks.keras.file import STRENGTHS
+from bnexport.frameworks.keras.float64 import layers_in
 from bnexport.frameworks.keras.logits import logits_kept
-from bnexport.frameworks.keras.patch import float64_promoted, layer_error, method_replaced, name_scopes_restored
+from bnexport.frameworks.keras.patch import layer_error, method_replaced, name_scopes_restored
 from bnexport.frameworks.keras.paths import layer_paths
 from bnexport.frameworks.keras.recorder import OF_A_LAYER, Recorder, recording
 from bnexport.frameworks.models import is_floating
 from bnexport.frameworks.protocols import Layer
 from bnexport.results.actions import spell_options
 from bnexport.results.runs import Mode
-from bnexport.system.exclusive import PROCESS, exclusive
+from bnexport.system.exclusive import exclusive
 from bnexport.types import Array
 
 if TYPE_CHECKING:
@@ -97,9 +98,9 @@ class Passes:
         with self._backend.precision(float64=float64):
             x = self._given(feeds)
             if not self._backend.traces(calls, often=mode == "inference" and not float64):  # as `predict` does
-                with _precision(self._loaded.keras, float64=float64):
+                with layers_in(self._loaded.keras, float64=float64):
                     return self._arrays(self._forward(x, weights_of(self._loaded.keras), mode))
-            key = (mode, float64, *self._backend.traced_for(x))
+            key = (mode, float64, *self._backend.traced_for(self._loaded.keras, x))
             if key not in self._traced:
                 self._traced[key] = self._trace(mode, x, float64=float64)
             return self._arrays(self._traced[key](x))
@@ -173,7 +174,7 @@ class Passes:
             return self._forward(x, weights, mode, recorder=recorder)
 
         try:
-            with self._backend.precision(float64=float64), _precision(self._loaded.keras, float64=float64):
+            with self._backend.precision(float64=float64), layers_in(self._loaded.keras, float64=float64):
                 yield forward, self._given(feeds)
         except Exception as error:
             if not float64:
@@ -213,7 +214,7 @@ class Passes:
 
     @exclusive
     def _trace(self, mode: Mode, x: Sequence[object], *, float64: bool) -> Traced:
-        with _precision(self._loaded.keras, float64=float64):
+        with layers_in(self._loaded.keras, float64=float64):
             return self._backend.trace(partial(self._forward, mode=mode), self._loaded.keras, x)
 
 
@@ -226,31 +227,6 @@ def _refuse_narrow(arrays: dict[str, Array]) -> dict[str, Array]:
     if narrow:
         raise InputError(f"the model cannot compute in float64: {', '.join(narrow)} uses lower precision")
     return arrays
-
-
-@contextmanager
-def _precision(model: keras.Model, *, float64: bool) -> Iterator[None]:
-    """While open, every layer computes in float64 where that is asked for; variables stay what they are and are cast where they are read."""
-    if not float64:
-        yield
-        return
-    from keras.dtype_policies import DTypePolicy
-
-    policy = DTypePolicy("float64")
-    policy._variable_dtype = "float32"  # else Keras sees no need to cast, and float32 kernels meet float64 inputs
-    layers = [model, *model._flatten_layers(include_self=False)]
-    with PROCESS, float64_promoted():  # two passes of one model
-        before = [(layer._dtype_policy, layer.autocast) for layer in layers]
-        try:
-            for layer in layers:
-                layer._dtype_policy = policy
-                layer.autocast = (
-                    True  # normalisations keep the float32 of the model's inputs otherwise, and compute in it
-                )
-            yield
-        finally:
-            for layer, (old, autocast) in zip(layers, before, strict=True):
-                layer._dtype_policy, layer.autocast = old, autocast
 
 
 @contextmanager

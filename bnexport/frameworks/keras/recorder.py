@@ -28,13 +28,25 @@ class Recorder(ABC):
     def __init__(self, names: Sequence[str], paths: Mapping[int, str]) -> None:
         self._names, self._paths = names, paths
         self._calls: dict[str, int] = {}
-        self.around: list[keras.Layer] = []
+        self._around: list[keras.Layer] = []
         """The layers whose calls have begun and not ended."""
+
+    @contextmanager
+    def inside(self, layer: keras.Layer) -> Iterator[None]:
+        """While open, the layer is called."""
+        self._around.append(layer)
+        try:
+            yield
+        finally:
+            self._around.pop()
 
     def note(self, layer: keras.Layer, output: object) -> None:
         """One call of a layer, and what came of it."""
         import keras
+        from keras.layers import RNN, TimeDistributed
 
+        if any(isinstance(each, RNN | TimeDistributed) for each in self._around):
+            return  # one step of a loop, which on some backends is no part of the pass itself
         flat = keras.tree.flatten(output)
         if isinstance(layer, keras.Model) or not flat or not self.is_new(flat[0]):
             return
@@ -49,7 +61,7 @@ class Recorder(ABC):
 
     @abstractmethod
     def is_new(self, tensor: object) -> bool:
-        """Whether a tensor belongs to the pass itself, not to a loop in it, and is no other layer's output.
+        """Whether a tensor belongs to the pass itself and is no other layer's output.
 
         It is another's where a layer hands its input on, or is the last one inside another.
         """
@@ -77,11 +89,8 @@ def recording(recorder: Recorder | None, x: Sequence[object]) -> Iterator[None]:
         return
 
     def call(layer: keras.Layer, *args: object, **kwargs: object) -> object:
-        recorder.around.append(layer)
-        try:
+        with recorder.inside(layer):
             output = original(layer, *args, **kwargs)
-        finally:
-            recorder.around.pop()
         recorder.note(layer, output)
         return output
 
