@@ -38,8 +38,9 @@ def distance(actual: Array, reference: Array) -> float:
 
 
 def orders(x: Array) -> list[Array]:
-    """A tensor as it is, and with its channels moved to the end and to the front, as another layout has them."""
-    return [x, np.moveaxis(x, 1, -1), np.moveaxis(x, -1, 1)] if x.ndim > 2 else [x]
+    """A tensor as it is, and with its channels moved to the end and to the front, as another layout has them; a series also with its steps first."""
+    moved = [x, np.moveaxis(x, 1, -1), np.moveaxis(x, -1, 1)] if x.ndim > 2 else [x]
+    return [*moved, np.swapaxes(x, 0, 1)] if x.ndim == 3 else moved
 
 
 def describe_other_order(actual: Array, reference: Array, tolerance: float) -> str:

@@ -163,13 +163,18 @@ def describe(failed: Sequence[Comparison]) -> str:
 
 
 def describe_layer(layer: LayerError, *, node: bool, layers: Sequence[LayerError] = ()) -> str:
-    """The layer in words, with those of `layers` that may be folded into it; of a reference file the node, by what the deployed file calls its output."""
+    """The layer in words, with those of `layers` that may be the cause as well; of a reference file the node, by what the deployed file calls its output."""
     matched = f", {layer.matched}" if layer.matched else ""
-    if node:
-        return f"the node that makes {layer.tensor} ({layer.kind}{matched})"
-    folded = unknown_readers(layer, layers)
-    others = f" or in {' or '.join(folded[:SHOWN])}, which may be folded into it" if folded else ""
-    return f"the layer {layer.name} ({layer.kind}{matched}){others}"
+    name = f"the node that makes {layer.tensor}" if node else f"the layer {layer.name}"
+    folded = () if node else unknown_readers(layer, layers)
+    others = f" or in {_list_names(folded)}, which may be folded into it" if folded else ""
+    if unknown := unknown_inputs(layer, layers):
+        others += f"{',' if folded else ''} or in {_list_names(unknown)} before it, which could not be compared"
+    return f"{name} ({layer.kind}{matched}){others}"
+
+
+def _list_names(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def describe_output(layer: LayerError) -> str:
@@ -182,8 +187,4 @@ def describe_output(layer: LayerError) -> str:
 
 def describe_inputs(first: LayerError, layers: Sequence[LayerError]) -> str:
     """What is known of the layers before the one where an error begins."""
-    unknown = unknown_inputs(first, layers)
-    if not unknown:
-        return "its input agrees"
-    more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
-    return f"what could be compared before it agrees, {', '.join(unknown[:SHOWN])}{more} could not be"
+    return "what was compared before agrees" if unknown_inputs(first, layers) else "its input agrees"

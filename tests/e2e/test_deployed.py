@@ -234,6 +234,25 @@ def test_a_good_export_by_tf2onnx_passes(workdir: Path, other_export: Path) -> N
     assert any("called pixels" in text for text in codes(report)["EX004"].evidence["differences"])
 
 
+@pytest.mark.parametrize(("weight", "layer"), [("lstm/lstm_cell/bias", "lstm"), ("gru/gru_cell/bias", "gru")])
+def test_the_wrong_one_of_two_recurrent_layers_is_named(weight: str, layer: str, tmp_path: Path) -> None:
+    """The first one gives its steps first to the second, in the order of the operators of ONNX."""
+    keras = nets._keras()
+    k = keras.layers
+    x = keras.Input((7, 5), name="x")
+    h = k.GRU(5, name="gru")(k.LSTM(6, return_sequences=True, name="lstm")(x))
+    net = keras.Model(x, k.Dense(3, name="head")(h))
+    for name in ("lstm", "gru"):
+        bias = net.get_layer(name).cell.bias
+        bias.assign(np.random.default_rng(0).normal(size=bias.shape))
+    net.save(tmp_path / "net.keras")
+    export(tmp_path / "net.keras", tmp_path / "net.onnx")
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).normal(size=(4, 7, 5)).astype(np.float32))
+    finding = codes(held(tmp_path, changed(tmp_path, lambda m: weights(m, weight, np.zeros_like))))["EX001"]
+    assert finding.layers == (layer,), finding.message
+    assert "its input agrees" in finding.message
+
+
 def lower_ceiling(model: Graph) -> None:
     """ReLU2 for ReLU6."""
     clip = next(n for n in model.graph.node if n.op_type == "Clip")

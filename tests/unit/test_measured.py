@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from bnexport.rules.measured import AnswerLimits, Right, fewer_right, interval
+from bnexport.results.verdict import LayerError
+from bnexport.rules.measured import AnswerLimits, Right, describe_inputs, describe_layer, fewer_right, interval
 
 
 @given(st.integers(1, 2000).flatmap(lambda of: st.tuples(st.integers(0, of), st.just(of))))
@@ -53,3 +54,22 @@ def test_limits_are_exceeded_and_not_met() -> None:
     assert len(limits.violations(0.0, right(8, 0))) == 2
     assert limits.violations(None, None) == []
     assert AnswerLimits().violations(0.0, right(8, 0)) == []
+
+
+def test_every_layer_that_may_be_the_cause_is_named() -> None:
+    """What lies between the first layer that is off and those that agree, and what may be folded into it."""
+
+    def layer(name: str, kind: str, error: float | None, *inputs: str) -> LayerError:
+        return LayerError(
+            name, kind, inputs, "" if error is None else name, float("nan") if error is None else error, 1e-6
+        )
+
+    first = layer("conv", "Conv2D", 0.1, "pad")
+    layers = [layer("x", "Conv2D", 0.0), layer("pad", "ZeroPadding2D", None, "x"), first]
+    layers.append(layer("bn", "BatchNormalization", None, "conv"))
+    assert describe_layer(first, node=False, layers=layers) == (
+        "the layer conv (Conv2D) or in bn, which may be folded into it, or in pad before it, which could not be compared"
+    )
+    assert describe_inputs(first, layers) == "what was compared before agrees"
+    assert describe_layer(first, node=False, layers=[layers[0], first]) == "the layer conv (Conv2D)"
+    assert describe_inputs(first, [layers[0], first]) == "its input agrees"
