@@ -58,6 +58,24 @@ def broadcast(*shapes: Shape) -> Shape:
     return tuple(result)
 
 
+def has_other_axis(x: Shape, bias: Shape) -> bool:
+    """Whether Keras on TensorFlow adds along another axis than NumPy and the other backends of Keras.
+
+    It takes what has one axis longer than 1 for a bias along the last axis of its length, or the second one
+    (`add` in keras/src/backend/tensorflow/numpy.py).
+
+    Args:
+        x: the shape of what is added to.
+        bias: the shape of what is added.
+    """
+    long = [(axis - len(bias), side) for axis, side in enumerate(bias) if side != 1]
+    if len(long) != 1 or len(x) < 2 or long[0][1] is None:
+        return False
+    axis, side = long[0]
+    along = -1 if x[-1] == side else 1 - len(x) if x[1] == side else axis
+    return along != axis
+
+
 def unary(g: Graph, op: str, x: Value, *, name: str = "", **attributes: object) -> Value:
     """A node that computes each number by itself, in the layout of its input."""
     made = g.node(op, [x], x.shape, x.dtype, channels_first=x.channels_first, name=name, **attributes)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnexport.errors import reason as reason_of
+from bnexport.exporter.narrow import KEPT, NARROW, compute_wide
 from bnexport.types import Array
 
 if TYPE_CHECKING:
@@ -183,6 +184,8 @@ class Graph:
         from onnx import helper
 
         first = next((value.dtype for value in inputs if isinstance(value, Value)), "float32")
+        if op not in KEPT and any(isinstance(value, Value) and value.dtype == NARROW for value in inputs):
+            return compute_wide(self, op, inputs, outputs, channels_first=channels_first, name=name, **attributes)
         read = ["" if value is None else self.value(value, first).name for value in inputs]
         while read and not read[-1]:
             read.pop()

@@ -11,8 +11,9 @@ from bnexport.keras_files import container as keras_container
 from bnexport.keras_files.architecture import nets_like
 from bnexport.keras_files.contents import Contents
 from bnexport.keras_files.defaults import Config
-from bnexport.keras_files.naming import PUBLIC, public_names
+from bnexport.keras_files.naming import PUBLIC, RENAMED, public_names
 from bnexport.keras_files.repairs import LEGACY, current_module, input_shape_of, numbers
+from bnexport.keras_files.tree import UNNAMED, module_of
 from bnexport.results.actions import spell_options
 from bnexport.system.files import Format
 
@@ -118,6 +119,12 @@ def refuse_foreign(config: object, path: Path, version: str | None = None) -> No
                 f"{path} requires {full}{where}, which is not a layer of Keras 3",
                 fix=moving(version, "3") or "save it again",
             )
+        if module_of(entry) == UNNAMED:
+            raise InputError(
+                f"{path} requires {name}{where}, which Keras does not find in HDF5 files",
+                fix="if it is an operation of keras.ops, save the model as .keras, or check the ONNX file that bnexport export writes; "
+                "if it is a class of yours whose source you trust, add --allow-custom-code --import MODULE with the module that registers it",
+            )
         raise InputError(
             f"{path} requires {full}{where}, which is not part of Keras",
             fix="if you trust the source of the file, add --allow-custom-code --import MODULE with the module that registers it",
@@ -169,7 +176,7 @@ def _is_keras(name: str, module: object, entry: Config) -> bool:
         plain = module in ("builtins", "keras") or (isinstance(module, str) and module.removeprefix("keras.") in PUBLIC)
         return plain and given in public and entry.get("registered_name") in (None, given)
     if not module:
-        return entry.get("registered_name") in (None, name) and (name in public or name in LEGACY)
+        return entry.get("registered_name") in (None, name) and (name in public or name in (*LEGACY, *RENAMED.values()))
     if not isinstance(module, str):
         return False
     if module == "keras":

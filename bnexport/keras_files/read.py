@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bnexport.errors import InputError, MachineError, refusing
-from bnexport.keras_files import config as keras_config, container, repairs, weights
+from bnexport.keras_files import config as keras_config, container, misread, repairs, weights
 from bnexport.keras_files.architecture import Architecture, refuse_misfits
 from bnexport.keras_files.contents import Contents, read_contents
 from bnexport.keras_files.defaults import Config
@@ -20,6 +20,8 @@ from bnexport.keras_files.shapes import refuse_misshapen
 from bnexport.keras_files.tree import in_archive, layer_tree
 from bnexport.system import cache
 from bnexport.system.files import Format, model_format
+
+STATISTICS = "Normalization inside of another layer kept its statistics, in whose place Keras 3 takes 0 and 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +115,13 @@ def prepare(path: Path, architecture: Architecture | None = None) -> Prepared:
             repaired = repairs.repair(config, written)
         except RecursionError as error:
             raise InputError(f"the model configuration in {path} is nested too deeply") from error
+    by_layer = kind == Format.HDF5 and (architecture is None or weights.is_by_layer(path))
+    unfinished = misread.inner_statistics(repaired.config) if by_layer and isinstance(repaired.config, dict) else 0
     layout = weights.old_layout([*contents.groups, *contents.datasets]) if kind == Format.KERAS else ()
     notes = (
         *repaired.notes,
         *layout,
+        *([f"{STATISTICS}{f' ({unfinished}x)' if unfinished > 1 else ''}"] if unfinished else []),
         *([f"combined with the architecture {architecture.origin}"] if architecture else []),
     )
     return Prepared(kind, config, repaired, written, notes, bool(layout), contents, count, architecture is not None)

@@ -1,6 +1,6 @@
-"""What Keras 1 and 2 wrote into configurations and Keras 3 refuses, or reads as another model, rewritten for Keras 3.
+"""What stands in configurations and Keras 3 refuses, or reads as another model, rewritten for Keras 3 (no framework).
 
-Keras is not imported here. Each repair leaves what the model computes as it was in the Keras that wrote it.
+Each repair leaves what the model computes as it was in the Keras that wrote it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from bnexport.errors import InputError
 from bnexport.keras_files import defaults as keras_defaults
 from bnexport.keras_files.defaults import Config
+from bnexport.keras_files.misread import keep_axes
 
 MODELS = {"Model", "Functional", "Container"}
 LEGACY = {*MODELS, "Sequential"}
@@ -131,9 +132,11 @@ class _Repair:
             self._name_inner_layers(kind, config)
         if kind in LEGACY and "layers" in config:
             if not isinstance(config["layers"], list):
-                name = str(config.get("name") or kind)[:80]
-                raise InputError(f"the model {name} has no list of layers", found=repr(config["layers"])[:80])
+                called = f"the model {str(config.get('name') or kind)[:80]}"
+                raise InputError(f"{called} has no list of layers", found=repr(config["layers"])[:80])
             self._shapes(config["layers"])
+            for note in keep_axes(config["layers"]):
+                self._note(note)
         if kind in MODELS and (self._old or "module" not in entry):
             self._nodes(config)
             if nested:

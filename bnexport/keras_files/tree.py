@@ -33,7 +33,7 @@ Vocabularies = Mapping[str, Sequence[str]]
 
 
 def _is_operation(entry: Config) -> bool:
-    return _module(entry).startswith("keras.src.ops.")
+    return module_of(entry).startswith("keras.src.ops.")
 
 
 def _config(entry: Config) -> Config:
@@ -43,7 +43,7 @@ def _config(entry: Config) -> Config:
     return config
 
 
-def _module(entry: Config) -> str:
+def module_of(entry: Config) -> str:
     """The module of a class, or the package that it is registered under; "" where the entry has neither.
 
     HDF5 files have neither. There an operation is what has calls in Keras 3's form and no `trainable`.
@@ -99,7 +99,7 @@ def layer_tree(
     name = str(config.get("name") or entry.get("name") or "")
     if group in words and config.get("vocabulary") is None:
         config = config | {"vocabulary": words[group]}
-    layer = StoredLayer(kind, name, path, _module(entry), config, trainable, {}, {})
+    layer = StoredLayer(kind, name, path, module_of(entry), config, trainable, {}, {})
     if _is_operation(entry):
         return layer
     if isinstance(config.get("layers"), list) and (kind in LEGACY or structure_of_layer(layer) is None):

@@ -19,10 +19,12 @@ EX002 = Rule(
 
 EX006 = Rule(
     "EX006",
-    "an old file was converted",
+    "a file was converted",
     meaning=(
         "Keras 3 rejects or misreads files of Keras 1 and 2, for example because of a removed argument or a "
-        "Sequential model without an input. The configuration was converted in memory. The file is unchanged."
+        "Sequential model without an input. It also misreads some HDF5 files of its own: it takes the default axis of a layer for a "
+        "list of axes, and a mean of 0 and a variance of 1 for the statistics of a Normalization layer inside of another layer. "
+        "The configuration was converted in memory. The file is unchanged."
     ),
     measured=(
         "By known changes of the format. None of them changes what the model computes. The converted model is "
@@ -37,7 +39,8 @@ def repair_note(repairs: Sequence[str]) -> Finding | None:
     if not repairs:
         return None
     message = (
-        f"Keras 3 cannot load this file as written; it was converted in memory before the check: {'; '.join(repairs)}"
+        "Keras 3 cannot load this file as written, or loads another model; it was converted in memory before the check: "
+        + "; ".join(repairs)
     )
     actions = (
         advise("export an ONNX file, which every runtime loads", EXPORT),

@@ -12,6 +12,7 @@ from bnexport.exporter.layers.axis_activations import glu, sparsemax
 from bnexport.exporter.registry import emits
 from bnexport.keras_files.defaults import Config
 from bnexport.keras_files.layers import StoredLayer
+from bnexport.keras_files.policies import compute_dtype
 from bnexport.keras_files.repairs import HARD_SIGMOID
 
 SIMPLE = {
@@ -111,6 +112,14 @@ def gelu(g: Graph, x: Value, *, approximate: bool = False) -> Value:
     return elementwise(g, "Mul", elementwise(g, "Mul", x, elementwise(g, "Add", part, 1.0)), 0.5)
 
 
+def celu(g: Graph, x: Value, *, alpha: float = 1.0) -> Value:
+    """max(x, 0) + min(0, alpha * (exp(x / alpha) - 1)); ONNX has Celu for float32 only."""
+    if x.dtype == "float32":
+        return unary(g, "Celu", x, alpha=alpha)
+    power = elementwise(g, "Sub", unary(g, "Exp", elementwise(g, "Div", x, alpha)), 1.0)
+    return elementwise(g, "Add", unary(g, "Relu", x), elementwise(g, "Min", elementwise(g, "Mul", power, alpha), 0.0))
+
+
 def relu(
     g: Graph, x: Value, *, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0
 ) -> Value:
@@ -158,7 +167,7 @@ def _between(g: Graph, x: Value, inside: Value | None, outside: Value | None, bo
 
 
 FUNCTIONS: dict[str, Callable[[Graph, Value], Value]] = {
-    "celu": lambda g, x: unary(g, "Celu", x, alpha=1.0),
+    "celu": celu,
     "gelu": gelu,
     "glu": glu,
     "hard_shrink": lambda g, x: _between(g, x, None, x, 0.5),
@@ -194,7 +203,7 @@ def _layer_as_function(g: Graph, kind: str, config: Config, x: Value) -> Value:
     emitter = ACTIVATION_LAYERS.get(kind)
     if emitter is None:
         raise NotCovered(f"the activation {kind}")
-    return emitter(g, config, x)
+    return emitter(g, config, g.cast(x, compute_dtype(config.get("dtype"))) if x.floating else x)
 
 
 def _softmax_layer(g: Graph, config: Config, x: Value, mask: Value | None = None) -> Value:
@@ -217,6 +226,8 @@ def as_float(g: Graph, x: Value) -> Value:
 
 
 ACTIVATION_LAYERS: dict[str, Callable[[Graph, Config, Value], Value]] = {
+    "Activation": lambda g, c, x: activate(g, c.get("activation"), x),
+    "Identity": lambda g, c, x: x,  # noqa: ARG005 - the form of the others
     "ReLU": lambda g, c, x: relu(
         g,
         x,

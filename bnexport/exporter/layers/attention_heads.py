@@ -21,6 +21,7 @@ from bnexport.exporter.arithmetic import (
 )
 from bnexport.exporter.graph import Graph, Value, numpy_dtype
 from bnexport.exporter.layers.attention import Outputs, not_before, with_axis
+from bnexport.exporter.layers.core import refuse_other_axis
 from bnexport.exporter.layers.quantised import refuse_quantised
 from bnexport.exporter.layers.series import positions
 from bnexport.exporter.registry import emits
@@ -205,6 +206,7 @@ def _project(g: Graph, layer: StoredLayer, name: str, x: Value, *, bound: int = 
     with g.scope(name.removesuffix("_dense")):
         result = matmul(g, x, g.weight("kernel", kernel.reshape(x.shape[-1] or 1, -1)))
         if "bias" in part.weights:
+            refuse_other_axis(layer, (*x.shape[:kept], *made), part.array("bias").shape)
             bias = part.array("bias").reshape(-1).astype(numpy_dtype(x.dtype), copy=False)
             result = elementwise(g, "Add", result, g.weight("bias", bias))
         if len(made) == 1:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bnexport.exporter.arithmetic import elementwise, integers, matmul, reduce, unary
 from bnexport.exporter.axes import pad, permute
 from bnexport.exporter.graph import Graph, NotCovered, Value
-from bnexport.exporter.layers.convolution import sides_of, window
+from bnexport.exporter.layers.convolution import leaps, pad_same, sides_of, window
 from bnexport.exporter.layers.merging import EPSILON
 from bnexport.exporter.operations.elementwise import angle
 from bnexport.exporter.registry import emits
@@ -40,6 +40,8 @@ def spectrogram(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     step = int(config.get("frame_step") or frame // 2)
     padding = str(config.get("padding", "valid"))
     pads, (frames,) = window(sides_of(x, last=last), [frame], [step], [1], padding)
+    if pads is None and leaps(sides_of(x, last=last), [frame], [step]):
+        x, pads = pad_same(g, x, [frame], [step], last=last), [0, 0]
     bins = kernels[0].shape[0]
     parts = []
     for name, kernel in zip(names, kernels, strict=False):

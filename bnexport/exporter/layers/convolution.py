@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from bnexport.exporter.arithmetic import integers
 from bnexport.exporter.graph import Graph, Value, numpy_dtype
-from bnexport.exporter.layers.core import finish
+from bnexport.exporter.layers.core import finish, refuse_other_axis
 from bnexport.exporter.layers.quantised import refuse_quantised
 from bnexport.exporter.registry import emits
 from bnexport.keras_files.layers import StoredLayer
@@ -82,6 +83,39 @@ def window(
     return None if open_same else [*begins, *ends], result
 
 
+def leaps(sides: Sequence[int | None], reach: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether a stride along an axis of open size is longer than the window: SAME_UPPER is wrong there in onnxruntime, which pads by less than 0."""
+    axes = zip(sides, reach, strides, strict=True)
+    return any(side is None and stride > length for side, length, stride in axes)
+
+
+def pad_same(
+    g: Graph, x: Value, reach: Sequence[int], strides: Sequence[int], *, last: bool, number: float = 0.0
+) -> Value:
+    """An image that windows cover as TensorFlow's "same" padding has it, by the sizes that are known when the graph runs.
+
+    Args:
+        g: the graph.
+        x: with the channels second in its tensor.
+        reach: how much of each axis a window covers.
+        strides: between windows.
+        last: whether the channels are last in Keras' order.
+        number: what is put around it.
+    """
+    axes = len(reach)
+    length, step, one = integers(*reach), integers(*strides), integers(1)
+    sides = g.node("Shape", [x], (axes,), "int64", start=2)
+    count = g.node("Div", [g.node("Sub", [g.node("Add", [sides, step], (axes,)), one], (axes,)), step], (axes,))
+    covered = g.node("Add", [g.node("Mul", [g.node("Sub", [count, one], (axes,)), step], (axes,)), length], (axes,))
+    total = g.node("Max", [g.node("Sub", [covered, sides], (axes,)), integers(0)], (axes,))
+    before = g.node("Div", [total, integers(2)], (axes,))
+    after = g.node("Sub", [total, before], (axes,))
+    none = g.constant(integers(0, 0))
+    pads = g.node("Concat", [none, before, none, after], (2 * x.rank,), "int64", axis=0)
+    shape = keras_shape(x.shape[0], [None] * axes, x.shape[-1] if last else x.shape[1], last=last)
+    return g.node("Pad", [x, pads, g.value(number, x.dtype)], shape, x.dtype, channels_first=last, mode="constant")
+
+
 def convolve(
     g: Graph,
     layer: StoredLayer,
@@ -113,13 +147,18 @@ def convolve(
     dilations = [1] * axes if unit else numbers(config.get("dilation_rate", 1), axes)
     padding = "valid" if unit else str(config.get("padding", "valid"))
     pads, sides = window(sides_of(x, last=last), size, strides, dilations, padding)
+    reach = [(length - 1) * dilation + 1 for length, dilation in zip(size, dilations, strict=True)]
+    if pads is None and leaps(sides_of(x, last=last), reach, strides):
+        x, pads = pad_same(g, x, reach, strides, last=last), [0] * 2 * axes
+    shape = keras_shape(x.shape[0], sides, kernel.shape[0], last=last)
     inputs = [x, g.weight(name, np.ascontiguousarray(kernel.astype(numpy_dtype(x.dtype), copy=False)))]
     if bias and config.get("use_bias", True):
+        refuse_other_axis(layer, shape, keras_shape(1, [1] * axes, kernel.shape[0], last=last))
         inputs.append(g.weight("bias", layer.array("bias").reshape(-1).astype(numpy_dtype(x.dtype), copy=False)))
     return g.node(
         "Conv",
         inputs,
-        keras_shape(x.shape[0], sides, kernel.shape[0], last=last),
+        shape,
         channels_first=last,
         kernel_shape=size,
         strides=strides,
@@ -194,12 +233,14 @@ def transposed(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     # ONNX has the input channels first, as Keras' kernel has after its output channels.
     weight = np.transpose(kernel, (axes + 1, axes, *range(axes)))
     values = [x, g.weight("kernel", np.ascontiguousarray(weight.astype(numpy_dtype(x.dtype), copy=False)))]
+    shape = keras_shape(x.shape[0], sides, kernel.shape[-2], last=last)
     if config.get("use_bias", True):
+        refuse_other_axis(layer, shape, keras_shape(1, [1] * axes, kernel.shape[-2], last=last))
         values.append(g.weight("bias", layer.array("bias").astype(numpy_dtype(x.dtype), copy=False)))
     result = g.node(
         "ConvTranspose",
         values,
-        keras_shape(x.shape[0], sides, kernel.shape[-2], last=last),
+        shape,
         channels_first=last,
         kernel_shape=size,
         strides=strides,

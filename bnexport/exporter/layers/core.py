@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from bnexport.exporter.arithmetic import elementwise, expand, integers, matmul, reduce
-from bnexport.exporter.graph import Graph, Value, numpy_dtype
+from bnexport.errors import ExportError
+from bnexport.exporter.arithmetic import elementwise, expand, has_other_axis, integers, matmul, reduce
+from bnexport.exporter.graph import Graph, Shape, Value, numpy_dtype
 from bnexport.exporter.layers import quantised
 from bnexport.exporter.layers.activations import activate
 from bnexport.exporter.registry import emits
@@ -24,6 +25,21 @@ def finish(g: Graph, layer: StoredLayer, x: Value) -> Value:
     """The layer's activation on its result."""
     with g.scope("activation"):
         return activate(g, layer.config.get("activation"), x)
+
+
+def refuse_other_axis(layer: StoredLayer, shape: Shape, bias: Shape) -> None:
+    """Refuses a bias that the backends of Keras add along different axes (`has_other_axis`); tf2onnx takes one of them for the other.
+
+    Raises:
+        ExportError: they do.
+    """
+    if has_other_axis(shape, bias):
+        long = max(side or 1 for side in bias)
+        raise ExportError(
+            f"EX002: Keras on TensorFlow adds the bias of the layer {layer.name} along another axis than its other backends do, "
+            f"because two axes of its output are of size {long}",
+            fix="build the model with the channels last, or without this bias",
+        )
 
 
 @emits("Identity", "InputLayer")
@@ -95,7 +111,9 @@ def einsum_with_bias(g: Graph, layer: StoredLayer, x: Value) -> Value:
 def _with_bias(g: Graph, layer: StoredLayer, value: Value) -> Value:
     if not layer.config.get("bias_axes"):
         return value
-    return elementwise(g, "Add", value, stored(g, layer, "bias", value.dtype))
+    bias = stored(g, layer, "bias", value.dtype)
+    refuse_other_axis(layer, value.shape, bias.shape)
+    return elementwise(g, "Add", value, bias)
 
 
 def _split_last(g: Graph, x: Value, shape: tuple[int | None, ...]) -> Value:
@@ -126,8 +144,11 @@ def embedding(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
         made = g.node("Gather", [weight, ids], (*ids.shape, table.shape[1]), dtype)
     if not layer.config.get("mask_zero"):
         return made
-    zero = g.constant(np.zeros((), ids.dtype))
-    return replace(made, mask=g.node("Not", [g.node("Equal", [ids, zero], ids.shape, "bool")], ids.shape, "bool"))
+    given = (
+        g.cast(inputs, "float64" if inputs.dtype == "float64" else "float32") if inputs.floating else ids
+    )  # 0.3 is not 0, though its row is the first one
+    zero = g.constant(np.zeros((), given.dtype))
+    return replace(made, mask=g.node("Not", [g.node("Equal", [given, zero], ids.shape, "bool")], ids.shape, "bool"))
 
 
 @emits("Masking", mask="own")

@@ -99,7 +99,7 @@ def center_crop(g: Graph, layer: StoredLayer, data: object) -> Value:
 
 
 def _cut_when_run(g: Graph, x: Value, axes: Sequence[int], size: Sequence[int]) -> Value:
-    """The middle of images whose size is known when the graph runs; Keras does not resize these."""
+    """The middle of images whose size is known when the graph runs; a Reshape fails for smaller ones, which Keras resizes."""
     positions = [tensor_axis(x, axis) for axis in axes]
     sides = g.node("Gather", [g.node("Shape", [x], (x.rank,), "int64"), integers(*positions)], (2,), "int64")
     two = integers(2)
@@ -108,7 +108,11 @@ def _cut_when_run(g: Graph, x: Value, axes: Sequence[int], size: Sequence[int]) 
     starts = g.node("Div", [g.node("Sub", [spare, odd], (2,), "int64"), two], (2,), "int64")
     ends = g.node("Add", [starts, integers(*size)], (2,), "int64")
     shape = with_side(with_side(x.shape, axes[0], size[0]), axes[1], size[1])
-    return g.node("Slice", [x, starts, ends, integers(*positions)], shape, x.dtype, channels_first=x.channels_first)
+    cut = g.node("Slice", [x, starts, ends, integers(*positions)], shape, x.dtype, channels_first=x.channels_first)
+    target = [0] * x.rank
+    for position, kept in zip(positions, size, strict=True):
+        target[position] = kept
+    return g.node("Reshape", [cut, integers(*target)], shape, x.dtype, channels_first=x.channels_first)
 
 
 @emits("AutoContrast", mask="off")

@@ -99,9 +99,11 @@ def layer_normalization(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
 
 
 def _along(array: Array, x: Value, axes: Sequence[int]) -> Array:
-    """A weight with its axes where the value has them, and ones elsewhere."""
-    sizes = iter(array.shape if array.ndim == len(axes) else array.reshape([x.shape[a] or 1 for a in axes]).shape)
-    return array.astype(x.dtype, copy=False).reshape([next(sizes) if a in axes else 1 for a in range(x.rank)])
+    """A weight with its axes where the value has them, and ones elsewhere.
+
+    Keras sorts the axes as they are written, so that [-1, 1] has the last one first in the weight, and reads its numbers as if it had not.
+    """
+    return array.astype(x.dtype, copy=False).reshape([(x.shape[a] or 1) if a in axes else 1 for a in range(x.rank)])
 
 
 def _scaled_by_variance(g: Graph, x: Value, axes: Sequence[int], epsilon: float, gamma: Array | None) -> Value:

@@ -10,7 +10,15 @@ import numpy as np
 from bnexport.exporter.arithmetic import elementwise, expand, reduce, squeeze
 from bnexport.exporter.axes import reduce_over
 from bnexport.exporter.graph import Graph, NotCovered, Value
-from bnexport.exporter.layers.convolution import channels_second, keras_shape, numbers, sides_of, window
+from bnexport.exporter.layers.convolution import (
+    channels_second,
+    keras_shape,
+    leaps,
+    numbers,
+    pad_same,
+    sides_of,
+    window,
+)
 from bnexport.exporter.promotion import QUOTIENTS, widen
 from bnexport.exporter.registry import emits
 from bnexport.keras_files.layers import StoredLayer
@@ -35,11 +43,23 @@ def pooling(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
     pads, sides = window(sides_of(x, last=last), size, strides, [1] * axes, str(config.get("padding", "valid")))
     channels = x.shape[-1] if last else x.shape[1]
     dtype = x.dtype
+    shape = keras_shape(x.shape[0], sides, channels, last=last)
     x = _poolable(g, x)
+    largest = layer.kind.startswith("Max")
+    op = "MaxPool" if largest else "AveragePool"
+    if pads is None and leaps(sides_of(x, last=last), size, strides):
+        ones = None if largest else _ones_like(g, x)
+        x = pad_same(g, x, size, strides, last=last, number=-np.inf if largest else 0.0)
+        made = g.node(op, [x], shape, channels_first=last, kernel_shape=size, strides=strides)
+        if ones is not None:  # divided by the share of each window that is inside
+            ones = pad_same(g, ones, size, strides, last=last)
+            share = g.node(op, [ones], shape, channels_first=last, kernel_shape=size, strides=strides)
+            made = elementwise(g, "Div", made, share)
+        return g.cast(made, dtype)
     made = g.node(
-        "MaxPool" if layer.kind.startswith("Max") else "AveragePool",
+        op,
         [x],
-        keras_shape(x.shape[0], sides, channels, last=last),
+        shape,
         channels_first=last,
         kernel_shape=size,
         strides=strides,
@@ -47,6 +67,11 @@ def pooling(g: Graph, layer: StoredLayer, inputs: Value) -> Value:
         auto_pad="SAME_UPPER" if pads is None else None,
     )
     return g.cast(made, dtype)
+
+
+def _ones_like(g: Graph, x: Value) -> Value:
+    shape = g.node("Shape", [x], (x.rank,), "int64")
+    return g.node("Expand", [g.value(1.0, x.dtype), shape], x.shape, x.dtype, channels_first=x.channels_first)
 
 
 def _poolable(g: Graph, x: Value) -> Value:

@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from bnexport.exporter.arithmetic import elementwise, unary
+from bnexport.exporter.arithmetic import elementwise, has_other_axis, unary
 from bnexport.exporter.graph import Graph, NotCovered, Value
 from bnexport.exporter.promotion import Operand, as_value, binary, floating, is_float, result_type, widen
 from bnexport.exporter.registry import OPERATIONS, emits_operation
@@ -48,19 +48,6 @@ FLOATING = {
 """Functions of floating-point numbers; integers become float32 before."""
 
 
-def _refuse_other_axis(x: Value, bias: Value) -> None:
-    """Keras on TensorFlow takes what has one axis longer than 1 for a bias along the last axis of its length, or the second one."""
-    long = [(axis - bias.rank, side) for axis, side in enumerate(bias.shape) if side != 1]
-    if len(long) != 1 or x.rank < 2 or long[0][1] is None:
-        return
-    axis, side = long[0]
-    along = -1 if x.shape[-1] == side else 1 - x.rank if x.shape[1] == side else axis
-    if along != axis:
-        raise NotCovered(
-            "a sum of shapes that Keras on TensorFlow broadcasts along another axis than NumPy (add them in the other order)"
-        )
-
-
 @emits_operation(*BINARY)
 def arithmetic(g: Graph, layer: StoredLayer, x1: Operand, x2: Operand) -> Value:
     """Sum, difference, product, larger or smaller number.
@@ -68,8 +55,11 @@ def arithmetic(g: Graph, layer: StoredLayer, x1: Operand, x2: Operand) -> Value:
     Raises:
         NotCovered: it is a sum that Keras computes as that of a bias along another axis than the one it is broadcast along.
     """
-    if layer.kind == "Add" and layer.module.startswith("keras.src.ops."):
-        _refuse_other_axis(as_value(g, x1), as_value(g, x2))
+    sums = layer.kind == "Add" and layer.module.startswith("keras.src.ops.")
+    if sums and has_other_axis(as_value(g, x1).shape, as_value(g, x2).shape):
+        raise NotCovered(
+            "a sum of shapes that Keras on TensorFlow broadcasts along another axis than NumPy (add them in the other order)"
+        )
     return binary(g, BINARY[layer.kind], x1, x2)
 
 

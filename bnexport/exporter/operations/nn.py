@@ -85,7 +85,7 @@ def _squareplus(g: Graph, x: Value, b: float) -> Value:
 
 
 WITH_OPTIONS: dict[str, Callable[[Graph, Value, Config], Value]] = {
-    "Celu": lambda g, x, c: unary(g, "Celu", x, alpha=float(c.get("alpha", 1.0))),
+    "Celu": lambda g, x, c: activations.celu(g, x, alpha=float(c.get("alpha", 1.0))),
     "Elu": lambda g, x, c: unary(g, "Elu", x, alpha=float(c.get("alpha", 1.0))),
     "Gelu": lambda g, x, c: activations.gelu(g, x, approximate=bool(c.get("approximate", True))),
     "Glu": lambda g, x, c: axis_activations.glu(g, x, axis=int(c.get("axis", -1))),

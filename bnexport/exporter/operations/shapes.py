@@ -292,4 +292,7 @@ def triangle(g: Graph, layer: StoredLayer, x: Operand) -> Value:
     """Zeros on one side of a diagonal of the last two axes."""
     x = g.in_keras_order(as_value(g, x))
     diagonal = np.asarray(int(layer.config.get("k", 0)), np.int64)
-    return g.node("Trilu", [x, diagonal], x.shape, x.dtype, upper=int(layer.kind == "Triu"))
+    wide = (
+        x.dtype if x.dtype == "float64" else "float32" if x.floating else "int64"
+    )  # others have no kernel in onnxruntime
+    return g.cast(g.node("Trilu", [g.cast(x, wide), diagonal], x.shape, wide, upper=int(layer.kind == "Triu")), x.dtype)

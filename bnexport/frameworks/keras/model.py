@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from bnexport.errors import InputError, MachineError, refusing
 from bnexport.frameworks.keras.backends import Backend, open_backend
 from bnexport.frameworks.keras.installed import EXTRAS, TITLES, backend_name, choose_backend, refuse_absence
-from bnexport.frameworks.keras.patch import load_error, name_scopes_restored
+from bnexport.frameworks.keras.patch import finish_statistics, load_error, name_scopes_restored
 from bnexport.frameworks.keras.paths import weight_names
 from bnexport.keras_files import config as keras_config, repairs as keras_repairs, weights as keras_weights
 from bnexport.keras_files.architecture import Architecture
@@ -289,7 +289,7 @@ def _read(path: Path, prepared: Prepared, *, trust: bool) -> Model:
                 keras.saving.custom_object_scope({keras_repairs.HARD_SIGMOID: _keras2_hard_sigmoid}),
             ):
                 warnings.simplefilter("ignore", UserWarning)  # advice to whoever wrote the model
-                return keras.models.load_model(named, compile=False, safe_mode=not trust)
+                return finish_statistics(keras.models.load_model(named, compile=False, safe_mode=not trust))
         except Exception as error:
             raise InputError(
                 f"Keras {keras.__version__} cannot read {path} ({load_error(error)})",

@@ -1,4 +1,4 @@
-"""Another method for Keras' layers, for one thread and for as long as a block lasts; and what Keras says when a layer fails (keras)."""
+"""Another method for Keras' layers, for as long as a block lasts, what Keras leaves undone, and what it says when a layer fails (keras)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bnexport.errors import reason
 from bnexport.system.exclusive import PROCESS
+
+if TYPE_CHECKING:
+    from keras import Model
 
 
 @contextmanager
@@ -38,6 +41,16 @@ def method_replaced(owner: object, name: str, replacement: Callable[..., object]
             yield original
         finally:
             setattr(owner, name, original)
+
+
+def finish_statistics(model: Model) -> Model:
+    """The same model, in which Normalization layers inside of others compute with the statistics that were read (`misread.inner_statistics`)."""
+    from keras.layers import Normalization
+
+    for layer in model._flatten_layers():
+        if isinstance(layer, Normalization) and layer.built and layer.input_mean is None:
+            layer.finalize_state()
+    return model
 
 
 @contextmanager
