@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bnexport.errors import InputError
 from bnexport.keras_files import container
 from bnexport.keras_files.contents import read_contents
 from bnexport.keras_files.defaults import Config
 from bnexport.keras_files.hdf5_weights import slots_in_order, with_weights_of_hdf5, write_names
 from bnexport.keras_files.layers import Store, StoredLayer, StoredWeight, Structure, UnclearFile
+from bnexport.keras_files.misread import inner_statistics
 from bnexport.keras_files.naming import RENAMED
 from bnexport.keras_files.portable import refuse_uncertain
 from bnexport.keras_files.repairs import FUNCTIONAL, MODELS, is_old
@@ -53,7 +55,7 @@ def convert(file: KerasFile, values: Mapping[str, Array], target: Path) -> None:
 
     Raises:
         UnclearFile: it is not certain that Keras would read the same model. Nothing is written.
-        InputError: the file has no such weight, or one of another shape.
+        InputError: the file has no such weight, or one of another shape; or Keras reads something else from a HDF5 file.
     """
     model = file.model
     refuse_uncertain(model)
@@ -69,6 +71,7 @@ def convert(file: KerasFile, values: Mapping[str, Array], target: Path) -> None:
             _write_archive(model, new, version, target)
             _refuse_difference(target, weights, new, Format.KERAS)
         else:
+            _refuse_lost(model)
             _write_hdf5(model, new, version, target)
             _refuse_difference(target, weights, new, Format.HDF5)
     except BaseException:
@@ -210,6 +213,19 @@ def _write_archive(model: StoredLayer, values: _Values, version: str, target: Pa
                 shutil.copyfileobj(source, stored, 1 << 20)
     finally:
         inner.unlink(missing_ok=True)
+
+
+def _refuse_lost(model: StoredLayer) -> None:
+    """Refuses what Keras does not read from HDF5 files as it stands there.
+
+    Raises:
+        InputError: there is such a layer.
+    """
+    if inner_statistics({"config": model.config}):
+        raise InputError(
+            "Keras 3 computes with a mean of 0 and a variance of 1 in Normalization layers inside of other layers, whatever a HDF5 file has",
+            fix="write a .keras file",
+        )
 
 
 def _write_hdf5(model: StoredLayer, values: _Values, version: str, target: Path) -> None:

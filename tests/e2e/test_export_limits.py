@@ -54,7 +54,7 @@ LEAPS: dict[str, tuple[Callable[[], Any], int]] = {
     "Conv1D": (lambda: L.Conv1D(3, 1, strides=4, padding="same"), 1),
     "Conv2D": (lambda: L.Conv2D(3, 1, strides=4, padding="same"), 2),
     "Conv2D, one axis": (lambda: L.Conv2D(3, (4, 1), strides=3, padding="same"), 2),
-    "Conv2D, channels first": (lambda: L.Conv2D(3, 2, strides=4, padding="same", data_format="channels_first"), 2),
+    "Conv2D, channels first": (lambda: L.Conv2D(3, 2, strides=4, use_bias=False, **FIRST), 2),
     "DepthwiseConv2D": (lambda: L.DepthwiseConv2D(2, strides=4, padding="same"), 2),
     "MaxPooling1D": (lambda: L.MaxPooling1D(1, strides=3, padding="same"), 1),
     "MaxPooling2D": (lambda: L.MaxPooling2D((1, 3), strides=(2, 4), padding="same"), 2),

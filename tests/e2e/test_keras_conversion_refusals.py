@@ -54,7 +54,6 @@ def _uncertain(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     yield "keeps", _saved(tmp_path, lambda k: [k.Dense(3), k.Discretization([0.0, 1.0])])
     yield "not Keras' own", _with_config(_saved(tmp_path, lambda k: [k.Dense(3, "relu")]), _custom)
     yield "another package", _with_config(_saved(tmp_path, lambda k: [k.Dense(3)]), _of_numpy)
-    yield "ignores the axis", _saved(tmp_path, lambda k: [k.Dense(3), k.Reshape((3, 1)), k.Softmax(axis=[1, 2])])
     more = _saved(tmp_path, lambda k: [k.Dense(3)])
     with h5py.File(more, "r+") as file:
         file["model_weights/stray"] = np.zeros(3, np.int32)
