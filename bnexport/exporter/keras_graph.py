@@ -91,7 +91,14 @@ def write_call(g: Graph, layer: StoredLayer, args: Sequence[Nested], kwargs: Map
         NotCovered: it has no operators; the reason names it.
     """
     if layer.kind in LEGACY and not is_operation(layer.module):
-        outputs = write_network(g, layer, list(flat(args[0])))
+        inputs, wanted = list(flat(args[:1])), len(network(layer).inputs)
+        if len(inputs) != wanted:
+            raise InputError(
+                f"the model {layer.path} is called with another number of inputs",
+                found=f"{len(inputs)}",
+                expected=f"{wanted}",
+            )
+        outputs = write_network(g, layer, inputs)
         return outputs[0] if len(outputs) == 1 else outputs
     # what a file has for `training` does not count: model(x, training=False) and predict replace it in every layer
     kwargs = {name: value for name, value in kwargs.items() if name != "training" and value is not None}

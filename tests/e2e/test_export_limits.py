@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -231,3 +233,25 @@ def test_operations_in_hdf5_files_are_exported_and_cannot_be_checked(tmp_path: P
         InputError, match=r"requires \w+ in the layer .*, which Keras does not find in HDF5 files: .*as \.keras"
     ):
         keras_model.load(path)
+
+
+@pytest.mark.parametrize("args", [[], [None], ["x"]])
+def test_a_nested_model_that_is_called_without_its_input_is_refused(args: list[Any], tmp_path: Path) -> None:
+    """With one sentence."""
+    from bnexport.errors import InputError
+
+    x, y = keras.Input((5,)), keras.Input((5,))
+    path = tmp_path / "model.keras"
+    keras.Model(x, keras.Model(y, L.Dense(3)(y), name="inner")(x)).save(path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(parts["config.json"])
+    config["config"]["layers"][1]["inbound_nodes"][0]["args"] = args
+    parts["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    with pytest.raises(
+        InputError, match="the model inner is called with another number of inputs: found 0; expected 1"
+    ):
+        graph_of(read_file(path), None)
