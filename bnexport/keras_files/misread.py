@@ -40,10 +40,10 @@ def inner_statistics(config: Config) -> int:
     inner = config.get("config")
     layers = inner.get("layers") if isinstance(inner, dict) else None
     parts = [part for entry in layers or [] if isinstance(entry, dict) for part in [entry.get("config")]]
-    return sum(_adapted(part) for part in parts)
+    return sum(_count_adapted(part) for part in parts)
 
 
-def _adapted(value: object) -> int:
+def _count_adapted(value: object) -> int:
     count, waiting = 0, [value]
     while waiting:
         part = waiting.pop()

@@ -1,7 +1,4 @@
-"""What stands in configurations and Keras 3 refuses, or reads as another model, rewritten for Keras 3 (no framework).
-
-Each repair leaves what the model computes as it was in the Keras that wrote it.
-"""
+"""What Keras 3 refuses in configurations, or reads as another model, rewritten so that the model is that of the Keras that wrote it."""
 
 from __future__ import annotations
 
