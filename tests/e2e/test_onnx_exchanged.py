@@ -75,13 +75,18 @@ SELECTING = "(float[N,4] x) => (int64[K,2] y) {{ {0} = MatMul(x, w)  {1} = Great
 
 
 def test_files_that_select_no_row_are_compared_by_what_they_select_from(tmp_path: Path) -> None:
-    """A pass says what was compared; where nothing can be, that is no verdict."""
+    """A pass says what was compared, and so does a failure; where nothing can be, because the files select otherwise, that is no verdict."""
     model = graph(SELECTING.format("m", "g"), t=np.float32(1e9))
     report = compared(tmp_path, model, model, {"x": A})
     assert report, str(report)
     assert "m" in {c.tensor for c in report.comparisons}
+    wrong = compared(tmp_path, model, graph(SELECTING.format("m", "g"), t=np.float32(1e9), w=WEIGHT * 2), {"x": A})
+    assert not wrong
+    assert (wrong.findings[0].code, wrong.findings[0].evidence["first_layer"]) == ("EX001", "m")
+    assert "neither run selects a row, and rows are selected from this tensor" in wrong.findings[0].message
+    twice = SELECTING.replace("i = NonZero", "j = NonZero({1})  i = NonZero").format("m", "g")
     with pytest.raises(InputError, match=r"nothing can be compared: neither .* selects a row"):
-        compared(tmp_path, model, graph(SELECTING.format("m", "g"), t=np.float32(1e9), w=WEIGHT * 2), {"x": A})
+        compared(tmp_path, model, graph(twice, t=np.float32(1e9)), {"x": A})
 
 
 @pytest.mark.parametrize("end", ["y = ArgMax<axis = 1, keepdims = 0>(m)", "y0 = Sigmoid(m)  y = Greater(y0, t)"])
