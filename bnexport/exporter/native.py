@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import ExportError, reason as reason_of
-from bnexport.exporter.graph import OPSET, Graph, NotCovered, Value, tensor_type
+from bnexport.exporter.graph import OPSET, Graph, NotCovered, NotExpressible, Value, tensor_type
 from bnexport.exporter.keras_graph import find_uncovered, write_network
-from bnexport.exporter.protocols import NotConverted, Source
+from bnexport.exporter.protocols import WAYS_OUT, NotConverted, Source, list_missing
 from bnexport.frameworks.keras.architecture import architecture_of
 from bnexport.keras_files.graph import Network, distinct, network, output_names
 from bnexport.keras_files.layers import UnclearFile
@@ -65,6 +65,9 @@ def graph_of(file: KerasFile, model_sidecar: Sidecar | None) -> onnx.ModelProto:
     inputs = _inputs(g, net)
     try:
         outputs = write_network(g, file.model, inputs)
+    except NotExpressible as reason:
+        missing = {reason.layer: str(reason)}
+        raise ExportError(f"EX002: bnexport cannot export the model: {list_missing(missing)}", fix=WAYS_OUT) from reason
     except NotCovered as reason:
         raise NotConverted({reason.layer: str(reason)}) from reason
     return _complete(g, file, net, inputs, outputs, model_sidecar)

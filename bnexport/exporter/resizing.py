@@ -11,7 +11,7 @@ import numpy as np
 
 from bnexport.exporter.arithmetic import integers, size_of, sizes_of, squeeze, unary
 from bnexport.exporter.axes import repeat, tensor_axis, with_side
-from bnexport.exporter.graph import Graph, Input, NotCovered, Value
+from bnexport.exporter.graph import Graph, Input, NotCovered, NotExpressible, Value
 from bnexport.exporter.interpolation import FLOAT, matrix, nearest_rows, neighbours
 
 FEW_CHANNELS = 4
@@ -72,8 +72,8 @@ def resize(
         raise NotCovered(f"the interpolation {interpolation} of images that large")
     if fixed and not large and (not linear or (channels or FEW_CHANNELS + 1) <= FEW_CHANNELS):
         return _by_matrices(g, x, axes, sized, size, interpolation, antialias=antialias)
-    if not linear:
-        raise NotCovered(
+    if not linear:  # TensorFlow takes weights from a table of 1,024 positions, and ONNX' Resize the exact ones
+        raise NotExpressible(
             f"the interpolation {interpolation}{' with antialias' if antialias else ''} of images of open size {FIXED_SIZE}"
         )
     return _linear(g, x, axes, size, factors=factors)

@@ -16,6 +16,7 @@ from bnexport.comparison.targets import OpenTarget, Target
 from bnexport.errors import InputError, MachineError, UsageError
 from bnexport.frameworks.keras import tflite_child
 from bnexport.frameworks.keras.tflite import Conversion
+from bnexport.recalibration.recalibrate import recalibrate
 from bnexport.results.verdict import Severity
 from bnexport.runtimes.litert import LiteRt
 from bnexport.runtimes.protocols import Artifact, Want
@@ -43,9 +44,18 @@ def linear(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def images() -> np.ndarray:
     return np.random.default_rng(0).uniform(0, 1, (8, 32, 32, 1)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def sound(models: Path, images: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny net with the moving statistics of these images."""
+    folder = tmp_path_factory.mktemp("sound")
+    np.save(folder / "data.npy", images)
+    recalibrate(models / TINY, None, folder / "sound.keras", inputs=folder / "data.npy", force=True)
+    return folder / "sound.keras"
 
 
 def test_every_tensor_is_read_by_its_name() -> None:
@@ -109,10 +119,10 @@ def _read(content: bytes) -> None:
 
 
 @pytest.mark.keras
-def test_a_keras_model_is_converted_and_passes(models: Path, images: np.ndarray, tmp_path: Path) -> None:
+def test_a_keras_model_is_converted_and_passes(sound: Path, images: np.ndarray, tmp_path: Path) -> None:
     """A sound model passes as .tflite with XNNPACK and without, logits included; it is converted once."""
     targets = ["onnxruntime:cpu", "litert", "litert:xnnpack=off"]
-    report = check(models / TINY, images, targets=targets, store=Cache(tmp_path))
+    report = check(sound, images, targets=targets, store=Cache(tmp_path))
     assert report, str(report)
     for run in ("tflite-inference@litert", "tflite-inference@litert:xnnpack=off"):
         mine = [c for c in report.comparisons if c.actual == run and c.reference == "keras-inference"]
@@ -122,7 +132,7 @@ def test_a_keras_model_is_converted_and_passes(models: Path, images: np.ndarray,
 
 
 def test_what_the_converter_refuses_is_a_finding(
-    models: Path, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    sound: Path, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RT016 with the operators, and the other runs go on."""
     operators = tflite_child.operators_named(REFUSAL)
@@ -132,7 +142,7 @@ def test_what_the_converter_refuses_is_a_finding(
     refused = Conversion(b"", why, tuple(operators))
     monkeypatch.setattr(artifacts, "convert_to_tflite", lambda *_: refused)
     monkeypatch.setattr(artifacts, "converter_version", lambda: "2.21")
-    report = check(models / TINY, images, targets=["onnxruntime:cpu", "litert"])
+    report = check(sound, images, targets=["onnxruntime:cpu", "litert"])
     [finding] = [f for f in report.findings if f.severity == Severity.ERROR]
     assert finding.code == "RT016"
     assert finding.evidence["side"] == "tflite-inference@litert"
