@@ -70,10 +70,6 @@ class NotCovered(Exception):  # noqa: N818 - no error: another converter is trie
     """The path of the layer."""
 
 
-class NotExpressible(NotCovered):
-    """One that other converters write as something else: none of them is tried."""
-
-
 class Graph:
     """A graph that grows. Names of nodes begin with the path of the layer in whose scope they are added."""
 

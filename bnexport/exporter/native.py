@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import ExportError, reason as reason_of
-from bnexport.exporter.graph import OPSET, Graph, NotCovered, NotExpressible, Value, tensor_type
+from bnexport.exporter.graph import OPSET, Graph, NotCovered, Value, tensor_type
 from bnexport.exporter.keras_graph import find_uncovered, write_network
 from bnexport.exporter.protocols import WAYS_OUT, NotConverted, Source, list_missing
+from bnexport.exporter.refusals import NotExpressible
 from bnexport.frameworks.keras.architecture import architecture_of
 from bnexport.keras_files.graph import Network, distinct, network, output_names
 from bnexport.keras_files.layers import UnclearFile

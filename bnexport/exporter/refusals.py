@@ -1,6 +1,13 @@
-"""The layer classes of Keras that have no form in ONNX, each with the reason, as a user reads it."""
+"""What has no form in ONNX: layer classes of Keras, each with the reason, as a user reads it, and ways of using layers."""
 
 from __future__ import annotations
+
+from bnexport.exporter.graph import NotCovered
+
+
+class NotExpressible(NotCovered):
+    """A way of using a layer that other converters write as something else: none of them is tried."""
+
 
 TEXT = "which read or write text (export the part of the model behind them, from the token ids on)"
 HASH = (

@@ -11,8 +11,9 @@ import numpy as np
 
 from bnexport.exporter.arithmetic import integers, size_of, sizes_of, squeeze, unary
 from bnexport.exporter.axes import repeat, tensor_axis, with_side
-from bnexport.exporter.graph import Graph, Input, NotCovered, NotExpressible, Value
+from bnexport.exporter.graph import Graph, Input, NotCovered, Value
 from bnexport.exporter.interpolation import FLOAT, matrix, nearest_rows, neighbours
+from bnexport.exporter.refusals import NotExpressible
 
 FEW_CHANNELS = 4
 """Images of so few channels are interpolated linearly by matrices: exact at any size, and cheap."""
