@@ -76,6 +76,8 @@ def end_with(command: Callable[[], None]) -> NoReturn:
     """Runs a command as the last thing of this process: its exit code, an error as a sentence, Ctrl-C at any time."""
     stdio.prepare()
     imports.own_process()
+    if confined.INSIDE in os.environ:
+        confined.watch_threads()
     if not (sys.warnoptions or os.environ.get("BNEXPORT_DEBUG")):
         warnings.simplefilter("ignore")  # they address the authors of programs, and may quote what a model says
     sys.unraisablehook = _unraisable

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bnexport.numerics.drift import STALE, Statistics, warm_up
+from bnexport.numerics.drift import STALE, SURE, Statistics, warm_up
 from bnexport.results.actions import Action, advise
 from bnexport.results.nouns import Noun
 from bnexport.results.verdict import Finding, Severity
@@ -16,9 +16,6 @@ from bnexport.rules.rule import Rule
 
 EXPLAINED = 0.8
 """BN001 where a warm-up explains at least this share of the distance: other data or another scale do not look like one."""
-
-EXPLAINED_LATER = 0.9
-"""The same where the first layers, which see the data themselves, are left out (converged nets on other data: up to 0.6)."""
 
 HALF = 0.5
 """What later layers say beside a first one that is certain."""
@@ -44,7 +41,8 @@ BN001 = Rule(
         "gives the number of updates t. The update counter of the optimizer is shown beside it where the file "
         "has one. Raised from l = {STALE:share} and R^2 = {EXPLAINED} up to l = {MOST:share}. Sampling and "
         "the drift of the weights alone cause up to about 1 % of l. Where the first layers see data unlike the "
-        "training data, the later ones decide alone, from R^2 = {EXPLAINED_LATER}."
+        "training data, the later ones decide alone: from R^2 = {SURE}, where what they learnt beside the initial "
+        "values fits these images as IN001 asks of the first layers (converged nets on other data: R^2 up to 0.6)."
     ),
     neighbours=(
         "BN002: the layers have learned nothing at all. IN001 and IN002: only the first layers deviate. BN005 "
@@ -55,25 +53,22 @@ BN001 = Rule(
         "Run bnexport recalibrate with representative images, train for more updates, or train with a lower "
         "BatchNormalization momentum."
     ),
-    thresholds={"STALE": STALE, "EXPLAINED": EXPLAINED, "EXPLAINED_LATER": EXPLAINED_LATER, "MOST": MOST},
+    thresholds={"STALE": STALE, "EXPLAINED": EXPLAINED, "SURE": SURE, "MOST": MOST},
 )
 
 
-def stale(
-    sites: Sequence[Statistics], *, answers_differ: bool, stored_iterations: int | None, later: bool = False
-) -> Finding | None:
+def stale(sites: Sequence[Statistics], *, answers_differ: bool, stored_iterations: int | None) -> Finding | None:
     """BN001: too few updates; what is left of the initial values explains the distance to what the layers see.
 
     Args:
         sites: the layers.
         answers_differ: whether training and inference mode answer differently: then it is an error.
         stored_iterations: the update counter of the optimizer in the file; None where there is none.
-        later: whether the first layers are left out because they see other data than in training.
     """
     if not sites:
         return None
     fit = warm_up(sites)
-    if not (STALE <= fit.initial_weight <= MOST and fit.r_squared >= (EXPLAINED_LATER if later else EXPLAINED)):
+    if not (STALE <= fit.initial_weight <= MOST and fit.r_squared >= EXPLAINED):
         return None
     z, ratio = (np.concatenate([getattr(s, what) for s in sites]) for what in ("z", "log_ratio"))
     evidence: dict[str, Any] = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from bnexport.numerics.drift import Statistics, misfit
+from bnexport.numerics.drift import Statistics, misfit, without_initial
 from bnexport.numerics.variety import Variety
 from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.verdict import Finding
@@ -58,8 +58,9 @@ def diagnose(evidence: Evidence, *, answers_differ: bool, stored_iterations: int
     if not untouched:
         is_stale = partial(batch_norm.stale, answers_differ=answers_differ, stored_iterations=stored_iterations)
         stale = is_stale(later if scaling else rest)
-        if stale is None and misfit(first) > limit(evidence.variety.images):
-            stale = is_stale(later, later=True)
+        enough = limit(evidence.variety.images)
+        if stale is None and misfit(first) > enough and without_initial(later).misfit <= enough:
+            stale = is_stale(later)
             by_later = stale is not None
     unexplained = not scaling and (by_later or not stale)
     other = preprocessing.other_data(first, evidence.variety.images, noun) if unexplained else None

@@ -37,6 +37,9 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _SPARE = 60
 """Seconds of CPU time beyond what the time limit allows, before the system ends a process whose parent did not."""
 
+_BEGUN = 10.0
+"""Seconds after which a thread that has not begun never does."""
+
 _GRACE = 5.0
 """Seconds to clean up in, after a process is asked to end."""
 
@@ -101,6 +104,25 @@ def enter(cores: Collection[int] = (), seconds: float | None = None) -> None:
     if parent is not None:  # forked by a server that lives as long as we do: its death says nothing, the asker's does
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     os.environ[INSIDE] = PLANNED
+
+
+def watch_threads() -> None:
+    """Makes threads that have no memory to begin an error in this process: Python waits for them for ever."""
+    start = threading.Thread.start
+
+    def start_or_raise(thread: threading.Thread) -> None:
+        vars(thread)["_started"] = _Beginning()  # what `start` waits for
+        start(thread)
+
+    threading.Thread.start = start_or_raise  # type: ignore[assignment,method-assign]
+
+
+class _Beginning(threading.Event):
+    def wait(self, timeout: float | None = None) -> bool:
+        begun = super().wait(_BEGUN if timeout is None else timeout)
+        if not begun and timeout is None:
+            raise MemoryError("a thread could not begin")
+        return begun
 
 
 def _end_with(parent: BaseProcess) -> None:

@@ -181,3 +181,24 @@ def test_variables_of_the_tests_are_no_mistakes() -> None:
     names = {"BNEXPORT_FUZZ": "2", "BNEXPORT_FUZZ_COMMANDS": "3", "BNEXPORT_SEEDS": "4"}
     assert settings.describe_unknown_variables({}, names) == []
     assert len(settings.describe_unknown_variables({}, {"BNEXPORT_FUZ": "2"})) == 1
+
+
+_LOST = """
+import threading
+from bnexport.system import confined
+confined._BEGUN = 0.2
+confined.watch_threads()
+threading.Thread(target=print, args=("begun",)).start()
+begin = threading.Thread._bootstrap
+threading.Thread._bootstrap = lambda thread: None  # as where there is no memory for it
+try:
+    threading.Thread(target=print).start()
+except MemoryError:
+    print("no memory")
+"""
+
+
+def test_a_thread_that_cannot_begin_is_not_waited_for() -> None:
+    """Under a limit of memory Python would wait for ever for a thread that had none."""
+    ended = subprocess.run([sys.executable, "-c", _LOST], capture_output=True, text=True, check=False, timeout=60)
+    assert ended.stdout.split("\n")[:2] == ["begun", "no memory"], ended.stderr

@@ -68,7 +68,8 @@ def test_a_recurrent_layer_is_one_random_layer(tmp_path: Path) -> None:
     keras = nets._keras()
     k = keras.layers
     gru = k.GRU(4, dropout=0.3, return_sequences=True, name="gru")
-    both_ways = k.Bidirectional(k.LSTM(4, recurrent_dropout=0.3, return_sequences=True), name="both")
+    lstm = k.LSTM(4, recurrent_dropout=0.3, return_sequences=True, name="lstm")
+    both_ways = k.Bidirectional(lstm, name="both")
     cell = k.RNN(k.LSTMCell(4, dropout=0.3, name="cell"), name="by_cell")
     net = keras.Sequential(
         [keras.Input((6, 5)), gru, k.GRU(4, return_sequences=True, name="still"), both_ways, cell, k.Dense(2)]

@@ -290,3 +290,14 @@ def test_other_data_do_not_hide_stale_statistics() -> None:
         )
         found_codes = {f.code for f in diagnose(evidence, answers_differ=True, stored_iterations=None)}
         assert found_codes == expected
+
+
+def test_layers_that_learnt_otherwise_are_not_taken_for_stale() -> None:
+    """IN002 alone: means and variances that are small beside what is seen look like initial values, and what is left of them fits nothing."""
+    strangers = [
+        replace(site(0.0, str(i)), mean=RNG.normal(0, 0.3, 64), var=RNG.uniform(0.5, 1.5, 64)) for i in range(3)
+    ]
+    later = [replace(s, seen_mean=s.seen_mean * 5, seen_var=s.seen_var * 25) for s in strangers]
+    assert warm_up(later).r_squared > 0.9
+    evidence = Evidence([seen_as(site(0.0, "first"), 1 / 255), *later], VARIED)
+    assert {f.code for f in diagnose(evidence, answers_differ=True, stored_iterations=None)} == {"IN002"}
