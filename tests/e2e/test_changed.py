@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,17 @@ def test_a_keras_model_that_is_replaced_while_it_loads_is_refused(
     path = tmp_path / "m.h5"
     shutil.copyfile(models / "tiny_residual.h5", path)
     own, other = path.read_bytes(), path.read_bytes() + b"another"
-    load = keras_model.load
+    load, ended = keras_model.load, threading.Event()
 
     def swapped(file: Path, **options: Any) -> Any:
         _replace(path, other)
-        loaded = load(file, **options)
+        try:
+            loaded = load(file, **options)
+        finally:
+            if back:
+                _replace(path, own)
+            ended.set()
         if back:
-            _replace(path, own)
             return type(loaded)(
                 **{n: getattr(loaded, n) for n in loaded.__slots__} | {"sha256": keras_model.sha256(path)}
             )
@@ -53,6 +58,7 @@ def test_a_keras_model_that_is_replaced_while_it_loads_is_refused(
     store = Cache(tmp_path / "cache")
     with pytest.raises(InputError, match=r"changed while it was read.*again"):
         bnexport.check(path, models / "three", store=store)
+    assert ended.wait(60)  # the export may have seen the other file first
     monkeypatch.undo()
     _replace(path, own)
     again = bnexport.check(path, models / "three", store=store)
