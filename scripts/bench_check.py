@@ -72,8 +72,8 @@ def _by_script(code: str, *arguments: str) -> tuple[float, dict[str, float]]:
     seconds, ended = _timed(["-c", code, *arguments])
     if ended.returncode:
         raise SystemExit(ended.stderr)
-    told: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
-    return seconds, told
+    printed: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
+    return seconds, printed
 
 
 def _by_command(folder: str, cache: Path) -> tuple[float, dict[str, float]]:
@@ -117,7 +117,7 @@ def run(rounds: int) -> dict[str, Any]:
     print(f"| by hand: import, load, both passes, onnxruntime | {seconds['hand']:.1f} | 1 |")
     print(f"| bnexport check, nothing in the cache | {seconds['cold']:.1f} | {ratio:.2f} |")
     print(f"| bnexport check again, without TensorFlow | {seconds['again']:.1f} | {second:.3f} of the first |")
-    _table("by hand", [told for _, told in hand])
-    _table("bnexport check, whose stages run beside each other", [told for _, told in cold])
-    _table("bnexport check again", [told for _, told in again])
-    return {"seconds": seconds, "ratio": ratio, "second": second, "cold": [told for _, told in cold]}
+    _table("by hand", [parts for _, parts in hand])
+    _table("bnexport check, whose stages run beside each other", [parts for _, parts in cold])
+    _table("bnexport check again", [parts for _, parts in again])
+    return {"seconds": seconds, "ratio": ratio, "second": second, "cold": [parts for _, parts in cold]}

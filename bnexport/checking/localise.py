@@ -64,7 +64,7 @@ def layer_errors(
     errors: dict[str, LayerError] = {}
     for layer, rounded, floor in with_floors(reference, mode, feeds):
         error = error_of_layer(layer, rounded, groups.outputs_of(layer.name), floor)
-        for earlier in () if error.known else _off_before(layer, errors):
+        for earlier in () if error.known else depth.off_before(layer.inputs, errors, set()):
             matched = f"folded into {earlier.name}"
             folded = error_of_layer(layer, rounded, groups.outputs_of(earlier.name), floor, matched)
             if folded.known and not folded.off:
@@ -73,20 +73,6 @@ def layer_errors(
                 break
         errors[layer.name] = error
     return list(errors.values())
-
-
-def _off_before(layer: Layer, errors: Mapping[str, LayerError]) -> Iterator[LayerError]:
-    """The layers that are off before a layer, with none between them that was found in the graph."""
-    waiting, seen = list(layer.inputs), set[str]()
-    while waiting:
-        earlier = errors.get(waiting.pop())
-        if earlier is None or earlier.name in seen:
-            continue
-        seen.add(earlier.name)
-        if earlier.off:
-            yield earlier
-        elif not earlier.known:
-            waiting += earlier.inputs
 
 
 def with_floors(reference: Reference, mode: Mode, feeds: Feeds) -> Iterator[tuple[Layer, Array, float | None]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from bnexport.errors import InputError
@@ -51,13 +52,19 @@ def copy_with_defaults(config: Config, text: str, version: tuple[int, ...] | Non
     tf_keras needs it too: it takes what TensorFlow 2 takes. The arguments and errors are those of `write_out`.
     """
     changed = copy.deepcopy(config)
-    waiting: list[object] = [changed]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, list):
-            waiting.extend(value)
-        elif isinstance(value, dict):
-            waiting.extend(value.values())
-            if isinstance(value.get("class_name"), str) and isinstance(value.get("config"), dict):
-                write_out(value["class_name"], value["config"], text, version)
+    for entry in entries_in(changed):
+        if isinstance(entry.get("class_name"), str) and isinstance(entry.get("config"), dict):
+            write_out(entry["class_name"], entry["config"], text, version)
     return changed
+
+
+def entries_in(value: object) -> Iterator[Config]:
+    """Every dictionary in a configuration, itself included; what it holds may be changed on the way."""
+    waiting: list[object] = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, list):
+            waiting.extend(part)
+        elif isinstance(part, dict):
+            waiting.extend(part.values())
+            yield part

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bnexport.keras_files.defaults import Config
+from bnexport.keras_files.defaults import Config, entries_in
 
 
 def keep_axes(layers: list[object]) -> Iterator[str]:
@@ -40,18 +40,11 @@ def inner_statistics(config: Config) -> int:
     inner = config.get("config")
     layers = inner.get("layers") if isinstance(inner, dict) else None
     parts = [part for entry in layers or [] if isinstance(entry, dict) for part in [entry.get("config")]]
-    return sum(_count_adapted(part) for part in parts)
+    return sum(_is_adapted(entry) for part in parts for entry in entries_in(part))
 
 
-def _count_adapted(value: object) -> int:
-    count, waiting = 0, [value]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, list):
-            waiting.extend(part)
-        elif isinstance(part, dict):
-            waiting.extend(part.values())
-            config = part.get("config")
-            adapted = isinstance(config, dict) and config.get("mean") is None and config.get("variance") is None
-            count += part.get("class_name") == "Normalization" and adapted
-    return count
+def _is_adapted(entry: Config) -> bool:
+    """Whether an entry is a Normalization layer whose statistics are weights, and not in its configuration."""
+    config = entry.get("config")
+    stated = not isinstance(config, dict) or config.get("mean") is not None or config.get("variance") is not None
+    return entry.get("class_name") == "Normalization" and not stated

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -74,17 +74,29 @@ def first_off(layers: Sequence[LayerError]) -> LayerError | None:
     if last is None:
         return None
     culprit, seen = last, {last.name}
-    waiting = list(last.inputs)
+    while (earlier := next(off_before(culprit.inputs, by_name, seen), None)) is not None:
+        culprit = earlier
+    return culprit
+
+
+def off_before(inputs: Sequence[str], layers: Mapping[str, LayerError], seen: set[str]) -> Iterator[LayerError]:
+    """The layers that are off among those that a layer reads, and before those of them that could not be compared.
+
+    Args:
+        inputs: the names of the layers that it reads.
+        layers: by name.
+        seen: the layers that are left out; those that are visited are added.
+    """
+    waiting = list(inputs)
     while waiting:
-        layer = by_name.get(waiting.pop())
+        layer = layers.get(waiting.pop())
         if layer is None or layer.name in seen:
             continue
         seen.add(layer.name)
         if layer.off:
-            culprit, waiting = layer, list(layer.inputs)
+            yield layer
         elif not layer.known:
             waiting += layer.inputs
-    return culprit
 
 
 def unknown_inputs(culprit: LayerError, layers: Sequence[LayerError]) -> tuple[str, ...]:

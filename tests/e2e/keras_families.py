@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -131,3 +135,18 @@ def write(name: str, folder: Path) -> Path:
         folder / f"{name}.npz", **{key: x if x.dtype == np.int32 else x.astype(np.float32) for key, x in arrays.items()}
     )
     return folder / f"{name}.keras"
+
+
+def run_on(backend: str, script: str, *arguments: str) -> dict[str, Any]:
+    """What a script prints in a process whose Keras runs on a backend; it succeeds, and says nothing on stderr."""
+    completed = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert completed.returncode == 0, completed.stderr
+    assert not completed.stderr
+    printed: dict[str, Any] = json.loads(completed.stdout)
+    return printed

@@ -19,6 +19,7 @@ from bnexport.frameworks.keras.installed import backend_name, refuse_absence
 from bnexport.frameworks.keras.reference import Keras
 from bnexport.frameworks.protocols import Want
 from bnexport.results.tolerance import FLOORS, SMALLEST_FLOOR
+from tests.e2e.keras_families import run_on
 
 OTHERS = [
     "jax",
@@ -88,16 +89,8 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def passes(request: pytest.FixtureRequest, net: Path) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
     """A backend, what a process that runs on it says about the net, and what it computes."""
     out = net / f"{request.param}.npz"
-    done = subprocess.run(
-        [sys.executable, "-c", PASSES, str(net / "net.keras"), str(net / "data.npz"), str(out)],
-        env={**os.environ, "KERAS_BACKEND": request.param},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert not done.stderr
-    return request.param, json.loads(done.stdout), dict(np.load(out))
+    printed = run_on(request.param, PASSES, str(net / "net.keras"), str(net / "data.npz"), str(out))
+    return request.param, printed, dict(np.load(out))
 
 
 @pytest.mark.slow

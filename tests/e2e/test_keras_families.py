@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +14,7 @@ from bnexport.checking.check import check
 from bnexport.frameworks.keras.reference import Keras
 from bnexport.frameworks.protocols import Want
 from bnexport.results.tolerance import FLOORS, SMALLEST_FLOOR
-from tests.e2e.keras_families import FAMILIES, ITEMS, write
+from tests.e2e.keras_families import FAMILIES, ITEMS, run_on, write
 
 pytestmark = pytest.mark.keras
 
@@ -73,16 +69,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def passes(request: pytest.FixtureRequest, models: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What a process that runs on a backend says about the models, and what it computes."""
     out = models / f"{request.param}.npz"
-    completed = subprocess.run(
-        [sys.executable, "-c", PASSES, str(models), str(out), *FAMILIES],
-        env={**os.environ, "KERAS_BACKEND": request.param},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert completed.returncode == 0, completed.stderr
-    assert not completed.stderr
-    return json.loads(completed.stdout), dict(np.load(out))
+    printed = run_on(request.param, PASSES, str(models), str(out), *FAMILIES)
+    return printed, dict(np.load(out))
 
 
 @pytest.mark.slow

@@ -197,13 +197,19 @@ def test_the_statistics_of_the_float_file_are_examined(tmp_path: Path) -> None:
     assert report.drift is not None
 
 
-def test_values_beyond_float16_are_named_with_the_node(tmp_path: Path) -> None:
-    """A layer reaches 1e5, which float16 cannot hold; the converter's block list is given."""
-    folder = quantised_nets.mobile(tmp_path / "net")
+def large(folder: Path, head: int) -> Path:
+    """The small net with large values: in the layer before the last one, and in the last one by a factor."""
+    quantised_nets.mobile(folder)
     model = onnx.load(folder / "net.onnx")
-    for name, factor in (("project2_w", 1000), ("head_w", 100)):
+    for name, factor in (("project2_w", 1000), ("head_w", head)):
         change_weight(model, name, lambda w, factor=factor: w * np.float32(factor))
     onnx.save(model, folder / "net.onnx")
+    return folder
+
+
+def test_values_beyond_float16_are_named_with_the_node(tmp_path: Path) -> None:
+    """A layer reaches 1e5, which float16 cannot hold; the converter's block list is given."""
+    folder = large(tmp_path / "net", head=100)
     report, codes = held(folder, quantised_nets.quantise(folder, "half_io"))
     assert codes["EX009"].severity == ("warning" if report else "error")
     assert codes["EX009"].evidence["first_tensor"] == "head_out"
@@ -214,11 +220,7 @@ def test_values_beyond_float16_are_named_with_the_node(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:overflow encountered")  # which is the point
 def test_values_beyond_float16_are_the_only_cause(tmp_path: Path, targets: list[str]) -> None:
     """Where they show, and the file is right in float32, it is said once, and no layer is blamed beside it."""
-    folder = quantised_nets.mobile(tmp_path / "net")
-    model = onnx.load(folder / "net.onnx")
-    for name, factor in (("project2_w", 1000), ("head_w", 100)):
-        change_weight(model, name, lambda w, factor=factor: w * np.float32(factor))
-    onnx.save(model, folder / "net.onnx")
+    folder = large(tmp_path / "net", head=100)
     file = quantised_nets.quantise(folder, "half")
     report = check(folder / "net.onnx", inputs=folder / "data.npz", deployed=file, targets=targets)
     assert not report
@@ -229,11 +231,7 @@ def test_values_beyond_float16_are_the_only_cause(tmp_path: Path, targets: list[
 
 def test_weights_that_float16_cuts_are_no_overflow_alone(tmp_path: Path) -> None:
     """The converter cuts weights above 10,000: the file is wrong in float32 already, and EX009 is not the reason."""
-    folder = quantised_nets.mobile(tmp_path / "net")
-    model = onnx.load(folder / "net.onnx")
-    for name, factor in (("project2_w", 1000), ("head_w", 10000)):
-        change_weight(model, name, lambda w, factor=factor: w * np.float32(factor))
-    onnx.save(model, folder / "net.onnx")
+    folder = large(tmp_path / "net", head=10000)
     report, codes = held(folder, quantised_nets.quantise(folder, "half_io"))
     assert not report
     assert report.findings[0].code == "EX001"

@@ -256,9 +256,9 @@ def test_a_file_holds_the_model_that_was_written(tmp_path: Path) -> None:
     graph.initializer.append(numpy_helper.from_array(np.float32(3), "scalar"))
     graph.initializer.append(helper.make_tensor("text", TensorProto.STRING, [1], [b"x"]))
     graph.initializer.append(TensorProto(name="nothing", data_type=TensorProto.FLOAT, dims=[0]))
-    told = numpy_helper.from_array(np.ones(200, np.int64), "told")
-    told.doc_string = "behind the values"
-    graph.initializer.append(told)
+    described = numpy_helper.from_array(np.ones(200, np.int64), "described")
+    described.doc_string = "behind the values"
+    graph.initializer.append(described)
     protobuf.write(model, tmp_path / "m.onnx")
     written = (tmp_path / "m.onnx").read_bytes()
     assert onnx.ModelProto.FromString(written) == model
