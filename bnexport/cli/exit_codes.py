@@ -51,7 +51,9 @@ def report_error(error: Exception) -> int:
     if isinstance(error, BnexportError):
         return print_error(str(error), error.exit_code)
     if machine.is_out_of_memory(error):
-        return _out_of_memory(error)
+        error.__traceback__ = error.__context__ = None  # frees what the frames hold: the sentence takes memory, too
+        kind = "" if isinstance(error, MemoryError) else type(error).__name__
+        return report_error(machine.lack_of_memory("the command", kind))
     if os.environ.get("BNEXPORT_DEBUG"):
         raise error
     return _system(error) if isinstance(error, OSError) and error.errno in _SYSTEM else _internal(error)
@@ -69,19 +71,6 @@ _SYSTEM = {
     errno.ENOMEM: 3,
 }
 """What the operating system may refuse anywhere, and the exit code: a path that nobody can open, or a machine at its end."""
-
-
-def _out_of_memory(error: Exception) -> int:
-    """Reports what ended a process that was refused memory; returns the code."""
-    kind = "" if isinstance(error, MemoryError) else f" ({type(error).__name__})"
-    limit = machine.data_limit()
-    if limit is None:
-        return print_error(f"this machine has too little memory for it{kind}; try a smaller --batch-size", 3)
-    return print_error(
-        f"this needs more memory than the {limit / 1e6:,.0f} MB it may take{kind}; "
-        "if you trust the file, allow more with --isolate-memory",
-        3,
-    )
 
 
 def _system(error: OSError) -> int:

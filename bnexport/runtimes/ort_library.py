@@ -9,8 +9,8 @@ import os
 from functools import cache
 from types import ModuleType
 
-from bnexport.errors import MachineError
-from bnexport.system import installed
+from bnexport.errors import MachineError, reason
+from bnexport.system import installed, machine
 from bnexport.system.quiet import hold_native_output
 
 # What onnxruntime-gpu's CUDA provider loads, by CUDA major version: (library, the pip package that brings it).
@@ -78,13 +78,15 @@ def load() -> ModuleType:
     """The module, without its telemetry.
 
     Raises:
-        MachineError: it is not installed, or beside another package that writes the same files.
+        MachineError: it is not installed, or beside another package that writes the same files, or memory is refused.
     """
     installed.refuse_mixture()
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # it starts with the import, and leaves a file in the temporary folder
     try:
         import onnxruntime
     except ImportError as error:
+        if machine.is_out_of_memory(error):
+            raise machine.lack_of_memory("onnxruntime", reason(error)) from error
         raise MachineError(
             f"onnxruntime is not installed ({error})",
             fix="install it with: pip install onnxruntime-gpu (uninstall the onnxruntime package first)",

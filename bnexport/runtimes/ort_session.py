@@ -212,13 +212,11 @@ _NUMPY: dict[str, type[np.generic]] = {
 }
 
 
-_OUT_OF_MEMORY = ("bad_alloc", "Failed to allocate memory", "bad allocation", "pthread_create")
-"""What onnxruntime says where the machine is at its end: it has no class of its own for that."""
-
-
 def _refusal(error: Exception, provider: Provider) -> InputError | MachineError:
     if provider == "cuda":
         return MachineError(f"CUDA does not run here: {reason(error)}")
-    if isinstance(error, MemoryError | OSError) or any(text in str(error) for text in _OUT_OF_MEMORY):
+    if machine.is_out_of_memory(error):
+        return machine.lack_of_memory("the graph in onnxruntime", reason(error)[:200])
+    if isinstance(error, OSError) or "pthread_create" in str(error):
         return MachineError(f"this machine cannot run the graph ({reason(error)})")
     return InputError(f"onnxruntime rejects the graph or the batch ({reason(error)})")

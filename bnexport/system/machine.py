@@ -7,6 +7,15 @@ import platform
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
+
+from bnexport.errors import MachineError
+
+resource: ModuleType | None
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 _GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUP = Path("/proc/self/cgroup")
@@ -45,9 +54,7 @@ def memory_limit() -> int | None:
 
 def data_limit() -> int | None:
     """The most bytes that this process may allocate (RLIMIT_DATA, which --isolate-memory sets); None where nothing limits it."""
-    try:
-        import resource
-    except ImportError:  # Windows
+    if resource is None:
         return None
     soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
     return None if soft == resource.RLIM_INFINITY else soft
@@ -58,7 +65,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     Libraries that are refused memory raise whatever they come to.
     """
-    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and any(w in str(error) for w in _UNMAPPED)):
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _REFUSED):
         return True
     limit = data_limit()
     with suppress(OSError):
@@ -68,8 +75,27 @@ def is_out_of_memory(error: BaseException) -> bool:
     return False
 
 
-_UNMAPPED = ("failed to map segment", "cannot map zero-fill pages")
-"""What glibc says where memory for a library is refused (elf/dl-load.c)."""
+def lack_of_memory(what: str, detail: str = "") -> MachineError:
+    """The error of `what` needs more memory than there is, or than this process may take; `detail` is the message of a library."""
+    limit, suffix = data_limit(), f" ({detail})" if detail else ""
+    if limit is None:
+        return MachineError(f"this machine has too little memory for {what}{suffix}", fix="try a smaller --batch-size")
+    return MachineError(
+        f"{what} requires more memory than the {limit / 1e6:,.0f} MB that this process may take{suffix}",
+        fix="if you trust the file, allow more with --isolate-memory",
+    )
+
+
+_REFUSED = (
+    "bad_alloc",  # C++
+    "bad allocation",
+    "Failed to allocate memory",  # onnxruntime
+    "Cannot allocate memory",  # ENOMEM
+    "can't start new thread",  # Python: there is no memory for its stack
+    "failed to map segment",  # glibc, elf/dl-load.c: there is none for a library
+    "cannot map zero-fill pages",
+)
+"""The words of refused memory, of libraries that have no class of their own for that."""
 
 
 def memory_available() -> int:

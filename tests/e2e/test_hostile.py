@@ -189,7 +189,10 @@ def test_untrusted_has_limits(
     done = _confined("pack", models / "tiny_residual.keras", models / "three", "-o", bundle, **limits)
     assert done.returncode in code, done.stderr
     assert reason in done.stderr
-    assert reason == "--isolate-memory" or "Traceback" not in done.stderr  # Python's own, before bnexport runs
+    began = (
+        "ended by itself" not in done.stderr
+    )  # no memory to start with, or none left for a sentence: Python's own words
+    assert not began or "Traceback" not in done.stderr
     assert list(bundle.parent.iterdir()) == []
 
 

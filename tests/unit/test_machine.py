@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,43 @@ def test_this_machine() -> None:
     """There is at least one core and some memory; cores can be told apart."""
     assert len(set(machine.cores())) == len(machine.cores()) >= machine.threads() >= 1
     assert machine.memory_available() > 0
+
+
+@pytest.mark.parametrize(
+    ("error", "lacks"),
+    [
+        (MemoryError(), True),
+        (
+            RuntimeError(
+                "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Exception during initialization: std::bad_alloc"
+            ),
+            True,
+        ),
+        (RuntimeError("can't start new thread"), True),
+        (ImportError("libx.so.1: failed to map segment from shared object"), True),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), True),
+        (ImportError("No module named 'onnxruntime'"), False),
+        (RuntimeError("pthread_create failed, error code: 11 error msg: Resource temporarily unavailable"), False),
+    ],
+)
+def test_a_lack_of_memory_is_recognised(error: Exception, *, lacks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what libraries say that have no class of their own for it."""
+    monkeypatch.setattr(machine, "data_limit", lambda: None)
+    assert machine.is_out_of_memory(error) is lacks
+
+
+@pytest.mark.parametrize(
+    ("limit", "sentence"),
+    [
+        (None, "this machine has too little memory for the graph (bad_alloc): try a smaller --batch-size"),
+        (
+            150_000_000,
+            "the graph requires more memory than the 150 MB that this process may take (bad_alloc): "
+            "if you trust the file, allow more with --isolate-memory",
+        ),
+    ],
+)
+def test_a_lack_of_memory_names_the_limit(limit: int | None, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a limit is the reason, it can be raised; where the machine is, the batches can be smaller."""
+    monkeypatch.setattr(machine, "data_limit", lambda: limit)
+    assert str(machine.lack_of_memory("the graph", "bad_alloc")) == sentence

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnexport.errors import InputError, MachineError, refusing
+from bnexport.errors import InputError, MachineError, reason, refusing
 from bnexport.frameworks.keras.backends import Backend, open_backend
 from bnexport.frameworks.keras.installed import EXTRAS, TITLES, backend_name, choose_backend, refuse_absence
 from bnexport.frameworks.keras.patch import finish_statistics, load_error, name_scopes_restored
@@ -107,9 +107,7 @@ def load_framework(backend: str = "", *, whole: bool = False) -> Backend:
                 open_backend(name).load()
     except ImportError as error:
         if machine.is_out_of_memory(error):
-            raise MachineError(
-                f"there is too little memory to load {title} ({error})", fix="allow more with --isolate-memory"
-            ) from error
+            raise machine.lack_of_memory(title, reason(error)) from error
         raise MachineError(
             f"{title} and Keras are required ({error})", fix=f"install them with: pip install '{EXTRAS[name]}'"
         ) from error
