@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from bnexport.checking.artifact_causes import explain_artifact, output_of_logits, prepared_otherwise, scaled_inside
 from bnexport.checking.artifact_layers import artifact_layers
 from bnexport.checking.exchanges import Right, find_exchanges
-from bnexport.checking.hidden_errors import find_hidden
+from bnexport.checking.hidden_errors import find_hidden, find_unlike
 from bnexport.checking.localise import layer_errors
 from bnexport.checking.optimisations import find_blame, on_provider
 from bnexport.checking.recorded_causes import explain_recorded
@@ -27,7 +26,6 @@ from bnexport.comparison.subject import Subject
 from bnexport.comparison.tally import Tally
 from bnexport.datasets.feeds import Feed
 from bnexport.errors import InputError
-from bnexport.frameworks.protocols import ShowsWeights
 from bnexport.numerics.depth import first_off
 from bnexport.numerics.permuted import Permuted
 from bnexport.onnx_graph import kernels
@@ -38,10 +36,6 @@ from bnexport.results.runs import Precision, Role
 from bnexport.results.verdict import Finding, LayerError, Severity
 from bnexport.rules import backends, export, interface, model_files, runtime
 from bnexport.runtimes.ort_session import Provider, provider_of
-from bnexport.types import Array
-
-if TYPE_CHECKING:
-    import onnx
 
 IMAGES = 4
 """The layers of a graph whose outputs agree are compared on so many images,"""
@@ -115,7 +109,10 @@ class Inquiry:
         references = [runner for name, runner in self.runners.items() if name in self.tally.references]
         plain = all(runner.spec.precision == Precision.FLOAT32 for runner in references)
         exact = plain and shown is not None and shown.spec.precision == Precision.FLOAT32
-        agreed = self.deployed is not None and exact and not any(f and f.severity == Severity.ERROR for f in findings)
+        sound = not any(f and f.severity == Severity.ERROR for f in findings)
+        agreed = self.deployed is not None and exact and sound
+        if self.deployed is not None and self.subject is not None and shown and sound and not exact:
+            findings.append(find_unlike(self.deployed, self.subject, self._reference_name, self.tally.noun))
         if shown and not errors and (layers or agreed):
             of_a_file = self.subject is not None and self.subject.reference.graph_itself
             count = OF_A_FILE if of_a_file and not layers else IMAGES
@@ -174,7 +171,7 @@ class Inquiry:
                 return export.training_exported(lost.failed), ()
             for how in self._otherwise(self.deployed, runner, lost.feed.inputs, wanted, right):
                 return interface.taken_otherwise(lost.failed, how), ()
-            matched = kernels.compare_kernels(self.deployed.graph, self._weights(self.subject))
+            matched = kernels.compare_kernels(self.deployed.graph, self.subject.weights)
             if matched.foreign:
                 return export.other_checkpoint(lost.failed, matched.compared, matched.other), ()
             permuted = matched.permuted
@@ -202,12 +199,6 @@ class Inquiry:
         cost = self.tally.costs.get(lost.pair.key)
         unknown = cost is not None and cost.cause == Cause.UNKNOWN and not cost.apart_explained
         return unknown and self.deployed is not None
-
-    def _weights(self, subject: Subject) -> onnx.ModelProto | Mapping[str, Array]:
-        """What holds the weights of the reference: its graph, or itself where bnexport does not export it."""
-        if subject.reference.graph_itself or not isinstance(model := subject.reference.model, ShowsWeights):
-            return subject.graph
-        return model.weights()
 
     @property
     def _reference_name(self) -> str:

@@ -25,7 +25,7 @@ from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import ExportError, UsageError
 from bnexport.frameworks.names import is_name
 from bnexport.frameworks.onnx_file import learn_ranks, read_onnx
-from bnexport.frameworks.protocols import Want
+from bnexport.frameworks.protocols import ShowsWeights, Want
 from bnexport.onnx_graph import metadata, outputs, tensors
 from bnexport.onnx_graph.selections import selected_outputs
 from bnexport.onnx_graph.sites import sites
@@ -39,6 +39,7 @@ from bnexport.results.signature import dtype_named
 from bnexport.results.tasks import OutputTask
 from bnexport.system import machine
 from bnexport.system.cache import NOTHING_KEPT, Cache
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     import onnx
@@ -94,6 +95,13 @@ class Subject:
         """What the inputs take; object for text."""
         stated = {name: dtype_named(dtype) for name, _, dtype in self.reference.description().inputs}
         return stated | {name: dtype for name, dtype in self.dtypes.items() if name in stated}
+
+    @property
+    def weights(self) -> onnx.ModelProto | Mapping[str, Array]:
+        """What holds the weights of the reference: its graph, or itself where bnexport does not export it."""
+        if self.reference.graph_itself or not isinstance(model := self.reference.model, ShowsWeights):
+            return self.graph
+        return model.weights()
 
     def heads(self, classes: tuple[str, ...]) -> Heads:
         """What it gives out, with the classes that it or the images name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -133,6 +133,36 @@ def hidden(layers: Sequence[LayerError]) -> LayerError | None:
     readers = [layer for layer in layers if culprit.name in layer.inputs]
     shows = any(layer.off for layer in readers) or bool(readers and all(_hides(r, culprit) for r in readers))
     return culprit if shows else None
+
+
+def undone(layers: Sequence[LayerError], others: Collection[str]) -> tuple[str, ...]:
+    """The layers that are off on the way to the outputs, and whose readers undo that, in their order.
+
+    Weights may be scaled, or channels ordered, otherwise in one layer and back in the next one (cross-layer equalisation, SmoothQuant). Then all
+    that agree and read what is off, directly or through layers that could not be compared, have other weights than the reference: with the same
+    weights they would not agree.
+
+    Args:
+        layers: all layers that were compared.
+        others: the layers whose weights in the file are not those of the reference.
+    """
+    readers: dict[str, list[LayerError]] = {}
+    for layer in layers:
+        for name in layer.inputs:
+            readers.setdefault(name, []).append(layer)
+    lasting = {layer.name for layer in layers if layer.name not in readers and not (layer.known and not layer.off)}
+    tensors = {layer.name: layer.tensor for layer in layers}
+    lasting |= {
+        name
+        for layer in layers
+        if layer.known and not layer.off
+        for name in layer.inputs
+        if layer.name not in others or tensors.get(name) == layer.tensor  # one that has its tensor was folded into it
+    }
+    for layer in reversed(layers):  # what reads a layer comes behind it
+        if layer.name in lasting and (layer.off or not layer.known):
+            lasting.update(layer.inputs)
+    return tuple(layer.name for layer in layers if layer.off and layer.name not in lasting)
 
 
 def _hides(reader: LayerError, layer: LayerError) -> bool:

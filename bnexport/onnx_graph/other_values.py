@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,16 +52,26 @@ class OtherValues:
     size: float
 
 
-def find_other_values(actual: onnx.ModelProto, reference: onnx.ModelProto) -> list[OtherValues]:
+def find_other_values(
+    actual: onnx.ModelProto, reference: onnx.ModelProto, explained: Collection[str] = ()
+) -> list[OtherValues]:
     """The weights of the reference that are nowhere in another graph of the same operators, attributes and edges.
 
     None where graphs are built otherwise: there, weights may be folded, scaled or moved. Means and variances of channels that a
     BatchNormalization multiplies by zero are left out, since they never matter.
+
+    Args:
+        actual: the other graph.
+        reference: the graph whose weights are looked for.
+        explained: tensors of the other graph; the weights of the last nodes before them that have any are left out.
     """
     nodes = _partners(actual, reference)
+    last = _last_weighted(actual, explained)
     ours, theirs = weights.initializers(reference), weights.initializers(actual)
     others: dict[str, OtherValues] = {}
     for node, partner in nodes:
+        if not last.isdisjoint(partner.output):
+            continue
         for nth, (name, other) in enumerate(zip(node.input, partner.input, strict=True)):
             r, a = ours.get(name), theirs.get(other)
             if node.op_type not in WEIGHTED or r is None or a is None or r.dtype.kind != "f" or a.shape != r.shape:
@@ -74,6 +84,24 @@ def find_other_values(actual: onnx.ModelProto, reference: onnx.ModelProto) -> li
             if not apart <= ROUNDED * size and _count(ours[name], ours) > _count(ours[name], theirs):
                 others[name] = OtherValues(name, node.op_type, apart, size)
     return list(others.values())
+
+
+def _last_weighted(graph: onnx.ModelProto, tensors: Collection[str]) -> set[str]:
+    """The outputs of the nodes with weights between these tensors and the next nodes before them that have weights, too."""
+    makers = {output: node for node in graph.graph.node for output in node.output}
+    stored = {tensor.name for tensor in graph.graph.initializer}
+    last, waiting, seen = set[str](), list(tensors), set[str]()
+    while waiting:
+        name = waiting.pop()
+        node = makers.get(name)
+        if node is None or name in seen:
+            continue
+        seen.add(name)
+        if node.op_type in WEIGHTED and not stored.isdisjoint(node.input):
+            last.update(node.output)
+        else:
+            waiting += node.input
+    return last
 
 
 def _apart(a: Array, r: Array) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from bnexport.onnx_graph.other_values import OtherValues
@@ -67,3 +67,42 @@ def hidden_weights(others: Sequence[OtherValues], title: str = "Keras", noun: No
     )
     layers = dict.fromkeys(other.name.rpartition("/")[0] or other.name for other in others)
     return EX001.finding(Severity.ERROR, message, evidence, actions, tuple(layers)[:SHOWN])
+
+
+def unlike_kernels(shares: Mapping[str, float], title: str = "Keras", noun: Noun = IMAGES) -> Finding | None:
+    """EX001 where the outputs of a file of reduced precision agree and kernels of it cannot come from the model; None where there are none.
+
+    Args:
+        shares: how far the signs of each agree with the nearest kernel of the file (`bnexport.onnx_graph.kernels.find_unlike`).
+        title: what sentences call the reference.
+        noun: what the model was run on.
+    """
+    if not shares:
+        return None
+    first = next(iter(shares))
+    more = f", and of {len(shares) - 1} others" if len(shares) > 1 else ""
+    message = (
+        f"the ONNX file has other weights than {title}: the values of {first} are in no kernel of its shape{more}, in no precision, scale or sign "
+        f"of its channels; in the outputs for these {noun.many} that is not more than the precision costs"
+    )
+    actions = (
+        advise("convert the file again from this model, or check the model that it was converted from", EXPORT),
+        advise(f"do not deploy this file: the outputs for other {noun.many} may be wrong"),
+    )
+    layers = dict.fromkeys(name.rpartition("/")[0] or name for name in shares)
+    return EX001.finding(Severity.ERROR, message, {"kernels_unlike": dict(shares)}, actions, tuple(layers)[:SHOWN])
+
+
+def undone_weights(names: Sequence[str], title: str = "Keras") -> Finding:
+    """EX001, as information, where weights are scaled or channels ordered otherwise, and the next layers undo it.
+
+    Args:
+        names: the layers that differ for this reason.
+        title: what sentences call the reference.
+    """
+    count = f"in {len(names)} layers" if len(names) > 1 else "in one layer"
+    message = (
+        f"the ONNX file computes other values than {title} {count} (first {names[0]}), and the layers that read them have the weights "
+        "that undo this, as after cross-layer equalisation: all other layers and the outputs agree"
+    )
+    return EX001.finding(Severity.INFO, message, {"layers_undone": list(names)}, (), tuple(names[:SHOWN]))

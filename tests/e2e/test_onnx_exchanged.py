@@ -102,6 +102,103 @@ def test_an_error_that_no_answer_shows_is_found(end: str, tmp_path: Path) -> Non
     assert compared(tmp_path, model, model, {"x": A})
 
 
+STACK = """(float[N,4] x) => (float[N,16] y) {
+    a = MatMul(x, w1)  b = Add(a, b1)  c = Relu(b)  d = MatMul(c, w2)  f = Add(d, b2)  e = Relu(f)  y = MatMul(e, w3) }"""
+
+
+def stack_weights() -> dict[str, np.ndarray]:
+    """Random weights of its three layers."""
+    rng = np.random.default_rng(3)
+    shapes = {"w1": (4, 16), "b1": (16,), "w2": (16, 16), "b2": (16,), "w3": (16, 16)}
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def stack(**changed: np.ndarray) -> onnx.ModelProto:
+    """It, with other weights in place of some."""
+    return graph(STACK, **stack_weights() | changed)
+
+
+def equalised(how: str) -> dict[str, np.ndarray]:
+    """The weights of the stack with the channels after the first layer scaled or in another order, and back in the second one."""
+    rng = np.random.default_rng(4)
+    held = stack_weights()
+    if how == "ordered":
+        order = rng.permutation(16)
+        return {"w1": held["w1"][:, order], "b1": held["b1"][order], "w2": held["w2"][order]}
+    scale = rng.uniform(0.25, 4, 16).astype(np.float32)
+    return {"w1": held["w1"] * scale, "b1": held["b1"] * scale, "w2": held["w2"] / scale[:, np.newaxis]}
+
+
+@pytest.mark.parametrize("how", ["scaled", "ordered"])
+def test_what_the_next_layer_undoes_is_no_error(how: str, tmp_path: Path) -> None:
+    """Cross-layer equalisation changes what is between two layers, and nothing else."""
+    report = compared(tmp_path, stack(), stack(**equalised(how)), {"x": A})
+    assert report, str(report)
+    [finding] = [f for f in report.findings if f.code == "EX001"]
+    assert finding.severity == "info"
+    assert set(finding.evidence["layers_undone"]) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("how", ["scaled", "ordered"])
+def test_an_error_beside_what_is_undone_is_found(how: str, tmp_path: Path) -> None:
+    """Weights of a channel that the second ReLU cuts off: the outputs do not show them, and the equalisation does not explain them."""
+    b2 = np.float32(-1e3) * (np.arange(16) == 5)
+    wrong = stack_weights()["w3"]
+    wrong[5] += 1
+    sound = {**equalised(how), "b2": b2}
+    assert compared(tmp_path, stack(b2=b2), stack(**sound), {"x": A})
+    report = compared(tmp_path, stack(b2=b2), stack(**sound, w3=wrong), {"x": A})
+    [finding] = [f for f in report.findings if f.code == "EX001"]
+    assert (finding.severity, finding.evidence["weights_other"][0]["name"]) == ("error", "w3")
+
+
+def test_what_nothing_undoes_stays_an_error(tmp_path: Path) -> None:
+    """One layer with other weights before answers that are the same."""
+    held = equalised("scaled")
+    text = STACK.replace("(float[N,16] y)", "(int64[N] y)").replace(
+        "y = MatMul(e, w3)", "s = MatMul(e, w3)  y = ArgMax<axis = 1, keepdims = 0>(s)"
+    )
+    model, whole = graph(text, **stack_weights()), graph(text, **stack_weights() | held)
+    assert compared(tmp_path, model, whole, {"x": A})
+    half = graph(text, **stack_weights() | {"w3": stack_weights()["w3"] * np.float32(1.5)})
+    report = compared(tmp_path, model, half, {"x": A})
+    assert [(f.code, f.layers) for f in report.findings if f.severity == "error"] == [("EX001", ("s",))]
+
+
+SHARED = """(float[N,4] x) => (float[N,16] y) {{
+    {0}  a = MatMul(x, w1)  b = MatMul(x, w2)  c = Mul(b, small)  y = Add(a, c) }}"""
+
+
+@pytest.mark.parametrize("precision", ["int8", "float16"])
+@pytest.mark.parametrize("wrong", [False, True])
+def test_an_error_below_the_cost_of_the_precision_is_found(precision: str, tmp_path: Path, *, wrong: bool) -> None:
+    """A kernel that contributes less than the precision costs: no output shows that it is another one."""
+    held = {name: stack_weights()[name] for name in ("w1", "w3")}
+    w1, w2 = held["w1"], held["w3"][:4]
+    small = np.float32(1e-3 if precision == "int8" else 1e-5)
+    model = graph(SHARED.format(""), w1=w1, w2=w2, small=small)
+    stored = {"w1": w1, "w2": w2[::-1] if wrong else w2}
+    if precision == "float16":
+        ends = "(float16[N,4] x) => (float16[N,16] y)"
+        text = SHARED.format("").replace("(float[N,4] x) => (float[N,16] y)", ends)
+        other = graph(
+            text,
+            small=small.astype(np.float16),
+            w=WEIGHT.astype(np.float16),
+            **{k: v.astype(np.float16) for k, v in stored.items()},
+        )
+    else:
+        steps = {name: np.float32(np.abs(value).max() / 127) for name, value in stored.items()}
+        text = SHARED.format("v1 = DequantizeLinear(w1, s1)  v2 = DequantizeLinear(w2, s2)").replace("x, w", "x, v")
+        quantised = {name: np.round(value / steps[name]).astype(np.int8) for name, value in stored.items()}
+        other = graph(text, small=small, s1=steps["w1"], s2=steps["w2"], **quantised)
+    report = compared(tmp_path, model, other, {"x": A})
+    assert bool(report) is not wrong, str(report)
+    assert [f.evidence.get("kernels_unlike", {}).keys() for f in report.findings if f.code == "EX001"] == (
+        [{"w2"}] if wrong else []
+    )
+
+
 def test_what_no_tolerance_mends_names_none(tmp_path: Path) -> None:
     """Integers of another width, and an error beside zeros."""
     text = "(float[N,4] x) => ({1}[N] y) {{ m = MatMul(x, w)  i = ArgMax<axis = 1, keepdims = 0>(m)  y = Cast<to = {0}>(i) }}"

@@ -93,10 +93,20 @@ def test_libraries_start_one_thread_under_a_memory_limit(
 @pytest.mark.parametrize(
     ("raised", "full", "code", "sentence"),
     [
-        ("MemoryError()", True, 3, "than the 200 MB it may take; "),
-        ("SystemError('error return without exception set')", True, 3, "than the 200 MB it may take (SystemError); "),
+        ("MemoryError()", True, 3, "than the 200 MB that this process may take: "),
+        (
+            "SystemError('error return without exception set')",
+            True,
+            3,
+            "than the 200 MB that this process may take (SystemError): ",
+        ),
         ("SystemError('error return without exception set')", False, 70, "internal error (SystemError"),
-        ("ImportError('libx.so: cannot map zero-fill pages')", False, 3, "than the 200 MB it may take (ImportError); "),
+        (
+            "ImportError('libx.so: cannot map zero-fill pages')",
+            False,
+            3,
+            "than the 200 MB that this process may take (ImportError): ",
+        ),
         ("ImportError('no module x')", False, 70, "internal error (ImportError"),
     ],
 )

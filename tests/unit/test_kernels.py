@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from bnexport.onnx_graph.kernels import compare_kernels
+from bnexport.onnx_graph.kernels import compare_kernels, find_unlike
 
 RNG = np.random.default_rng(0)
 CONV, DENSE = (RNG.normal(size=shape).astype(np.float32) for shape in ((8, 4, 3, 3), (16, 5)))
@@ -63,3 +63,59 @@ def test_one_wrong_kernel_is_no_other_checkpoint() -> None:
     """Most kernels decide."""
     more = RNG.normal(size=(7, 9)).astype(np.float32)
     assert not compare_kernels(graph(CONV, DENSE * 0 + 1, more), graph(CONV, DENSE, more)).foreign
+
+
+def rounded(k: np.ndarray, bits: int) -> np.ndarray:
+    step = np.abs(k).max() / (2 ** (bits - 1) - 1)
+    return (np.round(k / step) * step).astype(np.float32)
+
+
+RELATED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "8 bits": lambda k: rounded(k, 8),
+    "3 bits": lambda k: rounded(k, 3),
+    "clipped": lambda k: rounded(np.clip(k, -1, 1), 4),
+    "pruned": lambda k: np.where(np.abs(k) < np.quantile(np.abs(k), 0.8), 0, k),
+    "folded with signs": lambda k: rounded(k * RNG.choice([-2.0, 0.5, 3], (k.shape[0], *[1] * (k.ndim - 1))), 8),
+    "equalised": lambda k: rounded(
+        k
+        * RNG.uniform(0.3, 3, (k.shape[0], *[1] * (k.ndim - 1)))
+        * RNG.uniform(0.3, 3, (k.shape[1], *[1] * (k.ndim - 2))),
+        8,
+    ),
+    "trained on": lambda k: k + RNG.normal(size=k.shape).astype(np.float32) / 4,
+    "all zero": lambda k: k * 0,
+}
+
+
+@pytest.mark.parametrize("case", RELATED)
+def test_what_comes_from_a_kernel_is_not_unlike_it(case: str) -> None:
+    """Whatever precision, calibration, pruning, folding and further training do."""
+    assert find_unlike(graph(RELATED[case](CONV), RELATED[case](DENSE)), graph(CONV, DENSE)) == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda k: k[..., ::-1, ::-1],
+        lambda k: k.transpose(0, 1, 3, 2),
+        lambda k: k[::-1],
+        lambda k: np.roll(k, 1, axis=1),
+        lambda k: RNG.normal(size=k.shape),
+    ],
+    ids=["flipped", "transposed", "outputs reversed", "inputs rolled", "other"],
+)
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_kernel_that_cannot_come_from_another_is_unlike_it(
+    change: Callable[[np.ndarray], np.ndarray], bits: int
+) -> None:
+    """It alone is named."""
+    found = find_unlike(graph(rounded(change(CONV), bits), rounded(DENSE, bits)), graph(CONV, DENSE))
+    assert list(found) == ["k0"]
+    assert found["k0"] < 0.6
+
+
+def test_a_file_with_channels_in_another_order_throughout_has_no_unlike_kernel() -> None:
+    """What one layer orders otherwise the next one reads so."""
+    order = RNG.permutation(8)
+    after = RNG.normal(size=(5, 8, 3, 3)).astype(np.float32)
+    assert find_unlike(graph(CONV[order], after[:, order]), graph(CONV, after)) == {}
