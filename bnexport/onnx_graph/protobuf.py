@@ -64,7 +64,7 @@ def write(model: onnx.ModelProto, path: Path) -> None:
     nodes = graph.SerializeToString()
     heads = [_without_values(weight) for weight in weights]
     sizes = [
-        len(start) + sum(map(len, _values_of(weight))) if start else weight.ByteSize()
+        len(start) + len(_before_values(weight)) + _raw_size(weight) if start else weight.ByteSize()
         for start, weight in zip(heads, weights, strict=True)
     ]
     total = len(nodes) + sum(1 + len(_length(size)) + size for size in sizes)
@@ -74,25 +74,42 @@ def write(model: onnx.ModelProto, path: Path) -> None:
         file.write(head.SerializeToString() + bytes([_GRAPH << 3 | _BYTES]) + _length(total) + nodes)
         for start, weight, size in zip(heads, weights, sizes, strict=True):
             file.write(bytes([_INITIALIZER << 3 | _BYTES]) + _length(size) + start)
-            file.writelines(_values_of(weight) if start else [weight.SerializeToString()])
+            file.writelines([_before_values(weight), _values_of(weight)] if start else [weight.SerializeToString()])
 
 
 def _without_values(weight: onnx.TensorProto) -> bytes:
-    """A weight as bytes up to its values, which follow it as `_values_of` has them; b"" where it is not stored so.
+    """A weight as bytes up to its values, which follow it as `_before_values` and `_values_of` have them; b"" where it is not stored so.
 
     A message as bytes takes several copies of its values while it is written.
     """
     import onnx
 
-    if {field.name for field, _ in weight.ListFields()} - {"dims"} != {"data_type", "name", "raw_data"}:
+    fields = {field.name for field, _ in weight.ListFields()} - {"dims"}
+    if fields != {"data_type", "name", "raw_data"} or weight.data_type not in _DTYPES:
         return b""
     head: bytes = onnx.TensorProto(dims=weight.dims, data_type=weight.data_type, name=weight.name).SerializeToString()
     return head
 
 
-def _values_of(weight: onnx.TensorProto) -> list[bytes]:
-    values = weight.raw_data
-    return [bytes([_RAW_DATA << 3 | _BYTES]) + _length(len(values)), values]
+def _raw_size(weight: onnx.TensorProto) -> int:
+    """How many bytes the values take: asking for them, or for the size of the message, copies them."""
+    count: int = math.prod(weight.dims)
+    return count * np.dtype(_DTYPES[weight.data_type]).itemsize
+
+
+def _before_values(weight: onnx.TensorProto) -> bytes:
+    return bytes([_RAW_DATA << 3 | _BYTES]) + _length(_raw_size(weight))
+
+
+def _values_of(weight: onnx.TensorProto) -> bytes:
+    values: bytes = weight.raw_data
+    if len(values) != _raw_size(weight):
+        raise InputError(
+            f"the weight {weight.name} is damaged",
+            found=f"{len(values)} bytes",
+            expected=f"{_raw_size(weight)} bytes for the shape {list(weight.dims)}",
+        )
+    return values
 
 
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9

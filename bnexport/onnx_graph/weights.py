@@ -55,13 +55,12 @@ def add_initializer(model: onnx.ModelProto, name: str, value: Array) -> None:
     """Adds one initializer to the graph, in place."""
     from onnx import helper
 
-    little_endian = value.astype(value.dtype.newbyteorder("<"), copy=False)
-    model.graph.initializer.add(
-        name=name,
-        data_type=helper.np_dtype_to_tensor_dtype(value.dtype),
-        dims=value.shape,
-        raw_data=little_endian.tobytes(),
+    tensor = model.graph.initializer.add(
+        name=name, data_type=helper.np_dtype_to_tensor_dtype(value.dtype), dims=value.shape
     )
+    content = value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes()
+    del value  # the message copies the bytes once more: where nobody else needs the array, there are never three of it
+    tensor.raw_data = content
 
 
 def initializers(model: onnx.ModelProto) -> dict[str, Array]:

@@ -256,6 +256,8 @@ def test_a_file_holds_the_model_that_was_written(tmp_path: Path) -> None:
     graph.initializer.append(numpy_helper.from_array(np.float32(3), "scalar"))
     graph.initializer.append(helper.make_tensor("text", TensorProto.STRING, [1], [b"x"]))
     graph.initializer.append(TensorProto(name="nothing", data_type=TensorProto.FLOAT, dims=[0]))
+    graph.initializer.append(helper.make_tensor("packed", TensorProto.INT4, [3], b"\x12\x03", raw=True))
+    graph.initializer.append(helper.make_tensor("rounded", TensorProto.BFLOAT16, [2], b"\x80\x3f\x00\x40", raw=True))
     described = numpy_helper.from_array(np.ones(200, np.int64), "described")
     described.doc_string = "behind the values"
     graph.initializer.append(described)
@@ -263,3 +265,6 @@ def test_a_file_holds_the_model_that_was_written(tmp_path: Path) -> None:
     written = (tmp_path / "m.onnx").read_bytes()
     assert onnx.ModelProto.FromString(written) == model
     assert len(written) == len(protobuf.serialise(model))
+    model.graph.initializer[0].dims[0] = 4
+    with pytest.raises(InputError, match="the weight a is damaged: found 1200 bytes; expected 1600 bytes for the shape"):
+        protobuf.write(model, tmp_path / "m.onnx")
