@@ -266,5 +266,7 @@ def test_a_file_holds_the_model_that_was_written(tmp_path: Path) -> None:
     assert onnx.ModelProto.FromString(written) == model
     assert len(written) == len(protobuf.serialise(model))
     model.graph.initializer[0].dims[0] = 4
-    with pytest.raises(InputError, match="the weight a is damaged: found 1200 bytes; expected 1600 bytes for the shape"):
+    with pytest.raises(
+        InputError, match="the weight a is damaged: found 1200 bytes; expected 1600 bytes for the shape"
+    ):
         protobuf.write(model, tmp_path / "m.onnx")
