@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bnexport.comparison.reference import Reference
 from bnexport.datasets.feeds import Feed
+from bnexport.errors import InputError
 from bnexport.numerics.randomness import shares
 from bnexport.progress import Progress
 from bnexport.results.verdict import Finding
@@ -27,5 +28,9 @@ def measure(reference: Reference, layers: list[str], feed: Feed, progress: Progr
     progress.stage("repeating the training pass")
     inference, training = (reference.run(mode, feed.inputs) for mode in ("inference", "training"))
     name = next((n for n in inference if n.endswith("/logits")), next(iter(inference)))
-    draws = [reference.drawn(feed.inputs, seed)[name] for seed in range(DRAWS)]
+    try:
+        draws = [reference.drawn(feed.inputs, seed)[name] for seed in range(DRAWS)]
+    except InputError as error:  # MixUp needs labels
+        progress.note(f"what the random layers change is not known: {error}")
+        return None
     return random_layers(layers, shares(inference[name], training[name], draws))

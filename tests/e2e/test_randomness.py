@@ -60,7 +60,7 @@ def test_the_check_does_not_move_the_generators(tmp_path: Path) -> None:
     first, second = found(net, tmp_path), found(net, tmp_path)
     assert first["ST001"].evidence == second["ST001"].evidence
     kinds = {re.sub(r"_\d+$", "", name) for name in first["ST001"].layers}  # Keras counts the layers of a process
-    assert kinds == {"gaussian_noise", "spatial_dropout2d", "dropout"}
+    assert kinds == {"random_flip", "random_rotation", "gaussian_noise", "spatial_dropout2d", "dropout"}
 
 
 def test_a_recurrent_layer_is_one_random_layer(tmp_path: Path) -> None:
@@ -77,3 +77,15 @@ def test_a_recurrent_layer_is_one_random_layer(tmp_path: Path) -> None:
     finding = found(net, tmp_path)["ST001"]
     assert finding.layers == ("gru", "forward_lstm", "backward_lstm", "cell")
     assert finding.message.startswith("4 random layers")
+
+
+def test_augmentation_is_random_too(tmp_path: Path) -> None:
+    """Layers that augment images draw in fit: what they change is not the dropout's, and not BatchNormalization's."""
+    keras = nets._keras()
+    k = keras.layers
+    body = [k.RandAugment((0, 1), name="many"), k.Flatten(), k.Dropout(1e-3, name="drop"), k.Dense(4)]
+    net = nets.randomise(keras.Sequential([keras.Input((8, 8, 3)), k.RandomTranslation(0.4, 0.4, name="move"), *body]))
+    finding = found(net, tmp_path)["ST001"]
+    assert finding.layers == ("move", "many", "drop")
+    assert finding.evidence["scatter"] > 0.05  # dropout of a thousandth alone: 0.01
+    assert finding.evidence["random_share"] == 1.0

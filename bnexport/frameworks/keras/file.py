@@ -25,7 +25,10 @@ STRENGTHS = ("rate", "stddev", "alpha", "dropout", "recurrent_dropout")
 """What the configurations of layers call how strong their random part is."""
 
 RANDOM = ("Dropout", "SpatialDropout", "Gaussian", "AlphaDropout")
-"""How the names of classes begin that draw random numbers in training."""
+"""How the names of classes begin that draw random numbers in training, as much as their configuration says."""
+
+AUGMENTING = ("Random", "RandAugment", "AugMix", "CutMix", "MixUp")
+"""How the names of classes begin that augment images in training."""
 
 
 def describe(path: Path, architecture: Architecture | None = None) -> FileDescription:
@@ -114,5 +117,7 @@ def _random_layers(model: StoredLayer) -> Iterator[str]:
 
 
 def _is_random(layer: StoredLayer) -> bool:
+    if layer.kind.startswith(AUGMENTING):
+        return True
     strengths = [layer.config[name] for name in STRENGTHS if name in layer.config]
     return any(strengths) and (layer.kind.startswith(RANDOM) or "dropout" in layer.config)

@@ -46,6 +46,30 @@ EXHAUSTED = ("ResourceExhaustedError", "OutOfMemoryError")
 """What backends raise where the memory is not enough; JAX says it in the message."""
 
 
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except (BnexportError, MemoryError):
+        raise
+    except Exception as error:  # whatever a layer raises on the values in its configuration
+        if type(error).__name__ in EXHAUSTED or str(error).startswith("RESOURCE_EXHAUSTED"):
+            raise MachineError(
+                "the model requires more memory than is available",
+                found=reason(error)[:200],
+                fix=f"check the sizes in the model, or choose a smaller batch with {spell_options(batch_size=None)}",
+            ) from error
+        raise InputError(f"Keras cannot run the model ({layer_error(error)})") from error
+
+
+def _draws(layer: keras.layers.Layer) -> bool:
+    """Whether a layer holds a generator of random numbers; layers that augment images name theirs as they like."""
+    import keras
+
+    held = vars(layer).values()
+    return hasattr(layer, "seed_generator") or any(isinstance(value, keras.random.SeedGenerator) for value in held)
+
+
 class Passes:
     """The passes of a loaded model."""
 
@@ -68,18 +92,8 @@ class Passes:
             InputError: a layer cannot be run on this batch.
             MachineError: the memory is not enough.
         """
-        try:
+        with _refusing():
             return self._compute(mode, feeds)
-        except (BnexportError, MemoryError):
-            raise
-        except Exception as error:  # whatever a layer raises on the values in its configuration
-            if type(error).__name__ in EXHAUSTED or str(error).startswith("RESOURCE_EXHAUSTED"):
-                raise MachineError(
-                    "the model requires more memory than is available",
-                    found=reason(error)[:200],
-                    fix=f"check the sizes in the model, or choose a smaller batch with {spell_options(batch_size=None)}",
-                ) from error
-            raise InputError(f"Keras cannot run the model ({layer_error(error)})") from error
 
     def run_in_float64(self, mode: Mode, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """The same in float64 throughout, with the weights as they are.
@@ -113,16 +127,22 @@ class Passes:
 
     def random_layers(self) -> list[str]:
         """The layers that compute something else at each call in training mode: those that hold a generator of random numbers and use it."""
-        names = []
+        names, inside = [], set[int]()  # an augmentation may be made of others
         for layer in self._loaded.keras._flatten_layers(include_self=False):
             strength = [getattr(layer, name) for name in STRENGTHS if hasattr(layer, name)]
-            if hasattr(layer, "seed_generator") and (not strength or any(strength)):
+            if _draws(layer) and (not strength or any(strength)) and id(layer) not in inside:
                 names.append(layer.name)
+                inside.update(id(part) for part in layer._flatten_layers(include_self=False))
         return names
 
     def drawn(self, feeds: Mapping[str, Array], seed: int) -> dict[str, Array]:
-        """What `fit` computes in one step, with the random layers' generators started from `seed`; the model is not changed."""
-        with self._backend.precision(float64=False), self._backend.with_seed(seed):
+        """What `fit` computes in one step, with the random layers' generators started from `seed`; the model is not changed.
+
+        Raises:
+            InputError: a layer cannot be run on this batch in training mode.
+            MachineError: the memory is not enough.
+        """
+        with _refusing(), self._backend.precision(float64=False), self._backend.with_seed(seed):
             weights = weights_of(self._loaded.keras)
             return self._arrays(self._forward(self._given(feeds), weights, "training", seed=seed))
 
