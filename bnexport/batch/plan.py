@@ -29,7 +29,7 @@ import msgspec
 
 from bnexport.comparison.options import CheckOptions
 from bnexport.errors import InputError, UsageError
-from bnexport.results.option_names import current_name
+from bnexport.results.option_names import current_name, former_names
 from bnexport.results.options import flags, read_options
 from bnexport.system import files
 from bnexport.system.suggestions import suggest
@@ -172,7 +172,7 @@ def _rename(values: Mapping[str, object], names: Mapping[str, str], accepted: Se
     for key, value in values.items():
         name = names.get(key, key)
         if name not in accepted:
-            keys, fix = ", ".join(accepted), suggest(key, accepted)
+            keys, fix = ", ".join(accepted), suggest(key, accepted, names)
             raise UsageError(f"{named} is not a valid plan", found=f"the key {key}", expected=keys, fix=fix)
         if name in given:
             raise UsageError(f"{named}: {given[name]} and {key} are two names of the same key", fix="set one of them")
@@ -266,7 +266,7 @@ def _values(options: Mapping[str, object]) -> dict[str, object]:
         option = current_name(key)
         if option not in _SETTABLE:
             names = sorted(_SETTABLE)
-            fix = "" if option in _OWN else suggest(option, names)
+            fix = "" if option in _OWN else suggest(option, names, former_names(names, str))
             raise UsageError(f"a plan cannot set {key}", expected=", ".join(names), fix=fix)
         if option in given:
             raise UsageError(

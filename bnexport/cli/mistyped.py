@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import typer
 
+from bnexport.results.option_names import former_names
 from bnexport.system.suggestions import most_similar, suggest
 
 if TYPE_CHECKING:  # click's own classes in releases of typer that have no copy of it
@@ -42,7 +43,8 @@ def suggesting_options(options: Callable[[], Sequence[Parameter]], args: Sequenc
             error.possibilities = None  # hidden aliases are among those of the parser
             shown = [param for param in options() if not getattr(param, "hidden", False)]
             names = [name for param in shown for name in param.opts if name.startswith("--")]
-            _add(error, most_similar(_whole(option, typed), names))
+            former = former_names(names, "--{}".format)
+            _add(error, most_similar(_whole(option, typed), names, former))
         raise
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bnexport.errors import InputError, UsageError
-from bnexport.results.option_names import FORMER_NAMES, conflict, current_name
+from bnexport.results.option_names import FORMER_NAMES, conflict, current_name, former_names
 from bnexport.results.target_names import refusal_in_file
 from bnexport.system import files
 from bnexport.system.suggestions import suggest
@@ -180,11 +180,12 @@ def _known(key: str, names: set[str], path: Path, command: str = "", commands: I
             fix=f"remove it from the file, and set it on the command line or with {variable}",
         )
     if name not in names:
+        spelled = {name.replace("_", "-") for name in names}
         raise UsageError(
             f"{path} sets {key}, which is not an option of {command}"
             if command
             else f"{path} sets {key}, which is not an option",
-            fix=suggest(key, {name.replace("_", "-") for name in names} | set(commands)) or _LIST,
+            fix=suggest(key, spelled | set(commands), former_names(spelled, str)) or _LIST,
         )
     return name
 
@@ -214,8 +215,10 @@ def describe_unknown_variables(options: Options, environment: Mapping[str, str])
     former = {PREFIX + name.replace("-", "_").upper() for name in FORMER_NAMES.values()} if options else set()
     accepted = names | former | _TESTS
     unknown = [name for name in environment if name.startswith(PREFIX) and name not in accepted]
+    renamed = former_names(names, lambda name: PREFIX + name.replace("-", "_").upper())
     return [
-        f"note: the environment variable {name} sets no option; {suggest(name, names) or _LIST}" for name in unknown
+        f"note: the environment variable {name} sets no option; {suggest(name, names, renamed) or _LIST}"
+        for name in unknown
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 FORMER_NAMES = {
     "allow-custom-code": "trust",
     "arrays": "inputs",
@@ -34,6 +36,16 @@ def current_name(name: str) -> str:
     """
     hyphenated = name.replace("_", "-")
     return _NEW_NAMES.get(hyphenated, hyphenated)
+
+
+def former_names(names: Iterable[str], spell: Callable[[str], str]) -> dict[str, str]:
+    """The former names of some options, each with the name that the option has now; `spell` writes a name as it is written there.
+
+    >>> former_names(["--arrays", "--labels"], "--{}".format)
+    {'--inputs': '--arrays'}
+    """
+    spelled = {spell(name): spell(former) for name, former in FORMER_NAMES.items()}
+    return {spelled[name]: name for name in names if name in spelled}
 
 
 def conflict(one: str, other: str) -> str:

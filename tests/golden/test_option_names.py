@@ -137,6 +137,8 @@ def test_a_note_about_a_variable_knows_former_names() -> None:
     assert settings.describe_unknown_variables(options, {"BNEXPORT_INPUTS": "x", "BNEXPORT_ARRAYS": "x"}) == []
     [note] = settings.describe_unknown_variables(options, {"BNEXPORT_INPUT": "x"})
     assert "sets no option" in note
+    [note] = settings.describe_unknown_variables(options, {"BNEXPORT_SACLING": "x"})
+    assert note.endswith("did you mean BNEXPORT_NORMALIZE (formerly BNEXPORT_SCALING)?")
 
 
 def test_plans_accept_both_names(tmp_path: Path) -> None:

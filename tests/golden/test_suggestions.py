@@ -23,6 +23,8 @@ PLAN = '[[check]]\nmodels = ["*.onnx"]\nimages = ["three"]\n'
 TYPED: dict[str, tuple[tuple[str, ...], str]] = {
     "an option": (("check", *MODEL, "--taget", "openvino"), "--target"),
     "an option with its value": (("check", *MODEL, "--taget=openvino"), "--target"),
+    "a former option": (("check", *MODEL, "--sacling", "unit"), "--normalize (formerly --scaling)"),
+    "a former option with its value": (("pack", *MODEL, "-o", "b", "--providr=x"), "--target (formerly --provider)"),
     "an option with one dash": (("check", *MODEL, "-target", "openvino"), "--target"),
     "an option of the program": (("--versoin",), "--version"),
     "the option for help": (("check", "--hlep"), "--help"),
@@ -59,6 +61,8 @@ WRITTEN: dict[str, tuple[str, str]] = {
     "the table of a plan": (PLAN.replace("[[check]]", "[[chek]]"), "check"),
     "a key of a check": (PLAN.replace("models", "model"), "models"),
     "an option in a plan": (PLAN + "options = {layerwize = true}\n", "layerwise"),
+    "a former option in a plan": (PLAN + "options = {sacling = 'unit'}\n", "normalize (formerly scaling)"),
+    "a former key of a plan": (PLAN.replace("[[check]]", 'reslts = "out"\n[[check]]'), "output-dir (formerly results)"),
     "a value in a plan": (PLAN + 'options = {interpolation = "pil-bilinar"}\n', "pil-bilinear"),
 }
 """Plans, and what is offered."""
@@ -66,6 +70,7 @@ WRITTEN: dict[str, tuple[str, str]] = {
 SETTINGS: dict[str, tuple[str, str]] = {
     "an option": ("bach-size = 4", "batch-size"),
     "an option of a command": ("[check]\ninterpolaton = 'pil-box'", "interpolation"),
+    "a former option": ("[check]\nsacling = 'unit'", "normalize (formerly scaling)"),
     "a command": ("[chek]\nlayerwise = true", "check"),
     "a value": ("[check]\ninterpolation = 'pil-bilinar'", "pil-bilinear"),
 }
@@ -121,7 +126,7 @@ def test_what_is_mistyped_in_settings(case: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", sorted(GROUP.commands))
 def test_no_hidden_option_is_offered(command: str) -> None:
-    """Where a former name is mistyped, a name that the help shows is offered, or none."""
+    """Where a former name is mistyped, the name that the help shows is offered, with the former one behind it."""
     hidden = {
         name for param in GROUP.commands[command].params if getattr(param, "hidden", False) for name in param.opts
     }
@@ -131,7 +136,10 @@ def test_no_hidden_option_is_offered(command: str) -> None:
         assert completed.exit_code == 2
         assert f"No such option: {name}x" in completed.stderr
         offers = completed.stderr.partition("did you mean ")[2].strip().removesuffix("?")
-        assert offers not in hidden
+        present = {f"--{now}": f"--{former}" for now, former in FORMER_NAMES.items()}
+        offered_name, _, behind = offers.partition(" (formerly ")
+        assert offered_name in present
+        assert behind == f"{present[offered_name]})" == f"{name})"
 
 
 def test_what_resembles_nothing_gets_no_suggestion() -> None:
