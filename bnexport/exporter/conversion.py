@@ -56,18 +56,20 @@ def add_weights_and_metadata(
         name: for the graph.
     """
     weights.attach(model, traced.weights)
-    finish.finish(
-        model,
-        name=name,
-        producer_version=__version__,
-        hidden=traced.logits,
-        nodes={
-            site.name: {"momentum": site.momentum, "frozen": site.frozen, "axis": site.axis} for site in traced.sites
-        },
-        properties={
-            "source": dict(source),
-            "versions": {"bnexport": __version__, **keras_model.versions("tensorflow"), **tf2onnx_convert.versions()},
-            **sidecar.for_metadata(model_sidecar),
-        },
-    )
+    versions = {"bnexport": __version__, **keras_model.versions("tensorflow"), **tf2onnx_convert.versions()}
+    try:
+        finish.finish(
+            model,
+            name=name,
+            producer_version=__version__,
+            hidden=traced.logits,
+            nodes={
+                site.name: {"momentum": site.momentum, "frozen": site.frozen, "axis": site.axis}
+                for site in traced.sites
+            },
+            properties={"source": dict(source), "versions": versions, **sidecar.for_metadata(model_sidecar)},
+        )
+    except finish.InvalidGraph as error:
+        error.layer = tf2onnx_convert.layer_of(error.node, traced.layers)
+        raise
     return model

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bnexport.datasets import sidecar
 from bnexport.datasets.sidecar import Sidecar
-from bnexport.errors import ExportError, reason as reason_of
+from bnexport.errors import ExportError
 from bnexport.exporter.graph import OPSET, Graph, NotCovered, Value, tensor_type
 from bnexport.exporter.keras_graph import find_uncovered, write_network
 from bnexport.exporter.protocols import WAYS_OUT, NotConverted, Source, list_missing
@@ -41,15 +41,12 @@ class KerasFiles:
 
         Raises:
             NotConverted: a layer is not covered.
+            InvalidGraph: ONNX refuses the graph, perhaps because the shapes of layers do not fit each other.
         """
         try:
             return graph_of(read_file(source.path, architecture_of(source.path, source.want)), model_sidecar)
         except UnclearFile as error:
             raise NotConverted({"": str(error)}) from error
-        except finish.InvalidGraph as error:  # of layers whose shapes do not fit each other, perhaps: Keras says which
-            raise NotConverted(
-                {"": f"a model whose graph ONNX refuses ({reason_of(error.__cause__ or error)})"}
-            ) from error
 
 
 def graph_of(file: KerasFile, model_sidecar: Sidecar | None) -> onnx.ModelProto:

@@ -16,6 +16,7 @@ from bnexport.datasets.sidecar import Sidecar
 from bnexport.errors import ExportError, MachineError
 from bnexport.frameworks.protocols import ReferenceModel, Want
 from bnexport.onnx_graph import metadata
+from bnexport.onnx_graph.finish import InvalidGraph
 from bnexport.progress import Progress
 from bnexport.system.plugins import Plugins
 from bnexport.version import __version__
@@ -76,6 +77,7 @@ class Converter(Protocol):
 
         Raises:
             NotConverted: this converter does not cover the model; the next one is tried.
+            InvalidGraph: ONNX refuses its graph; the next one is tried.
             ExportError: it cannot be written as ONNX.
             MachineError: a library is not installed.
         """
@@ -133,6 +135,7 @@ def convert(source: Source, framework: str, model_sidecar: Sidecar | None, progr
         MachineError: a library is not installed.
     """
     missing: dict[str, str] = {}
+    refused: InvalidGraph | None = None
     for name, converter in converters_of(framework):
         if missing:
             progress.note(f"not covered by bnexport's own exporter: {list_missing(missing)}; {name} exports the model")
@@ -140,6 +143,9 @@ def convert(source: Source, framework: str, model_sidecar: Sidecar | None, progr
             return _convert(name, converter, source, model_sidecar)
         except NotConverted as reason:
             missing |= reason.missing
+        except InvalidGraph as error:  # the framework says what is wrong where it does not load the model
+            refused = refused or error
+            missing |= {refused.layer: refused.description}
         except MachineError as error:
             if not missing:
                 raise
@@ -147,7 +153,10 @@ def convert(source: Source, framework: str, model_sidecar: Sidecar | None, progr
                 f"the model cannot be exported on this machine: {list_missing(missing)} ({error})"
             ) from error
     if missing:
-        raise ExportError(f"EX002: bnexport cannot export the model: {list_missing(missing)}", fix=WAYS_OUT)
+        raise ExportError(
+            f"EX002: bnexport cannot export the model: {list_missing(missing)}",
+            fix=refused.advice if refused else WAYS_OUT,
+        )
     raise ExportError(
         f"no installed converter exports models of the framework {framework}",
         fix="check the deployed file with --deployed model.onnx",

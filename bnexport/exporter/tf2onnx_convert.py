@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -123,12 +123,16 @@ def _refuse_foreign_operators(model: onnx.ModelProto, layers: frozenset[str]) ->
     foreign = {}
     for node in _nodes(model.graph):
         if not onnx.defs.has(node.op_type, node.domain):
-            scope = node.name.split("/", maxsplit=1)[0]
-            plain = re.sub(r"_\d+$", "", scope)
-            foreign[node.op_type] = next((name for name in (scope, plain) if name in layers), scope)
+            foreign[node.op_type] = layer_of(node.name, layers) or node.name.split("/", maxsplit=1)[0]
     if foreign:
         where = ", ".join(f"{op} in the layer {layer}" for op, layer in sorted(foreign.items()))
         raise ExportError("EX002: the model contains operators that cannot be exported", found=where, fix=WAYS_OUT)
+
+
+def layer_of(node: str, layers: Collection[str]) -> str:
+    """The layer that a node of a traced model is part of, by the name of the node; "" where no layer is called so."""
+    scope = node.split("/", maxsplit=1)[0]
+    return next((name for name in (scope, re.sub(r"_\d+$", "", scope)) if name in layers), "")
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnexport.errors import ExportError, reason
+from bnexport.errors import ExportError
 from bnexport.onnx_graph import metadata, subgraphs, tensors
 
 if TYPE_CHECKING:
@@ -18,7 +19,37 @@ IR_VERSION = 10
 
 
 class InvalidGraph(ExportError):  # noqa: N818 - no error where another converter makes a valid one
-    """The checker or the shape inference of ONNX refuses a graph."""
+    """The checker or the shape inference of ONNX refuses a graph: the configuration of a layer is damaged, or an axis has size 0.
+
+    Args:
+        words: why, as ONNX says it.
+        node: the name of the node that is refused; "" where ONNX names none.
+        empty: the first tensor with an axis of size 0 and its shape, in words; "" where there is none.
+    """
+
+    def __init__(self, words: str, node: str = "", empty: str = "") -> None:
+        self.words, self.node, self.empty = words, node, empty
+        self.layer = re.sub(r"#[0-9]+$", "", node.rpartition("/")[0])
+        """The path of the layer that the node is part of; "" where that is not known."""
+        super().__init__(f"EX002: bnexport cannot export the model: {self.description}", fix=self.advice)
+
+    @property
+    def description(self) -> str:
+        """What is refused, as a reason beside the name of the layer."""
+        words = f"{self.words} (node {self.node})" if self.node and not self.layer else self.words
+        if self.empty:
+            return f"{self.empty} has an axis of size 0, on which ONNX refuses an operator: {words}"
+        return f"ONNX refuses an operator: {words}"
+
+    @property
+    def advice(self) -> str:
+        """What to do about it."""
+        if self.empty:
+            return "change the shape of the input, or the layer that makes an axis of size 0 (one that crops, slices or reshapes, say)"
+        return (
+            "check the sizes, strides and rates in the configuration of the layer; if the model runs in its framework, report "
+            "it as a bug of bnexport, with the model"
+        )
 
 
 def finish(
@@ -67,12 +98,29 @@ def finish(
         onnx.checker.check_model(light)
         inferred = onnx.shape_inference.infer_shapes(light, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise InvalidGraph(
-            f"the exported graph is not valid ONNX ({reason(error)})",
-            fix="report it as a bug of bnexport, with the model",
-        ) from error
+        raise _refusal(error, light) from error
     del graph.value_info[:]
     graph.value_info.extend(inferred.graph.value_info)
+
+
+def _refusal(error: Exception, model: onnx.ModelProto) -> InvalidGraph:
+    """Which node of a graph ONNX refuses, why, and on what."""
+    import onnx
+
+    text = " ".join(str(error).split())
+    name = re.search(r"node name: ([^)]*)\)|Bad node spec for node\. Name: (\S*)", text)
+    node = (name[1] or name[2] or "") if name else ""
+    words = re.sub(
+        r"^.*?node name: [^)]*\): *|\[\w+\] *| *\(op_type:.*$| *==> Context.*$", "", text
+    )  # of the first node
+    sized = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    empty = [info for info in [*sized.input, *sized.value_info, *sized.output] if 0 in (tensors.shape(info) or ())]
+    return InvalidGraph(words, node, f"{empty[0].name}, of shape {_shape_text(empty[0])}," if empty else "")
+
+
+def _shape_text(info: onnx.ValueInfoProto) -> str:
+    sides = ["N" if side is None else str(side) for side in tensors.shape(info) or ()]
+    return f"({', '.join(sides)})"
 
 
 def keep_pads(model: onnx.ModelProto) -> None:

@@ -12,9 +12,9 @@ from bnexport.rules.rule import Rule
 EX002 = Rule(
     "EX002",
     "an operator that cannot be exported",
-    meaning="A layer uses an operation that ONNX or tf2onnx does not support. No file is written.",
-    measured="From the operators that are left in the graph after the conversion.",
-    remedy="Replace the layer with one that ONNX supports.",
+    meaning="A layer uses an operation, or sizes, that ONNX or tf2onnx does not support. No file is written.",
+    measured="From the operators that are left in the graph after the conversion, and from the checks of ONNX on the graph.",
+    remedy="Replace the layer with one that ONNX supports, or correct its sizes.",
 )
 
 EX006 = Rule(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bnexport.errors import ExportError
+from bnexport.exporter.export import export
 from bnexport.exporter.native import graph_of
 from bnexport.keras_files.read import read_file
 from tests.exported import agree, export_of, randomise
@@ -255,3 +256,50 @@ def test_a_nested_model_that_is_called_without_its_input_is_refused(args: list[A
         InputError, match="the model inner is called with another number of inputs: found 0; expected 1"
     ):
         graph_of(read_file(path), None)
+
+
+def numbers_of(net: Any, folder: Path, name: str, **values: Any) -> Path:
+    """The file of a model in whose configuration a layer has other numbers: none that Keras would write."""
+    net.save(folder / "net.keras")
+    with zipfile.ZipFile(folder / "net.keras") as whole, zipfile.ZipFile(folder / "damaged.keras", "w") as damaged:
+        for part in whole.namelist():
+            content = whole.read(part)
+            if part == "config.json":
+                config = json.loads(content)
+                [layer] = [layer for layer in config["config"]["layers"] if layer["config"].get("name") == name]
+                layer["config"] |= values
+                content = json.dumps(config).encode()
+            damaged.writestr(part, content)
+    return folder / "damaged.keras"
+
+
+def test_an_axis_of_size_0_is_named_with_its_layer(tmp_path: Path) -> None:
+    """ONNX has no Reshape for it; the sentence names the tensor, the layer and what to do."""
+    x = keras.Input((4, 5, 4), name="x")
+    path = numbers_of(keras.Model(x, L.GroupNormalization(2, name="l")(x)), tmp_path, "x", batch_shape=[None, 0, 5, 4])
+    with pytest.raises(
+        ExportError, match=r"^EX002: .*: x, of shape \(N, 0, 5, 4\), has an axis of size 0, .* \(l\): ch"
+    ) as e:
+        export(path, tmp_path / "net.onnx")
+    assert e.value.exit_code == 2
+    assert "bug" not in str(e.value)
+    assert not (tmp_path / "net.onnx").exists()
+
+
+def test_numbers_that_no_operator_takes_are_refused_with_their_layer(tmp_path: Path) -> None:
+    """A window of size 0, which Keras does not look at before it runs: the layer is named, and only what ONNX says of it."""
+    x = keras.Input((9, 8, 3), name="x")
+    net = keras.Model(x, keras.ops.max_pool(x, 2, 2))
+    path = numbers_of(net, tmp_path, net.operations[-1].name, pool_size=[0, 0])
+    expected = rf"^EX002: .*: ONNX refuses an operator: Attribute kernel_shape must .* values \({net.operations[-1].name}\): check"
+    with pytest.raises(ExportError, match=expected) as e:
+        export(path, tmp_path / "net.onnx")
+    assert "op_type" not in str(e.value)
+
+
+@pytest.mark.parametrize("at", [(slice(None), slice(3, 3)), (slice(None), slice(None), slice(0, 0))])
+def test_an_output_without_numbers_is_exported(at: tuple[slice, ...], tmp_path: Path) -> None:
+    """Where every operator takes an axis of size 0 the file has it, too."""
+    x = keras.Input((9, 4), name="x")
+    model = export_of(keras.Model(x, x[at] * 2), tmp_path)
+    assert 0 in [dim.dim_value for dim in model.graph.output[0].type.tensor_type.shape.dim[1:]]

@@ -8,7 +8,7 @@ import pytest
 from onnx import helper, numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
-from bnexport.onnx_graph.finish import keep_pads
+from bnexport.onnx_graph.finish import InvalidGraph, finish, keep_pads
 from bnexport.onnx_graph.parts import with_random_weights
 from bnexport.onnx_graph.qoperators import expand
 from bnexport.onnx_graph.quantised_sites import NotCoveredError, spread_scale
@@ -118,3 +118,24 @@ def test_operators_on_integers_are_covered_or_the_graph_is_not() -> None:
     assert expanded(helper.make_node("QuickGelu", ["x"], ["y"], **microsoft)) == ["QuickGelu"]
     assert expanded(helper.make_node("QuantizeLinear", ["x", "s"], ["y"])) == ["QuantizeLinear"]
     assert expanded(helper.make_node("Relu", ["x"], ["y"])) == ["Relu"]
+
+
+def test_a_graph_that_onnx_refuses_is_described_by_its_first_node() -> None:
+    """The words of ONNX are about one node; a tensor with an axis of size 0 is the reason where there is one."""
+    empty = graph("s = Reshape (x, to)  y = Relu (s)", "N, 0, 4, 4", to=np.int64([-1, 0]))
+    wrong = graph("p = MaxPool <kernel_shape = [0, 2]> (x)  y = Transpose <perm = [0, 2, 1, 3]> (p)")
+    unknown = graph("y = Relu <beta = 1.0> (x)")
+    for model, start in (
+        (empty, "x, of shape (N, 0, 4, 4), has an axis of size 0, on which ONNX refuses an operator: "),
+        (wrong, "ONNX refuses an operator: Attribute kernel_shape must only contain positive values"),
+        (unknown, "ONNX refuses an operator: Unrecognized attribute: beta for operator Relu"),
+    ):
+        model.graph.output[0].type.tensor_type.shape.dim.extend([onnx.TensorShapeProto.Dimension()] * 4)
+        for nth, node in enumerate(model.graph.node):
+            node.name = f"block/layer_{nth}#2/{node.op_type}"
+        with pytest.raises(InvalidGraph) as e:
+            finish(model, name="g", producer_version="1", hidden={}, nodes={}, properties={})
+        assert e.value.description.startswith(start)
+        assert "layer_1" not in str(e.value)
+        assert e.value.layer == "block/layer_0"
+        assert ("bug" in str(e.value)) == (model is not empty)
