@@ -23,6 +23,7 @@ IMPORTERS = {
         "exporter/keras_trace.py",
         "exporter/tf2onnx_convert.py",
         "frameworks/keras/on_tensorflow.py",
+        "frameworks/keras/wide_resizing.py",
         "frameworks/keras/keras2_child.py",
         "frameworks/keras/tflite_child.py",
         "frameworks/saved_model/model.py",

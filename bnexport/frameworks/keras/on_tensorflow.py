@@ -11,6 +11,7 @@ import numpy as np
 from bnexport.frameworks.keras.backends import Forward, Tensors, Traced, weights_of
 from bnexport.frameworks.keras.logits import KeptByKeras
 from bnexport.frameworks.keras.recorder import OF_A_LAYER, Recorder
+from bnexport.frameworks.keras.wide_resizing import resizing_in_float64
 from bnexport.frameworks.protocols import Layer
 from bnexport.types import Array
 
@@ -39,9 +40,9 @@ class TensorFlow:
         tf.get_logger().setLevel("ERROR")
         return str(tf.__version__)
 
-    def precision(self, *, float64: bool) -> AbstractContextManager[None]:  # noqa: ARG002 - it has all types, always
-        """Nothing has to be set."""
-        return nullcontext()
+    def precision(self, *, float64: bool) -> AbstractContextManager[None]:
+        """Nothing has to be set: TensorFlow has all types, always; only its resizing knows no float64."""
+        return resizing_in_float64() if float64 else nullcontext()
 
     def with_seed(self, seed: int) -> AbstractContextManager[None]:  # noqa: ARG002 - Keras passes the seeds
         """Every layer has a generator of its own."""
