@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
+from bnexport.checking.probing import find_undone_on_data
 from bnexport.comparison.deployed import Deployed
 from bnexport.comparison.subject import Subject
 from bnexport.numerics.depth import hidden, undone
@@ -12,10 +14,19 @@ from bnexport.onnx_graph.other_values import find_other_values
 from bnexport.results.nouns import Noun
 from bnexport.results.verdict import Finding, LayerError
 from bnexport.rules import hidden_errors
+from bnexport.types import Array
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def find_hidden(
-    layers: Sequence[LayerError], deployed: Deployed | None, subject: Subject | None, title: str, noun: Noun
+    layers: Sequence[LayerError],
+    deployed: Deployed | None,
+    subject: Subject | None,
+    title: str,
+    noun: Noun,
+    given: Mapping[str, Array],
 ) -> Finding | None:
     """EX001 for the layer where an error begins that is lost on the way to the outputs, or for weights that are not those of the model.
 
@@ -27,13 +38,19 @@ def find_hidden(
         subject: what is checked.
         title: what sentences call the reference.
         noun: what the model was run on.
+        given: a batch as the file takes it.
     """
     names, tensors = _undone(layers, deployed, subject)
     if (culprit := hidden([layer for layer in layers if layer.name not in names])) is not None:
         node = subject is not None and subject.reference.graph_itself
+        if deployed is not None and subject is not None:
+            unlike = kernels.compare_kernels(deployed.graph, subject.weights).unlike
+            culprit = first_unlike(layers, unlike, subject.graph) or culprit
         return hidden_errors.hidden_error(culprit, layers, title, noun, node=node)
     if deployed is None or subject is None:
         return None
+    if names and (partly := find_undone_on_data(deployed.graph, subject.graph, layers, tensors, given)) is not None:
+        return hidden_errors.undone_on_data(names, *partly, title, noun)
     others = find_other_values(deployed.graph, subject.graph, tensors)
     if others or not names:
         return hidden_errors.hidden_weights(others, title, noun)
@@ -45,7 +62,16 @@ def find_unlike(deployed: Deployed, subject: Subject, title: str, noun: Noun) ->
 
     An error that is smaller than what the precision costs shows in no output.
     """
-    return hidden_errors.unlike_kernels(kernels.find_unlike(deployed.graph, subject.graph), title, noun)
+    return hidden_errors.unlike_kernels(kernels.compare_kernels(deployed.graph, subject.graph).unlike, title, noun)
+
+
+def first_unlike(
+    layers: Sequence[LayerError], unlike: Collection[str], reference: onnx.ModelProto
+) -> LayerError | None:
+    """The first layer that is off and reads a kernel that cannot come from the model: what is off before it may be undone later."""
+    readers = {name for node in reference.graph.node if not set(unlike).isdisjoint(node.input) for name in node.output}
+    readers.update(name.rpartition("/")[0] for name in unlike)
+    return next((layer for layer in layers if layer.off and layer.name in readers), None)
 
 
 def _undone(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bnexport.checking.artifact_causes import explain_artifact, output_of_logits, prepared_otherwise, scaled_inside
 from bnexport.checking.artifact_layers import artifact_layers
 from bnexport.checking.exchanges import Right, find_exchanges
-from bnexport.checking.hidden_errors import find_hidden, find_unlike
+from bnexport.checking.hidden_errors import find_hidden, find_unlike, first_unlike
 from bnexport.checking.localise import layer_errors
 from bnexport.checking.optimisations import find_blame, on_provider
 from bnexport.checking.recorded_causes import explain_recorded
@@ -31,10 +31,11 @@ from bnexport.numerics.permuted import Permuted
 from bnexport.onnx_graph import kernels
 from bnexport.progress import Progress
 from bnexport.results.preprocessing import Preprocessing
-from bnexport.results.rounding import Cause
+from bnexport.results.rounding import LARGEST, Cause
 from bnexport.results.runs import Precision, Role
+from bnexport.results.tolerance import STATED_HALF
 from bnexport.results.verdict import Finding, LayerError, Severity
-from bnexport.rules import backends, export, interface, model_files, runtime
+from bnexport.rules import backends, export, hidden_errors, interface, model_files, runtime
 from bnexport.runtimes.ort_session import Provider, provider_of
 
 IMAGES = 4
@@ -116,10 +117,13 @@ class Inquiry:
         if shown and not errors and (layers or agreed):
             of_a_file = self.subject is not None and self.subject.reference.graph_itself
             count = OF_A_FILE if of_a_file and not layers else IMAGES
-            errors = self.layers(shown, {name: x[:count] for name, x in first.inputs.items()})
+            few = {name: x[:count] for name, x in first.inputs.items()}
+            errors = self.layers(shown, few)
             if plain:
                 file = self.deployed if agreed else None
-                findings.append(find_hidden(errors, file, self.subject, self._reference_name, self.tally.noun))
+                findings.append(
+                    find_hidden(errors, file, self.subject, self._reference_name, self.tally.noun, shown.given(few))
+                )
         if layers and not errors and shown is None:
             few = {name: x[:IMAGES] for name, x in first.inputs.items()}
             errors = next(filter(None, (self._layers_of_file(runner, few) for runner in self.runners.values())), ())
@@ -165,7 +169,7 @@ class Inquiry:
             )
             if blame is not None:
                 return runtime.optimised_away(lost.failed, blame.optimizers, blame.nodes, blame.tensor), ()
-        permuted: tuple[Permuted, ...] = ()
+        permuted, unlike = tuple[Permuted, ...](), dict[str, float]()
         if self.deployed is not None and self.subject is not None:
             if self.tally.matches_other_mode(runner.id):
                 return export.training_exported(lost.failed), ()
@@ -173,8 +177,10 @@ class Inquiry:
                 return interface.taken_otherwise(lost.failed, how), ()
             matched = kernels.compare_kernels(self.deployed.graph, self.subject.weights)
             if matched.foreign:
-                return export.other_checkpoint(lost.failed, matched.compared, matched.other), ()
-            permuted = matched.permuted
+                return export.other_checkpoint(lost.failed, matched.compared, tuple(matched.other)), ()
+            permuted, unlike = matched.permuted, matched.unlike
+            if unlike and runner.spec.precision != Precision.FLOAT32:
+                return hidden_errors.unlike_kernels(unlike, self._reference_name, self.tally.noun, lost.failed), ()
         if measured and not self._is_beyond_quantisation(lost):
             return None, ()
         if self.recorded is not None:
@@ -187,7 +193,7 @@ class Inquiry:
             lost.failed,
             runner.spec,
             reference,
-            first_off(layers),
+            (self.subject and first_unlike(layers, unlike, self.subject.graph)) or first_off(layers),
             layers,
             self._reference_name,
             scaled=scaled,
@@ -246,7 +252,8 @@ class Inquiry:
                 self.deployed.interface.outputs if self.deployed is not None else {},
             )
             if opened is None:
-                return tuple(errors)
+                half = runner.spec.precision.half
+                return tuple(replace(e, expected=STATED_HALF / LARGEST) for e in errors) if half else tuple(errors)
             noise = weights_only(opened) if form is not None and structure else 1.0
             return tuple(with_expected(errors, opened, given, noise))
         except InputError as error:

@@ -16,6 +16,7 @@ from bnexport.types import Array
 _NEUTRAL = re.compile("Dropout|Noise$|^Identity$|^InputLayer$|^ActivityRegularization$")
 
 _FOLDED = re.compile("Normalization$|^Rescaling$|^Activation$|^(Leaky)?(ReLU|Relu)$|^Clip$")
+_COMBINING = re.compile("^(MatMul|Einsum|Dot|Mul|Multiply|Div|Add|Sub|Subtract)$")
 _CUTTING = re.compile("^(ReLU|Relu|Clip)$")
 
 
@@ -139,8 +140,8 @@ def undone(layers: Sequence[LayerError], others: Collection[str]) -> tuple[str, 
     """The layers that are off on the way to the outputs, and whose readers undo that, in their order.
 
     Weights may be scaled, or channels ordered, otherwise in one layer and back in the next one (cross-layer equalisation, SmoothQuant). Then all
-    that agree and read what is off, directly or through layers that could not be compared, have other weights than the reference: with the same
-    weights they would not agree.
+    that agree and read what is off, directly or through layers that could not be compared, have other weights than the reference, or combine it
+    with something else that is off (the scores of attention, where queries are scaled and keys scaled back): otherwise they would not agree.
 
     Args:
         layers: all layers that were compared.
@@ -151,11 +152,11 @@ def undone(layers: Sequence[LayerError], others: Collection[str]) -> tuple[str, 
         for name in layer.inputs:
             readers.setdefault(name, []).append(layer)
     lasting = {layer.name for layer in layers if layer.name not in readers and not (layer.known and not layer.off)}
-    tensors = {layer.name: layer.tensor for layer in layers}
+    tensors, by_name = {layer.name: layer.tensor for layer in layers}, {layer.name: layer for layer in layers}
     lasting |= {
         name
         for layer in layers
-        if layer.known and not layer.off
+        if layer.known and not layer.off and not _combines(layer, by_name)
         for name in layer.inputs
         if layer.name not in others or tensors.get(name) == layer.tensor  # one that has its tensor was folded into it
     }
@@ -163,6 +164,12 @@ def undone(layers: Sequence[LayerError], others: Collection[str]) -> tuple[str, 
         if layer.name in lasting and (layer.off or not layer.known):
             lasting.update(layer.inputs)
     return tuple(layer.name for layer in layers if layer.off and layer.name not in lasting)
+
+
+def _combines(reader: LayerError, layers: Mapping[str, LayerError]) -> bool:
+    """Whether a layer computes with several layers that are off, so that they may undo each other."""
+    off = [name for name in dict.fromkeys(reader.inputs) if next(off_before([name], layers, set()), None) is not None]
+    return bool(_COMBINING.search(reader.kind)) and len(off) > 1
 
 
 def _hides(reader: LayerError, layer: LayerError) -> bool:

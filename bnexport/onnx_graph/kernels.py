@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnexport.numerics.permuted import Permuted, find_order
+from bnexport.numerics.rearranged import Channels, Order, align, is_layout, same_order
 from bnexport.onnx_graph import subgraphs, weights
-from bnexport.onnx_graph.quantised import dequantise, quantisation
+from bnexport.onnx_graph.quantised import dequantise, quantisation, unread_sizes
 from bnexport.types import Array
 
 if TYPE_CHECKING:
@@ -36,43 +37,75 @@ class Kernels:
 
     Args:
         same: the same values, also transposed.
-        scaled: the same but for a factor for each channel, as after folding BatchNormalization.
-        other: a kernel of that shape is there, with other values.
+        scaled: the same but for a factor for each channel of one axis, as after folding BatchNormalization, or of both, as after equalisation.
+        other: a kernel of that shape is there, with other values, and how far the signs of the nearest one agree: 1 where all do, 0 where half do.
         absent: there is none of that shape.
         permuted: the same but for the order of the channels on one axis.
+        rearranged: the same but for the order and scale of the channels on both axes, and that order for each axis.
     """
 
     same: tuple[str, ...]
     scaled: tuple[str, ...]
-    other: tuple[str, ...]
+    other: Mapping[str, float]
     absent: tuple[str, ...]
     permuted: tuple[Permuted, ...] = ()
+    rearranged: Mapping[str, tuple[Order, Order]] = field(default_factory=dict)
 
     @property
     def compared(self) -> int:
         """How many can be compared."""
-        return len(self.same) + len(self.scaled) + len(self.other) + len(self.permuted)
+        return len(self.same) + len(self.scaled) + len(self.other) + len(self.permuted) + len(self.rearranged)
 
     @property
     def foreign(self) -> bool:
         """Whether most of what can be compared has other values: the weights of another checkpoint."""
         return 2 * len(self.other) > self.compared
 
+    @property
+    def unlike(self) -> dict[str, float]:
+        """The kernels that cannot have become what is there, whatever the precision and scale, and how far signs agree.
+
+        Rounding, calibration, pruning and folding keep the signs of large weights, but for a sign for each channel. Channels in another order
+        are in that order in another kernel, too, unless it is that of another layout.
+        """
+        shares = {name: share for name, share in self.other.items() if share < SIGNS}
+        if shares:
+            return shares  # those that follow may be in the order of what one of these ought to be
+        moved = {permuted.name: [np.argsort(permuted.order)] for permuted in self.permuted}
+        for name, each in self.rearranged.items():
+            moved[name] = [order for order in each if not same_order(order, np.arange(len(order)))]
+        for name, ours in moved.items():
+            others = [order for other, theirs in moved.items() if other != name for order in theirs]
+            if not all(is_layout(order) or any(same_order(order, other) for other in others) for order in ours):
+                shares[name] = 0.0
+        return shares
+
 
 def compare_kernels(actual: Weights, reference: Weights) -> Kernels:
     """The kernels of `reference` as they are found in `actual`; each is a graph, or weights by name."""
     find, wanted = _candidates(actual), _kernels(_weights(reference))
-    groups: dict[str, list[str]] = {"same": [], "scaled": [], "other": [], "absent": []}
-    permuted: list[Permuted] = []
+    unread = [] if isinstance(actual, Mapping) else unread_sizes(actual)
+    groups: dict[str, list[str]] = {"same": [], "scaled": [], "absent": []}
+    other, permuted, rearranged = dict[str, float](), list[Permuted](), dict[str, tuple[Order, Order]]()
     rounded = not isinstance(actual, Mapping) and quantisation(actual) is not None
     for name, kernel in wanted.items():
         candidates = find(kernel)
         state = _state(kernel, candidates, rounded=rounded)
-        if state == "other" and (moved := _find_permuted(name, kernel, candidates)) is not None:
+        if state != "other":
+            groups[state].append(name)
+        elif any(kernel.size in sizes for sizes in unread):
+            groups["absent"].append(name)  # it may be there in a form that is not read
+        elif (moved := _find_permuted(name, kernel, candidates)) is not None:
             permuted.append(moved)
         else:
-            groups[state].append(name)
-    return Kernels(**{state: tuple(names) for state, names in groups.items()}, permuted=tuple(permuted))
+            share = max(_agreement(kernel, candidate) for candidate in candidates)
+            orders = _find_rearranged(kernel, candidates) if share < SIGNS else None
+            if orders is None:
+                other[name] = share
+            else:
+                rearranged[name] = orders
+    same, scaled, absent = (tuple(groups[state]) for state in ("same", "scaled", "absent"))
+    return Kernels(same, scaled, other, absent, tuple(permuted), rearranged)
 
 
 def _candidates(actual: Weights) -> Callable[[Array], list[Array]]:
@@ -83,24 +116,6 @@ def _candidates(actual: Weights) -> Callable[[Array], list[Array]]:
     return lambda kernel: [
         turned for other in there.get(_shape(kernel), []) for turned in _orientations(other, kernel.shape)
     ]
-
-
-def find_unlike(actual: Weights, reference: Weights) -> dict[str, float]:
-    """The kernels of `reference` of which `actual` has none that could come from it, whatever the precision and scale.
-
-    Rounding, calibration, pruning and folding keep the signs of large weights, but for a sign for each channel.
-
-    Returns:
-        By name, how far signs agree with the nearest kernel of that shape, 1 where all do and 0 where half do; empty where channels are permuted
-        in several kernels, as in a file that orders them otherwise throughout.
-    """
-    matched, find, wanted = compare_kernels(actual, reference), _candidates(actual), _kernels(_weights(reference))
-    shares = {
-        name: max(_agreement(wanted[name], candidate) for candidate in find(wanted[name])) for name in matched.other
-    }
-    unlike = {name: share for name, share in shares.items() if share < SIGNS}
-    moved = [permuted.name for permuted in matched.permuted]
-    return {} if len(moved) > 1 else unlike | dict.fromkeys(moved, 0.0)
 
 
 def _agreement(kernel: Array, candidate: Array) -> float:
@@ -114,21 +129,47 @@ def _agreement(kernel: Array, candidate: Array) -> float:
     )
 
 
+def _find_rearranged(kernel: Array, candidates: Sequence[Array]) -> tuple[Order, Order] | None:
+    """The orders in which a candidate holds the channels of a kernel, in any scale; None where none does."""
+    ours = Channels(kernel)
+    for candidate in candidates:
+        aligned, orders = align(Channels(candidate), ours)
+        if _agreement(ours.values, aligned) >= SIGNS:
+            return orders
+    return None
+
+
 def tensors_behind_others(actual: onnx.ModelProto, reference: Weights, tensors: Collection[str]) -> set[str]:
-    """The tensors of a graph that are computed with a kernel that the reference does not hold as it is.
+    """The tensors of a graph that are computed with a weight that the reference does not hold as it is.
 
     Args:
         actual: the graph.
         reference: what holds the weights it ought to have.
         tensors: names of tensors; for each, the nodes between the others and it count.
     """
-    others = _kernels(_weights(actual)).keys() - {*compare_kernels(reference, actual).same}
+    stored, held = _weights(actual), dict[tuple[int, ...], list[Array]]()
+    for value in _weights(reference).values():
+        held.setdefault(value.shape, []).append(value)
+    kernels = _kernels(stored).keys()
+    others = kernels - {*compare_kernels(reference, actual).same}
+    others |= {
+        name
+        for name, value in stored.items()
+        if name not in kernels and value.dtype.kind == "f" and not _holds(held.get(value.shape, []), value)
+    }
     behind: dict[str, bool] = {}  # whether the nodes since the last of `tensors` read one
     for node in actual.graph.node:
         names = subgraphs.reads(node)
         reads = any(name in others or (name not in tensors and behind.get(name, False)) for name in names)
         behind |= dict.fromkeys(node.output, reads)
     return {name for name in tensors if behind.get(name, False)}
+
+
+def _holds(values: Sequence[Array], wanted: Array) -> bool:
+    """Whether some values are among others, up to rounding."""
+    wide = np.asarray(wanted, np.float64)
+    limit = SAME * float(np.abs(wide).max(initial=0.0))
+    return any(float(np.abs(np.asarray(x, np.float64) - wide).max(initial=0.0)) <= limit for x in values)
 
 
 def _weights(model: Weights) -> Mapping[str, Array]:
@@ -169,13 +210,25 @@ def _state(kernel: Array, candidates: list[Array], *, rounded: bool) -> str:
     scale = np.abs(wide).max()
     if any(np.abs(np.asarray(c, np.float64) - wide).max() <= SAME * scale for c in candidates):
         return "same"
+    share = 0.5 if rounded else 1.0
     for axis in (0, wide.ndim - 1, 1):
         ours = _directions(wide, axis)
-        for candidate in candidates:
-            cosines = np.abs((ours * _directions(np.asarray(candidate, np.float64), axis)).sum(axis=1))
-            if np.quantile(np.abs(cosines - 1), 0.5 if rounded else 1.0) <= SAME:
-                return "scaled"
+        if any(_apart(ours, _directions(np.asarray(c, np.float64), axis), share) <= SAME for c in candidates):
+            return "scaled"
+    balanced: Array | None = None
+    for candidate in candidates:
+        if _agreement(kernel, candidate) < SIGNS:
+            continue
+        balanced = Channels(kernel).balanced if balanced is None else balanced
+        other = Channels(candidate).balanced
+        if all(_apart(_directions(balanced, axis), _directions(other, axis), share) <= SAME for axis in (0, 1)):
+            return "scaled"
     return "other"
+
+
+def _apart(ours: NDArray[np.floating], theirs: NDArray[np.floating], share: float) -> float:
+    """How far the cosines of so large a share of the channels are from 1 or -1."""
+    return float(np.quantile(np.abs(np.abs((ours * theirs).sum(axis=1)) - 1), share))
 
 
 def _find_permuted(name: str, kernel: Array, candidates: list[Array]) -> Permuted | None:
@@ -188,11 +241,11 @@ def _find_permuted(name: str, kernel: Array, candidates: list[Array]) -> Permute
     return None
 
 
-def _directions(x: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+def _directions(x: Array, axis: int) -> NDArray[np.floating]:
     """Each channel's values as a vector of length 1, shape (channels, rest)."""
     flat = _channels(x, axis)
     length = np.linalg.norm(flat, axis=1, keepdims=True)
-    directions: NDArray[np.float64] = np.where(
+    directions: NDArray[np.floating] = np.where(
         length > 0, flat / np.where(length > 0, length, 1), 1 / np.sqrt(flat.shape[1])
     )
     return directions

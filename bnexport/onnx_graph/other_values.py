@@ -65,7 +65,7 @@ def find_other_values(
         reference: the graph whose weights are looked for.
         explained: tensors of the other graph; the weights of the last nodes before them that have any are left out.
     """
-    nodes = _partners(actual, reference)
+    nodes = find_partners(actual, reference)
     last = _last_weighted(actual, explained)
     ours, theirs = weights.initializers(reference), weights.initializers(actual)
     others: dict[str, OtherValues] = {}
@@ -115,7 +115,7 @@ def _count(value: Array, stored: Mapping[str, Array]) -> int:
     return sum(_apart(x, value) <= limit for x in alike)
 
 
-def _partners(actual: onnx.ModelProto, reference: onnx.ModelProto) -> list[tuple[onnx.NodeProto, onnx.NodeProto]]:
+def find_partners(actual: onnx.ModelProto, reference: onnx.ModelProto) -> list[tuple[onnx.NodeProto, onnx.NodeProto]]:
     """The nodes of the reference with those of the other graph, where both are built in the same way; none otherwise."""
     ours, theirs = ([n for n in model.graph.node if n.op_type != "Constant"] for model in (reference, actual))
     if [(n.domain, n.op_type, len(n.input), len(n.output)) for n in ours] != [

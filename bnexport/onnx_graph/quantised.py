@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ _KERNELS = {
     "QGemm": (3, 5),
 }
 """Which inputs of an operator on integers are its kernel and the kernel's zero point."""
+_STORED = {2, 3, 21, 22, 25, 26}
+"""ONNX' numbers of the types that kernels are stored in: uint8, int8, and those of 4 and 2 bits."""
 _EXACT = {"QuantizeLinear", "DequantizeLinear"}
 
 
@@ -70,21 +73,53 @@ def _quantises(node: onnx.NodeProto) -> bool:
 def dequantise(model: onnx.ModelProto) -> dict[str, Array]:
     """The kernels of a quantised graph in floating point, by the name of the integers they are stored as.
 
-    Read are those behind DequantizeLinear, and those of operators on integers less their zero point: they are right up to a factor for each
-    channel, and kernels are compared up to such a factor.
+    Read are those behind DequantizeLinear, also where Gather takes rows of them before that, and those of operators on integers less their zero
+    point: they are right up to a factor for each channel, and kernels are compared up to such a factor.
     """
     constants = Constants(model)
+    tables = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Gather"}
     kernels: dict[str, Array] = {}
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear":
+            if (table := tables.get(node.input[0])) is not None:
+                kernels |= _less_zero_point(constants, table, node, 2)
+                continue
             value = constants.value(node.output[0])
             if value is not None and value.ndim > 1:
                 kernels[node.input[0]] = value
         elif node.op_type in _KERNELS:
             position, zero_position = _KERNELS[node.op_type]
-            value = constants.value(node.input[position])
-            given = len(node.input) > zero_position and node.input[zero_position]
-            zero = constants.value(node.input[zero_position]) if given else np.zeros((), np.int8)
-            if value is not None and zero is not None and value.ndim > 1 and zero.size == 1:
-                kernels[node.input[position]] = value.astype(np.float32) - float(zero.ravel()[0])
+            kernels |= _less_zero_point(constants, node.input[position], node, zero_position)
+        elif node.op_type == "DynamicQuantizeLSTM":  # which has its gates on the last axis
+            for position, zero_position in ((1, 9), (2, 11)):
+                stored = _less_zero_point(constants, node.input[position], node, zero_position)
+                kernels |= {name: value.swapaxes(1, 2) for name, value in stored.items()}
     return kernels
+
+
+def _less_zero_point(constants: Constants, name: str, node: onnx.NodeProto, zero_position: int) -> dict[str, Array]:
+    """Stored integers less the zero points that a node reads for them, one or one for each channel; none where that is not known."""
+    value = constants.value(name)
+    given = len(node.input) > zero_position and node.input[zero_position]
+    zero = constants.value(node.input[zero_position]) if given else np.zeros((), np.int8)
+    if value is None or zero is None or value.ndim < 2:
+        return {}
+    channels = 0 if "Conv" in node.op_type else value.ndim - 1
+    if zero.size not in (1, value.shape[channels]):
+        return {}
+    shape = [-1 if axis == channels else 1 for axis in range(value.ndim)]
+    return {name: value.astype(np.float32) - zero.astype(np.float32).reshape(shape)}
+
+
+def unread_sizes(model: onnx.ModelProto) -> list[range]:
+    """How many weights each kernel of 2 to 8 bits may have that `dequantise` does not read: more than one number where several share a byte."""
+    if quantisation(model) is None:
+        return []
+    kernels = dequantise(model)
+    packed = {name for node in subgraphs.nodes(model.graph) if node.op_type in _BLOCKWISE for name in node.input}
+    sizes = []
+    for tensor in model.graph.initializer:
+        count = math.prod(tensor.dims)
+        if tensor.data_type in _STORED and tensor.name not in kernels:
+            sizes.append(range(count // 2, 4 * count + 1) if tensor.name in packed else range(count, count + 1))
+    return sizes

@@ -42,9 +42,9 @@ EX001 = Rule(
         "in another order. With --deployed the layers are compared "
         "even where the outputs agree, because an error may not show on these images; and so are the weights of a file that has "
         "the operators, attributes and edges of the export. Layers that differ and whose readers have the weights that undo it, as "
-        "after cross-layer equalisation, are information. Of a file of reduced precision, whose layers differ by more than one "
+        "after cross-layer equalisation, are information, if they undo it for random values, too. Of a file of reduced precision, whose layers differ by more than one "
         "wrong weight shows, the kernels are compared by the signs of their large values, which rounding, calibration, pruning "
-        "and folding keep. With --reference keras2 "
+        "and folding keep; channels may be in another order that another kernel has, too. With --reference keras2 "
         "the reference is tf_keras, and the message states whether the graph equals Keras 3 on the same data, "
         "which means that Keras 3 loads the file as another model. The noise floors are then those of Keras "
         "3."
@@ -230,7 +230,7 @@ EX005 = Rule(
     meaning="The file has the structure of the model, but other weights in most of its kernels.",
     measured=(
         "Kernels are compared in every order of axes and up to a factor per channel, which folding "
-        "BatchNormalization introduces. Kernels that agree to 1 % count as equal, and those whose channels are in another "
+        "BatchNormalization and equalisation introduce. Kernels that agree to 1 % count as equal, and those whose channels are in another "
         "order are no other weights: EX001 names them."
     ),
     neighbours="EX001 with a layer: one kernel is wrong, and the others are equal to those of the model.",

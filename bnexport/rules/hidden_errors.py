@@ -8,10 +8,10 @@ from dataclasses import asdict
 from bnexport.onnx_graph.other_values import OtherValues
 from bnexport.results.actions import advise
 from bnexport.results.nouns import IMAGES, Noun
-from bnexport.results.verdict import Finding, LayerError, Severity
+from bnexport.results.verdict import Comparison, Finding, LayerError, Severity
 from bnexport.rules.actions import EXPORT
 from bnexport.rules.export import EX001, look_at
-from bnexport.rules.measured import describe_inputs, describe_layer, describe_output
+from bnexport.rules.measured import describe, describe_inputs, describe_layer, describe_output, evidence_of
 
 SHOWN = 8
 """So many layers are listed whose weights are others."""
@@ -69,28 +69,38 @@ def hidden_weights(others: Sequence[OtherValues], title: str = "Keras", noun: No
     return EX001.finding(Severity.ERROR, message, evidence, actions, tuple(layers)[:SHOWN])
 
 
-def unlike_kernels(shares: Mapping[str, float], title: str = "Keras", noun: Noun = IMAGES) -> Finding | None:
-    """EX001 where the outputs of a file of reduced precision agree and kernels of it cannot come from the model; None where there are none.
+def unlike_kernels(
+    shares: Mapping[str, float], title: str = "Keras", noun: Noun = IMAGES, failed: Sequence[Comparison] = ()
+) -> Finding | None:
+    """EX001 where kernels of a file of reduced precision cannot come from the model; None where there are none.
 
     Args:
-        shares: how far the signs of each agree with the nearest kernel of the file (`bnexport.onnx_graph.kernels.find_unlike`).
+        shares: how far the signs of each agree with the nearest kernel of the file (`bnexport.onnx_graph.kernels.Kernels.unlike`).
         title: what sentences call the reference.
         noun: what the model was run on.
+        failed: the comparisons that failed; none where the outputs agree as far as the precision allows.
     """
     if not shares:
         return None
     first = next(iter(shares))
-    more = f", and of {len(shares) - 1} others" if len(shares) > 1 else ""
+    count = len(shares) - 1
+    more = f", nor of {count} other{'s' if count > 1 else ''}" if count else ""
+    outputs = (
+        describe(failed)
+        if failed
+        else f"in the outputs for these {noun.many} that is not more than the precision costs"
+    )
     message = (
-        f"the ONNX file has other weights than {title}: the values of {first} are in no kernel of its shape{more}, in no precision, scale or sign "
-        f"of its channels; in the outputs for these {noun.many} that is not more than the precision costs"
+        f"the ONNX file has other weights than {title}: no kernel of it has the values of {first}{more}, in any precision, scale, sign or order "
+        f"of the channels; {outputs}"
     )
     actions = (
         advise("convert the file again from this model, or check the model that it was converted from", EXPORT),
         advise(f"do not deploy this file: the outputs for other {noun.many} may be wrong"),
     )
     layers = dict.fromkeys(name.rpartition("/")[0] or name for name in shares)
-    return EX001.finding(Severity.ERROR, message, {"kernels_unlike": dict(shares)}, actions, tuple(layers)[:SHOWN])
+    evidence = {"kernels_unlike": dict(shares)} | (evidence_of(failed) if failed else {})
+    return EX001.finding(Severity.ERROR, message, evidence, actions, tuple(layers)[:SHOWN])
 
 
 def undone_weights(names: Sequence[str], title: str = "Keras") -> Finding:
@@ -106,3 +116,24 @@ def undone_weights(names: Sequence[str], title: str = "Keras") -> Finding:
         "that undo this, as after cross-layer equalisation: all other layers and the outputs agree"
     )
     return EX001.finding(Severity.INFO, message, {"layers_undone": list(names)}, (), tuple(names[:SHOWN]))
+
+
+def undone_on_data(
+    names: Sequence[str], reader: LayerError, apart: float, title: str = "Keras", noun: Noun = IMAGES
+) -> Finding:
+    """EX001 where weights are scaled or channels ordered otherwise, and the next layers undo it on the data only.
+
+    Args:
+        names: the layers that differ and are undone on the data.
+        reader: the layer that does not undo it on random values.
+        apart: how far its output is off there, relative to its scale.
+        title: what sentences call the reference.
+        noun: what the model was run on.
+    """
+    message = (
+        f"the ONNX file computes other values than {title} before the layer {reader.name} ({reader.kind}), whose weights undo that for these {noun.many} "
+        f"and not in general: on random values its output differs by {apart:.2g} of its scale, so weights before it, or its own, are wrong"
+    )
+    evidence = {"layers_undone": list(names), "first_layer": reader.name, "apart": apart}
+    actions = (look_at(reader), advise(f"do not deploy this file: the outputs for other {noun.many} may be wrong"))
+    return EX001.finding(Severity.ERROR, message, evidence, actions, (reader.name,))

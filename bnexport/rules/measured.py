@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bnexport.numerics.depth import unknown_inputs, unknown_readers
+from bnexport.numerics.depth import off_before, unknown_inputs, unknown_readers
 from bnexport.results.tasks import AGREEING, OutputKind
 from bnexport.results.verdict import Comparison, LayerError
 
@@ -187,4 +187,7 @@ def describe_output(layer: LayerError) -> str:
 
 def describe_inputs(first: LayerError, layers: Sequence[LayerError]) -> str:
     """What is known of the layers before the one where an error begins."""
+    by_name = {layer.name: layer for layer in layers}
+    if next(off_before(first.inputs, by_name, set()), None) is not None:
+        return "its input differs as well"
     return "what was compared before agrees" if unknown_inputs(first, layers) else "its input agrees"
