@@ -45,7 +45,7 @@ class Channels:
         """Shape (channels, channels, positions)."""
 
     @cached_property
-    def balanced(self) -> NDArray[np.float32]:
+    def even_values(self) -> NDArray[np.float32]:
         """The values with each channel of both axes scaled to the same size: what any other scale of the channels gives, too."""
         values = np.asarray(self.values, np.float32)
         sizes = np.square(values).sum(axis=2, dtype=np.float64)
@@ -61,7 +61,7 @@ class Channels:
     @cached_property
     def rows(self) -> NDArray[np.float32]:
         """What tells the channels of the first axis apart in any order of the second one: their sorted magnitudes, shape (channels, features)."""
-        ordered = np.sort(np.abs(self.balanced), axis=1)
+        ordered = np.sort(np.abs(self.even_values), axis=1)
         count = max(1, FEATURES // ordered.shape[2])
         return ordered[:, _spread(ordered.shape[1], count)].reshape(len(ordered), -1)
 
@@ -74,9 +74,9 @@ def align(actual: Channels, reference: Channels) -> tuple[Array, tuple[Order, Or
     """
     rows, apart = _nearest(reference.rows, actual.rows)
     orders: list[Order] = [rows, np.arange(actual.values.shape[1])]
-    ours, theirs = np.abs(reference.balanced), np.abs(actual.balanced)
+    ours, theirs = np.abs(reference.even_values), np.abs(actual.even_values)
     count = max(1, FEATURES // ours.shape[2])
-    for axis in (1, 0, 1):  # the channels that were told apart best tell those of the other axis apart
+    for axis in (1, 0, 1):  # the channels that are recognised best tell those of the other axis apart
         best = np.argsort(apart, kind="stable")[:count]
         columns = [
             np.moveaxis(np.take(x, which, 1 - axis), axis, 0).reshape(x.shape[axis], -1)

@@ -147,15 +147,15 @@ def tensors_behind_others(actual: onnx.ModelProto, reference: Weights, tensors: 
         reference: what holds the weights it ought to have.
         tensors: names of tensors; for each, the nodes between the others and it count.
     """
-    stored, held = _weights(actual), dict[tuple[int, ...], list[Array]]()
+    stored, there = _weights(actual), dict[tuple[int, ...], list[Array]]()
     for value in _weights(reference).values():
-        held.setdefault(value.shape, []).append(value)
+        there.setdefault(value.shape, []).append(value)
     kernels = _kernels(stored).keys()
     others = kernels - {*compare_kernels(reference, actual).same}
     others |= {
         name
         for name, value in stored.items()
-        if name not in kernels and value.dtype.kind == "f" and not _holds(held.get(value.shape, []), value)
+        if name not in kernels and value.dtype.kind == "f" and not _holds(there.get(value.shape, []), value)
     }
     behind: dict[str, bool] = {}  # whether the nodes since the last of `tensors` read one
     for node in actual.graph.node:
@@ -215,13 +215,13 @@ def _state(kernel: Array, candidates: list[Array], *, rounded: bool) -> str:
         ours = _directions(wide, axis)
         if any(_apart(ours, _directions(np.asarray(c, np.float64), axis), share) <= SAME for c in candidates):
             return "scaled"
-    balanced: Array | None = None
+    even: Array | None = None
     for candidate in candidates:
         if _agreement(kernel, candidate) < SIGNS:
             continue
-        balanced = Channels(kernel).balanced if balanced is None else balanced
-        other = Channels(candidate).balanced
-        if all(_apart(_directions(balanced, axis), _directions(other, axis), share) <= SAME for axis in (0, 1)):
+        even = Channels(kernel).even_values if even is None else even
+        other = Channels(candidate).even_values
+        if all(_apart(_directions(even, axis), _directions(other, axis), share) <= SAME for axis in (0, 1)):
             return "scaled"
     return "other"
 
