@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from bnexport.checking.probing import find_undone_on_data
 from bnexport.comparison.deployed import Deployed
 from bnexport.comparison.subject import Subject
+from bnexport.numerics.clamped import Clamped
 from bnexport.numerics.depth import hidden, undone
 from bnexport.onnx_graph import kernels
 from bnexport.onnx_graph.other_values import find_other_values
 from bnexport.results.nouns import Noun
+from bnexport.results.runs import Precision
 from bnexport.results.verdict import Finding, LayerError
 from bnexport.rules import hidden_errors
 from bnexport.types import Array
@@ -72,6 +74,13 @@ def first_unlike(
     readers = {name for node in reference.graph.node if not set(unlike).isdisjoint(node.input) for name in node.output}
     readers.update(name.rpartition("/")[0] for name in unlike)
     return next((layer for layer in layers if layer.off and layer.name in readers), None)
+
+
+def find_clamped(deployed: Deployed | None, subject: Subject | None, precision: Precision) -> tuple[Clamped, ...]:
+    """The weights of the model that a file in 16 bits holds cut or raised to a limit."""
+    if deployed is None or subject is None or not precision.half:
+        return ()
+    return kernels.clamped_weights(deployed.graph, subject.weights)
 
 
 def _undone(

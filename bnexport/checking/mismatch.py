@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from bnexport.checking.artifact_causes import explain_artifact, output_of_logits, prepared_otherwise, scaled_inside
 from bnexport.checking.artifact_layers import artifact_layers
 from bnexport.checking.exchanges import Right, find_exchanges
-from bnexport.checking.hidden_errors import find_hidden, find_unlike, first_unlike
+from bnexport.checking.hidden_errors import find_clamped, find_hidden, find_unlike, first_unlike
 from bnexport.checking.localise import layer_errors
 from bnexport.checking.optimisations import find_blame, on_provider
 from bnexport.checking.recorded_causes import explain_recorded
@@ -170,13 +170,14 @@ class Inquiry:
             if blame is not None:
                 return runtime.optimised_away(lost.failed, blame.optimizers, blame.nodes, blame.tensor), ()
         permuted, unlike = tuple[Permuted, ...](), dict[str, float]()
+        clamped = find_clamped(self.deployed, self.subject, runner.spec.precision)
         if self.deployed is not None and self.subject is not None:
             if self.tally.matches_other_mode(runner.id):
                 return export.training_exported(lost.failed), ()
             for how in self._otherwise(self.deployed, runner, lost.feed.inputs, wanted, right):
                 return interface.taken_otherwise(lost.failed, how), ()
             matched = kernels.compare_kernels(self.deployed.graph, self.subject.weights)
-            if matched.foreign:
+            if matched.foreign and not clamped:
                 return export.other_checkpoint(lost.failed, matched.compared, tuple(matched.other)), ()
             permuted, unlike = matched.permuted, matched.unlike
             if unlike and runner.spec.precision != Precision.FLOAT32:
@@ -198,6 +199,7 @@ class Inquiry:
             self._reference_name,
             scaled=scaled,
             permuted=permuted,
+            clamped=clamped,
         ), layers
 
     def _is_beyond_quantisation(self, lost: Lost) -> bool:

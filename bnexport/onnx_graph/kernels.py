@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from bnexport.numerics.clamped import Clamped, find_clamped
 from bnexport.numerics.permuted import Permuted, find_order
 from bnexport.numerics.rearranged import Channels, Order, align, is_layout, same_order
 from bnexport.onnx_graph import subgraphs, weights
@@ -116,6 +117,19 @@ def _candidates(actual: Weights) -> Callable[[Array], list[Array]]:
     return lambda kernel: [
         turned for other in there.get(_shape(kernel), []) for turned in _orientations(other, kernel.shape)
     ]
+
+
+def clamped_weights(actual: onnx.ModelProto, reference: Weights) -> tuple[Clamped, ...]:
+    """The weights of `reference` that `actual` holds cut or raised to a limit, as converters to float16 do: by name, and kernels also by shape."""
+    stored, find = weights.initializers(actual), _candidates(actual)
+    wanted = {name: value for name, value in _weights(reference).items() if value.dtype.kind == "f"}
+    kernels = _kernels(wanted)
+    clamped: list[Clamped] = []
+    for name, weight in wanted.items():
+        candidates = [stored[name]] if name in stored else []
+        candidates += find(weight) if name in kernels else []
+        clamped += next(filter(None, (find_clamped(name, candidate, weight) for candidate in candidates)), ())
+    return tuple(clamped)
 
 
 def _agreement(kernel: Array, candidate: Array) -> float:

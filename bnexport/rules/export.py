@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from bnexport.numerics.clamped import Clamped
 from bnexport.numerics.permuted import Permuted
 from bnexport.results.actions import Action, NamedOptions, advise
 from bnexport.results.runs import RECORDED, STORED, RunSpec
 from bnexport.results.tolerance import FLOORS, STATED, STATED_HALF
 from bnexport.results.verdict import Comparison, Finding, LayerError, Severity
+from bnexport.rules import half_precision
 from bnexport.rules.actions import DOCTOR, EXPORT, option
 from bnexport.rules.measured import (
     describe,
@@ -21,6 +23,9 @@ from bnexport.rules.measured import (
 )
 from bnexport.rules.rule import Rule
 from bnexport.rules.runtime import RT005, RT007
+
+SHOWN = 3
+"""So many weights are named."""
 
 EX001 = Rule(
     "EX001",
@@ -39,7 +44,7 @@ EX001 = Rule(
         "{STATED[training]:g} in training mode and {STATED_HALF:g} in half precision. If it is exceeded, "
         "every layer is compared with the tensor of the same layer, with optimisations off. The finding names "
         "the first layer that deviates although its input agrees, and states whether the layer or its kernel holds the same values "
-        "in another order. With --deployed the layers are compared "
+        "in another order. Weights of a file in float16 that are cut or raised to a limit, and equal otherwise, are named with the limit. With --deployed the layers are compared "
         "even where the outputs agree, because an error may not show on these images; and so are the weights of a file that has "
         "the operators, attributes and edges of the export. Layers that differ and whose readers have the weights that undo it, as "
         "after cross-layer equalisation, are information, if they undo it for random values, too. Of a file of reduced precision, whose layers differ by more than one "
@@ -71,6 +76,7 @@ def parity_lost(
     *,
     scaled: bool = False,
     permuted: Sequence[Permuted] = (),
+    clamped: Sequence[Clamped] = (),
 ) -> Finding:
     """EX001, RT005 between two providers, or RT007 against what a bundle holds: a side that must equal its reference does not.
 
@@ -83,6 +89,7 @@ def parity_lost(
         title: what sentences call the reference.
         scaled: the file takes pixels, and scales them itself.
         permuted: the kernels that it holds with channels in another order.
+        clamped: the weights that a conversion to float16 cut or raised to a limit.
     """
     rule, what = EX001, f"the exported graph differs from {title}"
     if reference.runtime == STORED:
@@ -129,6 +136,11 @@ def parity_lost(
         )
     if first is not None:
         actions = (look_at(first), *actions)
+    if clamped:
+        listed = "; ".join(weight.described for weight in clamped[:SHOWN]) + ("; ..." if clamped[SHOWN:] else "")
+        message += f"; the conversion to float16 changed weights: {listed}"
+        evidence["weights_clamped"] = [asdict(weight) for weight in clamped]
+        actions = (*half_precision.keep_weights(clamped), *actions)
     if inside:
         actions = (
             advise("compare how the file scales pixels with how the images are prepared for the model"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bnexport.results.actions import advise
+from bnexport.numerics.clamped import Clamped
+from bnexport.results.actions import Action, advise
 from bnexport.results.nouns import IMAGES, Noun
 from bnexport.results.rounding import Cost
 from bnexport.results.runs import Precision
@@ -97,6 +98,29 @@ def cost_of_half_precision(
     actions = (advise(f"judge it on labelled {noun.many}, or keep float32"),) if severity != Severity.INFO else ()
     return RT003.finding(severity, message, evidence, actions)
 
+
+def keep_weights(clamped: Sequence[Clamped]) -> tuple[Action, ...]:
+    """What to do about weights that a conversion to float16 cut or raised to a limit."""
+    actions = []
+    if any(not weight.raised and weight.limit < LARGEST and weight.furthest <= LARGEST for weight in clamped):
+        actions.append(
+            advise(
+                f"convert again with max_finite_val={LARGEST:g}: float16 ends there, and onnxconverter_common cuts at 10000 "
+                "unless that is set"
+            )
+        )
+    if any(weight.raised or weight.furthest > LARGEST for weight in clamped):
+        actions.append(
+            advise(
+                "keep the nodes that read these weights in float32 (node_block_list), or deploy in bfloat16 or float32: "
+                "float16 does not hold them"
+            )
+        )
+    return tuple(actions)
+
+
+LARGEST = 65504.0
+"""The largest number of float16."""
 
 SHOWN = 8
 """So many tensors are listed."""
