@@ -9,7 +9,7 @@ import numpy as np
 from bnexport.types import Array
 
 LARGEST = (1e4, 65504.0)
-"""Where onnxconverter_common cuts unless it is told otherwise, and where float16 ends. Of any other limit two numbers must be exactly there."""
+"""Where onnxconverter_common cuts unless another limit is given, and where float16 ends. Of any other limit two numbers must be exactly there."""
 
 SMALLEST = float(np.float16(1e-7))
 """What onnxconverter_common raises smaller numbers to."""
