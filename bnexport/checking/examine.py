@@ -20,6 +20,7 @@ from bnexport.comparison.selected import Reselection
 from bnexport.comparison.tally import Tally
 from bnexport.errors import EndedError, RefusedError
 from bnexport.numerics.drift import drift
+from bnexport.onnx_graph.tensors import refuse_empty_outputs
 from bnexport.progress import Progress
 from bnexport.recalibration.remedy import advice, in_inference_mode, with_remedy
 from bnexport.recalibration.settling import settle
@@ -52,11 +53,12 @@ def examine(opening: Opening, progress: Progress) -> Examination:
     """Runs and compares everything that a check consists of; again without a target whose process ends, or that refuses a batch, in the middle.
 
     Raises:
-        InputError: no image can be read, or a graph does not run.
+        InputError: no image can be read, a graph does not run, or an output has an axis of size 0.
         UsageError: a tolerance names a tensor that there is not.
         MachineError: a required provider does not run.
     """
     ended: list[Finding] = []
+    refuse_empty_outputs(opening.subject.graph)
     while True:
         try:
             return _examine(opening, ended, progress)

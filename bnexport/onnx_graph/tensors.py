@@ -132,6 +132,22 @@ def with_inputs_for(model: onnx.ModelProto, names: Collection[str]) -> onnx.Mode
     return light
 
 
+def refuse_empty_outputs(model: onnx.ModelProto) -> None:
+    """Refuses a graph with an output in which there is nothing to compare.
+
+    Raises:
+        InputError: the shape of an output has an axis of size 0.
+    """
+    for info in model.graph.output:
+        sides = shape(info) or ()
+        if 0 in sides:
+            raise InputError(
+                f"the output {info.name} of the model has an axis of size 0, so that there is nothing to compare",
+                found=f"shape ({', '.join('N' if side is None else str(side) for side in sides)})",
+                fix="correct the layer that makes it, or check a model without this output",
+            )
+
+
 def refuse_impossible(model: onnx.ModelProto) -> None:
     """Refuses what the checker lets pass: weights of another size than their shape says, and operators that no runtime brings.
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bnexport.errors import ExportError
+from bnexport.errors import ExportError, InputError
 from bnexport.exporter.export import export
 from bnexport.exporter.native import graph_of
 from bnexport.keras_files.read import read_file
@@ -295,6 +295,20 @@ def test_numbers_that_no_operator_takes_are_refused_with_their_layer(tmp_path: P
     with pytest.raises(ExportError, match=expected) as e:
         export(path, tmp_path / "net.onnx")
     assert "op_type" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("height", "words"), [([5, 5], r"Cannot convert .* to a shape"), ("valid", r"Cannot convert .* 'valid'")]
+)
+def test_what_keras_says_of_a_layer_that_it_cannot_make_is_in_the_sentence(
+    height: Any, words: str, tmp_path: Path
+) -> None:
+    """The line behind "Exception encountered when calling", without its colours."""
+    x = keras.Input((9, 8, 3), name="x")
+    path = numbers_of(keras.Model(x, L.CenterCrop(4, 4, name="l")(x)), tmp_path, "l", height=height)
+    with pytest.raises(InputError, match=rf"when calling CenterCrop\.call\(\)\. {words}") as e:
+        export(path, tmp_path / "net.onnx")
+    assert "\x1b" not in str(e.value)
 
 
 @pytest.mark.parametrize("at", [(slice(None), slice(3, 3)), (slice(None), slice(None), slice(0, 0))])

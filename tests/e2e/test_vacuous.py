@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from onnx import TensorProto, helper
 
+from bnexport import check
 from bnexport.comparison.tally import Tally
 from bnexport.datasets.feeds import Feed
+from bnexport.errors import InputError
 from bnexport.numerics.compare import IncomparableError, RunningDifference
 from bnexport.results.heads import Heads
 from bnexport.results.runs import Role, RunSpec
@@ -100,3 +104,20 @@ def test_no_batch_is_an_error() -> None:
     assert judged([{}], [{}]) == []
     with pytest.raises(IncomparableError, match="nothing to compare"):
         RunningDifference().result()
+
+
+@pytest.mark.parametrize("sides", ["N, 0, 4", "N, 4, 0"])
+def test_a_model_with_an_output_without_numbers_is_refused(sides: str, tmp_path: Path) -> None:
+    """One sentence with the output and its shape: no run differs from another one, and none is right."""
+    end = "3" if sides.startswith("N, 0") else "9"
+    onnx.save(
+        onnx.parser.parse_model(f"""<ir_version: 10, opset_import: ["" : 18]>
+            g (float[N, 9, 4] x) => (float[N, 9, 4] z, float[{sides}] y)
+            <int64[1] three = {{3}}, int64[1] ends = {{{end}}}, int64[1] axis = {{{1 if end == "3" else 2}}}>
+            {{ z = Relu (x)  y = Slice (x, {"three, ends" if end == "3" else "ends, ends"}, axis) }}"""),
+        tmp_path / "net.onnx",
+    )
+    with pytest.raises(
+        InputError, match=rf"^the output y .* axis of size 0, .*: found shape \({sides}\); correct the layer"
+    ):
+        check(tmp_path / "net.onnx", np.ones((2, 9, 4), np.float32))

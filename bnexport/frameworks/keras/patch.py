@@ -94,8 +94,10 @@ def layer_error(error: Exception) -> str:
 
 def load_error(error: Exception) -> str:
     """What an error says that Keras raised while it read a model: the line that says what happened, the innermost one, without the layer's whole config."""
-    text = str(error).rsplit("Exception encountered:", maxsplit=1)[-1]
+    text = re.sub(r"\x1b\[\d+m", "", str(error)).rsplit("Exception encountered:", maxsplit=1)[-1]
     line, *more = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
-    if line.endswith(":"):  # it announces what the next one says
+    if line.endswith(":") or line.startswith(
+        "Exception encountered when calling"
+    ):  # it announces what the next one says
         line = " ".join([line, *more[:1]])
     return line if len(line) <= 200 else f"{line[:200]}…"
