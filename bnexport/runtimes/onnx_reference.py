@@ -44,7 +44,15 @@ class OnnxReference:
 
 
 class ReferenceSession(Session):
-    """An ONNX model whose operators are evaluated in float64; outputs have the types that the model declares."""
+    """An ONNX model whose operators are evaluated in float64; outputs have the types that the model declares.
+
+    Args:
+        model: a valid one.
+
+    Raises:
+        InputError: onnx.reference lacks an operator, or an attribute of one.
+        MachineError: there is not enough memory.
+    """
 
     def __init__(self, model: onnx.ModelProto) -> None:
         from onnx.reference import ReferenceEvaluator
@@ -52,7 +60,12 @@ class ReferenceSession(Session):
         self.signature = Signature(tensors.ports(tensors.inputs(model)), tensors.ports(model.graph.output))
         made = {output for node in model.graph.node for output in node.output}
         self._tensors = made | {port.name for port in self.signature.inputs}
-        self._evaluator: ReferenceEvaluator | None = ReferenceEvaluator(in_float64(model))
+        try:
+            self._evaluator: ReferenceEvaluator | None = ReferenceEvaluator(in_float64(model))
+        except MemoryError as error:
+            raise MachineError("onnx-reference requires more memory than is available") from error
+        except Exception as error:  # an operator, or an attribute of one, that it does not have
+            raise InputError(f"onnx-reference cannot run the model ({reason(error)})") from error
 
     def run(self, inputs: Tensors, outputs: Sequence[str] = ()) -> dict[str, Array]:
         """The tensors named `outputs`, or all outputs, for one batch; tensors inside the graph come in float64."""

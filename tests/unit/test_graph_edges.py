@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
+from bnexport import check
 from bnexport.onnx_graph.finish import InvalidGraph, finish, keep_pads
 from bnexport.onnx_graph.parts import with_random_weights
 from bnexport.onnx_graph.qoperators import expand
@@ -118,6 +121,23 @@ def test_operators_on_integers_are_covered_or_the_graph_is_not() -> None:
     assert expanded(helper.make_node("QuickGelu", ["x"], ["y"], **microsoft)) == ["QuickGelu"]
     assert expanded(helper.make_node("QuantizeLinear", ["x", "s"], ["y"])) == ["QuantizeLinear"]
     assert expanded(helper.make_node("Relu", ["x"], ["y"])) == ["Relu"]
+
+
+def test_what_onnx_reference_cannot_open_is_a_finding_of_the_target(tmp_path: Path) -> None:
+    """It raises where it reads a Scan over the second axis, which onnxruntime runs: the check goes on with the other runs."""
+    body = parser.parse_graph("body (float[3, 2] i) => (float[3, 2] o) { o = Relu (i) }")
+    scan = helper.make_node("Scan", ["x"], ["y"], "scan", body=body, num_scan_inputs=1, scan_input_axes=[1])
+    ends = [helper.make_tensor_value_info(n, 1, s) for n, s in (("x", [3, 4, 2]), ("y", [4, 3, 2]))]
+    graph_of_scan = helper.make_graph([scan], "g", ends[:1], ends[1:])
+    model = helper.make_model(graph_of_scan, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, tmp_path / "net.onnx")
+    np.savez(tmp_path / "data.npz", x=X[0, :, :, :2])
+    report = check(tmp_path / "net.onnx", inputs=tmp_path / "data.npz", targets=["onnxruntime:cpu", "onnx-reference"])
+    [finding] = [finding for finding in report.findings if finding.code == "RT016"]
+    assert (
+        "onnx-reference cannot run the model (Scan is not implemented for other input axes than 0.)" in finding.message
+    )
+    assert any(c.actual == "onnx-inference@cpu" and c for c in report.comparisons)
 
 
 def test_a_graph_that_onnx_refuses_is_described_by_its_first_node() -> None:
