@@ -85,16 +85,18 @@ class Kernels:
 def compare_kernels(actual: Weights, reference: Weights) -> Kernels:
     """The kernels of `reference` as they are found in `actual`; each is a graph, or weights by name."""
     find, wanted = _candidates(actual), _kernels(_weights(reference))
-    unread = [] if isinstance(actual, Mapping) else unread_sizes(actual)
+    unread: list[range] | None = None
     groups: dict[str, list[str]] = {"same": [], "scaled": [], "absent": []}
     other, permuted, rearranged = dict[str, float](), list[Permuted](), dict[str, tuple[Order, Order]]()
     rounded = not isinstance(actual, Mapping) and quantisation(actual) is not None
     for name, kernel in wanted.items():
         candidates = find(kernel)
         state = _state(kernel, candidates, rounded=rounded)
+        if state == "other" and unread is None:
+            unread = [] if isinstance(actual, Mapping) else unread_sizes(actual)
         if state != "other":
             groups[state].append(name)
-        elif any(kernel.size in sizes for sizes in unread):
+        elif unread and any(kernel.size in sizes for sizes in unread):
             groups["absent"].append(name)  # it may be there in a form that is not read
         elif (moved := _find_permuted(name, kernel, candidates)) is not None:
             permuted.append(moved)
@@ -164,12 +166,11 @@ def tensors_behind_others(actual: onnx.ModelProto, reference: Weights, tensors: 
     stored, there = _weights(actual), dict[tuple[int, ...], list[Array]]()
     for value in _weights(reference).values():
         there.setdefault(value.shape, []).append(value)
-    kernels = _kernels(stored).keys()
-    others = kernels - {*compare_kernels(reference, actual).same}
-    others |= {
+    kernels, find = _kernels(stored), _candidates(reference)
+    others = {
         name
         for name, value in stored.items()
-        if name not in kernels and value.dtype.kind == "f" and not _holds(there.get(value.shape, []), value)
+        if value.dtype.kind == "f" and not _holds(find(value) if name in kernels else there.get(value.shape, []), value)
     }
     behind: dict[str, bool] = {}  # whether the nodes since the last of `tensors` read one
     for node in actual.graph.node:
@@ -181,9 +182,9 @@ def tensors_behind_others(actual: onnx.ModelProto, reference: Weights, tensors: 
 
 def _holds(values: Sequence[Array], wanted: Array) -> bool:
     """Whether some values are among others, up to rounding."""
-    wide = np.asarray(wanted, np.float64)
+    wide = np.asarray(wanted, np.float32)
     limit = SAME * float(np.abs(wide).max(initial=0.0))
-    return any(float(np.abs(np.asarray(x, np.float64) - wide).max(initial=0.0)) <= limit for x in values)
+    return any(float(np.abs(np.asarray(x, np.float32) - wide).max(initial=0.0)) <= limit for x in values)
 
 
 def _weights(model: Weights) -> Mapping[str, Array]:

@@ -73,17 +73,17 @@ def _quantises(node: onnx.NodeProto) -> bool:
 def dequantise(model: onnx.ModelProto) -> dict[str, Array]:
     """The kernels of a quantised graph in floating point, by the name of the integers they are stored as.
 
-    Read are those behind DequantizeLinear, also where Gather takes rows of them before that, and those of operators on integers less their zero
-    point: they are right up to a factor for each channel, and kernels are compared up to such a factor.
+    Read are those behind DequantizeLinear, those of operators on integers less their zero point, and tables that Gather takes rows of for either:
+    they are right up to a factor for each channel, and kernels are compared up to such a factor.
     """
     constants = Constants(model)
     tables = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Gather"}
     kernels: dict[str, Array] = {}
     for node in model.graph.node:
+        for position, name in enumerate(node.input if _quantises(node) else ()):
+            if name in tables:  # what reads integers has their scale and zero point behind them
+                kernels |= _less_zero_point(constants, tables[name], node, position + 2)
         if node.op_type == "DequantizeLinear":
-            if (table := tables.get(node.input[0])) is not None:
-                kernels |= _less_zero_point(constants, table, node, 2)
-                continue
             value = constants.value(node.output[0])
             if value is not None and value.ndim > 1:
                 kernels[node.input[0]] = value

@@ -196,6 +196,11 @@ QUANTISED = {
         "(int64[N] i) => (float[N,16] y) { r = Gather(t, i)  y = DequantizeLinear(r, s, z) }",
         {"t": to_integers(TABLE), "s": np.float32(0.1), "z": np.int8(0)},
     ),
+    "rows are added before": (
+        """(int64[N] i) => (uint8[N,16] y) {
+            r = Gather(t, i)  y = com.microsoft.QLinearAdd(r, s, z, r, s, z, s, z) }""",
+        {"t": to_integers(TABLE), "s": np.float32(0.1), "z": np.int8(0)},
+    ),
     "zero points by channel": (
         "(float[N,24] x) => (int32[N,16] y) { q, s, z = DynamicQuantizeLinear(x)  y = MatMulInteger(q, t, z, zs) }",
         {"t": to_integers(TABLE), "zs": np.zeros(16, np.int8)},
