@@ -221,10 +221,9 @@ def _state(kernel: Array, candidates: list[Array], *, rounded: bool) -> str:
     """What became of a kernel; where it is `rounded` to 8 bits as a whole, small channels keep few of them, and half of the channels decide."""
     if not candidates:
         return "absent"
-    wide = np.asarray(kernel, np.float64)
-    scale = np.abs(wide).max()
-    if any(np.abs(np.asarray(c, np.float64) - wide).max() <= SAME * scale for c in candidates):
+    if _holds(candidates, kernel):
         return "same"
+    wide = np.asarray(kernel, np.float64)
     share = 0.5 if rounded else 1.0
     for axis in (0, wide.ndim - 1, 1):
         ours = _directions(wide, axis)
