@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from bnexport.checking.artifact_layers import artifact_layers
-from bnexport.checking.exchanges import find_exchanges
+from bnexport.checking.class_order import find_class_order
+from bnexport.checking.exchanges import find_exchanges, works
+from bnexport.checking.file_weights import find_other_weights
 from bnexport.checking.target_causes import find_cause
 from bnexport.comparison.expectations import Expected
 from bnexport.comparison.pairs import Lost
 from bnexport.comparison.reference import Reference
 from bnexport.comparison.sides import Feeds, Outputs, Runner
+from bnexport.comparison.subject import Subject
 from bnexport.comparison.tally import Tally
 from bnexport.datasets.preprocess import rescale
 from bnexport.errors import InputError
 from bnexport.numerics.depth import first_off
 from bnexport.progress import Progress
 from bnexport.results.preprocessing import Layout, Preprocessing
-from bnexport.results.runs import Precision
 from bnexport.results.verdict import Finding, LayerError
 from bnexport.rules import export, interface, targets
 from bnexport.rules.preparations import Refit, candidates
 from bnexport.types import Array
+
+NEARER = 10
+"""Where it was not measured what a precision explains, a file is taken to be called otherwise where its outputs are so many times nearer then (20 dB)."""
 
 _CHANNELS = (1, 3, 4)
 """So many channels make an axis of arrays the one of colours."""
@@ -32,7 +39,7 @@ def explain_artifact(
     runner: Runner,
     tally: Tally,
     spec: Preprocessing | None,
-    reference: Reference | None,
+    subject: Subject | None,
     title: str,
     progress: Progress,
 ) -> tuple[Finding | None, tuple[LayerError, ...]]:
@@ -43,7 +50,7 @@ def explain_artifact(
         runner: the run.
         tally: what was seen.
         spec: how images are prepared; None for arrays.
-        reference: the model; None where only outputs are there.
+        subject: what is checked; None where only outputs are there.
         title: what sentences call it.
         progress: notified of each stage.
     """
@@ -51,10 +58,15 @@ def explain_artifact(
         return export.training_exported(lost.failed), ()
     as_in = None if lost.pair.expected == Expected.EQUAL else lost.pair
 
+    feeds = lost.feed.inputs
+    unmeasured = lost.pair.expected == Expected.QUANTIZED
+    noise = _noise(runner.compute(feeds), lost.wanted) if unmeasured else 0.0
+
     def right(outputs: Outputs) -> bool:
+        if unmeasured:
+            return _noise(outputs, lost.wanted) <= noise / NEARER < np.inf
         return tally.agree(runner.mode, outputs, lost.wanted, as_in)
 
-    feeds = lost.feed.inputs
     if name := output_of_logits(runner.compute(feeds), lost.wanted, tally):
         how = f"it gives out the logits of {name}, not what the last activation makes of them"
         return interface.taken_otherwise(lost.failed, how), ()
@@ -62,19 +74,37 @@ def explain_artifact(
     for how in find_exchanges(called, feeds, lost.wanted, runner.compute, right) if called is not None else ():
         return interface.taken_otherwise(lost.failed, how), ()
     for how, other in prepared_otherwise(spec, feeds, lost.wanted):
-        try:
-            if right(runner.compute(other)):
-                return interface.taken_otherwise(lost.failed, how), ()
-        except InputError:  # the file does not run so
-            continue
+        if works(runner, other, right):
+            return interface.taken_otherwise(lost.failed, how), ()
+    for how in find_class_order(called.outputs, runner.compute(feeds), lost.wanted, right) if called else ():
+        return interface.taken_otherwise(lost.failed, how), ()
+    if (other_weights := find_other_weights(runner, subject, lost.failed, title, tally.noun)) is not None:
+        return other_weights, ()
     if lost.pair.expected == Expected.QUANTIZED and not lost.pair.broken:
         return None, ()
     if (switch := find_cause(runner, feeds, right, lambda _: (), progress).switch) is not None:
         return targets.right_with(lost.failed, switch), ()
-    exact = runner.spec.precision == Precision.FLOAT32
-    layers = artifact_layers(runner, reference, feeds, progress) if exact and reference is not None else ()
+    layers = artifact_layers(runner, subject.reference, feeds, progress) if subject is not None else ()
     first = first_off(layers)
     return export.parity_lost(lost.failed, runner.spec, lost.pair.expectation.reference, first, layers, title), layers
+
+
+def _noise(outputs: Outputs, wanted: Outputs) -> float:
+    """The error of all outputs as rms, relative to their scale; infinite where it is not a number, or an output has another shape.
+
+    Logits count where both have them.
+    """
+    worst = 0.0
+    for name, reference in wanted.items():
+        if name.endswith("/logits") and name not in outputs:
+            continue
+        x, y = (np.asarray(a, np.float64) for a in (outputs.get(name, np.empty(0)), reference))
+        if x.shape != y.shape:
+            return float("inf")
+        size = float(np.abs(y).max(initial=0.0)) or 1.0
+        error = float(np.sqrt(np.mean(np.square((x - y) / size)))) if x.size else 0.0
+        worst = max(worst, error if np.isfinite(error) else float("inf"))
+    return worst
 
 
 def output_of_logits(outputs: Outputs, wanted: Outputs, tally: Tally) -> str:
@@ -93,6 +123,32 @@ def prepared_otherwise(
     """The same images prepared in other ways (`_preparations`), and what a file does that is right with them, in words."""
     for theirs, ours, other in _preparations(spec, feeds, wanted):
         yield f"it takes images with {theirs}, the model {ours}", other
+    if _tells(wanted):
+        yield from _turn_images(spec, feeds)
+
+
+def _turn_images(spec: Preprocessing | None, feeds: Feeds) -> Iterator[tuple[str, dict[str, Array]]]:
+    """The same images turned and mirrored, and what a file does that is right with them, in words."""
+    [(name, x)] = feeds.items() if len(feeds) == 1 else [("", np.empty(0))]
+    if x.ndim != 4:
+        return
+    rows, columns = (2, 3) if _channels_first(spec, x) else (1, 2)
+    if x.shape[rows] == x.shape[columns]:
+        yield "it takes images with height and width exchanged", {name: x.swapaxes(rows, columns)}
+    yield "it takes images that are mirrored, left for right", {name: np.flip(x, columns)}
+    yield "it takes images that are upside down, the last row first", {name: np.flip(x, rows)}
+
+
+def _channels_first(spec: Preprocessing | None, x: Array) -> bool:
+    """Whether the channels of images, or of arrays that look like images, stand before height and width."""
+    if spec is not None:
+        return spec.layout == Layout.NCHW
+    return x.ndim == 4 and x.shape[-1] not in _CHANNELS and x.shape[1] in _CHANNELS
+
+
+def _tells(wanted: Outputs) -> bool:
+    """Whether outputs are not the same for every item: where they are, other inputs that give these, too, say nothing about preprocessing."""
+    return any(len(x) < 2 or bool((x[1:] != x[:1]).any()) for x in wanted.values() if x.ndim and x.any())
 
 
 def _preparations(
@@ -100,14 +156,14 @@ def _preparations(
 ) -> Iterator[tuple[str, str, dict[str, Array]]]:
     """The same images with other scalings, and with the channels in the other order: what is otherwise then, what it was, and the images.
 
-    None where `wanted` holds the same outputs for every item: other inputs that give these, too, say nothing about preprocessing.
+    None where `wanted` says nothing about preprocessing (`_tells`).
     """
-    if not any(len(x) < 2 or (x[1:] != x[:1]).any() for x in wanted.values() if x.ndim and x.any()):
+    if not _tells(wanted):
         return
     if len(feeds) != 1 or (x := next(iter(feeds.values()))).dtype.kind == "U":
         return
     [name] = feeds
-    first = spec is None and x.ndim == 4 and x.shape[-1] not in _CHANNELS and x.shape[1] in _CHANNELS
+    first = spec is None and _channels_first(spec, x)
     channels = spec.channels if spec else x.shape[1 if first else -1] if x.ndim == 4 else 1
     for old, new in candidates(spec, channels):
         changed = Refit(old, new, 0.0).changed

@@ -11,11 +11,12 @@ from bnexport.comparison.reference import Reference
 from bnexport.comparison.sides import Feeds, Runner
 from bnexport.errors import BnexportError
 from bnexport.progress import Progress
+from bnexport.results.runs import Precision
 from bnexport.results.verdict import LayerError
 
 
 def artifact_layers(runner: Runner, reference: Reference, feeds: Feeds, progress: Progress) -> tuple[LayerError, ...]:
-    """The error of every layer whose output the file has a tensor of; none where the names in it do not say which that is.
+    """The error of every layer whose output a file in float32 has a tensor of; none where the names in it do not say which that is.
 
     Args:
         runner: the run of the file.
@@ -24,7 +25,8 @@ def artifact_layers(runner: Runner, reference: Reference, feeds: Feeds, progress
         progress: notified of the stage.
     """
     file = runner.file
-    if file is None or not file.inner or reference.graph_itself:
+    exact = runner.spec.precision == Precision.FLOAT32
+    if file is None or not file.inner or reference.graph_itself or not exact:
         return ()
     progress.stage("comparing layer by layer")
     try:

@@ -201,7 +201,7 @@ def _examine(opening: Opening, ended: Sequence[Finding], progress: Progress) -> 
             request.names(),
         ),
         environment=environment(subject.versions | opening.versions),
-        tolerance=tally.tolerances.described,
+        tolerance=tally.tolerances.describe(noun.many),
         layers=errors,
         drift=drift(seen) if trial else None,
         deployed=str(request.onnx or ""),

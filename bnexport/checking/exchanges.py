@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import permutations
 
 from bnexport.comparison.interface import Interface
-from bnexport.comparison.sides import Feeds, Outputs
+from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.errors import InputError
 
 MOST = 5
@@ -39,6 +39,14 @@ def find_exchanges(
             continue
         if right(outputs):
             yield _in_words("input", interface.inputs, order)
+
+
+def works(runner: Runner, feeds: Feeds, right: Right) -> bool:
+    """Whether a run is right with other inputs; a file that does not run so is not."""
+    try:
+        return right(runner.compute(feeds))
+    except InputError:
+        return False
 
 
 def _orders(kinds: Mapping[str, object]) -> Iterator[dict[str, str]]:

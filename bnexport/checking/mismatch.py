@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from bnexport.checking.artifact_causes import explain_artifact, output_of_logits, prepared_otherwise, scaled_inside
 from bnexport.checking.artifact_layers import artifact_layers
-from bnexport.checking.exchanges import Right, find_exchanges
+from bnexport.checking.class_order import find_class_order
+from bnexport.checking.exchanges import Right, find_exchanges, works
+from bnexport.checking.file_weights import find_reduced
 from bnexport.checking.hidden_errors import find_clamped, find_hidden, find_unlike, first_unlike
 from bnexport.checking.localise import layer_errors
 from bnexport.checking.optimisations import find_blame, on_provider
@@ -114,6 +116,8 @@ class Inquiry:
         agreed = self.deployed is not None and exact and sound
         if self.deployed is not None and self.subject is not None and shown and sound and not exact:
             findings.append(find_unlike(self.deployed, self.subject, self._reference_name, self.tally.noun))
+        if sound:
+            findings.append(find_reduced(self.runners.values(), self.subject, self._reference_name, self.tally.noun))
         if shown and not errors and (layers or agreed):
             of_a_file = self.subject is not None and self.subject.reference.graph_itself
             count = OF_A_FILE if of_a_file and not layers else IMAGES
@@ -124,9 +128,11 @@ class Inquiry:
                 findings.append(
                     find_hidden(errors, file, self.subject, self._reference_name, self.tally.noun, shown.given(few))
                 )
-        if layers and not errors and shown is None:
+        if layers and not errors and shown is None and self.subject is not None:
+            model, progress = self.subject.reference, self.progress
             few = {name: x[:IMAGES] for name, x in first.inputs.items()}
-            errors = next(filter(None, (self._layers_of_file(runner, few) for runner in self.runners.values())), ())
+            each = (artifact_layers(runner, model, few, progress) for runner in self.runners.values())
+            errors = next(filter(None, each), ())
         return findings, errors if layers or any(layer.off for layer in errors) else ()
 
     def explain(self, lost: Lost, *, inference_lost: bool = True) -> tuple[Finding | None, tuple[LayerError, ...]]:
@@ -144,8 +150,9 @@ class Inquiry:
         if runner.mode == "training" and not reference.artifact and not inference_lost:
             return model_files.training_graph_differs(lost.failed), ()
         if runner.file is not None:
-            model = None if self.subject is None else self.subject.reference
-            return explain_artifact(lost, runner, self.tally, self.spec, model, self._reference_name, self.progress)
+            return explain_artifact(
+                lost, runner, self.tally, self.spec, self.subject, self._reference_name, self.progress
+            )
         measured = lost.pair.expected == Expected.QUANTIZED and not lost.pair.broken
         if runner.spec.artifact and runner.spec.runtime != "onnxruntime":
             if measured:
@@ -180,6 +187,9 @@ class Inquiry:
             if matched.foreign and not clamped:
                 return export.other_checkpoint(lost.failed, matched.compared, tuple(matched.other)), ()
             permuted, unlike = matched.permuted, matched.unlike
+            called = {} if permuted else self.deployed.interface.outputs
+            for how in find_class_order(called, runner.compute(lost.feed.inputs), wanted, right):
+                return interface.taken_otherwise(lost.failed, how), ()
             if unlike and runner.spec.precision != Precision.FLOAT32:
                 return hidden_errors.unlike_kernels(unlike, self._reference_name, self.tally.noun, lost.failed), ()
         if measured and not self._is_beyond_quantisation(lost):
@@ -262,12 +272,6 @@ class Inquiry:
             self.progress.note(f"the layers cannot be compared: {error}")
             return ()
 
-    def _layers_of_file(self, runner: Runner, feeds: Feeds) -> tuple[LayerError, ...]:
-        """The error of every layer in a file that is not ONNX and computes in float32."""
-        if self.subject is None or runner.file is None or runner.spec.precision != Precision.FLOAT32:
-            return ()
-        return artifact_layers(runner, self.subject.reference, feeds, self.progress)
-
     def _otherwise(
         self, deployed: Deployed, runner: Runner, feeds: Feeds, wanted: Outputs, right: Right
     ) -> Iterator[str]:
@@ -279,21 +283,15 @@ class Inquiry:
         for name, x in feeds.items():
             if x.ndim == 4:
                 turned = deployed.runner(_provider(runner), deployed.interface.with_channels_moved(name))
-                if self._works(turned, feeds, wanted):
+                if works(turned, feeds, right):
                     where = "last" if name in deployed.interface.moved_in else "first"
                     yield f"its input {deployed.interface.inputs[name]} has the channels {where}"
         if deployed.interface.pixels and self.subject is not None:
             yield from scaled_inside(self.spec, feeds, outputs, self.subject.reference, self.tally)
             return
         for how, other in prepared_otherwise(self.spec, feeds, wanted):
-            if self._works(runner, other, wanted):
+            if works(runner, other, right):
                 yield how
-
-    def _works(self, runner: Runner, feeds: Feeds, wanted: Outputs) -> bool:
-        try:
-            return self.tally.agree(runner.mode, runner.compute(feeds), wanted)
-        except InputError:
-            return False  # the file does not run so
 
 
 def _provider(runner: Runner) -> Provider:

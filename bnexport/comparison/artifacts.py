@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,9 @@ from bnexport.runtimes.ir_precision import ir_precision
 from bnexport.runtimes.protocols import Artifact, open_runtime
 from bnexport.runtimes.tflite_file import TfliteFile, read_tflite, with_outputs
 from bnexport.runtimes.tflite_precision import tflite_precision
+from bnexport.runtimes.tflite_weights import read_kernels
 from bnexport.system.files import open_regular
+from bnexport.types import Array
 
 if TYPE_CHECKING:
     from bnexport.comparison.reference import Reference
@@ -47,6 +49,7 @@ class OtherArtifact:
         logits: for each of its outputs that ends in softmax or sigmoid the tensor before that.
         notes: how its inputs and outputs are quantised, in words.
         inner: its tensors of floating point numbers, in the order in which they are made.
+        kernels: reads its kernels by their tensors, in the layout of Keras.
     """
 
     artifact: Artifact
@@ -56,6 +59,7 @@ class OtherArtifact:
     logits: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     inner: tuple[str, ...] = ()
+    kernels: Callable[[], Mapping[str, Array]] = dict
 
 
 class ConversionError(InputError):
@@ -88,6 +92,7 @@ def tflite_artifact(content: bytes, title: str, *, external: bool) -> OtherArtif
         {name: file.tensors[at].name for name, at in before.items()},
         tuple(_quantised_ports(file)),
         tuple(file.tensors[at].name for o in file.operators for at in o.outputs if file.tensors[at].dtype.kind == "f"),
+        lambda: read_kernels(content, title),
     )
 
 
@@ -275,7 +280,7 @@ def artifact_run(
         given=interface.given,
         quantised=other.quantised,
         over=over,
-        file=OpenFile(interface, other.inner if target.about.shows_tensors else (), compute_inner),
+        file=OpenFile(interface, other.inner if target.about.shows_tensors else (), compute_inner, other.kernels),
     )
     return as_target(runner, target, opened)
 

@@ -118,11 +118,13 @@ class OpenFile:
         interface: how it is called.
         inner: the tensors of floating point numbers inside of it, in the order in which they are made; empty where they cannot be read.
         compute: the tensors of these names for a batch.
+        kernels: reads its kernels, in the layout of Keras, by their tensors; none where they cannot be read.
     """
 
     interface: Interface
     inner: tuple[str, ...]
     compute: ComputeTensors
+    kernels: Callable[[], Mapping[str, Array]] = dict
 
 
 def _join(parts: list[Array], count: int, size: int) -> Array:

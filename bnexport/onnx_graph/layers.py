@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _SCOPES = "pkg.torch.onnx.name_scopes"
 """Metadata of nodes: a list of the modules that a node is in, the outer ones first, and of the operation."""
 
+_INSERTED = re.compile(r"__\d+$")
+"""The end of the names that tf2onnx gives to nodes of its own: a Transpose at the input has the name of the layer that it was moved away from."""
+
 
 class LayerTensors:
     """The tensors of a graph by layer.
@@ -33,7 +36,10 @@ class LayerTensors:
         self._of_torch = any(path for path, _ in self._modules)
         self._made: list[tuple[list[str], str]] = []
         self._first: dict[str, list[int]] = {}
+        inputs = {info.name for info in model.graph.input}
         for node in model.graph.node:
+            if node.op_type == "Transpose" and node.input[0] in inputs and _INSERTED.search(node.name):
+                continue  # only the input, in the other layout
             for output in _outputs_of(node, read):
                 names = _split(node.name) if node.name else _split(output)
                 for piece in {_plain(p) for p in names} | set(names):

@@ -265,7 +265,7 @@ def _fold(
 def _build_sidecar(subject: Subject, preparation: Preparation | None) -> Sidecar:
     """What travels with the new model: what did with the old one, and how its images were prepared if that was stated."""
     model_sidecar = subject.model_sidecar or Sidecar()
-    if preparation is None or preparation.origin.startswith("assumed"):
+    if preparation is None or "scaling" in preparation.assumed:
         return model_sidecar
     return dataclasses.replace(model_sidecar, preprocessing=preparation.spec)
 
@@ -296,5 +296,5 @@ def _write(
                 found=f"a model that {reference.title} runs as a whole",
                 fix="choose an output that ends in .onnx",
             )
-    if output.suffix != ".onnx":
+    if output.suffix != ".onnx" and sidecar.values(model_sidecar):
         sidecar.write(output, model_sidecar)

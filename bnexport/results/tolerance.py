@@ -129,7 +129,11 @@ class Tolerances:
 
     @property
     def described(self) -> str:
-        """The rule in words."""
+        """The rule in words, for images."""
+        return self.describe("images")
+
+    def describe(self, many: str) -> str:
+        """The rule in words, for items of which several are called so."""
         if self.rtol or self.atol:
             parts = [
                 f"--{what} {f'{name}=' if name else ''}{value:g}"
@@ -141,7 +145,7 @@ class Tolerances:
             return "tolerance: 16 float32 eps (noise floors were not measured because all differences are smaller)"
         if self.floors:
             method = self.method or WIDER.format(title="Keras")
-            return f"tolerance: {FLOORS:g} noise floors ({method}, on {self.images} images), at least 16 float32 eps"
+            return f"tolerance: {FLOORS:g} noise floors ({method}, on {self.images} {many}), at least 16 float32 eps"
         stated = (
             f"{STATED_HALF:g}"
             if self.half

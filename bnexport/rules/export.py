@@ -250,17 +250,23 @@ EX005 = Rule(
 )
 
 
-def other_checkpoint(failed: Sequence[Comparison], compared: int, other: Sequence[str]) -> Finding:
+def other_checkpoint(
+    failed: Sequence[Comparison], compared: int, other: Sequence[str], file: str = "ONNX file"
+) -> Finding:
     """EX005: the file holds other weights.
 
     Args:
-        failed: the comparisons that failed.
+        failed: the comparisons that failed; empty where the precision of the file explains how far its outputs are apart.
         compared: how many kernels there are in both.
         other: those that have other values.
+        file: what sentences call the file.
     """
     count = len(other)
-    message = f"the ONNX file contains the weights of another checkpoint: {count} of {compared} kernels have other values, first {other[0]}; {describe(failed)}"
-    evidence = evidence_of(failed) | {"kernels_other": count, "kernels_compared": compared}
+    message = (
+        f"the {file} contains the weights of another checkpoint: {count} of {compared} kernels have other values, first {other[0]}"
+        f"{f'; {describe(failed)}' if failed else ''}"
+    )
+    evidence = (evidence_of(failed) if failed else {}) | {"kernels_other": count, "kernels_compared": compared}
     return EX005.finding(
         Severity.ERROR,
         message,

@@ -70,7 +70,11 @@ def hidden_weights(others: Sequence[OtherValues], title: str = "Keras", noun: No
 
 
 def unlike_kernels(
-    shares: Mapping[str, float], title: str = "Keras", noun: Noun = IMAGES, failed: Sequence[Comparison] = ()
+    shares: Mapping[str, float],
+    title: str = "Keras",
+    noun: Noun = IMAGES,
+    failed: Sequence[Comparison] = (),
+    file: str = "ONNX file",
 ) -> Finding | None:
     """EX001 where kernels of a file of reduced precision cannot come from the model; None where there are none.
 
@@ -79,6 +83,7 @@ def unlike_kernels(
         title: what sentences call the reference.
         noun: what the model was run on.
         failed: the comparisons that failed; none where the outputs agree as far as the precision allows.
+        file: what sentences call the file.
     """
     if not shares:
         return None
@@ -91,7 +96,7 @@ def unlike_kernels(
         else f"in the outputs for these {noun.many} that is not more than the precision costs"
     )
     message = (
-        f"the ONNX file has other weights than {title}: no kernel of it has the values of {first}{more}, in any precision, scale, sign or order "
+        f"the {file} has other weights than {title}: no kernel of it has the values of {first}{more}, in any precision, scale, sign or order "
         f"of the channels; {outputs}"
     )
     actions = (

@@ -16,11 +16,13 @@ EX004 = Rule(
         "The file has other names, another layout (channels first), another dtype, a fixed batch size, or "
         "expects other preprocessing. Differences that the interface shows are handled and listed as an "
         "information. It is an error where the file matches the model only with another layout, scaling or "
-        "channel order, or where it returns logits instead of probabilities."
+        "channel order, with the images turned or mirrored, or where it returns logits instead of "
+        "probabilities, or the classes in another order."
     ),
     measured=(
         "From the interface and metadata of the file. Where the outputs differ, the same images are also run "
-        "transposed, with each known scaling, and with the channels reversed."
+        "transposed, with each known scaling, with the channels reversed, with height and width exchanged, and mirrored. "
+        "Columns of an output are compared with those of the model in any order."
     ),
     neighbours="EX001: the file does not match with any of these changes.",
     remedy="Change the calling code where the file is deployed, or export the model again.",

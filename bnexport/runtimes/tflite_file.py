@@ -92,7 +92,7 @@ class TfliteFile:
         return logits
 
 
-class _Table:
+class Table:
     """A table of a FlatBuffer; positions outside of the content raise struct.error."""
 
     def __init__(self, content: bytes, at: int) -> None:
@@ -113,12 +113,12 @@ class _Table:
 
     def text(self, number: int) -> str:
         """A string; "" where it is left out."""
-        start, count = self._vector(number, 1)
+        start, count = self.vector(number, 1)
         return self._content[start : start + count].decode("utf-8", "replace")
 
     def numbers(self, number: int, form: str = "i") -> tuple[float, ...]:
         """A vector of numbers."""
-        start, count = self._vector(number, struct.calcsize(f"<{form}"))
+        start, count = self.vector(number, struct.calcsize(f"<{form}"))
         return struct.unpack_from(f"<{count}{form}", self._content, start)
 
     def integers(self, number: int) -> tuple[int, ...]:
@@ -127,20 +127,21 @@ class _Table:
 
     def count(self, number: int) -> int:
         """How many entries a vector has."""
-        return self._vector(number, 1)[1]
+        return self.vector(number, 1)[1]
 
-    def tables(self, number: int) -> Iterator[_Table]:
+    def tables(self, number: int) -> Iterator[Table]:
         """A vector of tables."""
-        start, count = self._vector(number, 4)
+        start, count = self.vector(number, 4)
         for at in range(start, start + 4 * count, 4):
-            yield _Table(self._content, at + _uint32(self._content, at))
+            yield Table(self._content, at + _uint32(self._content, at))
 
-    def table(self, number: int) -> _Table | None:
+    def table(self, number: int) -> Table | None:
         """A table; None where it is left out."""
         at = self.field(number)
-        return _Table(self._content, at + _uint32(self._content, at)) if at else None
+        return Table(self._content, at + _uint32(self._content, at)) if at else None
 
-    def _vector(self, number: int, size: int) -> tuple[int, int]:
+    def vector(self, number: int, size: int) -> tuple[int, int]:
+        """Where the entries of a vector begin, each of `size` bytes, and how many there are."""
         at = self.field(number)
         if not at:
             return 0, 0
@@ -195,7 +196,7 @@ def read_tflite(content: bytes, name: str) -> TfliteFile:
 
 
 def _read(content: bytes) -> TfliteFile:
-    model = _Table(content, _uint32(content, 0))
+    model = Table(content, _uint32(content, 0))
     graph = next(model.tables(2), None)
     if graph is None:
         raise ValueError("it has no graph")
@@ -225,7 +226,7 @@ def _read(content: bytes) -> TfliteFile:
     )
 
 
-def _tensor(table: _Table, full: Sequence[bool]) -> Tensor:
+def _tensor(table: Table, full: Sequence[bool]) -> Tensor:
     kind = table.number(1, "b")
     sides, open_sides = table.integers(0), table.integers(7)
     shape = tuple(None if side < 0 else side for side in (open_sides if len(open_sides) == len(sides) else sides))
@@ -245,7 +246,7 @@ def _tensor(table: _Table, full: Sequence[bool]) -> Tensor:
     )
 
 
-def _names(signature: _Table | None, which: int, tensors: Sequence[Tensor]) -> dict[int, str]:
+def _names(signature: Table | None, which: int, tensors: Sequence[Tensor]) -> dict[int, str]:
     """The names that the signature gives to tensors, by their positions."""
     if signature is None:
         return {}
@@ -280,7 +281,7 @@ def with_outputs(content: bytes, positions: Sequence[int]) -> bytes:
         InputError: it is not a valid .tflite file.
     """
     try:
-        graph = next(_Table(content, _uint32(content, 0)).tables(2))
+        graph = next(Table(content, _uint32(content, 0)).tables(2))
         outputs, field = graph.integers(2), graph.field(2)
         more = [at for at in dict.fromkeys(positions) if at not in outputs]
         if not more or not field:

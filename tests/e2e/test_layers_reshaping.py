@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bnexport import check
 from tests.exported import agree
 
 keras = pytest.importorskip("keras")
@@ -253,3 +254,14 @@ def test_no_transpose_in_a_gated_convolution(tmp_path: Path) -> None:
     """A squeeze-and-excitation gate leaves the channels where they are."""
     graph = agree(_squeeze_and_excitation(), tmp_path)
     assert [node.op_type for node in graph.graph.node].count("Transpose") == 1
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+def test_a_model_of_open_size_that_enlarges_is_checked(interpolation: str, tmp_path: Path) -> None:
+    """Keras runs such a model at each size: its trace cannot have open sizes where UpSampling2D interpolates."""
+    x = keras.Input((None, None, 3))
+    keras.Model(x, L.UpSampling2D(2, interpolation=interpolation)(L.Conv2D(4, 3)(x))).save(tmp_path / "net.keras")
+    rng = np.random.default_rng(0)
+    for size in ((8, 8), (12, 7)):
+        report = check(tmp_path / "net.keras", rng.normal(size=(5, *size, 3)).astype(np.float32))
+        assert report, str(report)

@@ -409,3 +409,25 @@ def test_recurrent_models_are_converted_for_one_item(tmp_path: Path, layer: str)
     assert 0 < max(errors) < 1e-5
     [interface] = [f for f in report.findings if f.code == "EX004"]
     assert "the file takes 1 at a time" in interface.message
+
+
+@pytest.mark.keras
+@pytest.mark.slow
+def test_what_is_wrong_with_a_quantised_file_is_named(converted: Converted, tmp_path: Path) -> None:
+    """Another checkpoint is EX005 in every precision, and columns that are reversed in the model are another order of its classes."""
+    import keras
+
+    rng = np.random.default_rng(6)
+    other, turned = (keras.models.load_model(converted.model) for _ in range(2))
+    for layer in other.layers:
+        if hasattr(layer, "kernel"):
+            layer.kernel.assign(rng.normal(0, 0.3, layer.kernel.shape))
+    other.save(tmp_path / "other.keras")
+    last = turned.layers[-1]
+    last.set_weights([w[..., ::-1] for w in last.get_weights()])
+    turned.save(tmp_path / "turned.keras")
+    for name in ("float32", "float16", "dynamic", "integers"):
+        for model, code in (("other", "EX005"), ("turned", "EX004")):
+            report = check(tmp_path / f"{model}.keras", converted.x, deployed=converted.files / f"{name}.tflite")
+            codes = [f.code for f in report.findings if f.severity == Severity.ERROR]
+            assert code in codes, f"{model} {name}: {report}"

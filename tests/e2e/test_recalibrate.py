@@ -200,6 +200,19 @@ def test_the_overfit_net_is_repaired_in_every_format(suffix: str, models: Path, 
     assert {side["top1"]["correct"] for side in json.loads(checked.stdout)["sides"]} == {3}
 
 
+def test_a_scaling_that_was_given_goes_beside_the_repaired_model(models: Path, tmp_path: Path) -> None:
+    """The next check needs no option; where nobody states a scaling there is no empty file."""
+    source = tmp_path / "net.keras"
+    shutil.copy(models / "tiny_residual.keras", source)
+    for name, options in (("given", ("--normalize", "none")), ("assumed", ())):
+        output = tmp_path / f"{name}.keras"
+        done = run("recalibrate", source, models / "three", "-o", output, "-q", "--force", *options)
+        assert done.exit_code == 0, done.output
+        beside = tmp_path / f"{name}.keras.toml"
+        assert beside.exists() == bool(options)
+        assert not options or 'scaling = "none"' in beside.read_text(encoding="utf-8")
+
+
 def test_a_change_that_does_harm_is_refused(models: Path, tmp_path: Path) -> None:
     """Where accuracy falls nothing is written and the exit code is 1; --force writes."""
     folder = tmp_path / "images"

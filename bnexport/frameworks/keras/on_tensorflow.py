@@ -99,11 +99,17 @@ class TensorFlow:
 
 
 def _lengths_matter(model: keras.Model) -> bool:
-    """Whether a trace with open lengths would be wrong: TimeDistributed then computes as many steps as there are items (Keras 3.15)."""
-    from keras.layers import TimeDistributed
+    """Whether a trace with open lengths would be wrong, or refused.
+
+    TimeDistributed then computes as many steps as there are items, and UpSampling2D that interpolates refuses sizes that are tensors (Keras 3.15).
+    """
+    from keras.layers import TimeDistributed, UpSampling2D
 
     is_open = any(None in t.shape[1:] for t in model.inputs)
-    return is_open and any(isinstance(layer, TimeDistributed) for layer in model._flatten_layers(include_self=False))
+    return is_open and any(
+        isinstance(layer, TimeDistributed) or (isinstance(layer, UpSampling2D) and layer.interpolation != "nearest")
+        for layer in model._flatten_layers(include_self=False)
+    )
 
 
 class _GraphRecorder(Recorder):
