@@ -47,10 +47,11 @@ def random_layers(layers: Sequence[str], shares: Shares | None) -> Finding | Non
         "draws": shares.draws,
     }
     named = ", ".join(layers[:SHOWN]) + (", …" if len(layers) > SHOWN else "")
+    subject, part = ("1 random layer", "it") if len(layers) == 1 else (f"{len(layers)} random layers", "these layers")
     message = (
-        f"{len(layers)} random layers ({named}) are active in fit and inactive in inference: repeated training passes over one "
+        f"{subject} ({named}) {'is' if len(layers) == 1 else 'are'} active in fit and inactive in inference: repeated training passes over one "
         f"batch differ by {shares.scatter:.2g} of the scale of the outputs; of the gap between fit and inference, "
-        f"{shares.random_share:.0%} is due to these layers and {1 - shares.random_share:.0%} to BatchNormalization"
+        f"{shares.random_share:.0%} is due to {part} and {1 - shares.random_share:.0%} to BatchNormalization"
     )
     actions = (advise("judge training with evaluate(), which switches them off; this check runs without them too"),)
     return ST001.finding(Severity.INFO, message, evidence, actions, layers)
