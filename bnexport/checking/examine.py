@@ -34,6 +34,7 @@ from bnexport.rules import inputs as input_rules, model_files, modes, runtime, t
 from bnexport.rules.actions import add_files
 from bnexport.rules.backends import backend_rounds
 from bnexport.rules.diagnose import STATISTICS_WRONG, diagnose
+from bnexport.rules.label_order import labels_in_another_order
 from bnexport.rules.measured import AnswerLimits
 from bnexport.rules.rule import sort_findings
 from bnexport.runtimes.environment import environment
@@ -191,6 +192,7 @@ def _examine(opening: Opening, ended: Sequence[Finding], progress: Progress) -> 
                     randomness.measure(subject.reference, subject.random_layers, first, progress),
                     model_files.repair_note(subject.repairs),
                     input_rules.unreadable(unreadable, noun),
+                    labels_in_another_order(answered.values(), items.labels, tally.heads.classes, noun),
                     input_rules.input_changes(feeds.notes),
                     modes.frozen(subject.facts.layers, seen, subject.facts.frozen, before, after, noun),
                     input_rules.assumed_preprocessing(spec.described)
