@@ -8,7 +8,7 @@ import numpy as np
 
 from bnexport.checking.artifact_layers import artifact_layers
 from bnexport.checking.class_order import find_class_order
-from bnexport.checking.exchanges import find_exchanges, works
+from bnexport.checking.exchanges import find_exchanges, nearer, works
 from bnexport.checking.file_weights import find_other_weights
 from bnexport.checking.target_causes import find_cause
 from bnexport.comparison.expectations import Expected
@@ -26,9 +26,6 @@ from bnexport.results.verdict import Finding, LayerError
 from bnexport.rules import export, interface, targets
 from bnexport.rules.preparations import Refit, candidates
 from bnexport.types import Array
-
-NEARER = 10
-"""Where it was not measured what a precision explains, a file is taken to be called otherwise where its outputs are so many times nearer then (20 dB)."""
 
 _CHANNELS = (1, 3, 4)
 """So many channels make an axis of arrays the one of colours."""
@@ -60,13 +57,11 @@ def explain_artifact(
 
     feeds = lost.feed.inputs
     unmeasured = lost.pair.expected == Expected.QUANTIZED
-    noise = _noise(runner.compute(feeds), lost.wanted) if unmeasured else 0.0
 
-    def right(outputs: Outputs) -> bool:
-        if unmeasured:
-            return _noise(outputs, lost.wanted) <= noise / NEARER < np.inf
-        return tally.agree(runner.mode, outputs, lost.wanted, as_in)
+    def plainly_right(outputs: Outputs) -> bool:
+        return unmeasured or tally.agree(runner.mode, outputs, lost.wanted, as_in)
 
+    right = plainly_right if as_in is None else nearer(plainly_right, runner.compute(feeds), lost.wanted)
     if name := output_of_logits(runner.compute(feeds), lost.wanted, tally):
         how = f"it gives out the logits of {name}, not what the last activation makes of them"
         return interface.taken_otherwise(lost.failed, how), ()
@@ -87,24 +82,6 @@ def explain_artifact(
     layers = artifact_layers(runner, subject.reference, feeds, progress) if subject is not None else ()
     first = first_off(layers)
     return export.parity_lost(lost.failed, runner.spec, lost.pair.expectation.reference, first, layers, title), layers
-
-
-def _noise(outputs: Outputs, wanted: Outputs) -> float:
-    """The error of all outputs as rms, relative to their scale; infinite where it is not a number, or an output has another shape.
-
-    Logits count where both have them.
-    """
-    worst = 0.0
-    for name, reference in wanted.items():
-        if name.endswith("/logits") and name not in outputs:
-            continue
-        x, y = (np.asarray(a, np.float64) for a in (outputs.get(name, np.empty(0)), reference))
-        if x.shape != y.shape:
-            return float("inf")
-        size = float(np.abs(y).max(initial=0.0)) or 1.0
-        error = float(np.sqrt(np.mean(np.square((x - y) / size)))) if x.size else 0.0
-        worst = max(worst, error if np.isfinite(error) else float("inf"))
-    return worst
 
 
 def output_of_logits(outputs: Outputs, wanted: Outputs, tally: Tally) -> str:

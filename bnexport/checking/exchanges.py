@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from itertools import permutations
 
+import numpy as np
+
 from bnexport.comparison.interface import Interface
 from bnexport.comparison.sides import Feeds, Outputs, Runner
 from bnexport.errors import InputError
 
 MOST = 5
 """So many inputs or outputs at most are exchanged: 120 orders."""
+
+NEARER = 10
+"""A file of reduced precision is taken to be called otherwise where its outputs are so many times nearer then (20 dB)."""
 
 Right = Callable[[Outputs], bool]
 
@@ -39,6 +44,30 @@ def find_exchanges(
             continue
         if right(outputs):
             yield _in_words("input", interface.inputs, order)
+
+
+def nearer(right: Right, now: Outputs, wanted: Outputs) -> Right:
+    """Whether outputs of reduced precision are right, and plainly nearer than those that there are: a tolerance may be as wide as the error."""
+    limit = _noise(now, wanted) / NEARER
+    return lambda outputs: right(outputs) and _noise(outputs, wanted) <= limit < np.inf
+
+
+def _noise(outputs: Outputs, wanted: Outputs) -> float:
+    """The error of all outputs as rms, relative to their scale; infinite where it is not a number, or an output has another shape.
+
+    Logits count where both have them.
+    """
+    worst = 0.0
+    for name, reference in wanted.items():
+        if name.endswith("/logits") and name not in outputs:
+            continue
+        x, y = (np.asarray(a, np.float64) for a in (outputs.get(name, np.empty(0)), reference))
+        if x.shape != y.shape:
+            return float("inf")
+        size = float(np.abs(y).max(initial=0.0)) or 1.0
+        error = float(np.sqrt(np.mean(np.square((x - y) / size)))) if x.size else 0.0
+        worst = max(worst, error if np.isfinite(error) else float("inf"))
+    return worst
 
 
 def works(runner: Runner, feeds: Feeds, right: Right) -> bool:

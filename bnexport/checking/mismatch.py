@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from bnexport.checking.artifact_causes import explain_artifact, output_of_logits, prepared_otherwise, scaled_inside
 from bnexport.checking.artifact_layers import artifact_layers
 from bnexport.checking.class_order import find_class_order
-from bnexport.checking.exchanges import Right, find_exchanges, works
+from bnexport.checking.exchanges import Right, find_exchanges, nearer, works
 from bnexport.checking.file_weights import find_reduced
 from bnexport.checking.hidden_errors import find_clamped, find_hidden, find_unlike, first_unlike
 from bnexport.checking.localise import layer_errors
@@ -181,14 +181,16 @@ class Inquiry:
         if self.deployed is not None and self.subject is not None:
             if self.tally.matches_other_mode(runner.id):
                 return export.training_exported(lost.failed), ()
-            for how in self._otherwise(self.deployed, runner, lost.feed.inputs, wanted, right):
+            better = right if as_in is None else nearer(right, runner.compute(lost.feed.inputs), wanted)
+            ways = self._otherwise(self.deployed, runner, lost.feed.inputs, wanted, better)
+            for how in () if clamped else ways:
                 return interface.taken_otherwise(lost.failed, how), ()
             matched = kernels.compare_kernels(self.deployed.graph, self.subject.weights)
             if matched.foreign and not clamped:
                 return export.other_checkpoint(lost.failed, matched.compared, tuple(matched.other)), ()
             permuted, unlike = matched.permuted, matched.unlike
-            called = {} if permuted else self.deployed.interface.outputs
-            for how in find_class_order(called, runner.compute(lost.feed.inputs), wanted, right):
+            called = {} if permuted or clamped else self.deployed.interface.outputs
+            for how in find_class_order(called, runner.compute(lost.feed.inputs), wanted, better):
                 return interface.taken_otherwise(lost.failed, how), ()
             if unlike and runner.spec.precision != Precision.FLOAT32:
                 return hidden_errors.unlike_kernels(unlike, self._reference_name, self.tally.noun, lost.failed), ()
