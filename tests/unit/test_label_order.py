@@ -47,7 +47,13 @@ def test_the_run_that_shows_it_best_is_named() -> None:
     assert finding is not None
     assert (finding.code, finding.severity) == ("IN009", Severity.WARNING)
     assert finding.message == (
-        "the labels count the classes in another order than the model: keras-training answers images of cat as fox, images of fox as cat; "
-        "with these exchanged 18 of 18 are correct instead of 6"
+        "keras-training answers images of cat as fox, images of fox as cat: the labels count the classes in another order than the outputs, "
+        "or the model confuses them; with these exchanged 18 of 18 are correct instead of 6"
     )
     assert labels_in_another_order(sides[:1], LABELS, ()) is None
+
+
+def test_a_run_that_agrees_with_the_labels_refutes_it() -> None:
+    """Where training mode is right, inference mode confuses the classes, and the labels are in order."""
+    sides = [side("keras-inference", [2] * 6 + [1] * 6 + [0] * 6), side("keras-training", [0] * 5 + [1] * 7 + [2] * 6)]
+    assert labels_in_another_order(sides, LABELS, ()) is None
