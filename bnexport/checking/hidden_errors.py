@@ -62,9 +62,11 @@ def find_hidden(
 def find_unlike(deployed: Deployed, subject: Subject, title: str, noun: Noun) -> Finding | None:
     """EX001 for kernels of a file of reduced precision that cannot come from the model, where its outputs agree as far as that precision allows.
 
-    An error that is smaller than what the precision costs shows in no output.
+    An error that is smaller than what the precision costs shows in no output. Where most kernels are others, and the outputs agree, the file holds the
+    model in another form, such as rotated weights.
     """
-    return hidden_errors.unlike_kernels(kernels.compare_kernels(deployed.graph, subject.graph).unlike, title, noun)
+    matched = kernels.compare_kernels(deployed.graph, subject.graph)
+    return None if matched.foreign else hidden_errors.unlike_kernels(matched.unlike, title, noun)
 
 
 def first_unlike(

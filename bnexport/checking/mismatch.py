@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from bnexport.checking.artifact_causes import explain_artifact, output_of_logits, prepared_otherwise, scaled_inside
+from bnexport.checking.artifact_causes import explain_artifact
 from bnexport.checking.artifact_layers import artifact_layers
+from bnexport.checking.called_otherwise import called_otherwise
 from bnexport.checking.class_order import find_class_order
-from bnexport.checking.exchanges import Right, find_exchanges, nearer, works
+from bnexport.checking.exchanges import nearer
 from bnexport.checking.file_weights import find_reduced
 from bnexport.checking.hidden_errors import find_clamped, find_hidden, find_unlike, first_unlike
 from bnexport.checking.localise import layer_errors
@@ -182,7 +183,9 @@ class Inquiry:
             if self.tally.matches_other_mode(runner.id):
                 return export.training_exported(lost.failed), ()
             better = right if as_in is None else nearer(right, runner.compute(lost.feed.inputs), wanted)
-            ways = self._otherwise(self.deployed, runner, lost.feed.inputs, wanted, better)
+            ways = called_otherwise(
+                self.deployed, runner, lost.feed.inputs, wanted, better, self.spec, self.subject, self.tally
+            )
             for how in () if clamped else ways:
                 return interface.taken_otherwise(lost.failed, how), ()
             matched = kernels.compare_kernels(self.deployed.graph, self.subject.weights)
@@ -273,27 +276,6 @@ class Inquiry:
         except InputError as error:
             self.progress.note(f"the layers cannot be compared: {error}")
             return ()
-
-    def _otherwise(
-        self, deployed: Deployed, runner: Runner, feeds: Feeds, wanted: Outputs, right: Right
-    ) -> Iterator[str]:
-        """Other ways of calling the deployed file under which it is right."""
-        yield from find_exchanges(deployed.interface, feeds, wanted, runner.compute, right)
-        outputs = runner.compute(feeds)
-        if name := output_of_logits(outputs, wanted, self.tally):
-            yield f"it gives out the logits of {name}, not what the last activation makes of them"
-        for name, x in feeds.items():
-            if x.ndim == 4:
-                turned = deployed.runner(_provider(runner), deployed.interface.with_channels_moved(name))
-                if works(turned, feeds, right):
-                    where = "last" if name in deployed.interface.moved_in else "first"
-                    yield f"its input {deployed.interface.inputs[name]} has the channels {where}"
-        if deployed.interface.pixels and self.subject is not None:
-            yield from scaled_inside(self.spec, feeds, outputs, self.subject.reference, self.tally)
-            return
-        for how, other in prepared_otherwise(self.spec, feeds, wanted):
-            if works(runner, other, right):
-                yield how
 
 
 def _provider(runner: Runner) -> Provider:
