@@ -101,6 +101,7 @@ def compare_with_bundle(
     from bnexport.comparison.engine import replay, take
     from bnexport.comparison.tally import Tally
     from bnexport.results.facts import SHOWN, ImageFacts
+    from bnexport.results.nouns import noun_of
     from bnexport.results.verdict import BundleFacts, CheckReport
     from bnexport.rules import runtime
     from bnexport.rules.actions import Names, add_files
@@ -147,13 +148,14 @@ def compare_with_bundle(
     tolerances = golden.tolerances(index)
     if how.rtol or how.atol:
         tolerances = replace(tolerances, rtol=how.rtol, atol=how.atol)
-    count, on_releases = baseline.count, matrix_runs.NONE
+    spec = golden.preprocessing(index)
+    count, noun, on_releases = baseline.count, noun_of(spec), matrix_runs.NONE
     if releases is not None:
         on_releases = matrix_runs.run_matrix(releases, index, stored, baseline, model.content, tolerances, progress)
 
     def compare_runs(runners: list[Runner]) -> tuple[Tally, Sequence[Comparison], list[Finding | None]]:
         quantised = {run.id: run.quantised for run in runners if run.quantised}
-        tally = Tally([stored, *(run.spec for run in runners)], index.heads, tolerances, quantised=quantised)
+        tally = Tally([stored, *(run.spec for run in runners)], index.heads, tolerances, quantised=quantised, noun=noun)
         progress.start("comparing", count * len(runners))
         take(baseline, stored.id, tally)
         for run in runners:
@@ -166,7 +168,6 @@ def compare_with_bundle(
             from bnexport.checking.mismatch import Inquiry  # most bundles need none of it
 
             by_id = {runner.id: runner for runner in runners}
-            spec = golden.preprocessing(index)
             inquiry = Inquiry(None, tally, by_id, spec, None, None, (), progress, onnxruntime=open_onnxruntime)
             explained, _ = inquiry.findings(feeds[0], layers=False)
         if elsewhere:
@@ -203,6 +204,7 @@ def compare_with_bundle(
             tuple(datasets.Picture(str(folder / i.file), i.name) for p in index.sets for i in p.items if i.file)[
                 :SHOWN
             ],
+            noun,
         ),
         preprocessing=index.preprocessing or {},
         preprocessing_origin=index.preprocessing_origin,
@@ -221,7 +223,7 @@ def compare_with_bundle(
                     *findings,
                     *on_releases.findings,
                     runtime.not_finite(
-                        broken := tally.answers.not_finite, count, inputs=tally.answers.broken_before(broken)
+                        broken := tally.answers.not_finite, count, noun, tally.answers.broken_before(broken)
                     ),
                     *(judgement.findings if judgement else ()),
                 ]

@@ -140,7 +140,8 @@ def _examine(opening: Opening, ended: Sequence[Finding], progress: Progress) -> 
         if trial
         else []
     )
-    remedy = advice(before, after, trial, causes, noun)
+    order = labels_in_another_order(answered.values(), items.labels, tally.heads.classes, noun)
+    remedy = advice(before, after, trial, causes if order is None else [*causes, order], noun)
     wrong = [f.code for f in causes if f.code in STATISTICS_WRONG]
     comparisons, by_mode = tally.judge(wrong, remedy, unexamined)
     preparation = opening.preparation
@@ -192,7 +193,7 @@ def _examine(opening: Opening, ended: Sequence[Finding], progress: Progress) -> 
                     randomness.measure(subject.reference, subject.random_layers, first, progress),
                     model_files.repair_note(subject.repairs),
                     input_rules.unreadable(unreadable, noun),
-                    labels_in_another_order(answered.values(), items.labels, tally.heads.classes, noun),
+                    order,
                     input_rules.input_changes(feeds.notes),
                     modes.frozen(subject.facts.layers, seen, subject.facts.frozen, before, after, noun),
                     input_rules.assumed_preprocessing(spec.described)

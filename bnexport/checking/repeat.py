@@ -85,7 +85,7 @@ def repeat(
     """
     few = first_items(feed, subject)
     judge = Judge(subject, tolerances, progress, noun)
-    case = f"the same {len(few.names)} {noun.one if len(few.names) == 1 else noun.many} twice"
+    case = f"the same {noun.with_count(len(few.names))} twice"
     outputs: dict[str, Outputs] = {}
     failures: list[tuple[Runner, Verdict, list[str]]] = []
     cases: list[SweepCase] = []

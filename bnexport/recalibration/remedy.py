@@ -73,6 +73,9 @@ def advice(
     if any(finding.code == "IN001" for finding in causes):
         reason = f"first prepare the {noun.many} as in training (IN001): until then the results of both modes are meaningless"
         return (advise(reason),)
+    if any(finding.code == "IN009" for finding in causes):
+        reason = "first make sure that labels and outputs count the classes in the same order (IN009): until then nothing shows which answers are correct"
+        return (advise(reason), prepare)
     if reason := harm(before, after, trial.evidence, causes):
         return (advise(f"do not recalibrate: {reason}"), prepare)
     if after is None:

@@ -211,8 +211,10 @@ def show_packing(
     if refused:
         console.print("[bold red]REFUSED[/]", safe(f"{path}: {refused}"), soft_wrap=True)
     else:
+        items = report.images.noun.with_count(samples)
+        parts = f" in {sets} data sets" if sets > 1 else ""
         console.print(
-            safe(f"{path}: {samples} images in {sets} data sets, {size / 1e6:.1f} MB, checked before packing"),
+            safe(f"{path}: {items}{parts}, {size / 1e6:.1f} MB, checked before packing"),
             soft_wrap=True,
         )
     for finding in report.findings:

@@ -109,7 +109,7 @@ def facts(report: CheckReport) -> list[str]:
     frozen = f" ({report.model.frozen} frozen)" if report.model.frozen else ""
     parts = [
         f"signed with {report.bundle.signer}" if report.bundle and report.bundle.signer else "",
-        f"{report.images.count} {report.images.noun.many}",
+        report.images.noun.with_count(report.images.count),
         preparation(report),
         f"{report.model.layers} BatchNormalization layers{frozen}",
     ]

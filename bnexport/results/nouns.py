@@ -24,6 +24,14 @@ class Noun:
         """One item, with its article."""
         return f"{'an' if self.one[0] in 'aeiou' else 'a'} {self.one}"
 
+    def with_count(self, count: int) -> str:
+        """So many of them.
+
+        >>> IMAGES.with_count(1), SAMPLES.with_count(8)
+        ('1 image', '8 samples')
+        """
+        return f"{count} {self.one if count == 1 else self.many}"
+
 
 IMAGES = Noun("image", "images", "one colour")
 SAMPLES = Noun("sample", "samples", "one value")

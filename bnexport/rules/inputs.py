@@ -96,7 +96,9 @@ def unreadable(files: Sequence[tuple[str, str]], noun: Noun = IMAGES) -> Finding
     if not files:
         return None
     shown = "; ".join(f"{name} ({reason})" for name, reason in files[:3]) + ("; …" if len(files) > 3 else "")
-    message = f"{len(files)} {noun.many} cannot be read and were skipped: {shown}"
+    message = (
+        f"{noun.with_count(len(files))} cannot be read and {'was' if len(files) == 1 else 'were'} skipped: {shown}"
+    )
     return IN004.finding(
         Severity.WARNING,
         message,

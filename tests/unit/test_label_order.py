@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bnexport.numerics.label_order import find_label_order
+from bnexport.recalibration.remedy import advice
+from bnexport.recalibration.trial import Trial
 from bnexport.results.verdict import Severity, Side
 from bnexport.rules.label_order import labels_in_another_order
 
@@ -57,3 +59,13 @@ def test_a_run_that_agrees_with_the_labels_refutes_it() -> None:
     """Where training mode is right, inference mode confuses the classes, and the labels are in order."""
     sides = [side("keras-inference", [2] * 6 + [1] * 6 + [0] * 6), side("keras-training", [0] * 5 + [1] * 7 + [2] * 6)]
     assert labels_in_another_order(sides, LABELS, ()) is None
+
+
+def test_advice_that_rests_on_labels_waits_for_their_order() -> None:
+    """Which answers are correct decides whether recalibrating helps."""
+    exchanged = side("keras-inference", [2] * 6 + [1] * 6 + [0] * 6)
+    found = labels_in_another_order([exchanged], LABELS, ())
+    assert found is not None
+    trial = Trial.__new__(Trial)  # what recalibrating would give is not looked at
+    [first, _] = advice(exchanged, exchanged, trial, [found])
+    assert "in the same order (IN009)" in first.reason
