@@ -206,8 +206,8 @@ def test_a_scaling_that_was_given_goes_beside_the_repaired_model(models: Path, t
     shutil.copy(models / "tiny_residual.keras", source)
     for name, options in (("given", ("--normalize", "none")), ("assumed", ())):
         output = tmp_path / f"{name}.keras"
-        done = run("recalibrate", source, models / "three", "-o", output, "-q", "--force", *options)
-        assert done.exit_code == 0, done.output
+        finished = run("recalibrate", source, models / "three", "-o", output, "-q", "--force", *options)
+        assert finished.exit_code == 0, finished.output
         beside = tmp_path / f"{name}.keras.toml"
         assert beside.exists() == bool(options)
         assert not options or 'scaling = "none"' in beside.read_text(encoding="utf-8")

@@ -111,9 +111,9 @@ def test_a_kernel_that_cannot_come_from_another_is_unlike_it(
     change: Callable[[np.ndarray], np.ndarray], bits: int
 ) -> None:
     """It alone is named."""
-    found = compare_kernels(graph(rounded(change(CONV), bits), rounded(DENSE, bits)), graph(CONV, DENSE)).unlike
-    assert list(found) == ["k0"]
-    assert found["k0"] < 0.6
+    unlike = compare_kernels(graph(rounded(change(CONV), bits), rounded(DENSE, bits)), graph(CONV, DENSE)).unlike
+    assert list(unlike) == ["k0"]
+    assert unlike["k0"] < 0.6
 
 
 def chain(*, outer: float = 2.0) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -64,8 +64,8 @@ def test_a_run_that_agrees_with_the_labels_refutes_it() -> None:
 def test_advice_that_rests_on_labels_waits_for_their_order() -> None:
     """Which answers are correct decides whether recalibrating helps."""
     exchanged = side("keras-inference", [2] * 6 + [1] * 6 + [0] * 6)
-    found = labels_in_another_order([exchanged], LABELS, ())
-    assert found is not None
+    finding = labels_in_another_order([exchanged], LABELS, ())
+    assert finding is not None
     trial = Trial.__new__(Trial)  # what recalibrating would give is not looked at
-    [first, _] = advice(exchanged, exchanged, trial, [found])
+    [first, _] = advice(exchanged, exchanged, trial, [finding])
     assert "in the same order (IN009)" in first.reason
